@@ -1,0 +1,50 @@
+# Two commands matter: `make demo` and `make test`. Both make .venv first when it is missing or stale.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+
+# Hospital networks: nothing phones home; threads are bounded by whoever runs many processes.
+export DO_NOT_TRACK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.PHONY: demo test install lint types imports check format clean help
+
+help:           ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+demo: $(STAMP)  ## the whole way on a synthetic cohort: phantom, ingest, train, calibrate, track, report
+	$(BIN)/taucal demo
+
+test: $(STAMP)  ## every test that can run here; what cannot says what to install
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+check: lint types imports  ## what CI checks before the tests
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell pipeline flows models tests configs README.md CHANGELOG.md data/README.md
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+imports: $(STAMP)
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## rewrite in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(STAMP)  ## only make .venv
+
+# Installed beside and marked last: an interrupted installation is begun again, not believed.
+$(STAMP): pyproject.toml constraints.txt
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:          ## forget everything a run wrote here
+	rm -rf data/demo data/adrenal .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Losses, networks, calibrators and the calibrated classifier: torch and numpy only."""

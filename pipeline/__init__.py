@@ -1,0 +1,1 @@
+"""What happens to a scan, in order; knows nothing of Prefect."""

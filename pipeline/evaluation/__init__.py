@@ -1,0 +1,1 @@
+"""Metrics, calibrator selection, decisions and comparisons."""

@@ -1,0 +1,101 @@
+"""Files that appear whole or not at all, and fingerprints of what went into them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path`; on success it takes the name `path`, on failure it vanishes.
+
+    The suffixes are kept, so that writers which look at them (``.nii.gz``) behave.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with written_whole(target) as beside:
+    ...     _ = beside.write_text("whole")
+    >>> target.read_text()
+    'whole'
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix="-" + path.name)
+        os.close(handle)
+    except OSError as error:
+        raise InputError(
+            f"The output folder must be writable, got {error.strerror}",
+            culprit=str(path.parent),
+            mend="choose another folder or mend its permissions",
+        ) from error
+    beside = Path(name)
+    try:
+        yield beside
+        beside.chmod(0o644)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write UTF-8 text whole or not at all; return the path."""
+    with written_whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write JSON with sorted keys and no NaN, whole or not at all; return the path."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return write_text(path, text + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint(*parts: Any) -> str:
+    """Sixteen hex digits that stand for JSON-able values, in order.
+
+    Examples
+    --------
+    >>> fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})
+    True
+    """
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fingerprint_of_tree(folder: Path) -> str:
+    """Sixteen hex digits for names, sizes and modification times of all files below a folder.
+
+    Bytes are not read: a cohort of a hundred gigabytes is fingerprinted in seconds.
+    """
+    rows = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        status = path.stat()
+        rows.append((path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns))
+    return fingerprint(rows)

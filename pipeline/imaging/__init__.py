@@ -1,0 +1,1 @@
+"""From BIDS-PET to SUVR in template space, with quality findings."""

@@ -1,0 +1,1 @@
+"""From outside to one de-identified BIDS-PET dataset."""

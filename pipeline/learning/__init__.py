@@ -1,0 +1,1 @@
+"""Split, transforms, loading, training and prediction."""

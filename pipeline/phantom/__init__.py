@@ -1,0 +1,1 @@
+"""A synthetic AV1451 cohort whose true posterior is known."""

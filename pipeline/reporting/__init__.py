@@ -1,0 +1,1 @@
+"""Reports for people: figures, scan report, study report."""

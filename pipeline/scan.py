@@ -1,0 +1,318 @@
+"""Volume, Scan, Cohort, Split: valid once constructed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.errors import CohortError, InputError, LeakageError
+from pipeline.files import fingerprint, written_whole
+
+FloatArray = NDArray[np.float32]
+Unit = Literal["Bq/mL", "SUV", "SUVR", "counts"]
+Fact = str | float | int | bool | None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One time frame: seconds from the start of the scan, and its length in seconds."""
+
+    start_s: float
+    duration_s: float
+
+    def __post_init__(self) -> None:
+        if not self.duration_s > 0:
+            raise InputError(f"A frame must last longer than 0 s, got {self.duration_s}")
+
+    @property
+    def end_s(self) -> float:
+        """Seconds from the start of the scan to the end of the frame."""
+        return self.start_s + self.duration_s
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An image with its place in space and its unit.
+
+    Parameters
+    ----------
+    array : ndarray of float32, shape (x, y, z) or (x, y, z, frames)
+        Voxel values in `unit`. Made read-only.
+    affine : ndarray of float64, shape (4, 4)
+        Voxel index to RAS+ millimetres.
+    unit : {"Bq/mL", "SUV", "SUVR", "counts"}
+    frames : tuple of Frame
+        One per frame; empty where the source does not tell.
+    facts : mapping of str to str, number, bool or None
+        What the source says about the acquisition, under the names of `pipeline.ingest`; never identifying.
+
+    Raises
+    ------
+    InputError
+        If a shape, the unit or the affine is not as above.
+    """
+
+    array: FloatArray
+    affine: NDArray[np.float64]
+    unit: Unit
+    frames: tuple[Frame, ...] = ()
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        array = np.asarray(self.array, dtype=np.float32)
+        affine = np.array(self.affine, dtype=np.float64)
+        if array.ndim not in (3, 4):
+            raise InputError(f"A volume must be 3D or 4D, got {array.ndim}D")
+        if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+            raise InputError(f"An affine must be a finite, invertible 4 x 4 matrix, got {affine.tolist()}")
+        if self.unit not in get_args(Unit):
+            raise InputError(f"A unit must be one of {', '.join(get_args(Unit))}, got {self.unit!r}")
+        if self.frames and len(self.frames) != (array.shape[3] if array.ndim == 4 else 1):
+            raise InputError(f"Frame times must match the frames, got {len(self.frames)} for shape {array.shape}")
+        array = array.view()
+        array.flags.writeable = False
+        affine.flags.writeable = False
+        object.__setattr__(self, "array", array)
+        object.__setattr__(self, "affine", affine)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between voxel centres along each array axis."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    def with_array(self, array: NDArray[np.floating], *, unit: Unit | None = None) -> Volume:
+        """Return the same volume with other voxel values, and another unit where given."""
+        return replace(self, array=np.asarray(array, dtype=np.float32), unit=unit or self.unit)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan ready to be learned from or reported on.
+
+    Parameters
+    ----------
+    subject, session : str
+        Pseudonyms without the BIDS prefixes ``sub-`` and ``ses-``.
+    path : Path
+        SUVR in template space, NIfTI.
+    tracer : str
+        Canonical tracer name, ``"AV1451"``.
+    diagnosis : str or None
+        One of the cohort's class names; None where unknown.
+    facts : mapping
+        Age, sex, site, scanner, quality verdict: what slices of a cohort are made by.
+    posterior : tuple of float or None
+        The true class probabilities, known for phantoms only.
+    """
+
+    subject: str
+    session: str
+    path: Path
+    tracer: str = "AV1451"
+    diagnosis: str | None = None
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    posterior: tuple[float, ...] | None = None
+
+    @property
+    def scan_id(self) -> str:
+        """``sub-<subject>_ses-<session>``, unique within a cohort."""
+        return f"sub-{self.subject}_ses-{self.session}"
+
+
+_FIXED_COLUMNS = ("scan_id", "subject", "session", "tracer", "diagnosis", "path")
+_POSTERIOR_PREFIX = "posterior_"
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Scans and the ordered class names their diagnoses come from.
+
+    Raises
+    ------
+    CohortError
+        If two scans share an id or a diagnosis is not among the class names.
+    """
+
+    scans: tuple[Scan, ...]
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        twice = [name for name, n in Counter(s.scan_id for s in self.scans).items() if n > 1]
+        if twice:
+            raise CohortError("Scan ids must be unique", culprit=", ".join(twice[:5]), mend="rename the sessions")
+        strange = {s.diagnosis for s in self.scans} - set(self.class_names) - {None}
+        if strange:
+            raise CohortError(
+                f"A diagnosis must be one of {', '.join(self.class_names)}, got {', '.join(sorted(map(str, strange)))}",
+                mend="add it to cohort.classes or leave those scans out",
+            )
+
+    def __len__(self) -> int:
+        return len(self.scans)
+
+    @property
+    def scan_ids(self) -> tuple[str, ...]:
+        """Ids in order."""
+        return tuple(s.scan_id for s in self.scans)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The subject of each scan, in order of the scans."""
+        return tuple(s.subject for s in self.scans)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class index of each scan.
+
+        Raises
+        ------
+        CohortError
+            If a scan has no diagnosis.
+        """
+        missing = [s.scan_id for s in self.scans if s.diagnosis is None]
+        if missing:
+            raise CohortError(
+                f"Every scan to learn from needs a diagnosis, {len(missing)} have none",
+                culprit=", ".join(missing[:5]),
+                mend="add the visit to the diagnosis table or drop the scans with Cohort.labelled()",
+            )
+        index = {name: k for k, name in enumerate(self.class_names)}
+        return np.array([index[s.diagnosis] for s in self.scans if s.diagnosis is not None], dtype=np.int64)
+
+    @property
+    def posterior(self) -> NDArray[np.float64] | None:
+        """True probabilities, shape (scans, classes), where every scan has them."""
+        rows = [s.posterior for s in self.scans]
+        if not rows or any(row is None for row in rows):
+            return None
+        return np.array(rows, dtype=np.float64)
+
+    def labelled(self) -> Cohort:
+        """Return the scans that have a diagnosis."""
+        return replace(self, scans=tuple(s for s in self.scans if s.diagnosis is not None))
+
+    def subset(self, scan_ids: list[str] | tuple[str, ...]) -> Cohort:
+        """Return the named scans, in the order named."""
+        by_id = {s.scan_id: s for s in self.scans}
+        return replace(self, scans=tuple(by_id[i] for i in scan_ids))
+
+    def write_tsv(self, path: Path) -> Path:
+        """Write one row a scan; paths become relative to the file where they can."""
+        rows = []
+        for scan in self.scans:
+            place = scan.path
+            if place.is_absolute() and place.is_relative_to(path.parent.resolve()):
+                place = place.relative_to(path.parent.resolve())
+            row: dict[str, Fact] = {
+                "scan_id": scan.scan_id,
+                "subject": scan.subject,
+                "session": scan.session,
+                "tracer": scan.tracer,
+                "diagnosis": scan.diagnosis,
+                "path": place.as_posix(),
+                **scan.facts,
+            }
+            for name, p in zip(self.class_names, scan.posterior or (), strict=False):
+                row[_POSTERIOR_PREFIX + name] = p
+            rows.append(row)
+        table = pd.DataFrame(rows, columns=None if rows else list(_FIXED_COLUMNS))
+        with written_whole(path) as beside:
+            table.to_csv(beside, sep="\t", index=False, na_rep="n/a")
+        return path
+
+    @classmethod
+    def read_tsv(cls, path: Path, class_names: tuple[str, ...]) -> Cohort:
+        """Read what `write_tsv` wrote.
+
+        Raises
+        ------
+        CohortError
+            If the file is missing or lacks a column.
+        """
+        if not path.is_file():
+            raise CohortError(
+                "The cohort table must exist, got no such file",
+                culprit=str(path),
+                mend="run `taucal ingest` first or mend cohort.path",
+            )
+        table = pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False, dtype={"subject": str, "session": str})
+        lacking = [c for c in _FIXED_COLUMNS if c not in table.columns]
+        if lacking:
+            raise CohortError(f"A cohort table must have the columns {', '.join(_FIXED_COLUMNS)}; {', '.join(lacking)} lacking", culprit=str(path))
+        return cls(tuple(_scan_of_row(row, path.parent, class_names) for row in table.to_dict("records")), class_names)
+
+    def digest(self) -> str:
+        """Fingerprint of ids, diagnoses and posteriors."""
+        return fingerprint([(s.scan_id, s.diagnosis, s.posterior) for s in self.scans], self.class_names)
+
+
+def _scan_of_row(row: dict[str, Fact], folder: Path, class_names: tuple[str, ...]) -> Scan:
+    known = {str(k): v for k, v in row.items() if not (isinstance(v, float) and np.isnan(v))}
+    posterior = tuple(float(known.get(_POSTERIOR_PREFIX + n) or 0.0) for n in class_names)
+    has_posterior = any(_POSTERIOR_PREFIX + n in known for n in class_names)
+    facts = {k: v for k, v in known.items() if k not in _FIXED_COLUMNS and not k.startswith(_POSTERIOR_PREFIX)}
+    diagnosis = known.get("diagnosis")
+    return Scan(
+        subject=str(known["subject"]),
+        session=str(known["session"]),
+        path=folder / str(known["path"]),
+        tracer=str(known["tracer"]),
+        diagnosis=None if diagnosis is None else str(diagnosis),
+        facts=facts,
+        posterior=posterior if has_posterior else None,
+    )
+
+
+PARTS = ("train", "validation", "calibration", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Scan ids of the four parts; no subject stands in two of them.
+
+    Parameters
+    ----------
+    train, validation, calibration, test : tuple of str
+        Scan ids.
+    subject_of : mapping of str to str
+        The subject of every scan id.
+
+    Raises
+    ------
+    LeakageError
+        If a subject stands in two parts.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    calibration: tuple[str, ...]
+    test: tuple[str, ...]
+    subject_of: Mapping[str, str] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        subjects = {part: {self.subject_of[i] for i in getattr(self, part)} for part in PARTS}
+        for n, first in enumerate(PARTS):
+            for second in PARTS[n + 1 :]:
+                shared = subjects[first] & subjects[second]
+                if shared:
+                    raise LeakageError(sorted(shared), first, second)
+
+    def part(self, name: str) -> tuple[str, ...]:
+        """Scan ids of one of `PARTS`."""
+        return tuple(getattr(self, name))
+
+    def to_dict(self) -> dict[str, list[str]]:
+        """Return part name -> scan ids, and nothing else."""
+        return {part: list(self.part(part)) for part in PARTS}
+
+    def digest(self) -> str:
+        """Fingerprint of who is where."""
+        return fingerprint({part: sorted(self.part(part)) for part in PARTS})

@@ -1,0 +1,36 @@
+"""What every test may ask for: the shared real files, small volumes, a quiet environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def shared(name: str) -> Path:
+    """Return a real file or folder beside the checkout; skip by name where it is absent."""
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"shared/data/{name} is not beside this checkout")
+    return path
+
+
+@pytest.fixture
+def shared_data():
+    """The function that returns a path below shared/data or skips."""
+    return shared
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A generator with a fixed seed: tests do not depend on their order."""
+    return np.random.default_rng(20261121)
