@@ -70,12 +70,18 @@ class Volume:
         affine = np.array(self.affine, dtype=np.float64)
         if array.ndim not in (3, 4):
             raise InputError(f"A volume must be 3D or 4D, got {array.ndim}D")
-        if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        if (
+            affine.shape != (4, 4)
+            or not np.isfinite(affine).all()
+            or abs(np.linalg.det(affine[:3, :3])) < 1e-9
+        ):
             raise InputError(f"An affine must be a finite, invertible 4 x 4 matrix, got {affine.tolist()}")
         if self.unit not in get_args(Unit):
             raise InputError(f"A unit must be one of {', '.join(get_args(Unit))}, got {self.unit!r}")
         if self.frames and len(self.frames) != (array.shape[3] if array.ndim == 4 else 1):
-            raise InputError(f"Frame times must match the frames, got {len(self.frames)} for shape {array.shape}")
+            raise InputError(
+                f"Frame times must match the frames, got {len(self.frames)} for shape {array.shape}"
+            )
         array = array.view()
         array.flags.writeable = False
         affine.flags.writeable = False
@@ -147,11 +153,14 @@ class Cohort:
     def __post_init__(self) -> None:
         twice = [name for name, n in Counter(s.scan_id for s in self.scans).items() if n > 1]
         if twice:
-            raise CohortError("Scan ids must be unique", culprit=", ".join(twice[:5]), mend="rename the sessions")
+            raise CohortError(
+                "Scan ids must be unique", culprit=", ".join(twice[:5]), mend="rename the sessions"
+            )
         strange = {s.diagnosis for s in self.scans} - set(self.class_names) - {None}
         if strange:
             raise CohortError(
-                f"A diagnosis must be one of {', '.join(self.class_names)}, got {', '.join(sorted(map(str, strange)))}",
+                f"A diagnosis must be one of {', '.join(self.class_names)}, "
+                f"got {', '.join(sorted(map(str, strange)))}",
                 mend="add it to cohort.classes or leave those scans out",
             )
 
@@ -243,11 +252,20 @@ class Cohort:
                 culprit=str(path),
                 mend="run `taucal ingest` first or mend cohort.path",
             )
-        table = pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False, dtype={"subject": str, "session": str})
+        table = pd.read_csv(
+            path, sep="\t", na_values=["n/a"], keep_default_na=False, dtype={"subject": str, "session": str}
+        )
         lacking = [c for c in _FIXED_COLUMNS if c not in table.columns]
         if lacking:
-            raise CohortError(f"A cohort table must have the columns {', '.join(_FIXED_COLUMNS)}; {', '.join(lacking)} lacking", culprit=str(path))
-        return cls(tuple(_scan_of_row(row, path.parent, class_names) for row in table.to_dict("records")), class_names)
+            raise CohortError(
+                f"A cohort table must have the columns {', '.join(_FIXED_COLUMNS)}; "
+                f"it lacks {', '.join(lacking)}",
+                culprit=str(path),
+            )
+        return cls(
+            tuple(_scan_of_row(row, path.parent, class_names) for row in table.to_dict("records")),
+            class_names,
+        )
 
     def digest(self) -> str:
         """Fingerprint of ids, diagnoses and posteriors."""
@@ -258,7 +276,9 @@ def _scan_of_row(row: dict[str, Fact], folder: Path, class_names: tuple[str, ...
     known = {str(k): v for k, v in row.items() if not (isinstance(v, float) and np.isnan(v))}
     posterior = tuple(float(known.get(_POSTERIOR_PREFIX + n) or 0.0) for n in class_names)
     has_posterior = any(_POSTERIOR_PREFIX + n in known for n in class_names)
-    facts = {k: v for k, v in known.items() if k not in _FIXED_COLUMNS and not k.startswith(_POSTERIOR_PREFIX)}
+    facts = {
+        k: v for k, v in known.items() if k not in _FIXED_COLUMNS and not k.startswith(_POSTERIOR_PREFIX)
+    }
     diagnosis = known.get("diagnosis")
     return Scan(
         subject=str(known["subject"]),
