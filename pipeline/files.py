@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -99,3 +100,49 @@ def fingerprint_of_tree(folder: Path) -> str:
         status = path.stat()
         rows.append((path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns))
     return fingerprint(rows)
+
+
+@contextlib.contextmanager
+def exclusive(lock: Path | None, what: str, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file for as long as the block runs; the system frees it when the process dies.
+
+    Parameters
+    ----------
+    lock : Path or None
+        None holds nothing.
+    what : str
+        What is locked, for the message.
+    wait : bool
+        Wait for the holder, or refuse at once.
+
+    Raises
+    ------
+    InputError
+        If another process holds the lock and `wait` is false, or the folder is not writable.
+    """
+    if lock is None:
+        yield
+        return
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        stream = lock.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"The output folder must be writable, got {error.strerror}",
+            culprit=str(lock.parent),
+            mend="choose another folder or mend its permissions",
+        ) from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            stream.seek(0)
+            raise InputError(
+                f"Only one process at a time may write the {what}, process {stream.read().strip() or '?'} does",
+                culprit=str(lock),
+                mend="wait until it is done",
+            ) from error
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield

@@ -1,0 +1,104 @@
+"""What is there and what is missing, with the command that mends it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from pipeline import tracking
+from pipeline.config import TrackingSettings
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the doctor: what, whether it is well, what was seen, and the mend where it is not."""
+
+    name: str
+    ok: bool
+    seen: str
+    mend: str = ""
+    required: bool = True
+
+
+def examine(output: Path) -> list[Check]:
+    """Look at everything a run needs.
+
+    Parameters
+    ----------
+    output : Path
+        Folder a study would write to; disk space is read there.
+    """
+    looks: list[Callable[[], Check]] = [
+        _python, _torch, _cuda, _prefect, lambda: _store(output), _pango, lambda: _disk(output), _memory,
+    ]  # fmt: skip
+    return [look() for look in looks]
+
+
+def _python() -> Check:
+    seen = ".".join(map(str, sys.version_info[:3]))
+    return Check("Python", sys.version_info[:2] in {(3, 11), (3, 12)}, seen, "install CPython 3.11 or 3.12")
+
+
+def _torch() -> Check:
+    try:
+        return Check("torch", True, metadata.version("torch"))
+    except metadata.PackageNotFoundError:
+        return Check("torch", False, "not installed", "make install")
+
+
+def _cuda() -> Check:
+    import torch
+
+    if torch.cuda.is_available():
+        return Check("CUDA", True, torch.cuda.get_device_name(0), required=False)
+    cores = os.cpu_count() or 1
+    mend = "optional: install the CUDA build of the same torch pin"
+    return Check("CUDA", False, f"no device; {cores} CPU cores are used", mend, required=False)
+
+
+def _prefect() -> Check:
+    url = os.environ.get("PREFECT_API_URL")
+    version = metadata.version("prefect")
+    try:
+        from prefect.client.orchestration import get_client
+
+        with get_client(sync_client=True) as client:
+            failure = client.api_healthcheck()
+    except (OSError, RuntimeError, TypeError) as error:
+        failure = error
+    where = url or "embedded server"
+    mend = "mend PREFECT_API_URL" if url else "pip install -c constraints.txt -e . (a newer FastAPI breaks the server)"
+    return Check("Prefect server", failure is None, f"{version}, {where}" + (f": {failure}" if failure else ""), mend)
+
+
+def _store(output: Path) -> Check:
+    problem = tracking.try_store(tracking.store_of(TrackingSettings(), output))
+    seen = f"{metadata.version('mlflow')}, SQLite in {output}" + (f": {problem}" if problem else "")
+    return Check("MLflow store", problem is None, seen, "choose a writable output folder")
+
+
+def _pango() -> Check:
+    from pipeline.reporting.pdf import why_no_pdf
+
+    problem = why_no_pdf()
+    mend = "apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core"
+    return Check("Pango for PDF", problem is None, problem or f"WeasyPrint {metadata.version('weasyprint')}", mend, required=False)
+
+
+def _disk(output: Path) -> Check:
+    place = next(p for p in (output.resolve(), *output.resolve().parents) if p.exists())
+    free = shutil.disk_usage(place).free / 2**30
+    return Check("Disk", free > 5, f"{free:.0f} GiB free", "free 5 GiB: the demo writes about 2")
+
+
+def _memory() -> Check:
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (ValueError, OSError):
+        return Check("Memory", True, "unknown", required=False)
+    return Check("Memory", total > 3.5, f"{total:.0f} GiB", "4 GiB are needed to train; lower training.batch_size")

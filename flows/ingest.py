@@ -1,0 +1,239 @@
+"""Ingest: a folder of scans becomes one de-identified BIDS-PET dataset with SUVR derivatives and a cohort table."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from prefect import task
+
+from flows.console import Tick, progress, say, show_table
+from flows.steps import as_flow, is_done
+from pipeline.config import ImagingSettings, IngestSettings
+from pipeline.errors import RefusedScan, TaucalError
+from pipeline.files import exclusive, fingerprint, read_json, write_json, written_whole
+from pipeline.imaging import process
+from pipeline.ingest import bids as bids_files
+from pipeline.ingest.convert import Converted, convert_scan
+from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
+from pipeline.ingest.outcomes import ScanOutcome, write_ingest_report
+from pipeline.ingest.sources import FoundScan, find_scans
+from pipeline.scan import Cohort, Fact, Scan
+
+DERIVATIVES = Path("derivatives") / "taucal"
+COHORT_TABLE = DERIVATIVES / "cohort.tsv"
+REGION_TABLE = DERIVATIVES / "regional_suvr.tsv"
+
+# Raised whenever a change of code changes what a scan becomes: old records no longer count as done.
+_REVISION = 1
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What an ingest left on disk."""
+
+    bids: Path
+    cohort: Path
+    report: Path
+    layout: str
+    accepted: int
+    warned: int
+    refused: int
+
+
+@dataclass(frozen=True)
+class _Order:
+    """Everything one worker needs for one scan."""
+
+    found: FoundScan
+    bids: Path
+    key: bytes
+    tracer: str
+    max_days_to_diagnosis: int
+    imaging: ImagingSettings
+
+
+def ingest(
+    source: Path, bids: Path, settings: IngestSettings, imaging: ImagingSettings, classes: tuple[str, ...]
+) -> Ingested:
+    """Run the ingest as a Prefect flow; a scan that is done already is skipped.
+
+    Parameters
+    ----------
+    source : Path
+        Folder of scans in any layout `find_scans` knows.
+    bids : Path
+        The dataset to write.
+    settings, imaging
+        Sections of the study.
+    classes : tuple of str
+        Class names of the cohort table; other diagnoses become unknown.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to read, the folder cannot be written or another ingest is writing it.
+    """
+    return as_flow("ingest", lambda: _ingest(source, bids, settings, imaging, classes))
+
+
+def _ingest(
+    source: Path, bids: Path, settings: IngestSettings, imaging: ImagingSettings, classes: tuple[str, ...]
+) -> Ingested:
+    found = find_scans(source, settings.layout)
+    # A folder that cannot be written is refused before the key is made or a scan is read.
+    with exclusive(bids.parent / f".{bids.name}.lock", "dataset", wait=False):
+        key = load_or_make_key(settings.key_file or bids.with_name(bids.name + ".key"), bids)
+        say(f"Found {len(found.scans)} PET series ({found.layout} layout); left alone: {_in_words(found.ignored)}.")
+        orders = [
+            _Order(scan, bids, key, settings.tracer, settings.max_days_to_diagnosis, imaging) for scan in found.scans
+        ]
+        with progress("ingest") as tick:
+            records = ingest_scans(orders, settings.workers, tick)
+        return _collect(records, found.ignored, found.layout, bids, classes)
+
+
+@task(name="ingest scans")
+def ingest_scans(orders: list[_Order], workers: int, tick: Tick) -> list[dict[str, Any]]:
+    """Take every scan from its source to SUVR; one bad scan never stops the others."""
+    records = []
+    for done, record in enumerate(_in_parallel(orders, workers), start=1):
+        records.append(record)
+        refused = sum(r["outcome"]["verdict"] == "refused" for r in records)
+        tick(done, len(orders), f"{refused} refused")
+    return records
+
+
+def _in_parallel(orders: list[_Order], workers: int) -> Iterable[dict[str, Any]]:
+    if workers == 1 or len(orders) < 3:
+        yield from map(ingest_scan, orders)
+        return
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
+        try:
+            yield from pool.map(ingest_scan, orders, chunksize=2)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _one_thread() -> None:
+    import torch
+
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+
+
+def ingest_scan(order: _Order) -> dict[str, Any]:
+    """Convert, normalise and record one scan; return its record, read back where it is done already."""
+    name = Pseudonymiser(order.key).subject(order.found.identity)
+    record = order.bids / DERIVATIVES / ".records" / f"{name}.json"
+    settings = (order.tracer, order.max_days_to_diagnosis, order.imaging.model_dump())
+    key = fingerprint(_REVISION, order.found.fingerprint(), settings)
+    if is_done(record, key):
+        remembered: dict[str, Any] = read_json(record)
+        return remembered
+    outcome, scan, files = _work(order)
+    done = {
+        "key": key,
+        "files": {str(path.resolve()): path.stat().st_size for path in files},
+        "outcome": asdict(outcome),
+        **scan,
+    }
+    write_json(record, done)
+    return done
+
+
+def _work(order: _Order) -> tuple[ScanOutcome, dict[str, Any], list[Path]]:
+    stage, label, scan, files = "conversion", order.found.label(Pseudonymiser(order.key)), {}, []
+    try:
+        converted = convert_scan(
+            order.found, order.bids, Pseudonymiser(order.key), order.tracer, order.max_days_to_diagnosis
+        )
+        label, scan = converted.scan_id, {"converted": converted.to_dict(order.bids)}
+        files = [converted.path, *converted.companions]
+        stage = "imaging"
+        normalised = process.normalise(bids_files.read_pet(converted.path), order.imaging)
+        folder = order.bids / DERIVATIVES / f"sub-{converted.subject}" / f"ses-{converted.session}" / "pet"
+        derived = process.write_derivative(normalised, folder, converted.stem)
+        files += derived.files
+        scan |= {
+            "suvr": derived.suvr.relative_to(order.bids).as_posix(),
+            "regions": _wide(normalised.regions),
+            "composites": normalised.composites,
+        }
+        outcome = ScanOutcome.of_findings(label, normalised.findings, converted.warnings)
+    except RefusedScan as refusal:
+        outcome = ScanOutcome.of_refusal(label, stage, refusal)
+    except TaucalError as error:
+        outcome = ScanOutcome.of_refusal(label, stage, RefusedScan("unreadable", error.problem, mend=error.mend))
+    return outcome, scan, files
+
+
+def _wide(regions: pd.DataFrame) -> dict[str, float]:
+    sided = regions[regions["side"] != "both"]
+    names = sided["side"] + "_" + sided["region"]
+    return dict(zip(names, sided["suvr"].astype(float), strict=True))
+
+
+def _collect(
+    records: list[dict[str, Any]], ignored: dict[str, int], layout: str, bids: Path, classes: tuple[str, ...]
+) -> Ingested:
+    outcomes = [ScanOutcome(**r["outcome"]) for r in records]
+    converted = [Converted.from_dict(r["converted"], bids) for r in records if "converted" in r]
+    bids_files.write_dataset_files(bids, converted)
+    usable = [(Converted.from_dict(r["converted"], bids), r) for r in records if "suvr" in r]
+    cohort = Cohort(tuple(_scan_of(c, r, bids, classes) for c, r in usable), classes)
+    cohort.write_tsv(bids / COHORT_TABLE)
+    _write_region_table([(c.scan_id, r["regions"]) for c, r in usable], bids / REGION_TABLE)
+    report = write_ingest_report(outcomes, ignored, layout, bids)
+    verdicts = Counter(o.verdict for o in outcomes)
+    _tell(outcomes, verdicts)
+    return Ingested(
+        bids, bids / COHORT_TABLE, report, layout, verdicts["accepted"], verdicts["warned"], verdicts["refused"]
+    )
+
+
+def _scan_of(converted: Converted, record: dict[str, Any], bids: Path, classes: tuple[str, ...]) -> Scan:
+    facts: dict[str, Fact] = {
+        **{k: converted.facts.get(k) for k in ("age", "sex", "site", "manufacturer", "model")},
+        "days_to_diagnosis": converted.facts.get("days_to_diagnosis"),
+        "quality": record["outcome"]["verdict"],
+        "meta_roi": record["composites"].get("meta_roi"),
+        "pet": converted.path.relative_to(bids).as_posix(),
+    }
+    return Scan(
+        subject=converted.subject,
+        session=converted.session,
+        path=(bids / record["suvr"]).resolve(),
+        tracer=converted.tracer,
+        diagnosis=converted.diagnosis if converted.diagnosis in classes else None,
+        facts={k: v for k, v in facts.items() if v is not None},
+        posterior=converted.posterior,
+    )
+
+
+def _write_region_table(rows: list[tuple[str, dict[str, float]]], path: Path) -> None:
+    table = pd.DataFrame([{"scan_id": scan_id, **regions} for scan_id, regions in rows])
+    with written_whole(path) as beside:
+        table.to_csv(beside, sep="\t", index=False, float_format="%.5f", na_rep="n/a")
+
+
+def _tell(outcomes: list[ScanOutcome], verdicts: Counter[str]) -> None:
+    say(f"{verdicts['accepted']} accepted, {verdicts['warned']} with a warning, {verdicts['refused']} refused.")
+    refused = [o for o in outcomes if o.verdict == "refused"]
+    if refused:
+        rows = [[o.scan, o.stage, o.rule, str(o.measured)] for o in refused[:12]]
+        more = f" (first 12 of {len(refused)})" if len(refused) > 12 else ""
+        show_table(f"Refused scans{more}", ["scan", "stage", "rule", "measured"], rows)
+
+
+def _in_words(ignored: dict[str, int]) -> str:
+    return ", ".join(f"{n} {what}" for what, n in sorted(ignored.items())) or "nothing"

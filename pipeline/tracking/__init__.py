@@ -1,0 +1,29 @@
+"""All that touches MLflow: where runs are kept, what is logged, which model is the champion."""
+
+from pipeline.tracking.registry import (
+    CHAMPION,
+    PREVIOUS,
+    champion_version,
+    load_classifier,
+    promote,
+    register,
+    rollback,
+)
+from pipeline.tracking.runs import RunRecord, add_artifacts, log_run
+from pipeline.tracking.store import Store, store_of, try_store
+
+__all__ = [
+    "CHAMPION",
+    "PREVIOUS",
+    "RunRecord",
+    "Store",
+    "add_artifacts",
+    "champion_version",
+    "load_classifier",
+    "log_run",
+    "promote",
+    "register",
+    "rollback",
+    "store_of",
+    "try_store",
+]
