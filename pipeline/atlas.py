@@ -19,13 +19,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import cKDTree
+from scipy.interpolate import RegularGridInterpolator
+from scipy.spatial.distance import cdist
 
 SPACE = "MNI152NLin2009aSym"
 SPACING_MM = 2.0
 SHAPE = (96, 112, 96)
 AFFINE: NDArray[np.float64] = np.array(
-    [[SPACING_MM, 0, 0, -95], [0, SPACING_MM, 0, -126], [0, 0, SPACING_MM, -80], [0, 0, 0, 1]], dtype=np.float64
+    [[SPACING_MM, 0, 0, -95], [0, SPACING_MM, 0, -126], [0, 0, SPACING_MM, -80], [0, 0, 0, 1]],
+    dtype=np.float64,
 )
 AFFINE.flags.writeable = False
 
@@ -40,10 +42,38 @@ META_ROI_CUTOFFS = (1.19, 1.34)
 
 BRAAK_STAGES = ("I/II", "III/IV", "V/VI")
 
-_SUBCORTICAL_RADIUS_MM = {
-    "putamen": 11.0, "pallidum": 6.0, "caudate": 9.0, "thalamus": 10.0, "accumbens": 5.0,
-    "ventral_dc": 6.0, "choroid_plexus": 5.0, "midbrain": 6.0,
+_SUBCORTICAL_SEMIAXES_MM = {
+    "putamen": (5.5, 15, 9), "pallidum": (4.0, 8, 6), "caudate": (5.0, 12, 9), "thalamus": (9.5, 13, 9),
+    "accumbens": (5.0, 6, 5), "ventral_dc": (6.0, 8, 5), "choroid_plexus": (5.5, 8, 6),
+    "midbrain": (6.0, 7, 7),
 }  # fmt: skip
+_REACH_MM = {"amygdala": 9.0, "hippocampus": 8.0, "entorhinal": 14.0, "parahippocampal": 15.0}
+"""Small medial temporal regions end here; what lies beyond belongs to the next nearest region."""
+_ALSO_AT: tuple[tuple[str, tuple[float, float, float]], ...] = (
+    ("hippocampus", (23.0, -14.0, -19.0)),
+    ("hippocampus", (28.0, -34.0, -7.0)),
+    ("inferior_temporal", (48.0, -10.0, -36.0)),
+    ("inferior_temporal", (52.0, -52.0, -16.0)),
+    ("middle_temporal", (56.0, -6.0, -22.0)),
+    ("middle_temporal", (57.0, -50.0, -2.0)),
+    ("fusiform", (33.0, -22.0, -29.0)),
+    ("fusiform", (35.0, -64.0, -16.0)),
+)
+"""Long regions have more than one centre along their axis."""
+_TENTORIUM_X = (1.0, 7.0, 15.0, 23.0, 31.0, 39.0, 47.0, 55.0)
+_TENTORIUM_Y = (-90.0, -80.0, -70.0, -60.0, -50.0, -40.0, -30.0)
+_TENTORIUM_Z = (
+    (-22, -16, -6, 2, 2, -4, -12),
+    (-20, -18, -10, -3, -1, -4, -14),
+    (-20, -17, -13, -11, -12, -16, -24),
+    (-21, -18, -16, -16, -17, -22, -28),
+    (-20, -20, -19, -19, -20, -25, -31),
+    (-20, -20, -19, -20, -23, -28, -34),
+    (-20, -20, -21, -23, -27, -31, -36),
+    (-22, -22, -24, -27, -30, -32, -36),
+)
+"""Height in mm of the seam between cerebellum and cerebrum over (x, y), read off the tissue maps."""
+_NO_SIDES = (REFERENCE, "cerebellar_grey", "white_matter", "lateral_ventricle")
 _SPARED_CONTAMINATED = ("hippocampus",)
 
 
@@ -98,7 +128,11 @@ class Atlas:
         KeyError
             If there is no such region.
         """
-        wanted = [region] if region in self.names else [f"{s}_{region}" for s in ([side] if side else ["left", "right"])]
+        wanted = (
+            [region]
+            if region in self.names
+            else [f"{s}_{region}" for s in ([side] if side else ["left", "right"])]
+        )
         found = [k for k, name in enumerate(self.names) if name in wanted]
         if not found:
             raise KeyError(region)
@@ -122,7 +156,7 @@ def load_regions() -> tuple[Region, ...]:
         table = pd.read_csv(stream, sep="\t", na_values=["n/a"], keep_default_na=False)
 
     def value(x: object) -> float | None:
-        return None if pd.isna(x) else float(x)  # type: ignore[call-overload, arg-type]
+        return None if pd.isna(x) else float(x)  # type: ignore[arg-type]
 
     return tuple(
         Region(
@@ -157,68 +191,97 @@ def load_atlas() -> Atlas:
     """Build the atlas from nilearn's bundled maps; about half a second, once a process."""
     grey, white = _tissue("gm"), _tissue("wm")
     brain = ndimage.binary_fill_holes(ndimage.binary_closing(grey + white > 0.25, iterations=2))
-    x, y, z = _coordinates()
+    middle = SHAPE[0] // 2
     names = ["outside"]
     labels = np.zeros(SHAPE, dtype=np.int16)
-
-    def add(name: str, where: NDArray[np.bool_]) -> None:
-        names.append(name)
-        labels[where & (labels == 0)] = len(names) - 1
-
-    cerebellum = (y < -40) & (z < -35) | (y < -40) & (z < -18 + 0.25 * (y + 40)) & (np.abs(x) < 50) & (y > -92)
-    for region in load_regions():
-        if region.name in _SUBCORTICAL_RADIUS_MM and region.centre_mm is not None:
-            near = _distance(region.centre_mm, np.abs(x), y, z) <= _SUBCORTICAL_RADIUS_MM[region.name]
-            add(f"left_{region.name}", near & brain & (x < 0) & _nearest_subcortical(region.name))
-            add(f"right_{region.name}", near & brain & (x > 0) & _nearest_subcortical(region.name))
-    add(REFERENCE, (grey > 0.6) & cerebellum & (z < -35))
-    add("cerebellar_grey", (grey > 0.5) & cerebellum)
-    targets = [r for r in load_regions() if r.kind == "target" and r.centre_mm is not None]
-    cortex = (grey > 0.4) & (grey >= white) & ~cerebellum & (labels == 0) & brain & ~_brainstem(x, y, z)
-    tree = cKDTree(np.array([r.centre_mm for r in targets]))
-    nearest = np.full(SHAPE, -1)
-    nearest[cortex] = tree.query(np.column_stack([np.abs(x)[cortex], y[cortex], z[cortex]]))[1]
-    for k, region in enumerate(targets):
-        add(f"left_{region.name}", (nearest == k) & (x < 0))
-        add(f"right_{region.name}", (nearest == k) & (x > 0))
-    add("white_matter", (white > 0.6) & ~cerebellum)
-    inside = brain & (grey + white < 0.35)
-    add("lateral_ventricle", inside & (np.abs(x) < 26) & (y > -48) & (y < 36) & (z > -4) & (z < 32))
+    for name, where in _label_right_half(grey[middle:], white[middle:], brain[middle:]).items():
+        own_names = [name, name] if name in _NO_SIDES else [f"left_{name}", f"right_{name}"]
+        names.extend(dict.fromkeys(own_names))
+        labels[middle - 1 :: -1][where] = names.index(own_names[0])
+        labels[middle:][where] = names.index(own_names[1])
+    for array in (labels, grey, white, brain):
+        array.flags.writeable = False
     return Atlas(labels, tuple(names), grey, white, brain)
 
 
+def _label_right_half(
+    grey: NDArray[np.float32], white: NDArray[np.float32], brain: NDArray[np.bool_]
+) -> dict[str, NDArray[np.bool_]]:
+    """Return where each region is, disjoint, in the half with x > 0; the left half is its mirror image."""
+    x, y, z = _right_half_mm()
+    depth = {
+        r.name: _ellipsoid(r.centre_mm, _SUBCORTICAL_SEMIAXES_MM[r.name])
+        for r in load_regions()
+        if r.name in _SUBCORTICAL_SEMIAXES_MM and r.centre_mm is not None
+    }
+    deepest = np.min(list(depth.values()), axis=0)
+    deep = {name: (d <= 1.0) & (d == deepest) & brain for name, d in depth.items()}
+    tentorium = RegularGridInterpolator(
+        (_TENTORIUM_X, _TENTORIUM_Y),
+        np.array(_TENTORIUM_Z, dtype=np.float64),
+        bounds_error=False,
+        fill_value=None,
+    )(np.stack(np.broadcast_arrays(x, y), axis=-1))
+    stem = (y > -45) & (y < -12) & (z < -14) & ((x < 14) | (x < 22) & (z < -26))
+    below = (y < -30) & (z < tentorium)
+    cerebellum = below & ~stem & (grey > 0.6) & (grey > white)
+    cortex = brain & (grey > 0.4) & (grey >= white) & ~below & ~stem & (deepest > 1.35)
+    lateral = (x < 26) & (y > -48) & (y < 36) & (z > -4) & (z < 32)
+    taken = np.any(list(deep.values()), axis=0)
+    return {
+        **deep,
+        REFERENCE: cerebellum & (z < -35),
+        "cerebellar_grey": cerebellum & (z >= -35),
+        **_nearest_targets(cortex),
+        "white_matter": (white > 0.6) & ~below & ~taken & ~cortex,
+        "lateral_ventricle": brain & (grey + white < 0.35) & lateral & ~taken & ~below,
+    }
+
+
+def _nearest_targets(cortex: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+    """Give each cortical voxel of the right half to the nearest region that reaches it."""
+    targets = [(r.name, r.centre_mm) for r in load_regions() if r.kind == "target" and r.centre_mm]
+    centres = [*targets, *_ALSO_AT]
+    x, y, z = _right_half_mm()
+    voxels = np.column_stack([np.broadcast_to(a, cortex.shape)[cortex] for a in (x, y, z)])
+    distance = cdist(voxels, np.array([centre for _, centre in centres]))
+    for k, (name, _) in enumerate(centres):
+        distance[distance[:, k] > _REACH_MM.get(name, np.inf), k] = np.inf
+    nearest = np.array([name for name, _ in centres])[distance.argmin(axis=1)]
+    found = {}
+    for name, _ in targets:
+        found[name] = np.zeros(cortex.shape, dtype=bool)
+        found[name][cortex] = nearest == name
+    return found
+
+
 def _tissue(kind: Literal["gm", "wm"]) -> NDArray[np.float32]:
+    """Read a 1 mm probability map and average it onto the 2 mm grid, left and right made equal."""
     folder = Path(nilearn.__file__).parent / "datasets" / "data"
     image = nib.load(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz")
-    fine = np.asanyarray(image.dataobj).astype(np.float32) / 255.0
-    to_fine = np.linalg.inv(image.affine) @ AFFINE
-    # Half a template voxel of blur before taking every second voxel, so that thin cortex is not aliased.
-    fine = ndimage.gaussian_filter(fine, 0.6)
-    coarse = ndimage.affine_transform(fine, to_fine[:3, :3], to_fine[:3, 3], SHAPE, order=1, prefilter=False)
-    mirrored: NDArray[np.float32] = ((coarse + coarse[::-1]) / 2).astype(np.float32)
-    return mirrored
+    fine: NDArray[np.float32] = np.pad(np.asanyarray(image.dataobj), 16).astype(np.float32) / np.float32(255)
+    start = np.rint(np.linalg.inv(image.affine)[:3] @ AFFINE[:, 3]).astype(int) + 16
+    # A triangle over three 1 mm voxels before taking every second one, so that thin cortex is not aliased.
+    for axis, (first, count) in enumerate(zip(start, SHAPE, strict=True)):
+        before, centre, after = (
+            np.take(fine, np.arange(first + shift, first + shift + 2 * count, 2), axis)
+            for shift in (-1, 0, 1)
+        )
+        fine = ((before + 2 * centre + after) / 4).astype(np.float32)
+    return ((fine + fine[::-1]) / 2).astype(np.float32)
 
 
-def _coordinates() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    i, j, k = np.indices(SHAPE, dtype=np.float64)
-    return tuple(SPACING_MM * a + AFFINE[n, 3] for n, a in enumerate((i, j, k)))  # type: ignore[return-value]
+def _right_half_mm() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """World coordinates of the half with x > 0, three arrays that broadcast to its shape."""
+    i, j, k = np.ogrid[SHAPE[0] // 2 : SHAPE[0], : SHAPE[1], : SHAPE[2]]
+    x, y, z = (SPACING_MM * a + AFFINE[axis, 3] for axis, a in enumerate((i, j, k)))
+    return x, y, z
 
 
-def _distance(
-    centre: tuple[float, float, float], x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64]
+def _ellipsoid(
+    centre: tuple[float, float, float], semiaxes: tuple[float, float, float]
 ) -> NDArray[np.float64]:
-    return np.sqrt((x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2)
-
-
-def _nearest_subcortical(name: str) -> NDArray[np.bool_]:
-    x, y, z = _coordinates()
-    centres = {r.name: r.centre_mm for r in load_regions() if r.name in _SUBCORTICAL_RADIUS_MM and r.centre_mm}
-    mine = _distance(centres[name], np.abs(x), y, z) / _SUBCORTICAL_RADIUS_MM[name]
-    others = [_distance(c, np.abs(x), y, z) / _SUBCORTICAL_RADIUS_MM[n] for n, c in centres.items() if n != name]
-    nearest: NDArray[np.bool_] = mine <= np.min(others, axis=0)
-    return nearest
-
-
-def _brainstem(x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.bool_]:
-    stem: NDArray[np.bool_] = (np.abs(x) < 14) & (y > -45) & (y < -12) & (z < -14)
-    return stem
+    """Distance from a centre in units of the semi-axes: 1 on the surface."""
+    offsets = zip(_right_half_mm(), centre, semiaxes, strict=True)
+    scaled: NDArray[np.float64] = np.sqrt(sum(((a - c) / s) ** 2 for a, c, s in offsets))
+    return scaled
