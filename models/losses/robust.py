@@ -1,0 +1,186 @@
+"""Losses of p_y that grow more slowly than cross-entropy, or faster at first: noise, tails, tuning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.losses.base import Loss, log_probability, within
+
+
+class GammaCrossEntropy(Loss):
+    r"""Between cross-entropy (gamma = 0) and total variation, 1 - p_y (gamma = 1).
+
+    .. math:: -\log(\gamma + (1 - \gamma) p_y) / (1 - \gamma)
+
+    With ``threshold`` b > 0 it is the gradient form: the weight
+    :math:`\mathrm{clamp}(p_y / (\gamma + (1 - \gamma) p_y), b, 1)`, a constant, times :math:`-\log p_y`.
+    The two have the same gradient wherever the clamp does not act.
+
+    Parameters
+    ----------
+    num_classes, class_counts
+        See `Loss`; counts are not used.
+    gamma : float
+        In [0, 1].
+    threshold : float
+        b, smallest weight of a scan, in [0, 1]; 0 for the closed form.
+    schedule : {"constant", "linear"}
+        ``"linear"`` moves gamma from 0 in the first epoch to its value in the last; until `start_epoch` is
+        called, the loss is that of the first.
+
+    Attributes
+    ----------
+    current_gamma : float
+        The gamma in force.
+
+    References
+    ----------
+    Ji et al., Tailoring Language Generation Models under Total Variation Distance (TaiLr), ICLR 2023,
+    equation 8 and algorithm 1.
+
+    Examples
+    --------
+    >>> round(GammaCrossEntropy(2, gamma=1)(torch.zeros(1, 2), torch.tensor([0])).item(), 4)
+    0.5
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        class_counts: Sequence[float] | None = None,
+        *,
+        gamma: float = 0.1,
+        threshold: float = 0.0,
+        schedule: Literal["constant", "linear"] = "constant",
+    ) -> None:
+        super().__init__(num_classes, class_counts)
+        if schedule not in ("constant", "linear"):
+            raise ValueError(f"schedule must be 'constant' or 'linear', got {schedule!r}")
+        self.gamma = within("gamma", gamma, 0, 1)
+        self.threshold = within("threshold", threshold, 0, 1)
+        self.schedule = schedule
+        self.current_gamma = 0.0 if schedule == "linear" else self.gamma
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Set gamma to its value at this epoch of the schedule."""
+        if self.schedule == "linear":
+            self.current_gamma = self.gamma * min(1.0, epoch / max(1, epochs - 1))
+
+    def value(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of a checked batch."""
+        log_p = log_probability(logits, target)
+        gamma = self.current_gamma
+        if self.threshold > 0:
+            weight = (log_p - _log_mixture(log_p, gamma)).exp().clamp(self.threshold, 1)
+            return -(weight.detach() * log_p).mean()
+        if gamma == 1:
+            return -log_p.expm1().mean()
+        return -_log_mixture(log_p, gamma).mean() / (1 - gamma)
+
+
+def _log_mixture(log_p: Tensor, gamma: float) -> Tensor:
+    """Return log(gamma + (1 - gamma) p), exact at both ends of gamma."""
+    if gamma > 0.5:  # near 0: from 1 - p, or dividing by 1 - gamma would magnify the rounding
+        return ((1 - gamma) * log_p.expm1()).log1p()
+    if gamma == 0:
+        return log_p
+    return torch.logaddexp(log_p.new_tensor(math.log(gamma)), log_p + math.log1p(-gamma))
+
+
+class PolyOne(Loss):
+    r"""Cross-entropy plus :math:`\epsilon (1 - p_y)`; epsilon = 0 is cross-entropy.
+
+    Parameters
+    ----------
+    num_classes, class_counts
+        See `Loss`; counts are not used.
+    epsilon : float
+        At least -1, below which a right answer would be punished.
+
+    References
+    ----------
+    Leng et al., PolyLoss: A Polynomial Expansion Perspective of Classification Loss Functions, ICLR 2022,
+    section 4.
+    """
+
+    def __init__(
+        self, num_classes: int, class_counts: Sequence[float] | None = None, *, epsilon: float = 1.0
+    ) -> None:
+        super().__init__(num_classes, class_counts)
+        self.epsilon = within("epsilon", epsilon, -1)
+
+    def value(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of a checked batch."""
+        log_p = log_probability(logits, target)
+        return -(log_p + self.epsilon * log_p.expm1()).mean()
+
+
+class SymmetricCrossEntropy(Loss):
+    r"""A mix of cross-entropy and reverse cross-entropy.
+
+    .. math:: \alpha (-\log p_y) + \beta \Big( -\sum_k p_k \log q_k \Big)
+
+    with q the one-hot label and log 0 read as log 1e-4, so the second part is 9.21 (1 - p_y). alpha = 1,
+    beta = 0 is cross-entropy.
+
+    Parameters
+    ----------
+    num_classes, class_counts
+        See `Loss`; counts are not used.
+    alpha, beta : float
+        Weights of the two parts, at least 0.
+
+    References
+    ----------
+    Wang et al., Symmetric Cross Entropy for Robust Learning with Noisy Labels, ICCV 2019, equation 6;
+    weights and log 1e-4 as in the authors' code.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        class_counts: Sequence[float] | None = None,
+        *,
+        alpha: float = 0.1,
+        beta: float = 1.0,
+    ) -> None:
+        super().__init__(num_classes, class_counts)
+        self.alpha = within("alpha", alpha)
+        self.beta = within("beta", beta)
+
+    def value(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of a checked batch."""
+        log_p = log_probability(logits, target)
+        return (self.beta * math.log(1e-4) * log_p.expm1() - self.alpha * log_p).mean()
+
+
+class Brier(Loss):
+    """The mean squared distance of the probabilities from the one-hot label, summed over classes.
+
+    A strictly proper loss without logarithm; it has no option and no limit that is cross-entropy.
+
+    Parameters
+    ----------
+    num_classes, class_counts
+        See `Loss`; counts are not used.
+
+    References
+    ----------
+    Brier, Verification of Forecasts Expressed in Terms of Probability, Monthly Weather Review 78, 1950.
+
+    Examples
+    --------
+    >>> Brier(2)(torch.zeros(1, 2), torch.tensor([0])).item()
+    0.5
+    """
+
+    def value(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of a checked batch."""
+        label = functional.one_hot(target, self.num_classes)
+        return (logits.softmax(dim=1) - label).square().sum(dim=1).mean()
