@@ -1,0 +1,46 @@
+"""Calibrators by name: logits in, calibrated probabilities out. numpy and scipy only."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from models.calibrators.adaptive_temperature import AdaptiveTemperature
+from models.calibrators.base import Calibrator, log_softmax, nearest, softmax
+from models.calibrators.temperature import Identity, Temperature
+
+__all__ = ["CALIBRATORS", "Calibrator", "build_calibrator", "log_softmax", "softmax"]
+
+CALIBRATORS: dict[str, type[Calibrator]] = {
+    calibrator.name: calibrator for calibrator in (Identity, Temperature, AdaptiveTemperature)
+}
+
+
+def build_calibrator(name: str, **options: Any) -> Calibrator:
+    """Return an unfitted calibrator.
+
+    Parameters
+    ----------
+    name : str
+        One of `CALIBRATORS`.
+    **options
+        What its class takes.
+
+    Raises
+    ------
+    ValueError
+        If the name, an option or an option's value is not known; the message names the nearest.
+
+    Examples
+    --------
+    >>> build_calibrator("temprature")
+    Traceback (most recent call last):
+    ValueError: No calibrator is called 'temprature': did you mean 'temperature'?
+    """
+    if name not in CALIBRATORS:
+        raise ValueError(f"No calibrator is called {name!r}: {nearest(name, list(CALIBRATORS))}")
+    known = [entry.name for entry in fields(CALIBRATORS[name]) if entry.init]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"Calibrator {name} has no option {option!r}: {nearest(option, known)}")
+    return CALIBRATORS[name](**options)
