@@ -26,7 +26,9 @@ app = typer.Typer(
 )
 
 Config = Annotated[Path, typer.Argument(help="YAML file of the study.", show_default=False)]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key; repeatable.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key; repeatable.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Output = Annotated[Path, typer.Option("--output", help="Folder that holds mlflow.db.", show_default=True)]
 
@@ -56,7 +58,9 @@ def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to write the ADNI tree to.", show_default=False)],
     subjects: Annotated[int, typer.Option(min=1)] = 160,
     scans: Annotated[int, typer.Option(min=1)] = 200,
-    preset: Annotated[str, typer.Option(help="three_class, three_class_clinical or five_class.")] = "three_class",
+    preset: Annotated[
+        str, typer.Option(help="three_class, three_class_clinical or five_class.")
+    ] = "three_class",
     seed: int = 2026,
 ) -> None:
     """Write a synthetic AV1451 cohort as PET DICOM, with its true posterior."""
@@ -102,7 +106,9 @@ def train(config: Config, overrides: Overrides = None, json: Json = False) -> No
     say(f"Study report: {pages['html']}")
     say(f"MLflow run {trained.run_id}, model version {trained.version}.")
     if json:
-        emit_json({"run_id": trained.run_id, "version": trained.version, "results": trained.results.to_dict()})
+        emit_json(
+            {"run_id": trained.run_id, "version": trained.version, "results": trained.results.to_dict()}
+        )
 
 
 @app.command(epilog="Example:  taucal compare configs/adrenal.yaml --set cohort.path=data/adrenalmnist3d.npz")
@@ -116,13 +122,17 @@ def compare(config: Config, overrides: Overrides = None, json: Json = False) -> 
         emit_json(result)
 
 
-@app.command(epilog="Example:  taucal report data/new/SCAN_FOLDER --out data/reports --prevalence CN=.6,MCI=.3,AD=.1")
+@app.command(
+    epilog="Example:  taucal report data/new/SCAN_FOLDER --out data/reports --prevalence CN=.6,MCI=.3,AD=.1"
+)
 def report(
     scans: Annotated[list[Path], typer.Argument(help="DICOM folders or NIfTI files.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the reports.", show_default=False)],
     model: Annotated[str, typer.Option(help="Registered model or bundle folder.")] = "@champion",
     output: Output = Path("data/demo"),
-    prevalence: Annotated[str | None, typer.Option(help="The clinic's own class shares.", show_default=False)] = None,
+    prevalence: Annotated[
+        str | None, typer.Option(help="The clinic's own class shares.", show_default=False)
+    ] = None,
     key_file: Annotated[Path | None, typer.Option(help="Secret of the pseudonyms; default: OUT.key.")] = None,
     pdf: Annotated[bool, typer.Option(help="Also write a PDF.")] = True,
     json: Json = False,
@@ -131,7 +141,9 @@ def report(
     from flows.report import report_scans
 
     shares = _prevalence(prevalence)
-    written = report_scans(scans, out, model=model, output=output, prevalence=shares, key_file=key_file, pdf=pdf)
+    written = report_scans(
+        scans, out, model=model, output=output, prevalence=shares, key_file=key_file, pdf=pdf
+    )
     for pages in written:
         say(f"Report: {pages['html']}")
     if json:
@@ -144,14 +156,21 @@ def _prevalence(text: str | None) -> dict[str, float] | None:
     try:
         shares = {name.strip(): float(value) for name, value in (part.split("=") for part in text.split(","))}
     except ValueError as error:
-        raise ConfigError(f"A prevalence must look like CN=.6,MCI=.3,AD=.1, got {text!r}", culprit="--prevalence") from error
+        raise ConfigError(
+            f"A prevalence must look like CN=.6,MCI=.3,AD=.1, got {text!r}", culprit="--prevalence"
+        ) from error
     if any(not 0 < value < 1 for value in shares.values()) or abs(sum(shares.values()) - 1) > 0.01:
-        raise ConfigError(f"Class shares must lie between 0 and 1 and add to 1, got {text!r}", culprit="--prevalence")
+        raise ConfigError(
+            f"Class shares must lie between 0 and 1 and add to 1, got {text!r}", culprit="--prevalence"
+        )
     return shares
 
 
 @app.command(epilog="Example:  taucal promote 3 --output data/demo")
-def promote(version: Annotated[int, typer.Argument(help="Model version.", show_default=False)], output: Output = Path("data/demo")) -> None:
+def promote(
+    version: Annotated[int, typer.Argument(help="Model version.", show_default=False)],
+    output: Output = Path("data/demo"),
+) -> None:
     """Make a registered version the champion; the one before becomes `previous`."""
     from pipeline import tracking
     from pipeline.config import TrackingSettings
@@ -177,7 +196,15 @@ def doctor(output: Output = Path("data/demo"), json: Json = False) -> None:
     from flows.doctor import examine
 
     checks = examine(output)
-    rows = [[c.name, "well" if c.ok else ("missing" if c.required else "optional"), c.seen, "" if c.ok else c.mend] for c in checks]
+    rows = [
+        [
+            c.name,
+            "well" if c.ok else ("missing" if c.required else "optional"),
+            c.seen,
+            "" if c.ok else c.mend,
+        ]
+        for c in checks
+    ]
     show_table("taucal doctor", ["what", "state", "seen", "mend"], rows)
     if json:
         emit_json([vars(c) for c in checks])
@@ -204,7 +231,9 @@ def main() -> None:
         console.print(f"taucal: {error}", style="red", markup=False)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        console.print("taucal: interrupted; the same command again continues where this stopped.", markup=False)
+        console.print(
+            "taucal: interrupted; the same command again continues where this stopped.", markup=False
+        )
         sys.exit(1)
 
 

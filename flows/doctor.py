@@ -46,19 +46,19 @@ def _python() -> Check:
 
 def _torch() -> Check:
     try:
-        return Check("torch", True, metadata.version("torch"))
+        return Check("torch", ok=True, seen=metadata.version("torch"))
     except metadata.PackageNotFoundError:
-        return Check("torch", False, "not installed", "make install")
+        return Check("torch", ok=False, seen="not installed", mend="make install")
 
 
 def _cuda() -> Check:
     import torch
 
     if torch.cuda.is_available():
-        return Check("CUDA", True, torch.cuda.get_device_name(0), required=False)
+        return Check("CUDA", ok=True, seen=torch.cuda.get_device_name(0), required=False)
     cores = os.cpu_count() or 1
     mend = "optional: install the CUDA build of the same torch pin"
-    return Check("CUDA", False, f"no device; {cores} CPU cores are used", mend, required=False)
+    return Check("CUDA", ok=False, seen=f"no device; {cores} CPU cores are used", mend=mend, required=False)
 
 
 def _prefect() -> Check:
@@ -72,8 +72,14 @@ def _prefect() -> Check:
     except (OSError, RuntimeError, TypeError) as error:
         failure = error
     where = url or "embedded server"
-    mend = "mend PREFECT_API_URL" if url else "pip install -c constraints.txt -e . (a newer FastAPI breaks the server)"
-    return Check("Prefect server", failure is None, f"{version}, {where}" + (f": {failure}" if failure else ""), mend)
+    mend = (
+        "mend PREFECT_API_URL"
+        if url
+        else "pip install -c constraints.txt -e . (a newer FastAPI breaks the server)"
+    )
+    return Check(
+        "Prefect server", failure is None, f"{version}, {where}" + (f": {failure}" if failure else ""), mend
+    )
 
 
 def _store(output: Path) -> Check:
@@ -87,7 +93,13 @@ def _pango() -> Check:
 
     problem = why_no_pdf()
     mend = "apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core"
-    return Check("Pango for PDF", problem is None, problem or f"WeasyPrint {metadata.version('weasyprint')}", mend, required=False)
+    return Check(
+        "Pango for PDF",
+        problem is None,
+        problem or f"WeasyPrint {metadata.version('weasyprint')}",
+        mend,
+        required=False,
+    )
 
 
 def _disk(output: Path) -> Check:
@@ -100,5 +112,7 @@ def _memory() -> Check:
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     except (ValueError, OSError):
-        return Check("Memory", True, "unknown", required=False)
-    return Check("Memory", total > 3.5, f"{total:.0f} GiB", "4 GiB are needed to train; lower training.batch_size")
+        return Check("Memory", ok=True, seen="unknown", required=False)
+    return Check(
+        "Memory", total > 3.5, f"{total:.0f} GiB", "4 GiB are needed to train; lower training.batch_size"
+    )

@@ -91,9 +91,12 @@ def _ingest(
     # A folder that cannot be written is refused before the key is made or a scan is read.
     with exclusive(bids.parent / f".{bids.name}.lock", "dataset", wait=False):
         key = load_or_make_key(settings.key_file or bids.with_name(bids.name + ".key"), bids)
-        say(f"Found {len(found.scans)} PET series ({found.layout} layout); left alone: {_in_words(found.ignored)}.")
+        say(
+            f"Found {len(found.scans)} PET series ({found.layout} layout); left alone: {_in_words(found.ignored)}."
+        )
         orders = [
-            _Order(scan, bids, key, settings.tracer, settings.max_days_to_diagnosis, imaging) for scan in found.scans
+            _Order(scan, bids, key, settings.tracer, settings.max_days_to_diagnosis, imaging)
+            for scan in found.scans
         ]
         with progress("ingest") as tick:
             records = ingest_scans(orders, settings.workers, tick)
@@ -173,7 +176,9 @@ def _work(order: _Order) -> tuple[ScanOutcome, dict[str, Any], list[Path]]:
     except RefusedScan as refusal:
         outcome = ScanOutcome.of_refusal(label, stage, refusal)
     except TaucalError as error:
-        outcome = ScanOutcome.of_refusal(label, stage, RefusedScan("unreadable", error.problem, mend=error.mend))
+        outcome = ScanOutcome.of_refusal(
+            label, stage, RefusedScan("unreadable", error.problem, mend=error.mend)
+        )
     return outcome, scan, files
 
 
@@ -197,7 +202,13 @@ def _collect(
     verdicts = Counter(o.verdict for o in outcomes)
     _tell(outcomes, verdicts)
     return Ingested(
-        bids, bids / COHORT_TABLE, report, layout, verdicts["accepted"], verdicts["warned"], verdicts["refused"]
+        bids,
+        bids / COHORT_TABLE,
+        report,
+        layout,
+        verdicts["accepted"],
+        verdicts["warned"],
+        verdicts["refused"],
     )
 
 
@@ -227,7 +238,9 @@ def _write_region_table(rows: list[tuple[str, dict[str, float]]], path: Path) ->
 
 
 def _tell(outcomes: list[ScanOutcome], verdicts: Counter[str]) -> None:
-    say(f"{verdicts['accepted']} accepted, {verdicts['warned']} with a warning, {verdicts['refused']} refused.")
+    say(
+        f"{verdicts['accepted']} accepted, {verdicts['warned']} with a warning, {verdicts['refused']} refused."
+    )
     refused = [o for o in outcomes if o.verdict == "refused"]
     if refused:
         rows = [[o.scan, o.stage, o.rule, str(o.measured)] for o in refused[:12]]

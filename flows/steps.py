@@ -45,7 +45,10 @@ def is_done(record: Path, key: str) -> bool:
         return False
     if remembered.get("key") != key:
         return False
-    return all(Path(name).is_file() and Path(name).stat().st_size == size for name, size in remembered["files"].items())
+    return all(
+        Path(name).is_file() and Path(name).stat().st_size == size
+        for name, size in remembered["files"].items()
+    )
 
 
 def as_flow(name: str, work: Callable[[], T]) -> T:

@@ -65,7 +65,7 @@ class Files:
         return self.folder / f"predictions_{part}.npz"
 
     def record(self, step: str) -> Path:
-        """What remembers that a step is done."""
+        """Return the file that remembers that a step is done."""
         return self.folder / ".records" / f"{step}.json"
 
 
@@ -143,7 +143,9 @@ def _sizes(split: Split, volumes: LabelledVolumes) -> str:
 
 def _decisive(study: Study) -> dict[str, Any]:
     # Where a study writes and how it is compared do not change what it learns.
-    return study.model_dump(mode="json", exclude={"output", "tracking", "compare", "phantom", "ingest", "name"})
+    return study.model_dump(
+        mode="json", exclude={"output", "tracking", "compare", "phantom", "ingest", "name"}
+    )
 
 
 @task(name="train network")
@@ -162,4 +164,6 @@ def fit_network(study: Study, volumes: LabelledVolumes, split: Split, files: Fil
 
 def _epoch_in_words(metrics: dict[str, float]) -> str:
     shown = ("loss", "validation_nll", "validation_balanced_accuracy")
-    return "  ".join(f"{n.removeprefix('validation_').replace('_', ' ')} {metrics[n]:.2f}" for n in shown if n in metrics)
+    return "  ".join(
+        f"{n.removeprefix('validation_').replace('_', ' ')} {metrics[n]:.2f}" for n in shown if n in metrics
+    )

@@ -1,0 +1,115 @@
+"""A study file says what it means or is refused with the mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import Study, load_study
+from pipeline.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+MINIMAL = {"name": "x", "output": "out", "cohort": {"path": "bids"}}
+
+
+def write(folder: Path, tree: object) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.name)
+def test_every_shipped_study_is_valid(path):
+    assert load_study(path).name
+
+
+def test_a_misspelt_key_is_refused_with_file_key_and_nearest(tmp_path):
+    path = write(tmp_path, {**MINIMAL, "training": {"epoch": 3}})
+    with pytest.raises(ConfigError, match=r"training\.epoch: no such key; did you mean 'epochs'\?") as error:
+        load_study(path)
+    assert "study.yaml" in str(error.value)
+    assert error.value.exit_code == 2
+
+
+def test_a_misspelt_key_deep_in_a_list_is_found(tmp_path):
+    path = write(tmp_path, {**MINIMAL, "compare": {"losses": [{"name": "ce"}, {"nam": "gce"}]}})
+    with pytest.raises(ConfigError, match=r"compare\.losses\.1\.nam: no such key; did you mean 'name'\?"):
+        load_study(path)
+
+
+def test_a_value_of_the_wrong_type_says_what_it_must_be(tmp_path):
+    path = write(tmp_path, {**MINIMAL, "training": {"epochs": "many"}})
+    with pytest.raises(ConfigError, match=r"training\.epochs: .*integer.*got 'many'"):
+        load_study(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b\n", "keys and values"),
+        ("a: [1,\n", "must be YAML"),
+        ("\x00\x01", "must be"),
+        ("", "keys and values"),
+    ],
+)
+def test_what_is_no_study_is_refused(tmp_path, text, message):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_study(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"readable.*nowhere\.yaml"):
+        load_study(tmp_path / "nowhere.yaml")
+
+
+def test_an_override_wins_and_reaches_any_depth(tmp_path):
+    study = load_study(write(tmp_path, MINIMAL), ("training.loss.name=ce", "seed=7", "split.test=.3"))
+    assert (study.training.loss.name, study.seed, study.split.test) == ("ce", 7, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training", "look like a.b=c"),
+        ("=3", "look like"),
+        ("name.a=3", "value, not a section"),
+        ("seed=[1", "YAML"),
+    ],
+)
+def test_a_bad_override_is_refused(tmp_path, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_study(write(tmp_path, MINIMAL), (override,))
+
+
+def test_a_split_must_leave_scans_to_train_on(tmp_path):
+    path = write(tmp_path, {**MINIMAL, "split": {"validation": 0.3, "calibration": 0.3, "test": 0.35}})
+    with pytest.raises(ConfigError, match="at least a tenth for training"):
+        load_study(path)
+
+
+def test_the_resolved_study_reads_back_as_itself(tmp_path):
+    study = load_study(CONFIGS / "demo.yaml")
+    path = tmp_path / "resolved.yaml"
+    path.write_text(study.to_yaml())
+    assert load_study(path) == study
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=12), st.one_of(st.none(), st.integers(), st.text(max_size=9)), max_size=4
+    )
+)
+def test_no_section_of_any_content_does_anything_but_load_or_be_refused(tmp_path_factory, section):
+    path = write(tmp_path_factory.mktemp("fuzz"), {**MINIMAL, "training": section})
+    try:
+        study, refusal = load_study(path), "training"
+    except ConfigError as error:
+        study, refusal = None, str(error)
+    assert "training" in refusal
+    assert study is None or isinstance(study, Study)
