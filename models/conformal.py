@@ -1,0 +1,149 @@
+"""Sets of classes that hold the true one with a stated probability, for every class."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_ROUNDING = 1e-9
+"""(n + 1) * coverage is meant exactly: 10 * 0.7 must not round up to 8."""
+
+
+@dataclass(frozen=True)
+class ConformalSets:
+    """Class-conditional (Mondrian) conformal prediction sets with the score 1 - p of the class.
+
+    Among exchangeable scans of class k, the set holds k with probability `coverage` at least, whatever the
+    classifier: the threshold of k is the ``ceil((n_k + 1) coverage)``-th smallest score of its n_k
+    calibration scans. With fewer scans than `scans_needed` no score is large enough, the threshold is
+    infinite and k is in every set: true, and useless, so `always_included` names such classes.
+
+    Parameters
+    ----------
+    thresholds : tuple of float, length K
+        Largest score 1 - p_k at which class k is in the set.
+    counts : tuple of int, length K
+        Calibration scans of each class.
+    coverage : float
+        In (0, 1).
+
+    References
+    ----------
+    Vovk, Conditional validity of inductive conformal predictors, 2012; Sadinle, Lei & Wasserman, Least
+    Ambiguous Set-Valued Classifiers with Bounded Error Levels, JASA 2019.
+
+    Examples
+    --------
+    >>> p = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]])
+    >>> found = ConformalSets.fit(p, [0, 0, 1, 1], coverage=0.6)
+    >>> [round(t, 2) for t in found.thresholds]
+    [0.2, 0.4]
+    >>> found.sets([[0.85, 0.15], [0.7, 0.3]])
+    array([[ True, False],
+           [False, False]])
+    """
+
+    thresholds: tuple[float, ...]
+    counts: tuple[int, ...]
+    coverage: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.coverage < 1:
+            raise ValueError(f"Coverage must lie between 0 and 1, got {self.coverage}")
+        if len(self.thresholds) != len(self.counts):
+            raise ValueError(
+                "Thresholds and counts must be one a class, "
+                f"got {len(self.thresholds)} and {len(self.counts)}"
+            )
+
+    @classmethod
+    def fit(cls, probabilities: ArrayLike, labels: ArrayLike, coverage: float) -> ConformalSets:
+        """Return the sets of calibration scans.
+
+        Parameters
+        ----------
+        probabilities : array_like, shape (N, K)
+            Calibrated, of scans that neither the network nor its choice has seen. Where the calibrator was
+            fitted on the same scans the guarantee is approximate; a calibrator of few parameters bends it
+            little.
+        labels : array_like of int, shape (N,)
+        coverage : float
+            In (0, 1), of each class.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit, a label is no class, or coverage lies outside (0, 1).
+        """
+        p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
+        if p.ndim != 2 or y.shape != p.shape[:1]:
+            raise ValueError(
+                f"Probabilities must be (scans, classes) and labels (scans,), got {p.shape}, {y.shape}"
+            )
+        if len(y) and not (y.min() >= 0 and y.max() < p.shape[1]):
+            raise ValueError(f"Labels must lie in 0 ... {p.shape[1] - 1}, got {y.min()} to {y.max()}")
+        scores = [1 - p[y == k, k] for k in range(p.shape[1])]
+        return cls(
+            thresholds=tuple(_threshold(s, coverage) for s in scores),
+            counts=tuple(len(s) for s in scores),
+            coverage=float(coverage),
+        )
+
+    def sets(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
+        """Return which classes each scan's set holds; it may hold several, or none.
+
+        Parameters
+        ----------
+        probabilities : array_like, shape (N, K)
+
+        Returns
+        -------
+        ndarray of bool, shape (N, K)
+
+        Raises
+        ------
+        ValueError
+            If the number of classes is another than that of `fit`.
+        """
+        p = np.asarray(probabilities, dtype=np.float64)
+        if p.ndim != 2 or p.shape[1] != len(self.thresholds):
+            raise ValueError(
+                f"Probabilities must have shape (scans, {len(self.thresholds)}) as at fitting, got {p.shape}"
+            )
+        return np.asarray(1 - p <= np.array(self.thresholds))
+
+    @property
+    def scans_needed(self) -> int:
+        """Calibration scans a class needs for a finite threshold: 9 at 90 %."""
+        return math.ceil(self.coverage / (1 - self.coverage) - _ROUNDING)
+
+    @property
+    def always_included(self) -> tuple[int, ...]:
+        """Classes with too few calibration scans, which every set holds."""
+        return tuple(k for k, threshold in enumerate(self.thresholds) if math.isinf(threshold))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` reads; JSON has no infinity, so an infinite threshold is None."""
+        return {
+            "thresholds": [None if math.isinf(t) else t for t in self.thresholds],
+            "counts": list(self.counts),
+            "coverage": self.coverage,
+        }
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> ConformalSets:
+        """Return what `to_dict` wrote."""
+        return cls(
+            thresholds=tuple(math.inf if t is None else float(t) for t in stored["thresholds"]),
+            counts=tuple(int(n) for n in stored["counts"]),
+            coverage=float(stored["coverage"]),
+        )
+
+
+def _threshold(scores: NDArray[np.float64], coverage: float) -> float:
+    rank = math.ceil((len(scores) + 1) * coverage - _ROUNDING)
+    return math.inf if rank > len(scores) else float(np.sort(scores)[rank - 1])

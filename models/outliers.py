@@ -1,0 +1,212 @@
+"""How strange a scan is to a network: distance of its features to the classes, energy of its logits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
+
+Floats = NDArray[np.float64]
+
+_FOLDS = 5
+_SMALLEST_VARIANCE = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class OutlierDetector:
+    """Mahalanobis distance to the nearest class mean and energy, each with the limit of ordinary scans.
+
+    Parameters
+    ----------
+    means : ndarray, shape (classes seen, F)
+        Of the features of each class that calibration scans belong to.
+    precision : ndarray, shape (F, F)
+        Inverse of the shrunk covariance of features about their class means.
+    shrinkage : float
+        Share of the covariance that is the scaled identity, 0 to 1.
+    mahalanobis_limit, energy_limit : float
+        Larger values are out of distribution.
+
+    References
+    ----------
+    Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples, NeurIPS 2018;
+    Liu et al., Energy-based Out-of-distribution Detection, NeurIPS 2020; shrinkage: Ledoit & Wolf, A
+    well-conditioned estimator for large-dimensional covariance matrices, 2004.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.repeat([0, 1], 100)
+    >>> features = rng.normal(size=(200, 3)) + 4 * labels[:, None]
+    >>> logits = np.stack([-features[:, 0], features[:, 0]], axis=1)
+    >>> detector = OutlierDetector.fit(features, logits, labels)
+    >>> strange = detector.mahalanobis([[4.0, 4.0, 4.0], [0.0, 12.0, -9.0]]) > detector.mahalanobis_limit
+    >>> strange.tolist()
+    [False, True]
+    """
+
+    means: Floats
+    precision: Floats
+    shrinkage: float
+    mahalanobis_limit: float
+    energy_limit: float
+
+    @classmethod
+    def fit(
+        cls,
+        features: ArrayLike,
+        logits: ArrayLike,
+        labels: ArrayLike,
+        quantile: float = 0.99,
+        *,
+        subjects: Sequence[Hashable] | None = None,
+    ) -> OutlierDetector:
+        """Return the detector of calibration scans.
+
+        The distance limit comes from five-fold cross-fitting: a scan that helped to place the means and the
+        covariance lies nearer to them than a new one, with as many features as scans absurdly so.
+
+        Parameters
+        ----------
+        features : array_like, shape (N, F)
+            Penultimate activations.
+        logits : array_like, shape (N, K)
+        labels : array_like of int, shape (N,)
+        quantile : float
+            Share of ordinary scans within each limit, in (0, 1). The limit is the
+            ``ceil((N + 1) quantile)``-th smallest value, the largest one where N is too small for that: then
+            about one ordinary scan in N + 1 lies beyond.
+        subjects : sequence, length N, optional
+            Whose scan each row is; scans of one subject then stand in one fold.
+
+        Raises
+        ------
+        ValueError
+            If the lengths differ, there are fewer than two scans, a value is not finite, or `quantile` lies
+            outside (0, 1).
+        """
+        x, z, y = _checked(features, logits, labels, quantile)
+        means, precision, shrinkage = _gaussians(x, y)
+        distances = np.empty(len(x))
+        folds = _folds(y, subjects)
+        for fold in np.unique(folds):
+            held_out = folds == fold
+            other_means, other_precision, _ = _gaussians(x[~held_out], y[~held_out])
+            distances[held_out] = _distance(x[held_out], other_means, other_precision)
+        return cls(
+            means=means,
+            precision=precision,
+            shrinkage=shrinkage,
+            mahalanobis_limit=_limit(distances, quantile),
+            energy_limit=_limit(_energy(z), quantile),
+        )
+
+    def mahalanobis(self, features: ArrayLike) -> Floats:
+        """Return the distance (not squared) of features (N, F) to the nearest class mean, shape (N,).
+
+        Raises
+        ------
+        ValueError
+            If the number of features is another than that of `fit`.
+        """
+        x = np.asarray(features, dtype=np.float64)
+        if x.ndim != 2 or x.shape[1] != self.means.shape[1]:
+            raise ValueError(
+                f"Features must have shape (scans, {self.means.shape[1]}) as at fitting, got {x.shape}"
+            )
+        return _distance(x, self.means, self.precision)
+
+    def energy(self, logits: ArrayLike) -> Floats:
+        """Return the energy ``-logsumexp`` of logits (N, K), shape (N,); larger is stranger."""
+        return _energy(np.asarray(logits, dtype=np.float64))
+
+    def to_arrays(self) -> dict[str, NDArray[np.float64]]:
+        """Return arrays that `from_arrays` reads, as for a safetensors file."""
+        return {
+            "means": self.means,
+            "precision": self.precision,
+            "limits": np.array([self.shrinkage, self.mahalanobis_limit, self.energy_limit]),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[np.float64]]) -> OutlierDetector:
+        """Return what `to_arrays` gave."""
+        shrinkage, mahalanobis_limit, energy_limit = (float(v) for v in arrays["limits"])
+        return cls(arrays["means"], arrays["precision"], shrinkage, mahalanobis_limit, energy_limit)
+
+
+def ledoit_wolf(residuals: Floats) -> tuple[Floats, float]:
+    """Return the covariance of centred rows (N, F), shrunk towards a scaled identity, and by how much.
+
+    The shrinkage minimises the expected squared distance to the true covariance; no row is stored twice, the
+    sum over outer products is taken in closed form.
+
+    References
+    ----------
+    Ledoit & Wolf, Journal of Multivariate Analysis 88, 2004, section 3.
+    """
+    n, f = residuals.shape
+    covariance = residuals.T @ residuals / n
+    scale = max(float(np.trace(covariance)) / f, _SMALLEST_VARIANCE)
+    spread = float((covariance**2).sum()) - f * scale**2
+    noise = (float(((residuals**2).sum(axis=1) ** 2).sum()) / n - float((covariance**2).sum())) / n
+    shrinkage = min(max(noise / spread, 0.0), 1.0) if spread > 0 else 1.0
+    return (1 - shrinkage) * covariance + shrinkage * scale * np.eye(f), shrinkage
+
+
+def _gaussians(x: Floats, y: NDArray[np.int64]) -> tuple[Floats, Floats, float]:
+    classes, place = np.unique(y, return_inverse=True)
+    means = np.stack([x[place == k].mean(axis=0) for k in range(len(classes))])
+    covariance, shrinkage = ledoit_wolf(x - means[place])
+    # One scan a class leaves no residuals: the floor keeps the inverse finite, every distance is then huge.
+    floor = _SMALLEST_VARIANCE * np.eye(x.shape[1])
+    return means, np.asarray(np.linalg.inv(covariance + floor), dtype=np.float64), shrinkage
+
+
+def _distance(x: Floats, means: Floats, precision: Floats) -> Floats:
+    squared = np.stack([np.einsum("nf,nf->n", (x - m) @ precision, x - m) for m in means])
+    return np.asarray(np.sqrt(np.maximum(squared.min(axis=0), 0)))
+
+
+def _energy(logits: Floats) -> Floats:
+    return np.asarray(-logsumexp(logits, axis=1))
+
+
+def _folds(y: NDArray[np.int64], subjects: Sequence[Hashable] | None) -> NDArray[np.int64]:
+    """Deal subjects to folds in turn, in order of their first scan's class, so that classes spread."""
+    _, first, person = np.unique(
+        np.arange(len(y)) if subjects is None else np.array([str(s) for s in subjects]),
+        return_index=True,
+        return_inverse=True,
+    )
+    if len(first) < 2:
+        raise ValueError("The limits need scans of two subjects at least, got one")
+    dealt = np.empty(len(first), dtype=np.int64)
+    dealt[np.argsort(y[first], kind="stable")] = np.arange(len(first)) % min(_FOLDS, len(first))
+    return np.asarray(dealt[person])
+
+
+def _limit(values: Floats, quantile: float) -> float:
+    rank = min(math.ceil((len(values) + 1) * quantile - 1e-9), len(values))
+    return float(np.sort(values)[rank - 1])
+
+
+def _checked(
+    features: ArrayLike, logits: ArrayLike, labels: ArrayLike, quantile: float
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    x, z = np.asarray(features, dtype=np.float64), np.asarray(logits, dtype=np.float64)
+    y = np.asarray(labels, dtype=np.int64)
+    if not 0 < quantile < 1:
+        raise ValueError(f"The quantile must lie between 0 and 1, got {quantile}")
+    if x.ndim != 2 or z.ndim != 2 or not len(x) == len(z) == len(y) or len(x) < 2:
+        raise ValueError(
+            "Features, logits and labels must be of the same scans, two at least, "
+            f"got shapes {x.shape}, {z.shape}, {y.shape}"
+        )
+    if not (np.isfinite(x).all() and np.isfinite(z).all()):
+        raise ValueError("Features and logits must be finite, got NaN or infinity")
+    return x, z, y

@@ -1,0 +1,137 @@
+"""From the prevalence of training to that of a clinic: probabilities depend on both."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+def adjust_prevalence(probabilities: ArrayLike, trained: ArrayLike, stated: ArrayLike) -> Floats:
+    """Return probabilities for another prevalence: ``p(k|x) stated_k / trained_k``, made to sum to one.
+
+    Exact where the classes look the same in both places and only their shares differ.
+
+    Parameters
+    ----------
+    probabilities : array_like, shape (N, K) or (K,)
+        Calibrated at the prevalence `trained`, with any class weighting of training undone.
+    trained : array_like, shape (K,)
+        Shares of the classes in training, each above zero.
+    stated : array_like, shape (K,)
+        Shares of the classes where the scan comes from; zero rules a class out.
+
+    Returns
+    -------
+    ndarray of float64, of the shape of `probabilities`
+        Rows sum to one.
+
+    Raises
+    ------
+    ValueError
+        If shares are negative, do not sum to one or do not fit the classes, or if a scan's probability lies
+        wholly on classes that `stated` rules out.
+
+    References
+    ----------
+    Saerens, Latinne & Decaestecker, Neural Computation 14, 2002, equation 2.4.
+
+    Examples
+    --------
+    >>> adjust_prevalence([0.5, 0.5], trained=[0.5, 0.5], stated=[0.9, 0.1])
+    array([0.9, 0.1])
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    new = _shares(stated, p.shape[-1], "stated")
+    joint = p * (new / _trained(trained, p.shape[-1]))
+    total = joint.sum(axis=-1, keepdims=True)
+    if not (total > 0).all():
+        raise ValueError(
+            "A scan's probability must not lie wholly on classes of stated prevalence 0, "
+            f"got prevalence {new.tolist()}: state a small share instead of 0"
+        )
+    return np.asarray(joint / total)
+
+
+def estimate_prevalence(
+    probabilities: ArrayLike,
+    trained: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    tolerance: float = 1e-8,
+    max_iterations: int = 10_000,
+) -> Floats:
+    """Return the prevalence of the classes in unlabelled scans, by expectation maximisation.
+
+    Maximises the likelihood of the scans over the shares of the classes: concave, so the start does not
+    matter.
+
+    Parameters
+    ----------
+    probabilities : array_like, shape (N, K)
+        Calibrated at the prevalence `trained`; without calibration the estimate is biased.
+    trained : array_like, shape (K,)
+        Shares of the classes in training, each above zero.
+    weights : array_like, shape (N,), optional
+        How often each scan counts.
+    tolerance : float
+        Stop once no share moves by more in one step.
+    max_iterations : int
+        Stop at the latest after these; slow where classes are hardly told apart.
+
+    Returns
+    -------
+    ndarray of float64, shape (K,)
+        Sums to one.
+
+    Raises
+    ------
+    ValueError
+        If there is no scan, or the shares or weights are not as above.
+
+    References
+    ----------
+    Saerens, Latinne & Decaestecker, Neural Computation 14, 2002, equation 2.9.
+
+    Examples
+    --------
+    >>> estimate_prevalence([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], trained=[0.5, 0.5])
+    array([0.75, 0.25])
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    if p.ndim != 2 or len(p) < 1:
+        raise ValueError(
+            f"Probabilities must have shape (scans, classes) with a scan at least, got {p.shape}"
+        )
+    old = _trained(trained, p.shape[1])
+    w = np.ones(len(p)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if w.shape != p.shape[:1] or not (w >= 0).all() or not w.sum() > 0:
+        raise ValueError(f"Weights must be {len(p)} numbers of at least 0 and not all 0, got shape {w.shape}")
+    likelihood = (p / old)[w > 0]
+    w = w[w > 0] / w.sum()
+    shares = old
+    for _ in range(max_iterations):
+        updated = shares * (w / (likelihood @ shares) @ likelihood)
+        moved = np.abs(updated - shares).max()
+        shares = updated / updated.sum()
+        if moved < tolerance:
+            break
+    return shares
+
+
+def _shares(values: ArrayLike, classes: int, name: str) -> Floats:
+    shares = np.asarray(values, dtype=np.float64)
+    if shares.shape != (classes,) or not (shares >= 0).all() or abs(shares.sum() - 1) > 1e-4:
+        raise ValueError(
+            f"The {name} prevalence must be {classes} shares, none below 0, that sum to 1, "
+            f"got {shares.tolist()}"
+        )
+    return shares
+
+
+def _trained(values: ArrayLike, classes: int) -> Floats:
+    shares = _shares(values, classes, "trained")
+    if not (shares > 0).all():
+        raise ValueError(f"Each class must have a share in training above 0, got {shares.tolist()}")
+    return shares
