@@ -44,8 +44,9 @@ class Predictions:
         lengths = {len(self.scan_ids), len(self.subjects), len(self.labels), len(self.features), n}
         if len(lengths) != 1 or k != len(self.class_names):
             raise InputError(
-                f"Predictions must agree in length, got {len(self.scan_ids)} ids, {len(self.subjects)} subjects, "
-                f"logits {self.logits.shape}, {len(self.labels)} labels, {len(self.class_names)} classes"
+                f"Predictions must agree in length, got {len(self.scan_ids)} ids, "
+                f"{len(self.subjects)} subjects, logits {self.logits.shape}, {len(self.labels)} labels, "
+                f"{len(self.class_names)} classes"
             )
 
     def __len__(self) -> int:

@@ -1,0 +1,118 @@
+"""What stands between an SUVR volume and the network: the same code in training and in prediction."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+TEMPLATE_SHAPE = (96, 112, 96)
+TEMPLATE_SPACING_MM = 2.0
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Average pooling to a coarser grid, clipping, and scaling to [0, 1].
+
+    Parameters
+    ----------
+    spacing_mm : float
+        Voxel size the network sees; a whole multiple of `grid_spacing_mm`.
+    suvr_max : float
+        SUVR that becomes 1; higher values are clipped.
+    grid_shape : tuple of int
+        Shape of the volumes that come in; the template grid unless told otherwise.
+    grid_spacing_mm : float
+        Their voxel size.
+
+    Raises
+    ------
+    ValueError
+        If the spacing is no whole multiple, does not divide the grid, or `suvr_max` is not positive.
+
+    Examples
+    --------
+    >>> four_mm = Preprocessing(spacing_mm=4, suvr_max=4)
+    >>> four_mm.in_shape
+    (48, 56, 48)
+    >>> round(float(four_mm(np.full((96, 112, 96), 1.2)).mean()), 3)
+    0.3
+    """
+
+    spacing_mm: float
+    suvr_max: float
+    grid_shape: tuple[int, ...] = TEMPLATE_SHAPE
+    grid_spacing_mm: float = TEMPLATE_SPACING_MM
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grid_shape", tuple(int(n) for n in self.grid_shape))
+        ratio = self.spacing_mm / self.grid_spacing_mm
+        if ratio < 1 or abs(ratio - round(ratio)) > 1e-6:
+            raise ValueError(
+                f"spacing_mm must be a whole multiple of the grid's {self.grid_spacing_mm:g} mm, "
+                f"got {self.spacing_mm:g}"
+            )
+        if any(n % self.factor for n in self.grid_shape):
+            raise ValueError(
+                f"spacing_mm must cut the grid {self.grid_shape} into whole voxels, got {self.spacing_mm:g}"
+            )
+        if not self.suvr_max > 0:
+            raise ValueError(f"suvr_max must be positive, got {self.suvr_max}")
+
+    @property
+    def factor(self) -> int:
+        """Grid voxels averaged along each axis."""
+        return round(self.spacing_mm / self.grid_spacing_mm)
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        """Shape of what the network sees."""
+        return tuple(n // self.factor for n in self.grid_shape)
+
+    def __call__(self, suvr: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Prepare one volume.
+
+        Parameters
+        ----------
+        suvr : ndarray, shape `grid_shape`
+            SUVR on the grid.
+
+        Returns
+        -------
+        ndarray of float32, shape `in_shape`, in [0, 1]
+
+        Raises
+        ------
+        ValueError
+            If the shape is another or a value is not finite.
+        """
+        suvr = np.asarray(suvr)
+        if suvr.shape != self.grid_shape:
+            raise ValueError(f"A volume must have the grid's shape {self.grid_shape}, got {suvr.shape}")
+        if not np.isfinite(suvr).all():
+            n = int((~np.isfinite(suvr)).sum())
+            raise ValueError(f"SUVR must be finite everywhere, got {n} voxels that are not")
+        f = self.factor
+        cells = [part for n in self.in_shape for part in (n, f)]
+        pooled = suvr.reshape(cells).mean(axis=tuple(range(1, 2 * suvr.ndim, 2)), dtype=np.float64)
+        prepared: NDArray[np.float32] = (np.clip(pooled, 0.0, self.suvr_max) / self.suvr_max).astype(
+            np.float32
+        )
+        return prepared
+
+    def to_grid(self, coarse: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Bring a map on the network's grid back to the grid of the volumes, each value repeated."""
+        for axis in range(coarse.ndim):
+            coarse = np.repeat(coarse, self.factor, axis=axis)
+        return coarse.astype(np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any]) -> Preprocessing:
+        """Rebuild from `to_dict`."""
+        return cls(**settings)

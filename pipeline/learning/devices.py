@@ -1,0 +1,108 @@
+"""Where a network runs: CPU or GPU, one process or several, a batch at once or in pieces."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.utils.checkpoint import checkpoint
+
+from pipeline.errors import ConfigError
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device for ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+    Raises
+    ------
+    ConfigError
+        If CUDA is asked for and not there.
+    """
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise ConfigError(
+            "training.device cuda needs a CUDA device and a CUDA build of torch, got none",
+            culprit="training.device",
+            mend="set it to auto or cpu, or see `taucal doctor`",
+        )
+    if wanted == "cpu" or not there:
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Place of this process among those that share a training."""
+
+    rank: int
+    number: int
+
+
+def ranks() -> Ranks:
+    """Return this process's rank and the number of ranks; 0 of 1 outside `torchrun`."""
+    if distributed.is_available() and distributed.is_initialized():
+        return Ranks(distributed.get_rank(), distributed.get_world_size())
+    return Ranks(0, 1)
+
+
+def join_ranks() -> None:
+    """Meet the other processes that ``torchrun`` started; nothing happens outside it."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+class InPieces(nn.Module):
+    """Logits of a whole batch at the memory of one micro-batch.
+
+    The forward pass keeps no activations; once the gradient of the loss with respect to all logits is known,
+    each micro-batch is computed again, with the same dropout, and back-propagated. The step is that of the
+    whole batch for any loss, also one that couples the scans of a batch, where adding up the gradients of
+    separate losses is wrong. It needs a network whose output for a scan does not depend on the others.
+
+    Parameters
+    ----------
+    network : nn.Module
+    size : int or None
+        Scans of a micro-batch; None computes the batch at once.
+
+    References
+    ----------
+    Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, RepL4NLP 2021.
+    """
+
+    def __init__(self, network: nn.Module, size: int | None) -> None:
+        super().__init__()
+        self.network = network
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (N, K) of volumes (N, 1, X, Y, Z)."""
+        if self.size is None or self.size >= len(x):
+            logits: Tensor = self.network(x)
+            return logits
+        pieces = [checkpoint(self.network, piece, use_reentrant=False) for piece in torch.split(x, self.size)]
+        return torch.cat(pieces)
+
+
+def prepared(network: nn.Module, size: int | None, device: torch.device, *, compiled: bool) -> nn.Module:
+    """Return the network as the training step calls it: in pieces, compiled, and averaging over ranks."""
+    step: nn.Module = InPieces(torch.compile(network) if compiled else network, size)  # type: ignore[arg-type]
+    if ranks().number > 1:
+        ids = [device.index] if device.type == "cuda" else None
+        step = nn.parallel.DistributedDataParallel(step, device_ids=ids)
+    return step
+
+
+def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Bfloat16 where the device is a GPU, float32 elsewhere."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+def to_device(volumes: Tensor, device: torch.device) -> Tensor:
+    """Move volumes (N, 1, X, Y, Z) to a device, in the memory order its convolutions prefer."""
+    if device.type != "cuda":
+        return volumes
+    return volumes.pin_memory().to(device, non_blocking=True, memory_format=torch.channels_last_3d)

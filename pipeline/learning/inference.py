@@ -1,0 +1,41 @@
+"""Running a trained network over labelled volumes."""
+
+from __future__ import annotations
+
+from models.networks import Network, run
+from pipeline.learning.devices import choose_device
+from pipeline.learning.loading import LabelledVolumes
+from pipeline.learning.prediction import Predictions
+from pipeline.learning.trained import TrainedNetwork
+
+
+def predict(
+    network: Network | TrainedNetwork,
+    volumes: LabelledVolumes,
+    *,
+    batch_size: int = 16,
+    device: str = "auto",
+) -> Predictions:
+    """Return logits and features of every scan; nothing is fitted and nothing is calibrated here.
+
+    Parameters
+    ----------
+    network : Network or TrainedNetwork
+        On return it is on the CPU again.
+    volumes : LabelledVolumes
+    batch_size : int
+        Scans in memory at once.
+    device : {"auto", "cpu", "cuda"}
+
+    Returns
+    -------
+    Predictions
+    """
+    network = network.network if isinstance(network, TrainedNetwork) else network
+    try:
+        logits, features = run(network.to(choose_device(device)), volumes.volumes, batch_size=batch_size)
+    finally:
+        network.cpu()
+    return Predictions(
+        volumes.scan_ids, volumes.subjects, logits, volumes.labels, features, volumes.class_names
+    )

@@ -1,0 +1,123 @@
+"""Train, validation, calibration and test by subject, stratified by class."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from pipeline.config import SplitSettings
+from pipeline.errors import CohortError
+from pipeline.scan import PARTS, Cohort, Split
+
+
+def split_subjects(cohort: Cohort, settings: SplitSettings, *, seed: int, min_subjects: int = 8) -> Split:
+    """Share out the subjects of a cohort over the four parts.
+
+    Every class is shared out on its own, so each part holds each class in about the proportion of the
+    whole. A subject's class is the diagnosis of most of its scans; on a tie, that of the last session.
+    Subjects are ordered by a keyed hash of their name, not shuffled, so the split depends on neither the
+    order of the scans nor the platform, and a cohort that grows keeps most subjects where they were.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Every scan with a diagnosis.
+    settings : SplitSettings
+        Shares of subjects; what remains is for training.
+    seed : int
+    min_subjects : int
+        Fewest subjects of a class that are accepted, at least 4: one in each part.
+
+    Raises
+    ------
+    CohortError
+        If the cohort is empty, has one class only, or a class has too few subjects.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from pipeline.scan import Scan
+    >>> scans = [Scan(f"{n:02}", "M0", Path(), diagnosis="CN" if n % 2 else "AD") for n in range(40)]
+    >>> split = split_subjects(Cohort(tuple(scans), ("CN", "AD")), SplitSettings(), seed=0)
+    >>> {part: len(split.part(part)) for part in PARTS}
+    {'train': 18, 'validation': 4, 'calibration': 8, 'test': 10}
+    """
+    if not len(cohort):
+        raise CohortError("A cohort to learn from must hold scans, got none", mend=_MEND_EMPTY)
+    class_of = subject_classes(
+        cohort.subjects, [cohort.class_names[k] for k in cohort.labels], cohort.scan_ids
+    )
+    _check_classes(class_of, cohort.class_names, max(4, min_subjects))
+    shares = {"validation": settings.validation, "calibration": settings.calibration, "test": settings.test}
+    part_of = assign_parts(class_of, shares, seed=seed)
+    scans: dict[str, list[str]] = {part: [] for part in PARTS}
+    for scan in cohort.scans:
+        scans[part_of[scan.subject]].append(scan.scan_id)
+    subject_of = dict(zip(cohort.scan_ids, cohort.subjects, strict=True))
+    return Split(**{part: tuple(ids) for part, ids in scans.items()}, subject_of=subject_of)
+
+
+_MEND_EMPTY = "run `taucal ingest`, look at its ingest_report.tsv, and see that diagnoses were found"
+
+
+def subject_classes(
+    subjects: Sequence[str], diagnoses: Sequence[str], scan_ids: Sequence[str]
+) -> dict[str, str]:
+    """Return each subject's class: the diagnosis of most of its scans, on a tie that of the last session."""
+    seen: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for subject, diagnosis, scan_id in zip(subjects, diagnoses, scan_ids, strict=True):
+        seen[subject].append((scan_id, diagnosis))
+    classes = {}
+    for subject, visits in seen.items():
+        ordered = [diagnosis for _, diagnosis in sorted(visits)]
+        counts = Counter(ordered)
+        last = {diagnosis: place for place, diagnosis in enumerate(ordered)}
+        classes[subject] = max(counts, key=lambda d: (counts[d], last[d]))
+    return classes
+
+
+def assign_parts(class_of: Mapping[str, str], shares: Mapping[str, float], *, seed: int) -> dict[str, str]:
+    """Return the part of every subject: of each class, every named part gets its share, at least one.
+
+    Parameters
+    ----------
+    class_of : mapping of subject to class
+    shares : mapping of part to share
+        What remains goes to ``"train"``.
+    seed : int
+    """
+    part_of = {}
+    for name in sorted(set(class_of.values())):
+        members = sorted((s for s, c in class_of.items() if c == name), key=lambda s: _rank(seed, s))
+        start = 0
+        for part, share in shares.items():
+            stop = start + max(1, round(share * len(members)))
+            part_of.update(dict.fromkeys(members[start:stop], part))
+            start = stop
+        part_of.update(dict.fromkeys(members[start:], "train"))
+    return part_of
+
+
+def _rank(seed: int, subject: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{subject}".encode()).digest()
+
+
+def _check_classes(class_of: Mapping[str, str], class_names: Sequence[str], least: int) -> None:
+    counts = Counter(class_of.values())
+    present = [name for name in class_names if counts[name]]
+    if len(present) < 2:
+        absent = ", ".join(n for n in class_names if n not in present) or "another class"
+        raise CohortError(
+            f"A cohort to learn from must hold at least two classes, got only {present[0]} "
+            f"({counts[present[0]]} subjects)",
+            mend=f"add subjects of {absent}",
+        )
+    few = [name for name in class_names if counts[name] < least]
+    if few:
+        told = ", ".join(f"{name} has {counts[name]}" for name in few)
+        raise CohortError(
+            f"Every class needs at least {least} subjects to stand in {', '.join(PARTS)}; {told}",
+            culprit=f"class {', '.join(few)}",
+            mend="add subjects, merge the class with another or leave it out of cohort.classes",
+        )

@@ -1,0 +1,100 @@
+"""A trained network with what is needed to use it and to tell how it came about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from models.networks import Network, build_network
+from models.preprocessing import Preprocessing
+from pipeline.files import read_json, write_json, written_whole
+
+WEIGHTS = "network.safetensors"
+RECORD = "training.json"
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedNetwork:
+    """A network at the end of its training, on the CPU and in evaluation mode.
+
+    Parameters
+    ----------
+    network : Network
+    name, options
+        What `models.networks.build_network` made it from.
+    preprocessing : Preprocessing
+    class_names : tuple of str
+    class_counts : tuple of int
+        Training scans of each class.
+    sampling : str
+        How scans were drawn. Where classes were drawn equally often, the logits have been moved back to the
+        prevalence of the training scans.
+    best_epoch : int
+        Epoch (from 0) the weights are of.
+    history : tuple of dict
+        Per epoch: epoch, learning_rate, loss, validation_nll, validation_balanced_accuracy, seconds.
+    made_of : str
+        Fingerprint of data, split and settings.
+    """
+
+    network: Network
+    name: str
+    options: dict[str, Any]
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    class_counts: tuple[int, ...]
+    sampling: str
+    best_epoch: int
+    history: tuple[Metrics, ...]
+    made_of: str
+
+    @property
+    def prevalence(self) -> NDArray[np.float64]:
+        """Class shares the logits stand for, shape (K,): those of the training scans."""
+        shares: NDArray[np.float64] = np.array(self.class_counts) / sum(self.class_counts)
+        return shares
+
+    def save(self, folder: Path) -> Path:
+        """Write weights and record; the record last, so that it vouches for the weights."""
+        with written_whole(folder / WEIGHTS) as beside:
+            save_file({k: v.contiguous() for k, v in self.network.state_dict().items()}, beside)
+        record = {
+            "network": {"name": self.name, "options": self.options},
+            "preprocessing": self.preprocessing.to_dict(),
+            "class_names": self.class_names,
+            "class_counts": self.class_counts,
+            "sampling": self.sampling,
+            "best_epoch": self.best_epoch,
+            "history": self.history,
+            "made_of": self.made_of,
+        }
+        write_json(folder / RECORD, record)
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path) -> TrainedNetwork:
+        """Read what `save` wrote."""
+        record = read_json(folder / RECORD)
+        preprocessing = Preprocessing.from_dict(record["preprocessing"])
+        name, options = record["network"]["name"], record["network"]["options"]
+        network = build_network(name, len(record["class_names"]), preprocessing.in_shape, **options)
+        network.load_state_dict(load_file(folder / WEIGHTS))
+        return cls(
+            network.eval(),
+            name,
+            options,
+            preprocessing,
+            tuple(record["class_names"]),
+            tuple(record["class_counts"]),
+            record["sampling"],
+            record["best_epoch"],
+            tuple(record["history"]),
+            record["made_of"],
+        )

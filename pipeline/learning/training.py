@@ -1,0 +1,235 @@
+"""The training loop: one page, nothing hidden between loss and gradient.
+
+Killed at any point and started again, it ends with the same weights, byte for byte on the CPU with the same
+number of threads: all that is random in an epoch follows from (seed, epoch), the state at its end is written
+whole or not at all, and nothing else passes from one epoch to the next.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.networks import run
+from pipeline.config import Study, TrainingSettings
+from pipeline.errors import CohortError, TrainingError
+from pipeline.files import fingerprint
+from pipeline.learning.batches import Batch, Batches
+from pipeline.learning.course import CHECKPOINT, Course, begin
+from pipeline.learning.devices import choose_device, mixed_precision, ranks, to_device
+from pipeline.learning.loading import LabelledVolumes
+from pipeline.learning.trained import RECORD, Metrics, TrainedNetwork
+from pipeline.scan import Split
+
+Progress = Callable[[int, int, Metrics], None]
+
+
+def train(
+    volumes: LabelledVolumes,
+    split: Split,
+    study: Study,
+    folder: Path,
+    progress: Progress | None = None,
+) -> TrainedNetwork:
+    """Train a network, going on from where an earlier call in `folder` was stopped.
+
+    Parameters
+    ----------
+    volumes : LabelledVolumes
+        At least the scans of the training and the validation part.
+    split : Split
+    study : Study
+        Its seed, augmentation, network and training sections matter here.
+    folder : Path
+        Holds ``checkpoint.pt`` while training, ``network.safetensors`` and ``training.json`` afterwards.
+        What it holds of other data or settings is not used.
+    progress : callable, optional
+        Called after each epoch with its number (from 1), the number of epochs, and the epoch's metrics.
+
+    Returns
+    -------
+    TrainedNetwork
+        Weights of the last epoch; with ``training.patience``, of the epoch of least validation NLL.
+
+    Raises
+    ------
+    TrainingError
+        If the loss or the gradient is not finite; the batch's scan ids are named.
+    ConfigError
+        If the network, the loss or an option is unknown, or `micro_batch` is asked of a network with batch
+        statistics.
+    CohortError
+        If the training part lacks a class.
+    """
+    made_of = _made_of(volumes, split, study)
+    if (folder / RECORD).is_file() and (done := TrainedNetwork.load(folder)).made_of == made_of:
+        return done
+    training, validation = volumes.subset(split.train), volumes.subset(split.validation)
+    _check_classes(training)
+    settings, place = study.training, ranks()
+    offset = _prior_offset(training, settings)
+    batches = Batches(
+        training,
+        study.augmentation,
+        settings.batch_size,
+        settings.sampling,
+        study.seed,
+        rank=place.rank,
+        ranks=place.number,
+    )
+    course = begin(training, study, choose_device(settings.device))
+    course.resume(folder, made_of)
+    while len(course.history) < settings.epochs and not _is_over(course, settings):
+        started = time.perf_counter()
+        metrics = _train_epoch(course, batches, settings)
+        metrics |= _validate(course, validation, offset, settings)
+        course.history.append(metrics | {"seconds": time.perf_counter() - started})
+        if place.rank == 0:
+            course.save(folder, made_of)
+            if progress is not None:
+                progress(len(course.history), settings.epochs, course.history[-1])
+    trained = _finish(course, training, study, made_of)
+    if place.rank == 0:
+        trained.save(folder)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    return trained
+
+
+def learning_rate_at(step: int, steps: int, warmup: int, peak: float) -> float:
+    """Linear warm-up to the peak, then half a cosine towards zero.
+
+    Examples
+    --------
+    >>> [round(learning_rate_at(s, steps=10, warmup=2, peak=1.0), 2) for s in (0, 1, 2, 6, 9)]
+    [0.5, 1.0, 1.0, 0.5, 0.04]
+    """
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def _made_of(volumes: LabelledVolumes, split: Split, study: Study) -> str:
+    sections = study.model_dump(mode="json", include={"seed", "augmentation", "network", "training"})
+    for how_not_what in ("device", "compile"):
+        sections["training"].pop(how_not_what)
+    sections["training"]["loss"].pop("label")
+    return fingerprint(volumes.content, split.train, split.validation, sections)
+
+
+def _check_classes(training: LabelledVolumes) -> None:
+    missing = [n for n, c in zip(training.class_names, training.class_counts, strict=True) if not c]
+    if missing:
+        raise CohortError(
+            f"Every class must have training scans, {', '.join(missing)} has none",
+            culprit="the training part of the split",
+            mend="add subjects or leave the class out of cohort.classes",
+        )
+
+
+def _prior_offset(training: LabelledVolumes, settings: TrainingSettings) -> Tensor:
+    """Return what moves logits from the class mix the network saw to that of the training scans."""
+    counts = torch.tensor(training.class_counts, dtype=torch.float64)
+    if settings.sampling == "natural":
+        return torch.zeros_like(counts)
+    return torch.log(counts / counts.sum()) + math.log(len(counts))
+
+
+def _is_over(course: Course, settings: TrainingSettings) -> bool:
+    waited = len(course.history) - 1 - course.best_epoch
+    return settings.patience is not None and bool(course.history) and waited >= settings.patience
+
+
+def _train_epoch(course: Course, batches: Batches, settings: TrainingSettings) -> Metrics:
+    epoch, steps = len(course.history), len(batches)
+    torch.manual_seed(int(np.random.SeedSequence((batches.seed, epoch)).generate_state(1)[0]))  # dropout
+    course.step.train()
+    course.loss.train()
+    course.loss.start_epoch(epoch, settings.epochs)
+    values, rate = [], 0.0
+    for number, batch in enumerate(batches.epoch(epoch)):
+        rate = learning_rate_at(
+            epoch * steps + number,
+            settings.epochs * steps,
+            settings.warmup_epochs * steps,
+            settings.learning_rate,
+        )
+        value, norm = _step(course, batch, rate, settings)
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise _not_finite(value, norm, [batches.volumes.scan_ids[row] for row in batch.rows], epoch)
+        values.append(value)
+    return {"epoch": epoch, "learning_rate": rate, "loss": float(np.mean(values))}
+
+
+def _step(course: Course, batch: Batch, rate: float, settings: TrainingSettings) -> tuple[float, float]:
+    """Take one optimiser step, if all is finite; return loss and gradient norm."""
+    course.optimizer.zero_grad(set_to_none=True)
+    with mixed_precision(course.device):
+        logits = course.step(to_device(batch.volumes, course.device))
+    loss: Tensor = course.loss(logits.float(), batch.labels.to(course.device))
+    loss.backward()  # type: ignore[no-untyped-call]
+    limit = math.inf if settings.gradient_clip is None else settings.gradient_clip
+    norm = float(nn.utils.clip_grad_norm_(course.network.parameters(), limit))
+    value = loss.item()
+    if math.isfinite(value) and math.isfinite(norm):
+        for group in course.optimizer.param_groups:
+            group["lr"] = rate
+        course.optimizer.step()
+        if course.averaged is not None:
+            course.averaged.update_parameters(course.network)
+    return value, norm
+
+
+def _not_finite(value: float, norm: float, scan_ids: Sequence[str], epoch: int) -> TrainingError:
+    return TrainingError(
+        f"Loss and gradient must be finite, got loss {value} and gradient norm {norm} in epoch {epoch + 1}",
+        culprit=f"the batch of {', '.join(scan_ids)}",
+        mend="look at these scans, lower training.learning_rate or set training.gradient_clip; "
+        "the epochs before are kept",
+    )
+
+
+def _validate(
+    course: Course, validation: LabelledVolumes, offset: Tensor, settings: TrainingSettings
+) -> Metrics:
+    logits = torch.from_numpy(run(course.judged, validation.volumes, batch_size=settings.batch_size)[0])
+    labels = torch.from_numpy(validation.labels)
+    course.loss.eval()
+    course.loss.end_epoch(logits.to(course.device), labels.to(course.device))
+    logits = logits + offset
+    nll = float(nn.functional.cross_entropy(logits, labels))
+    least = min((past["validation_nll"] for past in course.history), default=math.inf)
+    if settings.patience is not None and nll < least:
+        course.best = {name: w.detach().clone() for name, w in course.judged.state_dict().items()}
+        course.best_epoch = len(course.history)
+    recall = _balanced_accuracy(logits.argmax(1).numpy(), validation.labels)
+    return {"validation_nll": nll, "validation_balanced_accuracy": recall}
+
+
+def _balanced_accuracy(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
+    return float(np.mean([(predicted[labels == k] == k).mean() for k in np.unique(labels)]))
+
+
+def _finish(course: Course, training: LabelledVolumes, study: Study, made_of: str) -> TrainedNetwork:
+    network = course.judged
+    if course.best is not None:
+        network.load_state_dict(course.best)
+    network.shift_logits(_prior_offset(training, study.training))
+    return TrainedNetwork(
+        network.cpu().eval(),
+        study.network.name,
+        study.network.options,
+        training.preprocessing,
+        training.class_names,
+        training.class_counts,
+        study.training.sampling,
+        course.best_epoch if course.best is not None else len(course.history) - 1,
+        tuple(course.history),
+        made_of,
+    )
