@@ -7,12 +7,25 @@ from typing import Any
 
 from models.calibrators.adaptive_temperature import AdaptiveTemperature
 from models.calibrators.base import Calibrator, log_softmax, nearest, softmax
+from models.calibrators.ensemble_temperature import EnsembleTemperature
+from models.calibrators.linear import Dirichlet, Vector
+from models.calibrators.one_vs_rest import Histogram, Isotonic
 from models.calibrators.temperature import Identity, Temperature
 
 __all__ = ["CALIBRATORS", "Calibrator", "build_calibrator", "log_softmax", "softmax"]
 
 CALIBRATORS: dict[str, type[Calibrator]] = {
-    calibrator.name: calibrator for calibrator in (Identity, Temperature, AdaptiveTemperature)
+    calibrator.name: calibrator
+    for calibrator in (
+        Identity,
+        Temperature,
+        AdaptiveTemperature,
+        EnsembleTemperature,
+        Vector,
+        Dirichlet,
+        Isotonic,
+        Histogram,
+    )
 }
 
 

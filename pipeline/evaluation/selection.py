@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 from models.calibrators import CALIBRATORS, Calibrator, build_calibrator
 from models.calibrators.base import nearest
 from pipeline.errors import InputError
-from pipeline.evaluation.metrics import classwise_ece
+from pipeline.evaluation.metrics import PROBABILITY_FLOOR, classwise_ece
 from pipeline.learning.prediction import Predictions
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
-_FLOOR = 1e-12
-"""Least probability that a log is taken of, as a calibrator with bins can say exactly 0."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +239,9 @@ def _score(
     probabilities: dict[str, Floats], labels: Integers, subjects: Integers
 ) -> tuple[CandidateScore, ...]:
     rows = np.arange(len(labels))
-    losses = {name: -np.log(np.maximum(p[rows, labels], _FLOOR)) for name, p in probabilities.items()}
+    losses = {
+        name: -np.log(np.maximum(p[rows, labels], PROBABILITY_FLOOR)) for name, p in probabilities.items()
+    }
     best = min(losses, key=lambda name: float(losses[name].mean()))
     return tuple(
         CandidateScore(
