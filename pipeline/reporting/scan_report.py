@@ -1,0 +1,202 @@
+"""The report of one scan: one page to decide, one of evidence, one of facts; as HTML, PDF and JSON."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.atlas import SHAPE
+from pipeline.errors import InputError
+from pipeline.files import write_json
+from pipeline.reporting import planes
+from pipeline.reporting.page import Named, data_uri, render
+from pipeline.reporting.pdf import write_page
+from pipeline.reporting.scan_build import (
+    MeasuredScan,
+    PredictionLike,
+    ReportContext,
+    build_scan_report,
+    regional_norms,
+)
+from pipeline.reporting.scan_numbers import (
+    Likeness,
+    MetricRow,
+    ModelFacts,
+    RegionRow,
+    ScanReport,
+    Visit,
+)
+from pipeline.reporting.words import GROUP_ORDER, title_of
+from pipeline.scan import Volume
+
+__all__ = [
+    "Likeness",
+    "MeasuredScan",
+    "MetricRow",
+    "ModelFacts",
+    "Named",
+    "PredictionLike",
+    "ReportContext",
+    "ScanReport",
+    "Visit",
+    "build_scan_report",
+    "regional_norms",
+    "write_scan_report",
+]
+
+META_ROI_RANGE = (0.9, 2.4)
+Z_RANGE = (0.0, 6.0)
+RETEST_SHARE = 0.03
+"""Test-retest variation of regional SUVR."""
+SALIENCY_SENTENCE = (
+    "Left: SUVR. Right: where a small change of the scan would have moved the network's answer most. It is "
+    "not a map of tau, shows neither why nor whether the answer is right, and can look sensible when it "
+    "is wrong."
+)
+
+
+def write_scan_report(
+    report: ScanReport,
+    suvr: Volume | None,
+    folder: Path,
+    *,
+    pdf: bool = True,
+    saliency: NDArray[np.floating] | None = None,
+) -> dict[str, Path]:
+    """Write ``report.html``, ``report.json`` and, where this machine can, ``report.pdf``.
+
+    Parameters
+    ----------
+    report : ScanReport
+    suvr : Volume or None
+        SUVR on the template grid; None for a scan that was refused before it had one.
+    folder : Path
+        Made where it is missing. Its name is the caller's: pseudonyms only.
+    pdf : bool
+        A machine without pango writes no PDF; `pipeline.reporting.page.why_no_pdf` says why.
+    saliency : ndarray, shape (96, 112, 96), optional
+        Non-negative; shown beside the anatomy, never over it.
+
+    Returns
+    -------
+    dict of str to Path
+        ``"html"``, ``"json"``, and ``"pdf"`` where it was written.
+
+    Raises
+    ------
+    InputError
+        If the volume is not SUVR on the template grid, or the saliency has another shape.
+    """
+    html = scan_html(report, suvr, saliency)
+    written = write_page(html, folder / "report", pdf=pdf)
+    return written | {"json": write_json(folder / "report.json", report.model_dump(mode="json"))}
+
+
+def scan_html(report: ScanReport, suvr: Volume | None, saliency: NDArray[np.floating] | None = None) -> str:
+    """Return the report as one HTML page; see `write_scan_report`."""
+    who = f"sub-{report.subject} ses-{report.session}"
+    hottest = f"{report.hottest_side} {title_of(report.hottest_region).lower()}".strip()
+    return render(
+        "scan.html.j2",
+        report=report,
+        who=who,
+        hottest=hottest,
+        groups=_groups(report.regions),
+        pictures=_pictures(report, suvr, saliency),
+        trend=trend(report.visits),
+        saliency_sentence=SALIENCY_SENTENCE,
+        place=_place,
+        span=lambda low, high: f"{_share(high) - _share(low):.2f}%",
+        shade=_shade,
+    )
+
+
+def _pictures(
+    report: ScanReport, suvr: Volume | None, saliency: NDArray[np.floating] | None
+) -> dict[str, str]:
+    pictures = dict.fromkeys(("planes", "levels", "surfaces", "saliency"), "")
+    z = z_values(report.regions)
+    if z:
+        pictures["surfaces"] = data_uri(_surfaces(z))
+    if suvr is None:
+        return pictures
+    planes.check_grid(suvr)
+    if report.hottest_region:
+        point = planes.hottest_point(suvr.array, report.hottest_region, report.hottest_side)
+        pictures["planes"] = data_uri(planes.draw_slices(planes.three_planes(suvr.array, point)))
+        if saliency is not None:
+            if saliency.shape != SHAPE:
+                raise InputError(f"Saliency must have the template's shape {SHAPE}, got {saliency.shape}")
+            pictures["saliency"] = data_uri(planes.draw_saliency(suvr.array, saliency, point))
+    pictures["levels"] = data_uri(planes.draw_slices(planes.tau_levels(suvr.array)))
+    return pictures
+
+
+def z_values(regions: tuple[RegionRow, ...]) -> dict[str, float]:
+    """Return ``"left_precuneus"`` -> z of the target regions that have one."""
+    sides = [(f"left_{r.region}", r.z_left) for r in regions if r.kind == "target"]
+    sides += [(f"right_{r.region}", r.z_right) for r in regions if r.kind == "target"]
+    return {name: z for name, z in sides if z is not None}
+
+
+def _surfaces(z: dict[str, float]) -> bytes:
+    views = (
+        planes.surface(z, "right", "lateral"),
+        planes.surface(z, "right", "medial"),
+        planes.surface(z, "left", "medial"),
+        planes.surface(z, "left", "lateral"),
+    )
+    return planes.draw_surfaces(views, limits=Z_RANGE, label="z against normal scans", marks=(0, 2, 4, 6))
+
+
+def _groups(regions: tuple[RegionRow, ...]) -> list[tuple[str, list[RegionRow]]]:
+    found = [(name, [r for r in regions if r.group == name]) for name in GROUP_ORDER]
+    return [(name, rows) for name, rows in found if rows]
+
+
+def _share(suvr: float) -> float:
+    low, high = META_ROI_RANGE
+    return 100 * min(max((suvr - low) / (high - low), 0.0), 1.0)
+
+
+def _place(suvr: float) -> str:
+    return f"{_share(suvr):.2f}%"
+
+
+def _shade(z: float | None) -> str:
+    if z is None or z < 2:
+        return ""
+    return " z4" if z >= 4 else " z2"
+
+
+def trend(visits: tuple[Visit, ...], height: float = 64.0) -> dict[str, Any]:
+    """Return where the visits and the test-retest band stand in a picture of a given height.
+
+    Returns
+    -------
+    dict
+        ``points`` and ``lines`` with x in percent of the width and y in pixels; ``band_top`` and
+        ``band_bottom`` in pixels. Empty with fewer than two visits.
+    """
+    if len(visits) < 2:
+        return {}
+    first = visits[0].meta_roi
+    values = [v.meta_roi for v in visits]
+    low = min(*values, first * (1 - 2 * RETEST_SHARE))
+    high = max(*values, first * (1 + 2 * RETEST_SHARE))
+    months = max(v.months for v in visits) or 1.0
+
+    def y(value: float) -> float:
+        return height - 8 - (height - 16) * (value - low) / (high - low)
+
+    spots = [(f"{4 + 92 * v.months / months:.2f}%", f"{y(v.meta_roi):.1f}") for v in visits]
+    return {
+        "points": spots,
+        "lines": [(*a, *b) for a, b in itertools.pairwise(spots)],
+        "band_top": y(first * (1 + RETEST_SHARE)),
+        "band_bottom": y(first * (1 - RETEST_SHARE)),
+    }
