@@ -1,0 +1,175 @@
+"""Which frames of a scan count, and how the head moved between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.config import ImagingSettings
+from pipeline.errors import RefusedScan
+from pipeline.imaging.alignment import LinearModel, align, build_model
+from pipeline.imaging.space import Matrix, coarse_volume
+from pipeline.scan import Frame, Volume
+
+TOLERANCE_MIN = 5.0
+"""ADNI's frames run from 75 to 105 minutes, the label's scan from about 80: both are the usual window."""
+_GRID_MM = 4.0
+_SIGMA_MM = 3.0
+
+
+@dataclass(frozen=True)
+class Window:
+    """The frames that are averaged.
+
+    Parameters
+    ----------
+    frames : tuple of int
+        Their indices.
+    weights : tuple of float
+        Their shares of time; they sum to 1.
+    start_min, end_min : float or None
+        Minutes after injection from the first one's start to the last one's end; None where unknown.
+    overlap : float or None
+        Share of that time that lies in the window asked for; None where unknown.
+    """
+
+    frames: tuple[int, ...]
+    weights: tuple[float, ...]
+    start_min: float | None = None
+    end_min: float | None = None
+    overlap: float | None = None
+
+
+def choose_window(volume: Volume, settings: ImagingSettings) -> Window:
+    """Choose the frames whose middle lies in the window after injection.
+
+    Where none has its middle there, the frames that touch the window are taken. A scan whose times are
+    unknown is averaged whole; quality control warns of it.
+
+    Parameters
+    ----------
+    volume : Volume
+        3D or 4D; ``facts["scan_after_injection_s"]`` holds seconds from injection to the start of the scan.
+    settings : ImagingSettings
+
+    Raises
+    ------
+    RefusedScan
+        Rule ``"outside-window"`` where the scan is known to lie outside the window.
+
+    Examples
+    --------
+    >>> frames = tuple(Frame(300.0 * k, 300.0) for k in range(6))
+    >>> scan = Volume(np.zeros((2, 2, 2, 6)), np.eye(4), "Bq/mL", frames, {"scan_after_injection_s": 4500})
+    >>> choose_window(scan, ImagingSettings()).frames
+    (1, 2, 3, 4)
+    """
+    count = volume.array.shape[3] if volume.array.ndim == 4 else 1
+    after = volume.facts.get("scan_after_injection_s")
+    if not volume.frames:
+        return Window(tuple(range(count)), (1.0 / count,) * count)
+    if not isinstance(after, int | float):
+        return _window(volume.frames, tuple(range(count)))
+    spans = [_minutes(frame, float(after)) for frame in volume.frames]
+    low, high = settings.window_start_min, settings.window_end_min
+    chosen = tuple(k for k, (start, end) in enumerate(spans) if low <= (start + end) / 2 <= high)
+    chosen = chosen or tuple(k for k, span in enumerate(spans) if _shared(span, (low, high)) > 0)
+    wide = (low - TOLERANCE_MIN, high + TOLERANCE_MIN)
+    chosen = chosen or tuple(k for k, span in enumerate(spans) if _shared(span, wide) > 0)
+    if not chosen:
+        raise RefusedScan(
+            "outside-window",
+            f"The scan must overlap {low:g}-{high:g} min after injection, "
+            f"got {spans[0][0]:.0f}-{spans[-1][1]:.0f} min",
+            mend="check injection and scan times, or mend imaging.window_start_min and window_end_min",
+            measured=f"{spans[0][0]:.1f}-{spans[-1][1]:.1f} min",
+        )
+    total = sum(spans[k][1] - spans[k][0] for k in chosen)
+    inside = sum(_shared(spans[k], (low, high)) for k in chosen)
+    weights = _window(volume.frames, chosen).weights
+    return Window(chosen, weights, spans[chosen[0]][0], spans[chosen[-1]][1], inside / total)
+
+
+def _minutes(frame: Frame, after_s: float) -> tuple[float, float]:
+    return (after_s + frame.start_s) / 60.0, (after_s + frame.end_s) / 60.0
+
+
+def _shared(a: tuple[float, float], b: tuple[float, float]) -> float:
+    return max(0.0, min(a[1], b[1]) - max(a[0], b[0]))
+
+
+def _window(frames: tuple[Frame, ...], chosen: tuple[int, ...]) -> Window:
+    total = sum(frames[k].duration_s for k in chosen)
+    return Window(chosen, tuple(frames[k].duration_s / total for k in chosen))
+
+
+@dataclass(frozen=True, eq=False)
+class Realigned:
+    """The frames of a window and their motion.
+
+    Parameters
+    ----------
+    arrays : tuple of ndarray, shape (x, y, z)
+        The chosen frames, untouched.
+    matrices : tuple of ndarray, shape (4, 4)
+        Millimetres of the average to millimetres of each frame.
+    motion_mm : float
+        Largest distance that a point 80 mm from the middle of the head moved between two frames.
+    average : Volume
+        Time-weighted average: the frame itself where there is one, else realigned on a 4 mm grid.
+    """
+
+    arrays: tuple[NDArray[np.float32], ...]
+    matrices: tuple[Matrix, ...]
+    motion_mm: float
+    average: Volume
+
+
+def realign(volume: Volume, window: Window) -> Realigned:
+    """Align the frames of a window rigidly to their mean, twice.
+
+    The frames keep their voxels: their motion is handed on and undone in the one resampling to the template.
+    """
+    arrays = tuple(volume.array[..., k] if volume.array.ndim == 4 else volume.array for k in window.frames)
+    identity = np.eye(4)
+    if len(arrays) == 1:
+        alone = Volume(arrays[0], volume.affine, volume.unit, facts=volume.facts)
+        return Realigned(arrays, (identity,), 0.0, alone)
+    coarse = [coarse_volume(Volume(a, volume.affine, volume.unit), _GRID_MM, _SIGMA_MM) for a in arrays]
+    matrices = [identity] * len(coarse)
+    mean = _average(coarse, window.weights, matrices)
+    for _ in range(2):
+        model = _frame_model(mean)
+        matrices = [align(model, c, m, "rigid", 8).matrix for c, m in zip(coarse, matrices, strict=True)]
+        mean = _average(coarse, window.weights, matrices)
+    return Realigned(arrays, tuple(matrices), _motion_mm(mean, matrices), mean)
+
+
+def _frame_model(mean: Volume) -> LinearModel:
+    head = mean.array > 0.2 * np.percentile(mean.array, 98)
+    near = np.asarray(ndimage.binary_dilation(head, iterations=2))
+    return build_model(np.array([mean.array, np.ones_like(mean.array)]), mean.affine, near)
+
+
+def _average(coarse: list[Volume], weights: tuple[float, ...], matrices: list[Matrix]) -> Volume:
+    total = np.zeros(coarse[0].array.shape, dtype=np.float32)
+    grid = coarse[0].affine
+    for frame, weight, matrix in zip(coarse, weights, matrices, strict=True):
+        voxels = np.linalg.inv(grid) @ matrix @ grid
+        moved = ndimage.affine_transform(
+            frame.array, voxels[:3, :3], voxels[:3, 3], order=1, mode="nearest", prefilter=False
+        )
+        total += np.float32(weight) * moved
+    return Volume(total, grid, coarse[0].unit)
+
+
+def _motion_mm(mean: Volume, matrices: list[Matrix]) -> float:
+    bright = np.maximum(mean.array - 0.2 * np.percentile(mean.array, 98), 0)
+    middle = mean.affine @ np.array([*ndimage.center_of_mass(bright), 1.0])
+    around = np.vstack([middle + np.append(80.0 * s * e, 0.0) for e in np.eye(3) for s in (-1.0, 1.0)])
+    places = np.array([around @ m.T for m in matrices])
+    between = places[:, None] - places[None]
+    return float(np.linalg.norm(between[..., :3], axis=-1).max())

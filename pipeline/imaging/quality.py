@@ -1,0 +1,154 @@
+"""Findings that fail closed: a scan is used only where every rule could be checked and held.
+
+A measured value that is not a number counts as the worst one. Limits were set on synthetic scans, sound and
+spoiled, and on real volumes that are no brains; they are told with every finding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.errors import RefusedScan
+
+Verdict = Literal["pass", "warn", "refuse"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One rule, what was measured and what follows.
+
+    Parameters
+    ----------
+    rule : str
+        Short machine name, as in ``"reference-uniformity"``.
+    verdict : {"pass", "warn", "refuse"}
+    measured : float
+        NaN where it could not be measured.
+    limit : str
+        The limits in words, as in ``"warn above 0.2, refuse above 0.35"``.
+    message : str
+        For a person.
+    """
+
+    rule: str
+    verdict: Verdict
+    measured: float
+    limit: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How far a measured value may go.
+
+    Parameters
+    ----------
+    what : str
+        The thing measured, to begin a sentence with.
+    warn, refuse : float or None
+        None where a rule never warns or never refuses.
+    bad : {"above", "below"}
+        On which side of the limits values are bad.
+    mend : str
+        What the reader can do.
+    """
+
+    what: str
+    warn: float | None
+    refuse: float | None
+    bad: Literal["above", "below"]
+    mend: str
+
+    def __str__(self) -> str:
+        parts = [
+            f"{word} {self.bad} {v:g}"
+            for word, v in (("warn", self.warn), ("refuse", self.refuse))
+            if v is not None
+        ]
+        return ", ".join(parts)
+
+    def verdict(self, measured: float) -> Verdict:
+        """Judge a value; what is not a number fails closed.
+
+        Examples
+        --------
+        >>> Limit("Motion (mm)", 4, 12, "above", "").verdict(5.0)
+        'warn'
+        """
+        if self._beyond(measured, self.refuse):
+            return "refuse"
+        return "warn" if self._beyond(measured, self.warn) else "pass"
+
+    def _beyond(self, measured: float, bound: float | None) -> bool:
+        if bound is None:
+            return False
+        return math.isnan(measured) or (measured > bound if self.bad == "above" else measured < bound)
+
+
+_LOOK = "look at the scan"
+_WHOLE = "use a scan of the whole head"
+LIMITS: dict[str, Limit] = {
+    "invalid-voxels": Limit("Share of voxels that are not numbers", 0.0, 0.01, "above", "export it again"),
+    "negative-voxels": Limit("Share of negative voxels in the brain", 0.01, 0.1, "above", "check the slopes"),
+    "frame-motion": Limit("Motion between frames (mm)", 4.0, 12.0, "above", "choose a calmer window"),
+    "registration-failed": Limit("Variance explained by the tissue model", 0.85, 0.75, "below", _LOOK),
+    "not-a-brain": Limit("Correlation with a brain's uptake", 0.6, 0.45, "below", "send brain scans only"),
+    "mutual-information": Limit("Mutual information with the template", 0.4, 0.25, "below", _LOOK),
+    "implausible-size": Limit("Size of the head against the template's", 1.25, 1.4, "above", _LOOK),
+    "implausible-shear": Limit("Shear of the head against the template", 0.12, 0.2, "above", _LOOK),
+    "head-turned": Limit("Rotation of the head (degrees)", 40.0, 60.0, "above", "check the orientation"),
+    "brain-overlap": Limit("Dice overlap with the template's brain", 0.85, 0.75, "below", _LOOK),
+    "brain-coverage": Limit("Share of the brain in the field of view", 0.98, 0.93, "below", _WHOLE),
+    "reference-coverage": Limit("Share of the cerebellum in the field of view", 0.98, 0.9, "below", _WHOLE),
+    "reference-uniformity": Limit("Variation in the reference region (SD/mean)", 0.2, 0.35, "above", _LOOK),
+    "noise": Limit("Noise in white matter (SD/mean)", 0.25, 0.5, "above", "average more frames"),
+    "implausible-suvr": Limit("Median cortical SUVR, or its inverse", 2.8, 4.0, "above", "check the tracer"),
+}  # fmt: skip
+
+
+def judge(rule: str, measured: float) -> Finding:
+    """Hold a measured value against its limits.
+
+    Examples
+    --------
+    >>> judge("frame-motion", 1.0).verdict
+    'pass'
+    """
+    limit = LIMITS[rule]
+    verdict = limit.verdict(measured)
+    message = f"{limit.what}: {measured:.3g}"
+    if verdict != "pass":
+        message += f" ({limit}): {limit.mend}"
+    return Finding(rule, verdict, float(measured), str(limit), message)
+
+
+def note(rule: str, verdict: Verdict, message: str, measured: float = math.nan) -> Finding:
+    """Tell a fact that is not held against a number, as an assumption that was made."""
+    return Finding(rule, verdict, measured, "", message)
+
+
+def refuse_if_needed(findings: Iterable[Finding]) -> None:
+    """Raise for the first finding that refuses.
+
+    Raises
+    ------
+    RefusedScan
+        With the rule, the value and the mend.
+    """
+    for finding in findings:
+        if finding.verdict == "refuse":
+            limit = LIMITS.get(finding.rule)
+            problem = (
+                f"{limit.what} must keep to its limit ({finding.limit}), got {finding.measured:.3g}"
+                if limit
+                else ""
+            )
+            raise RefusedScan(
+                finding.rule,
+                problem or finding.message,
+                mend=limit.mend if limit else "",
+                measured=f"{finding.measured:.4g}",
+            )

@@ -1,0 +1,127 @@
+"""Grids and the one resampling: from the scanner's voxels to the template's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.atlas import AFFINE, SHAPE
+from pipeline.scan import FloatArray, Volume
+
+Matrix = NDArray[np.float64]
+
+FWHM_PER_SIGMA = float(2.0 * np.sqrt(2.0 * np.log(2.0)))
+
+
+def smoothing_sigma_mm(native_mm: float, target_mm: float) -> float:
+    """Return the standard deviation of the Gaussian that takes one FWHM to a coarser one.
+
+    A scan that is already at or beyond the target is not smoothed.
+
+    Examples
+    --------
+    >>> round(smoothing_sigma_mm(6.0, 8.0), 3)
+    2.247
+    >>> smoothing_sigma_mm(8.5, 8.0)
+    0.0
+    """
+    return float(np.sqrt(max(target_mm**2 - native_mm**2, 0.0))) / FWHM_PER_SIGMA
+
+
+def coarse_volume(volume: Volume, spacing_mm: float, sigma_mm: float = 0.0) -> Volume:
+    """Bring a 3D volume onto an isotropic grid along the RAS axes, for registration only.
+
+    Blocks of voxels are averaged first, so that nothing is aliased and oblique, flipped or sheared grids
+    need no further thought downstream.
+
+    Parameters
+    ----------
+    volume : Volume
+        3D.
+    spacing_mm : float
+        Voxel size of the result.
+    sigma_mm : float
+        Gaussian smoothing of the result.
+    """
+    blocks = tuple(max(1, int(spacing_mm / s + 0.01)) for s in volume.spacing_mm)
+    array, affine = _block_mean(volume.array, volume.affine, blocks)
+    last = np.array(array.shape) - 1
+    corners = np.array(np.meshgrid(*([0, n] for n in last))).reshape(3, -1)
+    places = affine[:3, :3] @ corners + affine[:3, 3:]
+    low, high = places.min(axis=1), places.max(axis=1)
+    shape = tuple(int(n) for n in np.ceil((high - low) / spacing_mm - 1e-6) + 1)
+    grid = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
+    grid[:3, 3] = low
+    to_block = np.linalg.inv(affine) @ grid
+    image = ndimage.affine_transform(array, to_block[:3, :3], to_block[:3, 3], shape, order=1)
+    if sigma_mm > 0:
+        image = ndimage.gaussian_filter(image, sigma_mm / spacing_mm)
+    return Volume(image, grid, volume.unit)
+
+
+def _block_mean(array: FloatArray, affine: Matrix, blocks: tuple[int, ...]) -> tuple[FloatArray, Matrix]:
+    counts = [n // b for n, b in zip(array.shape, blocks, strict=True)]
+    kept = array[tuple(slice(0, n * b) for n, b in zip(counts, blocks, strict=True))]
+    split = [size for n, b in zip(counts, blocks, strict=True) for size in (n, b)]
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ ((np.array(blocks) - 1) / 2)
+    moved[:3, :3] = affine[:3, :3] * np.array(blocks)
+    return kept.reshape(split).mean(axis=(1, 3, 5), dtype=np.float32), moved
+
+
+def to_template(
+    arrays: Sequence[FloatArray], weights: Sequence[float], matrices: Sequence[Matrix], affine: Matrix
+) -> FloatArray:
+    """Interpolate frames once, each through its own motion, and average them on the template grid.
+
+    Parameters
+    ----------
+    arrays : sequence of ndarray, shape (x, y, z)
+        Frames as the scanner wrote them.
+    weights : sequence of float
+        Their shares of the average; they sum to 1.
+    matrices : sequence of ndarray, shape (4, 4)
+        Template millimetres to millimetres of each frame.
+    affine : ndarray, shape (4, 4)
+        Voxel to millimetres of the frames.
+
+    Returns
+    -------
+    ndarray of float32, shape (96, 112, 96)
+        Zero outside the field of view.
+    """
+    average = np.zeros(SHAPE, dtype=np.float32)
+    for array, weight, matrix in zip(arrays, weights, matrices, strict=True):
+        voxels = np.linalg.inv(affine) @ matrix @ AFFINE
+        average += np.float32(weight) * ndimage.affine_transform(
+            array, voxels[:3, :3], voxels[:3, 3], SHAPE, order=1, prefilter=False
+        )
+    return average
+
+
+def smooth_on_template(
+    image: FloatArray, sigma_mm: float, matrix: Matrix, native_spacing_mm: Sequence[float]
+) -> FloatArray:
+    """Smooth on the template grid by a Gaussian that is given in the scanner's millimetres.
+
+    The affine stretches the head, so the kernel is stretched with it. Linear interpolation has blurred
+    already, by a variance of a sixth of the squared voxel size on average; that much is left out.
+    """
+    stretch = np.linalg.norm(matrix[:3, :3], axis=0)
+    blurred_already = float(np.mean(np.square(native_spacing_mm))) / 6.0
+    sigma = np.sqrt(max(sigma_mm**2 - blurred_already, 0.0))
+    return np.asarray(ndimage.gaussian_filter(image, sigma / stretch / AFFINE[0, 0]), dtype=np.float32)
+
+
+def field_of_view(shape: Sequence[int], affine: Matrix, matrix: Matrix) -> NDArray[np.bool_]:
+    """Return which template voxels lie inside the scanner's field of view, shape (96, 112, 96)."""
+    voxels = np.linalg.inv(affine) @ matrix @ AFFINE
+    inside = np.ones(SHAPE, dtype=bool)
+    axes = np.ogrid[tuple(slice(n) for n in SHAPE)]
+    for row, size in zip(voxels[:3], shape, strict=False):
+        place = row[0] * axes[0] + row[1] * axes[1] + row[2] * axes[2] + row[3]
+        inside &= (place >= -0.5) & (place <= size - 0.5)
+    return inside
