@@ -1,0 +1,207 @@
+"""A scanner: head shape and pose, point spread, noise and drift, on each vendor's own grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from pipeline.atlas import AFFINE, SPACING_MM
+from pipeline.phantom.anatomy import Rendering
+
+FloatArray = NDArray[np.float64]
+
+REFERENCE_BQML = 5000.0
+_HEAD_CENTRE_MM = np.array([0.0, -15.0, 6.0])
+_FWHM_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
+_NOISE_FWHM_MM = 6.0
+# Linear interpolation averages neighbours: on average it adds a sixth of the squared spacing as variance.
+_INTERPOLATION_VARIANCE = SPACING_MM**2 / 6
+
+
+@dataclass(frozen=True)
+class ScannerModel:
+    """One vendor's brain protocol.
+
+    Parameters
+    ----------
+    vendor, model, reconstruction, filter_name : str
+        As the vendor writes them.
+    shape : (int, int, int)
+        Columns, rows and slices.
+    spacing_mm : (float, float, float)
+    signed : bool
+        Whether pixels are stored as signed 16-bit integers.
+    per_slice_slope : bool
+        Whether each slice has a rescale slope of its own, or one serves the whole frame.
+    """
+
+    vendor: str
+    model: str
+    software: str
+    reconstruction: str
+    filter_name: str
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    signed: bool
+    per_slice_slope: bool
+
+
+SCANNERS: dict[str, ScannerModel] = {
+    "SIEMENS": ScannerModel(
+        "SIEMENS", "Biograph64_mCT", "VG51C", "PSF+TOF 4i21s", "XYZGAUSSIAN2.00",
+        (112, 112, 66), (2.03642, 2.03642, 3.0), signed=False, per_slice_slope=True,
+    ),
+    "GE MEDICAL SYSTEMS": ScannerModel(
+        "GE MEDICAL SYSTEMS", "Discovery 690", "pet_coreload.44", "VPFX", "STANDARD",
+        (104, 104, 60), (2.34375, 2.34375, 3.27), signed=True, per_slice_slope=True,
+    ),
+    "Philips": ScannerModel(
+        "Philips", "Ingenuity TF", "4.0.2", "BLOB-OS-TF", "SHARP",
+        (112, 112, 78), (2.25, 2.25, 2.5), signed=True, per_slice_slope=False,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Acquisition:
+    """What the scanner recorded.
+
+    Parameters
+    ----------
+    frames : list of ndarray of float32, shape (x, y, z)
+        Bq/mL, decay corrected to the start of the first frame.
+    affine : ndarray, shape (4, 4)
+        Voxel index to RAS+ mm; x and y run to the left and the back, as DICOM stores them.
+    template_to_native : list of ndarray, shape (4, 4)
+        Where a point of template space lies in the scanner, in mm, one per frame.
+    resolution_mm : float
+        FWHM of the point spread.
+    """
+
+    scanner: ScannerModel
+    frames: list[NDArray[np.float32]]
+    affine: FloatArray
+    template_to_native: list[FloatArray]
+    resolution_mm: float
+
+
+def acquire(
+    rendering: Rendering,
+    vendor: str,
+    frames_s: tuple[float, ...],
+    subject_seed: list[int],
+    scan_seed: list[int],
+    *,
+    attenuation_corrected: bool = True,
+) -> Acquisition:
+    """Scan a subject.
+
+    Parameters
+    ----------
+    rendering : Rendering
+        What is in the head.
+    vendor : str
+        A key of `SCANNERS`.
+    frames_s : tuple of float
+        Length of each frame in seconds.
+    subject_seed, scan_seed : list of int
+        The head's shape comes from the first, everything else from the second.
+    attenuation_corrected : bool
+        False leaves out the correction: the middle of the head looks cold.
+    """
+    scanner = SCANNERS[vendor]
+    rng = np.random.default_rng(scan_seed)
+    shape_change = _draw_shape(np.random.default_rng(subject_seed))
+    table_mm = np.array([0.0, 0.0, -float(rng.uniform(100, 900))])
+    centre_mm = table_mm + _HEAD_CENTRE_MM
+    pose = _rigid(rng.normal(0, 4.0, 3), rng.normal(0, 5.0, 3) + table_mm, _HEAD_CENTRE_MM)
+    resolution_mm = float(rng.uniform(5.0, 8.0))
+    affine = _native_affine(scanner, centre_mm)
+    blurred = _blur(rendering.suvr, resolution_mm, np.diag(shape_change)[:3])
+    activity = REFERENCE_BQML * float(rng.normal(1.0, 0.03))
+    noise_sd = float(rng.uniform(0.15, 0.20)) * np.sqrt(1200.0 / np.array(frames_s))
+    drift_deg, drift_mm = _draw_drift(len(frames_s), rng)
+    frames, placed = [], []
+    for k in range(len(frames_s)):
+        moved = _rigid(drift_deg[k], drift_mm[k], centre_mm)
+        template_to_native = moved @ pose @ shape_change
+        to_template = np.linalg.inv(AFFINE) @ np.linalg.inv(template_to_native) @ affine
+        image = ndimage.affine_transform(
+            blurred, to_template[:3, :3], to_template[:3, 3], scanner.shape, order=1, prefilter=False
+        )
+        if not attenuation_corrected:
+            image *= _attenuation(scanner.shape, scanner.spacing_mm)
+        image += _noise(image, scanner, noise_sd[k], rng)
+        # Slow washout between frames remains after decay correction.
+        frames.append(np.maximum(image, 0) * np.float32(activity * 0.99**k))
+        placed.append(template_to_native)
+    return Acquisition(scanner, frames, affine, placed, resolution_mm)
+
+
+def _draw_shape(rng: np.random.Generator) -> FloatArray:
+    """Draw a head's size and shape: 4 % along each axis and a little shear."""
+    matrix = np.eye(4)
+    matrix[:3, :3] += np.diag(np.clip(rng.normal(0, 0.04, 3), -0.09, 0.09)) + np.triu(
+        rng.normal(0, 0.015, (3, 3)), 1
+    )
+    matrix[:3, 3] = _HEAD_CENTRE_MM - matrix[:3, :3] @ _HEAD_CENTRE_MM
+    return matrix
+
+
+def _rigid(rotation_deg: FloatArray, shift_mm: FloatArray, about_mm: FloatArray) -> FloatArray:
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", rotation_deg, degrees=True).as_matrix()
+    matrix[:3, 3] = about_mm - matrix[:3, :3] @ about_mm + shift_mm
+    return matrix
+
+
+def _draw_drift(frames: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Walk of the head over the frames: 0.5 degrees and 0.7 mm a step, starting at rest."""
+    still = np.zeros((1, 3))
+    steps_deg, steps_mm = rng.normal(0, 0.5, (frames - 1, 3)), rng.normal(0, 0.7, (frames - 1, 3))
+    return (
+        np.cumsum(np.vstack([still, steps_deg]), axis=0) / np.sqrt(3),
+        np.cumsum(np.vstack([still, steps_mm]), axis=0) / np.sqrt(3),
+    )
+
+
+def _native_affine(scanner: ScannerModel, centre_mm: FloatArray) -> FloatArray:
+    affine = np.diag([*(np.array(scanner.spacing_mm) * [-1, -1, 1]), 1.0])
+    middle = (np.array(scanner.shape) - 1) / 2
+    affine[:3, 3] = centre_mm - affine[:3, :3] @ middle
+    # Positions in a header have few digits.
+    affine[:3, 3] = np.round(affine[:3, 3], 3)
+    return affine
+
+
+def _blur(suvr: NDArray[np.float32], resolution_mm: float, scale: FloatArray) -> NDArray[np.float32]:
+    """Blur in template space by the point spread as it will be in the scanner."""
+    variance = (resolution_mm * _FWHM_TO_SIGMA / scale) ** 2 - _INTERPOLATION_VARIANCE
+    blurred: NDArray[np.float32] = ndimage.gaussian_filter(
+        suvr, np.sqrt(variance) / SPACING_MM, mode="nearest", truncate=3.0
+    )
+    return blurred
+
+
+def _noise(
+    image: NDArray[np.float32], scanner: ScannerModel, sd: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Correlated noise whose variance grows with the activity, as counting does."""
+    white = rng.standard_normal(scanner.shape, dtype=np.float32)
+    sigma = _NOISE_FWHM_MM * _FWHM_TO_SIGMA / np.array(scanner.spacing_mm)
+    smooth: NDArray[np.float32] = ndimage.gaussian_filter(white, sigma, mode="wrap", truncate=3.0)
+    smooth *= np.float32(sd) / smooth.std()
+    smooth *= np.sqrt((image + np.float32(0.05)) / np.float32(1.05))
+    return smooth
+
+
+def _attenuation(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> NDArray[np.float32]:
+    """Fraction of coincidences that leave a head-sized cylinder, by distance from its axis."""
+    x, y = ((np.arange(n) - (n - 1) / 2) * d for n, d in zip(shape[:2], spacing_mm[:2], strict=True))
+    depth_mm = np.clip(95.0 - np.hypot(x[:, None], y[None, :]), 0, None)
+    fraction: NDArray[np.float32] = np.exp(-0.0096 * 1.6 * depth_mm)[:, :, None].astype(np.float32)
+    return fraction

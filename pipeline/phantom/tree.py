@@ -1,0 +1,184 @@
+"""A cohort on disk: ADNI's download tree, its tables, and the truth of every scan beside them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config import PhantomSettings
+from pipeline.errors import InputError
+from pipeline.files import read_json, write_json, write_text, written_whole
+from pipeline.phantom.anatomy import Rendering, draw_glucose_uptake, draw_uptake, render
+from pipeline.phantom.cohort import PlannedScan, plan_cohort
+from pipeline.phantom.dicom import WATERMARK, folder_of, write_series
+from pipeline.phantom.population import PRESETS
+from pipeline.phantom.scanner import Acquisition, acquire
+from pipeline.phantom.tables import EXPORT_DATE, demographics_table, diagnosis_table, truth_table
+
+_FORMAT = 1
+_README = f"""{WATERMARK}: every scan and every person below this folder was made up by taucal.
+
+<PTID>/<series>/<date>/I<id>/*.dcm   PET images, laid out as an ADNI download
+tables/DXSUM_*, PTDEMOG_*           diagnoses and demographics, in ADNI's columns
+tables/PHANTOM_TRUTH.csv            class, exact class probabilities, and what was spoiled on purpose
+truth/I<id>.json                    where template space lies in the scan, and its true regional SUVR
+"""
+# Streams of random numbers: what belongs to a subject, and what belongs to a scan.
+_SUBJECT_UPTAKE, _SCAN_UPTAKE, _SUBJECT_HEAD, _SCAN_SCANNER = 1, 2, 3, 4
+
+
+def write_cohort(
+    settings: PhantomSettings,
+    out: Path,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write a synthetic AV1451 cohort as an ADNI download; go on where an earlier call stopped.
+
+    Parameters
+    ----------
+    settings : PhantomSettings
+        The number of workers changes the time it takes, never a byte.
+    out : Path
+        New, empty, or left by an earlier call with the same settings and seed.
+    seed : int
+        Decides everything.
+    progress : callable, optional
+        Called as ``progress(done, total)`` in scans.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written to, holds something else or another cohort, or the scans cannot be
+        spread over the subjects.
+    """
+    scans = plan_cohort(settings, seed)
+    preset = PRESETS[settings.preset]
+    _claim(out, settings, seed)
+    tables = {
+        f"DXSUM_{EXPORT_DATE}.csv": diagnosis_table(scans, preset),
+        f"PTDEMOG_{EXPORT_DATE}.csv": demographics_table(scans),
+        "PHANTOM_TRUTH.csv": truth_table(scans, preset),
+    }
+    for name, table in tables.items():
+        with written_whole(out / "tables" / name) as beside:
+            table.to_csv(beside, index=False)
+    missing = [s for s in scans if not (out / folder_of(s)).is_dir()]
+    done = len(scans) - len(missing)
+    if progress:
+        progress(done, len(scans))
+    for _ in _write_all(missing, out, seed, settings.workers):
+        done += 1
+        if progress:
+            progress(done, len(scans))
+    return out
+
+
+def _claim(out: Path, settings: PhantomSettings, seed: int) -> None:
+    """Make the folder ours, or see that it already is."""
+    manifest = out / "phantom.json"
+    ours = {
+        "synthetic": True,
+        "format": _FORMAT,
+        "seed": seed,
+        "settings": settings.model_dump(mode="json", exclude={"workers"}),
+    }
+    if manifest.is_file():
+        if read_json(manifest) != ours:
+            raise InputError(
+                "The folder must be new or hold the same cohort, got one of other settings or another seed",
+                culprit=str(out),
+                mend="choose another folder or delete this one",
+            )
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(
+            "The folder of a new cohort must be empty, got one that holds something else",
+            culprit=str(out),
+            mend="choose another folder",
+        )
+    write_json(manifest, ours)
+    write_text(out / "README.txt", _README)
+
+
+def _write_all(scans: list[PlannedScan], out: Path, seed: int, workers: int) -> Iterator[None]:
+    if workers == 1 or len(scans) < 2:
+        for scan in scans:
+            _write_scan(scan, out, seed)
+            yield
+        return
+    # Fresh processes: a forked one may inherit a lock that a thread of the parent holds.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(scans)), mp_context=context, initializer=_leave_interrupts)
+    try:
+        for future in as_completed([pool.submit(_write_scan, scan, out, seed) for scan in scans]):
+            future.result()
+            yield
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _leave_interrupts() -> None:
+    """Let the parent answer Ctrl-C; the scan at hand is finished."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _write_scan(scan: PlannedScan, out: Path, seed: int) -> None:
+    """Make one scan; its folder appears last and whole."""
+    target = out / folder_of(scan)
+    unfinished = target.with_name(f".tmp-{target.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    rendering, acquisition = make_scan(scan, seed)
+    write_series(scan, acquisition, unfinished)
+    write_json(out / "truth" / f"I{scan.image_id}.json", _truth(scan, rendering, acquisition))
+    unfinished.rename(target)
+
+
+def make_scan(scan: PlannedScan, seed: int) -> tuple[Rendering, Acquisition]:
+    """Make one planned scan in memory.
+
+    Returns
+    -------
+    Rendering
+        What is in the head.
+    Acquisition
+        What the scanner saw of it.
+    """
+    subject, own = scan.subject.index, scan.image_id
+    if scan.spoiled == "wrong-tracer":
+        uptake = draw_glucose_uptake([seed, _SCAN_UPTAKE, own])
+    else:
+        uptake = draw_uptake(scan.latents, [seed, _SUBJECT_UPTAKE, subject], [seed, _SCAN_UPTAKE, own])
+    rendering = render(uptake)
+    acquisition = acquire(
+        rendering,
+        scan.subject.vendor,
+        scan.frames_s,
+        [seed, _SUBJECT_HEAD, subject],
+        [seed, _SCAN_SCANNER, own],
+        attenuation_corrected=scan.spoiled != "not-attenuation-corrected",
+    )
+    return rendering, acquisition
+
+
+def _truth(scan: PlannedScan, rendering: Rendering, acquisition: Acquisition) -> dict[str, object]:
+    return {
+        "synthetic": True,
+        "image_id": scan.image_id,
+        "spoiled": scan.spoiled,
+        "template_to_native_mm": [np.round(m, 9).tolist() for m in acquisition.template_to_native],
+        "regional_suvr": {name: round(value, 6) for name, value in rendering.regional.items()},
+        "resolution_mm": round(acquisition.resolution_mm, 6),
+    }
