@@ -39,7 +39,7 @@ def gather_batch(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     sizes = [torch.zeros(1, dtype=torch.int64, device=target.device) for _ in range(dist.get_world_size())]
     dist.all_gather(sizes, torch.tensor([len(target)], device=target.device))
     lengths = [int(size) for size in sizes]
-    rows: Tensor = _GatherRows.apply(logits, lengths)
+    rows: Tensor = _GatherRows.apply(logits, lengths)  # type: ignore[no-untyped-call]
     return rows, _all_rows(target, lengths)
 
 

@@ -103,7 +103,7 @@ class GenerativeCrossEntropy(Loss):
         if not self._warned:
             warnings.warn(
                 f"Generative cross-entropy compares the scans of a batch and needs at least 2, got batch "
-                f"size {batch_size}: a lone scan teaches nothing at weight 1; use larger batches or drop the last",
+                f"size {batch_size}: a lone scan teaches nothing at weight 1; use larger batches",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -164,8 +164,7 @@ class AdaptiveConditionalSmoothing(Loss):
         """Return the loss of a checked batch."""
         largest = logits.detach().max(dim=1, keepdim=True).values
         too_large = self.lam1 * functional.relu(logits - self.margin).square()
-        too_far = (
-            self.lam2 * functional.relu(largest - logits - self.margin).square() / (self.num_classes - 1)
-        )
-        penalty = torch.where(logits == largest, too_large, too_far).sum() / len(logits)
+        too_far = self.lam2 * functional.relu(largest - logits - self.margin).square()
+        by_class = torch.where(logits == largest, too_large, too_far / (self.num_classes - 1))
+        penalty = by_class.sum() / len(logits)
         return functional.cross_entropy(logits, target) + self.alpha * penalty
