@@ -1,0 +1,143 @@
+"""A stored classifier is data, never code: safetensors and JSON with checksums, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+FORMAT = "taucal-classifier"
+FORMAT_VERSION = 1
+DESCRIPTION = "classifier.json"
+WEIGHTS = "network.safetensors"
+ARRAYS = "arrays.safetensors"
+
+Arrays = dict[str, NDArray[np.float64]]
+Tensors = dict[str, torch.Tensor]
+
+
+class BundleError(ValueError):
+    """A stored classifier is not whole, not ours, altered, or newer than this program."""
+
+
+def write_bundle(folder: Path, description: dict[str, Any], weights: Tensors, arrays: Arrays) -> Path:
+    """Write a bundle beside its place and move it there; an older bundle of that name is replaced.
+
+    Parameters
+    ----------
+    folder : Path
+    description : dict
+        JSON-able, without NaN.
+    weights : dict of str to Tensor
+    arrays : dict of str to ndarray
+
+    Raises
+    ------
+    ValueError
+        If the description cannot be written as JSON, or `folder` holds anything else than a bundle.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / DESCRIPTION).is_file():
+        raise ValueError(f"A bundle needs a folder of its own, got {folder} which holds other files")
+    files = {
+        WEIGHTS: save_tensors({name: w.detach().cpu().contiguous() for name, w in weights.items()}),
+        ARRAYS: save_arrays({name: np.ascontiguousarray(a) for name, a in arrays.items()}),
+    }
+    head = {"format": FORMAT, "format_version": FORMAT_VERSION, "description": description}
+    head["checksums"] = {name: _sha256(content) for name, content in files.items()}
+    head["sha256"] = _sha256(_canonical(head))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".tmp-{folder.name}-"))
+    try:
+        new = beside / "new"
+        new.mkdir()
+        for name, content in files.items():
+            (new / name).write_bytes(content)
+        text = json.dumps(head, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        (new / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+        if folder.exists():
+            folder.rename(beside / "old")
+        new.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def read_bundle(folder: Path) -> tuple[dict[str, Any], Tensors, Arrays]:
+    """Read what `write_bundle` wrote; every byte is checked against its checksum first.
+
+    The checksums stand in the bundle itself: they reveal damage and careless edits, not a forger.
+
+    Raises
+    ------
+    BundleError
+        If a file is missing, altered or unreadable, or the bundle was written by a newer program; the file is
+        named.
+    """
+    head = _read_head(folder / DESCRIPTION)
+    files = {}
+    for name, expected in head["checksums"].items():
+        content = _read(folder / name)
+        if _sha256(content) != expected:
+            raise BundleError(_altered(folder / name, "checksum stored in " + DESCRIPTION))
+        files[name] = content
+    try:
+        return head["description"], load_tensors(files[WEIGHTS]), load_arrays(files[ARRAYS])
+    except (KeyError, SafetensorError) as error:
+        raise BundleError(
+            f"A classifier must hold {WEIGHTS} and {ARRAYS}, got {error} in {folder}"
+        ) from error
+
+
+def _read_head(path: Path) -> dict[str, Any]:
+    try:
+        head = json.loads(_read(path))
+        kind, version = head["format"], int(head["format_version"])
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError(f"A classifier's description must be ours, it is not in {path}: {error}") from error
+    if kind != FORMAT:
+        raise BundleError(f"A classifier must be of format {FORMAT}, got {kind!r} in {path}")
+    if version > FORMAT_VERSION:
+        raise BundleError(
+            f"A classifier's format must be {FORMAT_VERSION} or older, got {version} in {path}: "
+            "update taucal or store the classifier with this version"
+        )
+    stored = head.pop("sha256", None)
+    if stored != _sha256(_canonical(head)):
+        raise BundleError(_altered(path, "checksum at its end"))
+    return dict(head)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"A classifier must be whole, {path.name} cannot be read in {path.parent}: {error.strerror}"
+        ) from error
+
+
+def _altered(path: Path, against: str) -> str:
+    return f"{path.name} must agree with the {against}, it does not in {path.parent}: store or copy it again"
+
+
+def _canonical(value: Any) -> bytes:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

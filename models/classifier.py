@@ -1,0 +1,268 @@
+"""The calibrated classifier: from an SUVR volume to probabilities that say how far they can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from models.bundle import FORMAT_VERSION, BundleError, read_bundle, write_bundle
+from models.calibrators import Calibrator
+from models.conformal import ConformalSets
+from models.networks import Network, build_network, run
+from models.outliers import OutlierDetector
+from models.prediction import Prediction, reasons_to_refer
+from models.preprocessing import Preprocessing
+from models.prevalence import adjust_prevalence
+from models.saliency import saliency
+
+__all__ = ["FORMAT_VERSION", "BundleError", "CalibratedClassifier", "Prediction", "Preprocessing"]
+
+Floats = NDArray[np.floating[Any]]
+_SALIENCY_SIGMA_MM = 4.0
+
+
+class _Said(NamedTuple):
+    """What network and calibrator say about one scan."""
+
+    probabilities: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    in_set: NDArray[np.bool_]
+    mahalanobis: float
+    energy: float
+
+
+@dataclass(frozen=True, eq=False)
+class CalibratedClassifier:
+    """A network with all that makes its answer a probability: the one thing that is stored and loaded.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing
+        What stands between an SUVR volume and the network, as in training.
+    network : Network
+    network_name, network_options
+        What `build_network` made it from.
+    calibrator : Calibrator
+        Fitted on the calibration scans.
+    refits : tuple of Calibrator
+        The same calibrator fitted on bootstrap draws of the calibration subjects.
+    conformal : ConformalSets
+    outliers : OutlierDetector
+    class_names : tuple of str, length K
+    prevalence : tuple of float, length K
+        Class shares of training, that the probabilities stand for.
+    operating_point : float
+        Least confidence that is reported.
+    card : dict
+        Facts of training and evaluation, JSON-able: what reports tell about the classifier.
+
+    Raises
+    ------
+    ValueError
+        If classes, prevalence and conformal sets do not agree in number.
+    """
+
+    preprocessing: Preprocessing
+    network: Network
+    network_name: str
+    network_options: Mapping[str, Any]
+    calibrator: Calibrator
+    refits: tuple[Calibrator, ...]
+    conformal: ConformalSets
+    outliers: OutlierDetector
+    class_names: tuple[str, ...]
+    prevalence: tuple[float, ...]
+    operating_point: float
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.class_names), len(self.prevalence), len(self.conformal.thresholds)}
+        if len(sizes) != 1:
+            raise ValueError(
+                "A classifier's parts must agree on the number of classes, got "
+                f"{len(self.class_names)} names, {len(self.prevalence)} prevalences and "
+                f"{len(self.conformal.thresholds)} thresholds"
+            )
+        self.network.eval()
+
+    def to(self, device: str | torch.device) -> CalibratedClassifier:
+        """Move the network to a device and return the classifier."""
+        self.network.to(device)
+        return self
+
+    def logits(self, suvr: Floats) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Return logits (N, K) and features (N, F) of SUVR volumes (N, X, Y, Z) on the template grid."""
+        return run(self.network, np.stack([self.preprocessing(volume) for volume in suvr]))
+
+    def predict(
+        self,
+        suvr: Floats,
+        *,
+        quality_reasons: Sequence[str] = (),
+        prevalence: Mapping[str, float] | Sequence[float] | None = None,
+    ) -> Prediction:
+        """Classify one scan.
+
+        Parameters
+        ----------
+        suvr : ndarray, shape (X, Y, Z)
+            On the template grid.
+        quality_reasons : sequence of str
+            What quality control warned of; each is a reason to refer.
+        prevalence : mapping of class name to share, or sequence of K shares, optional
+            Of the clinic the scan comes from; must sum to 1.
+
+        Returns
+        -------
+        Prediction
+
+        Raises
+        ------
+        ValueError
+            If the volume is not on the grid or not finite, or the prevalence does not fit the classes.
+        """
+        return self.predict_batch([suvr], quality_reasons=[quality_reasons], prevalence=prevalence)[0]
+
+    def predict_batch(
+        self,
+        suvr: Sequence[Floats] | Floats,
+        *,
+        quality_reasons: Sequence[Sequence[str]] | None = None,
+        prevalence: Mapping[str, float] | Sequence[float] | None = None,
+    ) -> list[Prediction]:
+        """Classify several scans; parameters as in `predict`, one entry a scan."""
+        stated = None if prevalence is None else self._stated(prevalence)
+        logits, features = self.logits(np.asarray(suvr))
+        probabilities = self.calibrator.transform(logits)
+        refitted = np.stack([probabilities, *(c.transform(logits) for c in self.refits)])
+        low, high = np.percentile(refitted[1:] if self.refits else refitted, [5, 95], axis=0)
+        low, high = np.minimum(low, probabilities), np.maximum(high, probabilities)
+        sets = self.conformal.sets(probabilities)
+        distances, energies = self.outliers.mahalanobis(features), self.outliers.energy(logits)
+        quality = quality_reasons if quality_reasons is not None else [()] * len(logits)
+        said = zip(probabilities, low, high, sets, distances, energies, strict=True)
+        return [self._prediction(_Said(*row), tuple(quality[n]), stated) for n, row in enumerate(said)]
+
+    def saliency(self, suvr: Floats, class_name: str | None = None) -> NDArray[np.float32]:
+        """Show where the likelihood of a class hangs on the scan.
+
+        Parameters
+        ----------
+        suvr : ndarray, shape (X, Y, Z)
+            On the template grid.
+        class_name : str, optional
+            The likeliest class where not given.
+
+        Returns
+        -------
+        ndarray of float32, shape (X, Y, Z)
+            On the template grid, between 0 and 1; see `models.saliency.saliency`.
+        """
+        chosen = None if class_name is None else self.class_names.index(class_name)
+        coarse = saliency(self.network, self.preprocessing(suvr), chosen)
+        sigma = _SALIENCY_SIGMA_MM / self.preprocessing.grid_spacing_mm
+        smooth = ndimage.gaussian_filter(self.preprocessing.to_grid(coarse), sigma)
+        return np.asarray(smooth / max(float(smooth.max()), np.finfo(np.float32).tiny), dtype=np.float32)
+
+    def save(self, folder: Path) -> Path:
+        """Write ``network.safetensors``, ``arrays.safetensors`` and ``classifier.json``, whole or not at all.
+
+        Raises
+        ------
+        ValueError
+            If the card or an option is not JSON-able, or the folder holds other files.
+        """
+        description = {
+            "preprocessing": self.preprocessing.to_dict(),
+            "network": {"name": self.network_name, "options": dict(self.network_options)},
+            "calibrator": self.calibrator.to_dict(),
+            "refits": [c.to_dict() for c in self.refits],
+            "conformal": self.conformal.to_dict(),
+            "class_names": list(self.class_names),
+            "prevalence": [float(p) for p in self.prevalence],
+            "operating_point": float(self.operating_point),
+            "card": dict(self.card),
+        }
+        return write_bundle(folder, description, self.network.state_dict(), self.outliers.to_arrays())
+
+    @classmethod
+    def load(cls, folder: Path) -> CalibratedClassifier:
+        """Read what `save` wrote; runs no code from it and needs no training configuration.
+
+        Raises
+        ------
+        BundleError
+            If a file is missing or altered, or the format is newer than this program; the file is named.
+        """
+        stored, weights, arrays = read_bundle(Path(folder))
+        preprocessing = Preprocessing.from_dict(stored["preprocessing"])
+        name, options = stored["network"]["name"], stored["network"]["options"]
+        network = build_network(name, len(stored["class_names"]), preprocessing.in_shape, **options)
+        network.load_state_dict(weights)
+        return cls(
+            preprocessing,
+            network,
+            name,
+            options,
+            Calibrator.from_dict(stored["calibrator"]),
+            tuple(Calibrator.from_dict(c) for c in stored["refits"]),
+            ConformalSets.from_dict(stored["conformal"]),
+            OutlierDetector.from_arrays(arrays),
+            tuple(stored["class_names"]),
+            tuple(stored["prevalence"]),
+            stored["operating_point"],
+            stored["card"],
+        )
+
+    def _stated(self, prevalence: Mapping[str, float] | Sequence[float]) -> NDArray[np.float64]:
+        if not isinstance(prevalence, Mapping):
+            return np.asarray(prevalence, dtype=np.float64)
+        if set(prevalence) != set(self.class_names):
+            raise ValueError(
+                f"A prevalence must give a share for each of {', '.join(self.class_names)}, "
+                f"got {', '.join(prevalence) or 'none'}"
+            )
+        return np.array([prevalence[name] for name in self.class_names], dtype=np.float64)
+
+    def _prediction(
+        self, said: _Said, quality: tuple[str, ...], stated: NDArray[np.float64] | None
+    ) -> Prediction:
+        chosen = tuple(name for name, inside in zip(self.class_names, said.in_set, strict=True) if inside)
+        confidence = float(said.probabilities.max())
+        reasons = quality + reasons_to_refer(
+            chosen,
+            self.conformal.coverage,
+            (float(said.mahalanobis), self.outliers.mahalanobis_limit),
+            (float(said.energy), self.outliers.energy_limit),
+            (confidence, self.operating_point),
+        )
+        clinic = None
+        if stated is not None:
+            clinic = tuple(adjust_prevalence(said.probabilities, self.prevalence, stated).tolist())
+        return Prediction(
+            class_names=self.class_names,
+            probabilities=tuple(said.probabilities.tolist()),
+            lower=tuple(said.lower.tolist()),
+            upper=tuple(said.upper.tolist()),
+            prediction_set=chosen,
+            coverage=self.conformal.coverage,
+            mahalanobis=float(said.mahalanobis),
+            mahalanobis_limit=self.outliers.mahalanobis_limit,
+            energy=float(said.energy),
+            energy_limit=self.outliers.energy_limit,
+            confidence=confidence,
+            operating_point=self.operating_point,
+            prevalence=self.prevalence,
+            clinic_prevalence=None if stated is None else tuple(stated.tolist()),
+            clinic_probabilities=clinic,
+            decision="refer" if reasons else "report",
+            reasons=reasons,
+        )

@@ -1,0 +1,47 @@
+"""Where a network's answer hangs on the volume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.networks import Network
+
+
+def saliency(
+    network: Network, volume: NDArray[np.floating[Any]], class_index: int | None = None
+) -> NDArray[np.float32]:
+    """Return gradient times input of a class's log-probability, in absolute value.
+
+    It shows what the network uses, not what is diseased.
+
+    Parameters
+    ----------
+    network : Network
+    volume : ndarray, shape (X, Y, Z)
+        Preprocessed.
+    class_index : int, optional
+        The likeliest class where not given.
+
+    Returns
+    -------
+    ndarray of float32, shape (X, Y, Z)
+
+    References
+    ----------
+    Shrikumar et al., Learning Important Features Through Propagating Activation Differences, ICML 2017.
+    """
+    was_training = network.training
+    network.eval()
+    device = next(network.parameters()).device
+    x = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))[None, None]
+    x = x.to(device).requires_grad_()
+    scores = torch.log_softmax(network(x)[0], dim=0)
+    chosen = int(scores.argmax()) if class_index is None else class_index
+    (gradient,) = torch.autograd.grad(scores[chosen], x)
+    network.train(was_training)
+    shown: NDArray[np.float32] = (gradient * x).detach()[0, 0].abs().cpu().numpy()
+    return shown
