@@ -38,6 +38,7 @@ _VARIANCE_SHARED, _VARIANCE_REGION, _VARIANCE_SIDE, _VARIANCE_VISIT = 0.25, 0.50
 _FIXED = {"csf": 0.55, "cerebellar_white": 1.05, "brainstem": 1.15, "skull": 0.40, "soft_tissue": 0.30}
 """SUVR of compartments that no region of the table describes."""
 _MENINGES = 0.75
+_SPOT_SIGMA_MM = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +53,14 @@ class Uptake:
         What tau adds to the target regions.
     meninges : float
         SUVR painted into the meninges.
+    spots : ndarray, shape (n, 4)
+        Meningeal spots: voxel coordinates of the centre and the SUVR at the centre.
     """
 
     background: dict[str, float]
     tau: dict[str, float]
     meninges: float
+    spots: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +145,15 @@ def draw_uptake(latents: Latents, subject_seed: list[int], scan_seed: list[int])
             if region.kind == "target":
                 tau[name] = tau_suvr(region, latents, side)
     background[REFERENCE] = 1.0
-    return Uptake(background, tau, meninges=_MENINGES * float(lasting.lognormal(0.0, 0.25)))
+    return Uptake(background, tau, _MENINGES * float(lasting.lognormal(0.0, 0.25)), _draw_spots(lasting))
+
+
+def _draw_spots(rng: np.random.Generator) -> FloatArray:
+    """Draw where this subject's meninges bind the tracer, and how much: a few spots a head."""
+    model = load_model()
+    meninges = np.argwhere(model.filler == model.names.index("meninges"))
+    centres = meninges[rng.integers(len(meninges), size=rng.poisson(3))]
+    return np.column_stack([centres, rng.uniform(0.8, 2.5, len(centres))]).astype(np.float64)
 
 
 def draw_glucose_uptake(scan_seed: list[int]) -> Uptake:
@@ -149,7 +161,7 @@ def draw_glucose_uptake(scan_seed: list[int]) -> Uptake:
     rng = np.random.default_rng(scan_seed)
     background = {name: 1.25 + 0.06 * float(rng.standard_normal()) for name in load_atlas().names[1:]}
     background |= {REFERENCE: 1.0, "cerebellar_grey": 1.0, "white_matter": 0.7, "lateral_ventricle": 0.4}
-    return Uptake(background, {}, meninges=0.5)
+    return Uptake(background, {}, meninges=0.5, spots=np.zeros((0, 4)))
 
 
 def render(uptake: Uptake) -> Rendering:
@@ -171,12 +183,30 @@ def render(uptake: Uptake) -> Rendering:
         added = np.array([uptake.tau[names[k]] for k in targets])
         paint[targets] += np.linalg.solve(model.mixing[np.ix_(targets - 1, targets)], added)
     paint = np.maximum(paint, 0.0)
-    means = model.mixing @ paint
-    means /= means[names.index(REFERENCE) - 1]
     intensity = paint.astype(np.float32)
     suvr: NDArray[np.float32] = intensity[model.filler]
     suvr += model.grey_part * (intensity[model.paint] - suvr)
+    means = model.mixing @ paint + _add_spots(suvr, uptake.spots)
+    means /= means[names.index(REFERENCE) - 1]
     return Rendering(suvr, {names[k]: float(means[k - 1]) for k in regions})
+
+
+def _add_spots(suvr: NDArray[np.float32], spots: FloatArray) -> FloatArray:
+    """Add meningeal spots to an image; return what they add to each region's mean at `RESOLUTION_MM`."""
+    labels = load_atlas().labels
+    regions = len(load_atlas().names) - 1
+    added = np.zeros(regions + 1)
+    sharp, blur = _SPOT_SIGMA_MM / SPACING_MM, RESOLUTION_MM / 2.3548 / SPACING_MM
+    wide = np.hypot(sharp, blur)
+    for *centre, height in spots:
+        box = tuple(slice(max(int(c) - 9, 0), int(c) + 10) for c in centre)
+        offsets = np.ogrid[tuple(slice(b.start, min(b.stop, n)) for b, n in zip(box, SHAPE, strict=True))]
+        squared = sum((a - c) ** 2 for a, c in zip(offsets, centre, strict=True))
+        suvr[box] += (height * np.exp(-squared / (2 * sharp**2))).astype(np.float32)
+        blurred = height * (sharp / wide) ** 3 * np.exp(-squared / (2 * wide**2))
+        added += np.bincount(labels[box].ravel(), blurred.ravel(), minlength=regions + 1)
+    shares: FloatArray = added[1:] / np.bincount(labels.ravel(), minlength=regions + 1)[1:]
+    return shares
 
 
 @functools.lru_cache(maxsize=1)

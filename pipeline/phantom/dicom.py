@@ -159,6 +159,8 @@ def _common(scan: PlannedScan, acquisition: Acquisition) -> Dataset:
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID = PositronEmissionTomographyImageStorage
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.ImplementationClassUID = generate_uid(entropy_srcs=["taucal phantom"])
+    dataset.file_meta.ImplementationVersionName = "TAUCAL_PHANTOM"
     _patient(dataset, scan)
     _study_and_series(dataset, scan, acquisition)
     _pet(dataset, scan, acquisition)
@@ -200,7 +202,10 @@ def _study_and_series(dataset: Dataset, scan: PlannedScan, acquisition: Acquisit
     dataset.ImageComments = f"{WATERMARK}: made by taucal, not measured on a person"
     dataset.InstitutionName = f"{WATERMARK} SITE {scan.subject.ptid[:3]}"
     dataset.BodyPartExamined = "BRAIN"
-    dataset.PatientPosition = "HFS"
+    lying = _code("102538003", "recumbent")
+    lying.PatientOrientationModifierCodeSequence = Sequence([_code("40199007", "supine")])
+    dataset.PatientOrientationCodeSequence = Sequence([lying])
+    dataset.PatientGantryRelationshipCodeSequence = Sequence([_code("102540008", "headfirst")])
     dataset.Manufacturer = scanner.vendor
     dataset.ManufacturerModelName = scanner.model
     dataset.SoftwareVersions = scanner.software
