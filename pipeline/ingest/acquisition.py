@@ -1,0 +1,209 @@
+"""What a PET header says about the acquisition, as facts that identify nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydicom.dataset import Dataset
+
+from pipeline.ingest.headers import Layers, private_text
+from pipeline.ingest.planes import acquisition_moment, layers_of
+from pipeline.ingest.times import (
+    F18_HALF_LIFE_S,
+    delay_after_injection,
+    mean_count_time,
+    parse_clock,
+    parse_datetime,
+    parse_moment,
+    suv_factor,
+)
+from pipeline.ingest.vocabulary import (
+    UNRECOGNISED,
+    maker_of,
+    model_of,
+    series_words,
+    tracer_of,
+    tracer_of_code,
+)
+from pipeline.scan import Fact, Unit
+
+_NUCLIDES = {"F18": 6586.2, "C11": 1223.4, "O15": 122.24, "N13": 597.9, "GA68": 4057.7, "RB82": 75.0, "ZR89": 282276.0}
+_NUCLIDE_CODES = {"C-111A1": "F18", "C-105A1": "C11", "C-B1038": "O15", "C-107A1": "N13", "C-131A3": "GA68"}
+
+
+def acquisition_facts(header: Layers, datasets: Sequence[Dataset], unit: Unit) -> dict[str, Fact]:
+    """Return the facts of a series; what the header does not tell is None.
+
+    Parameters
+    ----------
+    header : Layers
+        Of the first image.
+    datasets : sequence of Dataset
+        All images; the earliest acquisition among them is the start of the scan.
+    unit : str
+        Of the volume.
+
+    Returns
+    -------
+    dict
+        ``tracer`` (canonical; words of the header; ``"unrecognised"``), ``radionuclide``, ``manufacturer``,
+        ``model``, ``injected_activity_bq``, ``weight_kg``, ``scan_after_injection_s``, ``decay_correction``,
+        ``attenuation_corrected``, ``series_description``, ``reconstruction``, ``resolution_mm``, ``suv_factor``,
+        ``half_life_s``, ``slices_declared``, ``synthetic``, ``time_note``.
+
+    Raises
+    ------
+    RefusedScan
+        ``"injection-after-scan"``.
+    """
+    drug = header.item("RadiopharmaceuticalInformationSequence")
+    half_life = half_life_of(header) or F18_HALF_LIFE_S
+    start = _start_of_scan(datasets)
+    injection = _injection(header, drug)
+    delay, note = delay_after_injection(start, *injection)
+    weight = _positive(header.number("PatientWeight"))
+    dose = _in_becquerel(_positive(drug.number("RadionuclideTotalDose")))
+    correction = _decay_correction(header)
+    reference = _decay_reference_delay(header, correction, start, injection, half_life)
+    return {
+        "tracer": tracer_in(header, drug),
+        "radionuclide": _nuclide(drug),
+        "manufacturer": maker_of(header.text("Manufacturer")),
+        "model": model_of(header.text("ManufacturerModelName")),
+        "injected_activity_bq": dose,
+        "weight_kg": weight,
+        "scan_after_injection_s": None if delay is None else round(delay, 3),
+        "decay_correction": correction,
+        "attenuation_corrected": _attenuation(header),
+        "series_description": series_words(header.text("SeriesDescription")),
+        "reconstruction": series_words(header.text("ReconstructionMethod")),
+        "resolution_mm": resolution_of(header.text("SeriesDescription")),
+        "suv_factor": suv_factor(weight, dose, reference, half_life) if unit == "Bq/mL" else None,
+        "half_life_s": half_life_of(header),
+        "slices_declared": header.whole("NumberOfSlices"),
+        "synthetic": _is_synthetic(header) or None,
+        "time_note": note,
+    }
+
+
+def half_life_of(header: Layers) -> float | None:
+    """Return the half-life in seconds: as written if it can be one, else the nuclide's, or None."""
+    drug = header.item("RadiopharmaceuticalInformationSequence")
+    written = drug.number("RadionuclideHalfLife")
+    if written is not None and 30 < written < 1e7:
+        return written
+    return _NUCLIDES.get(_nuclide(drug) or "")
+
+
+def tracer_in(header: Layers, drug: Layers) -> str | None:
+    """Return the tracer: by code, by name, by the name of the series; ``"unrecognised"``; or None."""
+    code = drug.item("RadiopharmaceuticalCodeSequence")
+    texts = (drug.text("Radiopharmaceutical"), code.text("CodeMeaning"))
+    named = next(filter(None, map(tracer_of, texts)), None) or tracer_of_code(code.text("CodeValue"))
+    if named:
+        return named
+    titles = (header.text("SeriesDescription"), header.text("ProtocolName"))
+    named = next(filter(None, map(tracer_of, titles)), None)
+    return named or (UNRECOGNISED if any(texts) else None)
+
+
+def resolution_of(series: str | None) -> float | None:
+    """Return the resolution that ADNI's processing brought a series to, mm, or None.
+
+    Examples
+    --------
+    >>> resolution_of("AV1451 Coreg, Avg, Std Img and Vox Siz, Uniform Resolution")
+    8.0
+    >>> resolution_of("AV1451_Coreg,_Avg,_Std_Img_and_Vox_Siz,_Uniform_6mm_Res")
+    6.0
+    >>> resolution_of("PET BRAIN TAU") is None
+    True
+    """
+    text = (series or "").lower().replace("_", " ")
+    if "uniform" not in text:
+        return None
+    if "6mm" in text or "6 mm" in text:
+        return 6.0
+    return 8.0 if "uniform res" in text or "8mm" in text else None
+
+
+def _start_of_scan(datasets: Sequence[Dataset]) -> float | None:
+    moments = [acquisition_moment(layers_of(dataset)) for dataset in datasets]
+    return min((m for m in moments if m is not None), default=None)
+
+
+def _injection(header: Layers, drug: Layers) -> tuple[float | None, float | None]:
+    moment = parse_datetime(drug.text("RadiopharmaceuticalStartDateTime"))
+    clock = parse_clock(drug.text("RadiopharmaceuticalStartTime"))
+    if moment is None and clock is None:
+        moment = parse_datetime(private_text(header, 0x0009, "GEMS_PETD_01", 0x3D))
+    return moment, clock
+
+
+def _decay_reference_delay(
+    header: Layers,
+    correction: str | None,
+    start: float | None,
+    injection: tuple[float | None, float | None],
+    half_life: float,
+) -> float | None:
+    """Return seconds from injection to the time the image is decay corrected to."""
+    if correction == "ADMIN":
+        return 0.0
+    if correction != "START":
+        return None
+    series = parse_moment(header.text("SeriesDate"), header.text("SeriesTime"))
+    if series is not None and (start is None or series <= start):
+        return delay_after_injection(series, *injection)[0]
+    # The series was written after the scan began: its own time is not the reference.
+    true_start = parse_datetime(private_text(header, 0x0009, "GEMS_PETD_01", 0x0D))
+    return delay_after_injection(true_start or _back_dated(header, half_life) or start, *injection)[0]
+
+
+def _back_dated(header: Layers, half_life: float) -> float | None:
+    """Siemens: the frame reference time counts from the reference to the mean of the frame's counts."""
+    acquired, reference = acquisition_moment(header), header.number("FrameReferenceTime")
+    duration = header.number("ActualFrameDuration")
+    if acquired is None or reference is None or not duration or duration <= 0 or reference <= 0:
+        return None
+    return acquired - reference / 1000.0 + mean_count_time(duration / 1000.0, half_life)
+
+
+def _decay_correction(header: Layers) -> str | None:
+    written = header.text("DecayCorrection")
+    if written in ("START", "ADMIN", "NONE"):
+        return written
+    if (header.text("DecayCorrected") or "").upper() == "NO":
+        return "NONE"
+    return "START" if header.text("DecayCorrectionDateTime") else None
+
+
+def _attenuation(header: Layers) -> bool | None:
+    corrections = header.text("CorrectedImage")
+    if corrections is not None:
+        return "ATTN" in corrections.upper().split("\\")
+    said = (header.text("AttenuationCorrected") or "").upper()
+    return {"YES": True, "NO": False}.get(said)
+
+
+def _nuclide(drug: Layers) -> str | None:
+    code = drug.item("RadionuclideCodeSequence")
+    by_code = _NUCLIDE_CODES.get(code.text("CodeValue") or "")
+    if by_code:
+        return by_code
+    text = "".join(c for c in (code.text("CodeMeaning") or "").upper() if c.isalnum())
+    return next((n for n in _NUCLIDES if text.endswith((n, n[-2:] + n[:-2])) and text), None)
+
+
+def _positive(value: float | None) -> float | None:
+    return value if value is not None and value > 0 else None
+
+
+def _in_becquerel(dose: float | None) -> float | None:
+    """Doses below 10 kBq are megabecquerel: no one is injected with so little."""
+    return dose * 1e6 if dose is not None and dose < 1e4 else dose
+
+
+def _is_synthetic(header: Layers) -> bool:
+    keywords = ("SeriesDescription", "ImageComments", "PatientName", "PatientID", "PatientComments")
+    return any("SYNTHETIC" in (header.text(k) or "").upper() for k in keywords)

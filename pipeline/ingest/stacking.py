@@ -1,0 +1,174 @@
+"""Planes into one array: order along the slice normal, frames in order of time, affine in RAS+ mm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import RefusedScan
+from pipeline.ingest.planes import Plane
+from pipeline.ingest.times import F18_HALF_LIFE_S, mean_count_time
+from pipeline.scan import Frame
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+# Bed joins shift slices by hundredths of a millimetre; positions closer than this are one.
+_SAME_PLACE_MM = 0.01
+_UNEVEN = 0.2
+
+
+def stack(planes: Sequence[Plane]) -> list[list[Plane]]:
+    """Return planes as frames of slices: ``result[frame][slice]``, both in order.
+
+    Raises
+    ------
+    RefusedScan
+        ``"mixed-geometry"`` or ``"missing-slices"``.
+    """
+    _check_one_grid(planes)
+    normal = np.cross(planes[0].along_row, planes[0].along_column)
+    heights = np.array([plane.position @ normal for plane in planes])
+    places: list[list[Plane]] = []
+    last = -np.inf
+    for n in np.argsort(heights, kind="stable"):
+        if heights[n] - last > _SAME_PLACE_MM:
+            places.append([])
+            last = heights[n]
+        places[-1].append(planes[n])
+    for place in places:
+        place.sort(key=_time_key)
+    _check_complete(places, normal)
+    frames = [list(frame) for frame in zip(*places, strict=True)]
+    if len(frames) > 1:
+        _check_frames_differ(places)
+    return frames
+
+
+def _time_key(plane: Plane) -> tuple[float, float, int]:
+    return (plane.acquired or 0.0, plane.reference_s or 0.0, plane.order or 0)
+
+
+def _check_one_grid(planes: Sequence[Plane]) -> None:
+    first = planes[0]
+    for plane in planes:
+        seen = None
+        if plane.values.shape != first.values.shape:
+            seen = f"{first.values.shape} and {plane.values.shape} pixels"
+        elif not np.allclose(plane.spacing_mm, first.spacing_mm, rtol=1e-3):
+            seen = f"pixel spacings {first.spacing_mm} and {plane.spacing_mm} mm"
+        elif min(plane.along_row @ first.along_row, plane.along_column @ first.along_column) < 1 - 1e-5:
+            seen = "slices that are not parallel"
+        if seen:
+            raise _mixed(seen)
+
+
+def _check_complete(places: list[list[Plane]], normal: NDArray[np.float64]) -> None:
+    """Refuse gaps between slices and frames that lack one."""
+    if len(places) < 2:
+        raise RefusedScan(
+            "missing-slices",
+            "A scan must have at least two slices, got one",
+            mend="fetch the whole series",
+            measured="1 slice",
+        )
+    heights = np.array([place[0].position @ normal for place in places])
+    gaps = np.diff(heights)
+    smallest = float(gaps.min())
+    steps = np.maximum(1, np.rint(gaps / smallest))
+    spacing = float(np.median(gaps[steps == 1]))
+    steps = np.maximum(1, np.rint(gaps / spacing))
+    axis = int(np.argmax(np.abs(normal)))
+    lacking = [
+        places[n][0].position[axis] + normal[axis] * spacing * k
+        for n in np.flatnonzero(steps > 1)
+        for k in range(1, int(min(steps[n], 1000)))
+    ]
+    most = max(map(len, places))
+    lacking += [place[0].position[axis] for place in places if len(place) < most]
+    if lacking:
+        raise _missing("xyz"[axis], sorted(lacking))
+    if np.abs(gaps - spacing).max() > _UNEVEN * spacing:
+        raise _mixed(f"slices {gaps.min():.2f} to {gaps.max():.2f} mm apart")
+    _check_straight(places, spacing)
+
+
+def _check_straight(places: list[list[Plane]], spacing: float) -> None:
+    positions = np.array([place[0].position for place in places])
+    line = np.linspace(positions[0], positions[-1], len(positions))
+    astray = float(np.linalg.norm(positions - line, axis=1).max())
+    if astray > _UNEVEN * spacing:
+        raise _mixed(f"a slice {astray:.2f} mm beside the line of the others")
+
+
+def _check_frames_differ(places: list[list[Plane]]) -> None:
+    for place in places:
+        if len({_time_key(plane) for plane in place}) < len(place):
+            raise _mixed("two images at one place and time")
+
+
+def affine_of(slices: Sequence[Plane]) -> NDArray[np.float64]:
+    """Return the affine of ordered slices: (column, row, slice) index to RAS+ mm, shape (4, 4).
+
+    References
+    ----------
+    DICOM PS3.3 C.7.6.2.1.1, equation C.7.6.2.1-1.
+    """
+    first, last = slices[0], slices[-1]
+    affine = np.eye(4)
+    affine[:3, 0] = first.along_row * first.spacing_mm[1]
+    affine[:3, 1] = first.along_column * first.spacing_mm[0]
+    affine[:3, 2] = (last.position - first.position) / (len(slices) - 1)
+    affine[:3, 3] = first.position
+    result: NDArray[np.float64] = LPS_TO_RAS @ affine
+    return result
+
+
+def frame_times(frames: Sequence[Sequence[Plane]], half_life_s: float | None) -> tuple[Frame, ...]:
+    """Return start and duration of each frame, from the first frame's start; empty where unknown.
+
+    Acquisition times are taken where they differ between frames. Else a frame reference time is the moment at
+    which the decaying activity equals its mean, so the start lies that much before it.
+    """
+    durations = [max((p.duration_s or 0.0) for p in frame) for frame in frames]
+    if min(durations) <= 0:
+        return ()
+    starts = [min((p.acquired for p in frame if p.acquired is not None), default=None) for frame in frames]
+    if _increasing(starts):
+        return _from_first(starts, durations)
+    references = [frame[0].reference_s for frame in frames]
+    if _increasing(references):
+        half_life = half_life_s or F18_HALF_LIFE_S
+        begins = [r - mean_count_time(d, half_life) for r, d in zip(references, durations, strict=True) if r is not None]
+        return _from_first(begins, durations)
+    return ()
+
+
+def _increasing(times: Sequence[float | None]) -> bool:
+    known = [t for t in times if t is not None]
+    return len(known) == len(times) and all(b > a for a, b in zip(known, known[1:], strict=False))
+
+
+def _from_first(starts: Sequence[float | None], durations: Sequence[float]) -> tuple[Frame, ...]:
+    known = [s for s in starts if s is not None]
+    return tuple(Frame(round(s - known[0], 3), d) for s, d in zip(known, durations, strict=True))
+
+
+def _missing(axis: str, positions: Sequence[float]) -> RefusedScan:
+    shown = ", ".join(f"{p:.1f}" for p in positions[:8]) + (" ..." if len(positions) > 8 else "")
+    return RefusedScan(
+        "missing-slices",
+        f"A series must have every slice, {len(positions)} missing at {axis} = {shown} mm",
+        mend="fetch the whole series",
+        measured=f"{len(positions)} at {axis} = {shown} mm",
+    )
+
+
+def _mixed(seen: str) -> RefusedScan:
+    return RefusedScan(
+        "mixed-geometry",
+        f"The slices of a series must share one grid, got {seen}",
+        mend="export the original series alone",
+        measured=seen,
+    )

@@ -1,0 +1,199 @@
+"""Words that may leave a header: tracers, makers, models, series names. All other text may identify someone.
+
+A name, an address or a record number can stand in any text element of a DICOM file. Instead of a list of
+elements to remove, this module lists the words that may pass: what is not known as a technical word is dropped.
+"""
+
+from __future__ import annotations
+
+import re
+
+TRACERS: dict[str, tuple[str, ...]] = {
+    "AV1451": ("av1451", "avid1451", "t807", "flortaucipir", "ftp", "tauvid", "18fav1451"),
+    "MK6240": ("mk6240", "florquinitau"),
+    "PI2620": ("pi2620",),
+    "RO948": ("ro948",),
+    "PM-PBB3": ("pmpbb3", "apn1607", "florzolotau"),
+    "THK5351": ("thk5351", "thk5317", "thk5117"),
+    "PBB3": ("pbb3",),
+    "FBB": ("florbetaben", "fbb", "neuraceq", "bay949172"),
+    "AV45": ("av45", "florbetapir", "amyvid", "fbp"),
+    "Flutemetamol": ("flutemetamol", "vizamyl", "ge067"),
+    "NAV4694": ("nav4694", "flutafuranol", "azd4694"),
+    "PIB": ("pib", "pittsburghcompoundb", "pittsburghcompound"),
+    "FDG": ("fdg", "fluorodeoxyglucose", "fludeoxyglucose", "deoxyglucose", "18ffdg"),
+    "FLT": ("flt", "fluorothymidine", "fluorothymidin"),
+    "FET": ("fet", "fluoroethyltyrosine"),
+    "FDOPA": ("fdopa", "fluorodopa"),
+    "FMISO": ("fmiso", "fluoromisonidazole"),
+    "NaF": ("naf", "sodiumfluoride"),
+    "PSMA": ("psma", "psma11", "psma1007", "dcfpyl"),
+    "DOTATATE": ("dotatate", "dotatoc", "dotanoc"),
+    "Choline": ("choline", "fluorocholine"),
+    "Methionine": ("methionine",),
+    "UCB-J": ("ucbj", "synvest1"),
+    "Raclopride": ("raclopride",),
+    "CIMBI-36": ("cimbi36",),
+    "DASB": ("dasb",),
+    "Water": ("water", "h2o", "15ow"),
+    "Ammonia": ("ammonia", "nh3"),
+    "Rubidium": ("rubidium", "rb82"),
+}
+"""Canonical name -> spellings, in lower case without punctuation and isotope."""
+
+UNRECOGNISED = "unrecognised"
+
+_CODES = {"C-B1031": "FDG", "35321007": "FDG", "Y-X1743": "FDG", "879808000": "AV1451"}
+
+_MAKERS: dict[str, tuple[str, ...]] = {
+    "Siemens": ("siemens",),
+    "GE": ("ge", "general electric"),
+    "Philips": ("philips", "adac"),
+    "CPS": ("cps", "cti"),
+    "Canon": ("canon", "toshiba"),
+    "United Imaging": ("uih", "united imaging"),
+    "Hitachi": ("hitachi",),
+    "Shimadzu": ("shimadzu",),
+    "Mediso": ("mediso",),
+    "taucal": ("taucal",),
+}
+
+_MODELS = (
+    "Biograph", "mCT", "Vision", "Horizon", "TruePoint", "HiRez", "mMR", "Quadra", "HRRT", "ECAT", "EXACT",
+    "HR", "HR+", "Accel", "Flow", "Edge", "Emotion", "Sensation", "Discovery", "Advance", "NXi", "Signa", "PET/MR",
+    "PET/CT", "PET", "CT", "MR", "MI", "IQ", "ST", "STE", "VCT", "LS", "RX", "Omni", "Legend", "Gemini", "TF",
+    "GXL", "TOF", "Ingenuity", "Vereos", "Allegro", "Guardian", "Body", "uMI", "uEXPLORER", "Celesteion",
+    "Aquiduo", "Cartesion", "Prime", "Phantom", "synthetic", "Digital", "Research", "Tomograph", "C-PET", "PLUS",
+)  # fmt: skip
+
+_SERIES_WORDS = frozenset(
+    """
+    pet pt brain tau amyloid scan series ac nac corrected uncorrected attenuation attn static dynamic dyn early
+    late frame frames averaged average avg co-registered coregistered coreg co registered standardized image
+    images and voxel size std img vox siz uniform resolution res recon reconstruction osem psf tof iter iterative
+    iteration iterations subset subsets i s all pass fbp vpfx vpfxs vphd vpff sharpir qclear q clear bpl vue point
+    ramla lor 3d 2d dif wb whole head neck body trc summed sum mean min mm suv suvr bqml emission ct ctac mac mrac
+    mr mprage flair dti rsfmri pasl localizer 3d-osem 3d-osem-psf op-osem ultrahd truex zoom gaussian gauss hann
+    none all-pass filter kernel standard adni adni2 adni3 adni4 adni1 synthetic phantom original processed blob-os-tf
+    blob os tf adcv2 f18 18f c11 11c n13 o15 ga68 lm mlem mle dv dvr 4d to of with no minute minutes post inj injection
+    """.split()
+)
+
+_CHEMISTRY = re.compile(r"^(18f|f18|f|11c|c11|fluor|18)(?=[a-z]{2})|(18f|f18|11c|c11)$")
+_SHORT_NUMBER = re.compile(r"^\d{1,2}([.x-]\d{1,3})?(mm|min|s|i|it|iter|sub)?(\d{1,2}s)?$")
+
+
+def squeeze(text: str) -> str:
+    """Lower case without blanks and punctuation.
+
+    Examples
+    --------
+    >>> squeeze("[18F]AV-1451")
+    '18fav1451'
+    """
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+_SPELLINGS = {spelling: name for name, spellings in TRACERS.items() for spelling in (*spellings, squeeze(name))}
+
+
+def tracer_of(text: str | None) -> str | None:
+    """Return the canonical tracer that a text names, or None.
+
+    Parameters
+    ----------
+    text : str or None
+        A radiopharmaceutical, a series description, a file name.
+
+    Examples
+    --------
+    >>> tracer_of("18F-AV-1451"), tracer_of("FDG -- fluorodeoxyglucose"), tracer_of("Solution")
+    ('AV1451', 'FDG', None)
+    """
+    if not text:
+        return None
+    whole = squeeze(text)
+    for candidate in (whole, _CHEMISTRY.sub("", whole)):
+        if candidate in _SPELLINGS:
+            return _SPELLINGS[candidate]
+    words = [squeeze(word) for word in re.split(r"[\s_,;:/()\[\]^]+", text)]
+    parts = [p for word in text.split() for p in re.split(r"[^A-Za-z0-9]+", word)]
+    pairs = [squeeze(a + b) for a, b in zip(parts, parts[1:], strict=False)]
+    named = [_SPELLINGS.get(w) or _SPELLINGS.get(_CHEMISTRY.sub("", w)) for w in (*words, *pairs, *map(squeeze, parts))]
+    return next((name for name in named if name), None)
+
+
+def tracer_of_code(value: str | None) -> str | None:
+    """Return the tracer a SNOMED code stands for, or None."""
+    return _CODES.get((value or "").strip())
+
+
+def canonical_tracer(text: str) -> str:
+    """Return the canonical name for what a user typed; unknown names are kept, squeezed to letters and digits.
+
+    Examples
+    --------
+    >>> canonical_tracer("flortaucipir"), canonical_tracer("XY-12")
+    ('AV1451', 'XY12')
+    """
+    return tracer_of(text) or re.sub(r"[^A-Za-z0-9]", "", text)
+
+
+def maker_of(text: str | None) -> str | None:
+    """Return the maker a Manufacturer text names, or None.
+
+    Examples
+    --------
+    >>> maker_of("GE MEDICAL SYSTEMS"), maker_of("Philips Medical Systems"), maker_of("John Doe")
+    ('GE', 'Philips', None)
+    """
+    padded = f" {' '.join(re.split(r'[^a-z0-9]+', (text or '').lower()))} "
+    return next((name for name, words in _MAKERS.items() if any(f" {w} " in padded for w in words)), None)
+
+
+def model_of(text: str | None) -> str | None:
+    """Return the words of a model name that are known as such, or None.
+
+    Examples
+    --------
+    >>> model_of("Discovery ST"), model_of("Biograph 64 mCT"), model_of("Dr. Doe's scanner")
+    ('Discovery ST', 'Biograph 64 mCT', None)
+    """
+    known = {m.lower(): m for m in _MODELS}
+    words = re.split(r"[\s_,]+", text or "")
+    kept = [known.get(w.lower(), w) for w in words if w.lower() in known or re.fullmatch(r"\d{1,4}", w)]
+    return " ".join(kept) if any(not w.isdigit() for w in kept) else None
+
+
+def series_words(text: str | None) -> str | None:
+    """Return a series or method name without the words that are not known as technical, or None.
+
+    Examples
+    --------
+    >>> series_words("AV1451 Coreg, Avg, Std Img and Vox Siz, Uniform 6mm Res")
+    'AV1451 Coreg, Avg, Std Img and Vox Siz, Uniform 6mm Res'
+    >>> series_words("PET Jane Doe 12345678")
+    'PET'
+    """
+    kept = [w for w in re.split(r"[\s_]+", text or "") if _is_technical(w)]
+    joined = " ".join(kept).strip(" ,;:-")
+    return joined or None
+
+
+def _is_technical(word: str) -> bool:
+    bare = word.strip("[](){},;:.+").lower()
+    return bare in _SERIES_WORDS or squeeze(bare) in _SPELLINGS or bool(_SHORT_NUMBER.match(bare))
+
+
+def known_code(value: object, known: tuple[str, ...]) -> str:
+    """Return a code for a message if it is one of those known; other text is not repeated.
+
+    Examples
+    --------
+    >>> known_code("CNTS", ("BQML", "CNTS")), known_code("Doe^Jane", ("BQML",))
+    ('CNTS', 'an unknown value')
+    """
+    text = str(value or "").strip().upper()
+    if not text:
+        return "nothing"
+    return text if text in known else "an unknown value"
