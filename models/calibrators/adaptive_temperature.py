@@ -199,7 +199,8 @@ def _steepest_rises(confidences: Floats, num_classes: int) -> Floats:
     # r (1 - r) G(r) has one maximum, where (2 r - 1) G(r) = 1; the segment's largest value is there or at
     # its nearer end.
     peak = optimize.brentq(lambda r: (2 * r - 1) * gap(r) - 1, 0.5, 1 - 1e-9)
-    below_one = np.minimum(confidences, 1 - 1e-16)
+    # Nearer to 1 the confidence has too few digits left to tell scans apart by; T does not rise there.
+    below_one = np.minimum(confidences, 1 - 1e-9)
     low, high = below_one[:-1], below_one[1:]
     steepest = np.clip(peak, low, high)
     limits: Floats = (high - low) / (steepest * (1 - steepest) * gap(steepest))

@@ -21,8 +21,8 @@ _RIDGE = 1e-6
 class Vector(Calibrator):
     """Scale and shift each class's logit: ``softmax(scale * z + bias)``. May change the predicted class.
 
-    A class without a calibration scan keeps the scale of the best single temperature and no bias; where all
-    scans are of one class, every class does.
+    Classes without a calibration scan keep the scale of the best single temperature and no bias; the others
+    are fitted among themselves.
 
     Parameters
     ----------
@@ -49,17 +49,20 @@ class Vector(Calibrator):
 
     def _fit(self, logits: Floats, labels: Integers) -> None:
         temperature = math.exp(best_log_temperature(logits, labels))
-        num_classes = logits.shape[1]
-        diagonal = np.eye(num_classes, dtype=bool)
+        present, among_present = np.unique(labels, return_inverse=True)
+        diagonal = np.eye(len(present), dtype=bool)
         problem = _Problem(
-            logits / temperature,
-            labels,
-            learned=diagonal & _learnable(labels, num_classes)[:, None],
+            logits[:, present] / temperature,
+            among_present,
+            learned=diagonal,
             penalty=np.where(diagonal, self.ridge, 0.0),
             bias_penalty=self.ridge,
         )
-        weights, self.bias = problem.solve()
-        self.scale = np.diag(weights) / temperature
+        weights, bias = problem.solve()
+        self.scale = np.full(logits.shape[1], 1 / temperature)
+        self.bias = np.zeros(logits.shape[1])
+        self.scale[present] = np.diag(weights) / temperature
+        self.bias[present] = bias
 
     def _transform(self, logits: Floats) -> Floats:
         return softmax(logits * self.scale + self.bias)
@@ -71,8 +74,8 @@ class Dirichlet(Calibrator):
 
     Off-diagonal weights and intercepts are held small (ODIR): the penalty is ``off_diagonal`` times the mean
     square of the K (K - 1) weights off the diagonal plus ``intercept`` times the mean square of b, added to
-    the mean negative log-likelihood. A class without a calibration scan keeps the best single temperature
-    in its row and no intercept; where all scans are of one class, every class does.
+    the mean negative log-likelihood. Classes without a calibration scan keep the best single temperature and
+    no intercept; the others are fitted among themselves.
 
     Parameters
     ----------
@@ -102,18 +105,21 @@ class Dirichlet(Calibrator):
 
     def _fit(self, logits: Floats, labels: Integers) -> None:
         temperature = math.exp(best_log_temperature(logits, labels))
-        num_classes = logits.shape[1]
+        present, among_present = np.unique(labels, return_inverse=True)
+        n = len(present)
         # The problem is solved for T W, so that it is as well scaled for logits of any size.
-        per_weight = self.off_diagonal / (num_classes * (num_classes - 1)) / temperature**2
+        per_weight = self.off_diagonal / max(n * (n - 1), 1) / temperature**2
         problem = _Problem(
-            log_softmax(logits) / temperature,
-            labels,
-            learned=np.tile(_learnable(labels, num_classes)[:, None], num_classes),
-            penalty=np.where(np.eye(num_classes, dtype=bool), _RIDGE, per_weight),
-            bias_penalty=self.intercept / num_classes,
+            log_softmax(logits)[:, present] / temperature,
+            among_present,
+            learned=np.ones((n, n), dtype=bool),
+            penalty=np.where(np.eye(n, dtype=bool), _RIDGE, per_weight),
+            bias_penalty=self.intercept / n,
         )
-        weights, self.bias = problem.solve()
-        self.weights = weights / temperature
+        weights, bias = problem.solve()
+        self.weights, self.bias = np.eye(logits.shape[1]) / temperature, np.zeros(logits.shape[1])
+        self.weights[np.ix_(present, present)] = weights / temperature
+        self.bias[present] = bias
 
     def _transform(self, logits: Floats) -> Floats:
         return softmax(log_softmax(logits) @ self.weights.T + self.bias)
@@ -128,7 +134,7 @@ class _Problem:
     inputs : ndarray, shape (n_scans, n_classes)
     labels : ndarray of int, shape (n_scans,)
     learned : ndarray of bool, shape (n_classes, n_classes)
-        Which weights move; a bias moves where its row has one that does.
+        Which weights move; every bias does.
     penalty : ndarray, shape (n_classes, n_classes)
         Per squared weight.
     bias_penalty : float
@@ -143,17 +149,15 @@ class _Problem:
 
     def solve(self) -> tuple[Floats, Floats]:
         """Return W and b of the minimum; the problem is convex, so it is found from any start."""
-        learned = self._identity()[self._learned()]
-        if learned.size:
-            learned = optimize.minimize(
-                self._loss,
-                learned,
-                jac=True,
-                hess=self._hessian,
-                method="trust-exact",
-                options={"gtol": 1e-9, "maxiter": 200},
-            ).x
-        weights = self._unpack(learned)
+        found = optimize.minimize(
+            self._loss,
+            self._identity()[self._learned()],
+            jac=True,
+            hess=self._hessian,
+            method="trust-exact",
+            options={"gtol": 1e-9, "maxiter": 200},
+        )
+        weights = self._unpack(found.x)
         return weights[:, :-1], weights[:, -1]
 
     # Weights and bias are one array (n_classes, n_classes + 1); each input has a 1 appended.
@@ -161,7 +165,7 @@ class _Problem:
         return np.eye(len(self.penalty), len(self.penalty) + 1)
 
     def _learned(self) -> NDArray[np.bool_]:
-        return np.column_stack([self.learned, self.learned.any(axis=1)])
+        return np.column_stack([self.learned, np.ones(len(self.learned), dtype=bool)])
 
     def _penalties(self) -> Floats:
         return np.column_stack([self.penalty, np.full(len(self.penalty), self.bias_penalty)])
@@ -197,13 +201,6 @@ class _Problem:
         flat = hessian.reshape(classes * width, classes * width) + np.diag(2 * self._penalties().ravel())
         moving = np.flatnonzero(self._learned())
         return flat[np.ix_(moving, moving)]
-
-
-def _learnable(labels: Integers, num_classes: int) -> NDArray[np.bool_]:
-    """Return which classes can have weights of their own; none where all scans are of one class."""
-    present = np.bincount(labels, minlength=num_classes) > 0
-    alone = np.count_nonzero(present) == 1
-    return np.zeros_like(present) if alone else present
 
 
 def _check_penalty(name: str, value: float) -> None:

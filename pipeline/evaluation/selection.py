@@ -275,9 +275,8 @@ def _choose(scores: tuple[CandidateScore, ...], candidates: tuple[str, ...]) -> 
     best = min(eligible, key=lambda score: score.nll)
     chosen = next(score for score in eligible if score.behind <= score.behind_se)
     if chosen is best:
-        return best.name, (
-            f"{best.name} has the lowest cross-validated NLL, {best.nll:.4f} (identity {identity.nll:.4f})."
-        )
+        beside = "" if best is identity else f" (identity {identity.nll:.4f})"
+        return best.name, f"{best.name} has the lowest cross-validated NLL, {best.nll:.4f}{beside}."
     return chosen.name, (
         f"{chosen.name} is simpler than {best.name} and its cross-validated NLL, {chosen.nll:.4f}, is within "
         f"one standard error of the best, {best.nll:.4f} (difference {chosen.behind:.4f}, "

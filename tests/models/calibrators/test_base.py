@@ -1,0 +1,203 @@
+"""What holds for every calibrator: shapes, round trip, refusals, and odd but lawful input."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from models.calibrators import CALIBRATORS, Calibrator, build_calibrator, log_softmax, softmax
+
+every_calibrator = pytest.mark.parametrize("name", list(CALIBRATORS))
+KEEP_THE_CLASS = ["identity", "temperature", "adaptive_temperature", "ensemble_temperature"]
+
+lawful_logits = st.integers(2, 5).flatmap(
+    lambda k: st.integers(1, 40).flatmap(
+        lambda n: st.tuples(
+            arrays(np.float64, (n, k), elements=st.floats(-1000, 1000)),
+            arrays(np.int64, n, elements=st.integers(0, k - 1)),
+        )
+    )
+)
+
+
+def assert_distributions(probabilities, shape):
+    assert probabilities.shape == shape
+    assert probabilities.dtype == np.float64
+    assert np.all((probabilities >= 0) & (probabilities <= 1))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-12)
+
+
+@every_calibrator
+@given(scans=lawful_logits)
+@settings(max_examples=25, deadline=None)
+def test_any_lawful_input_gives_distributions_and_survives_json_bit_for_bit(name, scans):
+    logits, labels = scans
+    calibrator = build_calibrator(name).fit(logits, labels)
+    probabilities = calibrator.transform(logits)
+    assert_distributions(probabilities, logits.shape)
+    stored = json.loads(json.dumps(calibrator.to_dict(), allow_nan=False))
+    again = Calibrator.from_dict(stored)
+    assert type(again) is type(calibrator)
+    np.testing.assert_array_equal(again.transform(logits), probabilities)
+    assert again.to_dict() == stored
+
+
+@every_calibrator
+def test_options_survive_the_round_trip(name):
+    options = {
+        "adaptive_temperature": {
+            "min_per_piece": 20, "interpolate": False, "shrinkage": float("inf"), "plain": True,
+        },
+        "vector": {"ridge": 0.5},
+        "dirichlet": {"off_diagonal": 0.1, "intercept": 0.0},
+        "histogram": {"bins": 4, "scheme": "width"},
+    }.get(name, {})  # fmt: skip
+    stored = build_calibrator(name, **options).fit(np.eye(3), [0, 1, 2]).to_dict()
+    again = Calibrator.from_dict(json.loads(json.dumps(stored, allow_nan=False)))
+    assert {key: getattr(again, key) for key in options} == options
+
+
+@every_calibrator
+def test_fit_returns_itself_and_does_not_change_its_input(name, drawn):
+    logits, labels = drawn(60)
+    before = logits.copy()
+    calibrator = build_calibrator(name)
+    assert calibrator.fit(logits, labels) is calibrator
+    calibrator.transform(logits)
+    np.testing.assert_array_equal(logits, before)
+
+
+@every_calibrator
+def test_a_second_fit_forgets_the_first(name, drawn):
+    first, second = drawn(120, k=4, scale=5.0), drawn(80, k=3, scale=0.5, seed=1)
+    refitted = build_calibrator(name).fit(*first).fit(*second)
+    assert refitted.to_dict() == build_calibrator(name).fit(*second).to_dict()
+
+
+@every_calibrator
+def test_float32_logits_are_taken_as_the_float64_they_are(name, drawn):
+    logits, labels = drawn(60)
+    narrow = logits.astype(np.float32)
+    expected = build_calibrator(name).fit(narrow.astype(np.float64), labels).transform(narrow.astype(float))
+    np.testing.assert_array_equal(build_calibrator(name).fit(narrow, labels).transform(narrow), expected)
+
+
+@every_calibrator
+def test_a_scan_is_calibrated_alike_alone_and_among_others(name, drawn):
+    logits, labels = drawn(200)
+    calibrator = build_calibrator(name).fit(logits, labels)
+    together = calibrator.transform(logits[:20])
+    alone = np.concatenate([calibrator.transform(logits[i : i + 1]) for i in range(20)])
+    np.testing.assert_allclose(alone, together, rtol=1e-13)
+    assert_distributions(calibrator.transform(logits[:0]), (0, 3))
+
+
+@every_calibrator
+def test_a_class_absent_from_the_calibration_split_keeps_a_sound_probability(name, drawn):
+    logits, labels = drawn(300)
+    seen = labels != 2
+    calibrator = build_calibrator(name).fit(logits[seen], labels[seen])
+    # A scan that the network is sure belongs to the unseen class must not be ruled out of it.
+    assert calibrator.transform([[0.0, 0.0, 12.0]])[0].argmax() == 2
+
+
+@every_calibrator
+def test_logits_that_are_all_equal_give_finite_answers_everywhere(name):
+    calibrator = build_calibrator(name).fit(np.full((30, 3), 7.0), [0] * 15 + [1] * 10 + [2] * 5)
+    assert_distributions(calibrator.transform([[7.0, 7.0, 7.0], [1000.0, -1000.0, 0.0]]), (2, 3))
+
+
+@every_calibrator
+def test_all_equal_logits_are_answered_by_a_uniform_row_or_the_class_shares(name):
+    calibrator = build_calibrator(name).fit(np.zeros((30, 3)), [0] * 15 + [1] * 10 + [2] * 5)
+    answer = calibrator.transform([[0.0, 0.0, 0.0]])[0]
+    expected = [1 / 3] * 3 if name in KEEP_THE_CLASS else [0.5, 1 / 3, 1 / 6]
+    np.testing.assert_allclose(answer, expected, atol=0.01)
+
+
+@every_calibrator
+def test_one_scan_is_enough_to_fit_and_its_neighbour_stays_possible(name):
+    calibrator = build_calibrator(name).fit([[1.0, 0.0, -1.0]], [0])
+    assert calibrator.transform([[0.0, 1.0, -1.0]])[0, 1] > 0.1
+
+
+@every_calibrator
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        ([1.0, 2.0], [0, 1], r"shape \(scans, classes\).*got \(2,\)"),
+        ([[1.0], [2.0]], [0, 0], r"2 classes or more, got \(2, 1\)"),
+        ([[1.0, 2.0], [np.nan, 0.0]], [0, 0], r"finite, got \[nan, 0.0\] in row 1"),
+        ([[1.0, np.inf]], [0], "finite, got .*inf.* in row 0"),
+        ([[1.0, 2.0]], [0, 1], r"one per scan, got shape \(2,\) for 1 scans"),
+        (np.zeros((0, 2)), np.zeros(0, int), "at least one scan, got none"),
+        ([[1.0, 2.0]], [0.0], "integers, got float64"),
+        ([[1.0, 2.0]], [2], "classes 0 to 1, got 2 to 2"),
+        ([[1.0, 2.0]], [-1], "classes 0 to 1, got -1 to -1"),
+    ],
+)
+def test_input_that_breaks_a_rule_is_refused_with_the_value(name, logits, labels, message):
+    with pytest.raises(ValueError, match=message):
+        build_calibrator(name).fit(logits, labels)
+
+
+@every_calibrator
+def test_another_number_of_classes_than_fitted_is_refused(name, drawn):
+    calibrator = build_calibrator(name).fit(*drawn(60))
+    with pytest.raises(ValueError, match=f"the 3 classes that {name} was fitted for, got 2"):
+        calibrator.transform([[1.0, 0.0]])
+
+
+@pytest.mark.parametrize("name", [name for name in CALIBRATORS if name != "identity"])
+def test_transform_before_fit_is_refused(name):
+    with pytest.raises(ValueError, match=f"must be fitted before it transforms, {name} was not"):
+        build_calibrator(name).transform([[1.0, 0.0]])
+
+
+def test_identity_is_softmax_and_needs_no_fitting(drawn):
+    logits, labels = drawn(60)
+    identity = build_calibrator("identity")
+    np.testing.assert_array_equal(identity.transform(logits), softmax(logits))
+    np.testing.assert_array_equal(identity.fit(logits, labels).transform(logits), softmax(logits))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("temperatur", {}, "called 'temperatur': did you mean 'temperature'"),
+        ("zzz", {}, "called 'zzz': known are identity, temperature"),
+        ("adaptive_temperature", {"shrinkag": 1}, "no option 'shrinkag': did you mean 'shrinkage'"),
+        ("temperature", {"temperature": 2.0}, "no option 'temperature': known are none"),
+        ("adaptive_temperature", {"min_per_piece": 0}, "min_per_piece must be 1 or more, got 0"),
+        ("adaptive_temperature", {"shrinkage": -1.0}, "shrinkage must be 0 or more, got -1"),
+        ("vector", {"ridge": -1.0}, "ridge must be 0 or more and finite, got -1"),
+        ("dirichlet", {"intercept": float("inf")}, "intercept must be 0 or more and finite, got inf"),
+        ("histogram", {"bins": 0}, "bins must be 1 or more, got 0"),
+        ("histogram", {"scheme": "equal"}, "scheme must be 'mass' or 'width', got 'equal'"),
+    ],
+)
+def test_an_unknown_name_or_option_is_refused_and_the_nearest_named(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        build_calibrator(name, **options)
+
+
+def test_a_stored_calibrator_that_lacks_a_part_is_refused():
+    stored = build_calibrator("temperature").fit([[1.0, 0.0]], [0]).to_dict()
+    with pytest.raises(ValueError, match=r"must hold name, options and fitted, lacks \['fitted'\]"):
+        Calibrator.from_dict({"name": "temperature", "options": {}})
+    with pytest.raises(
+        ValueError, match=r"must hold \['num_classes', 'temperature'\], got \['num_classes'\]"
+    ):
+        Calibrator.from_dict({**stored, "fitted": {"num_classes": 2}})
+
+
+@pytest.mark.parametrize("scale", [1.0, 1000.0, 1e99])
+def test_softmax_and_its_logarithm_agree_and_stay_finite(rng, scale):
+    logits = rng.uniform(-1, 1, size=(50, 4)) * scale
+    assert np.isfinite(log_softmax(logits)).all()
+    np.testing.assert_allclose(np.exp(log_softmax(logits)), softmax(logits), rtol=1e-12)
