@@ -234,7 +234,7 @@ def _gaps(
     if scheme == "mass":  # every draw has its own equal masses
         rows = [_gaps_of_draw(stated, gap, row, bins) for row in weights]
         return np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows])
-    index = bin_index(stated, bin_edges(stated, bins, "width"))
+    index = bin_index(stated, bin_edges(stated, bins, scheme))
     return sums_by_group(weights, gap, index, bins), sums_by_group(weights, np.ones_like(gap), index, bins)
 
 

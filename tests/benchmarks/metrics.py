@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/metrics.py
 
-torchmetrics is no dependency; where it is installed, its ECE runs beside ours on the same rows and must give the
+torchmetrics is no dependency; where it is installed, its ECE runs beside ours and must give the
 same number.
 """
 
