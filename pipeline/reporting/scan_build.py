@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -27,48 +27,12 @@ from pipeline.reporting.scan_numbers import (
 )
 from pipeline.reporting.words import CLASS_TITLES, COMPOSITES, acquisition_facts, region_group, title_of
 
+if TYPE_CHECKING:
+    from models.classifier import Prediction
+
 MIN_NORMS = 5
 """A z-score against fewer scans than this says nothing; it is left out."""
 NOTABLE_ASYMMETRY_PERCENT = 10.0
-
-
-class PredictionLike(Protocol):
-    """What is read of `models.classifier.Prediction`."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def probabilities(self) -> tuple[float, ...]: ...  # noqa: D102
-    @property
-    def lower(self) -> tuple[float, ...]: ...  # noqa: D102
-    @property
-    def upper(self) -> tuple[float, ...]: ...  # noqa: D102
-    @property
-    def prediction_set(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def coverage(self) -> float: ...  # noqa: D102
-    @property
-    def mahalanobis(self) -> float: ...  # noqa: D102
-    @property
-    def mahalanobis_limit(self) -> float: ...  # noqa: D102
-    @property
-    def energy(self) -> float: ...  # noqa: D102
-    @property
-    def energy_limit(self) -> float: ...  # noqa: D102
-    @property
-    def confidence(self) -> float: ...  # noqa: D102
-    @property
-    def operating_point(self) -> float: ...  # noqa: D102
-    @property
-    def prevalence(self) -> tuple[float, ...]: ...  # noqa: D102
-    @property
-    def clinic_prevalence(self) -> tuple[float, ...] | None: ...  # noqa: D102
-    @property
-    def clinic_probabilities(self) -> tuple[float, ...] | None: ...  # noqa: D102
-    @property
-    def decision(self) -> str: ...  # noqa: D102
-    @property
-    def reasons(self) -> tuple[str, ...]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +121,7 @@ def regional_norms(
 def build_scan_report(
     scan: MeasuredScan,
     context: ReportContext,
-    prediction: PredictionLike | None,
+    prediction: Prediction | None,
     refusal: RefusedScan | None = None,
 ) -> ScanReport:
     """Assemble the report of one scan.
@@ -208,7 +172,7 @@ def build_scan_report(
     )
 
 
-def _answer(prediction: PredictionLike) -> dict[str, Any]:
+def _answer(prediction: Prediction) -> dict[str, Any]:
     names = prediction.class_names
     classes = tuple(
         ClassProbability(
@@ -250,6 +214,10 @@ def _answer(prediction: PredictionLike) -> dict[str, Any]:
             Distance(label="Energy of logits", value=prediction.energy, limit=prediction.energy_limit),
         ),
     }
+
+
+def _distance(label: str, value: float, limit: float) -> Distance:
+    return Distance(label=label, value=value, limit=limit)
 
 
 def _refused(refusal: RefusedScan | None) -> dict[str, Any]:

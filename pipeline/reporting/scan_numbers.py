@@ -53,9 +53,9 @@ class Likeness(Facts):
                 "there is no experience with such a rating."
             )
         few = " These are few; read the count, not the share." if self.count < 20 else ""
-        scans = "1 held-out scan" if self.count == 1 else f"{self.count} held-out scans"
+        told = "1 held-out scan" if self.count == 1 else f"{self.count} held-out scans"
         were = "was" if self.right == 1 else "were"
-        return f"Of {scans} rated {percent_range(self.low, self.high)}, {self.right} {were} right.{few}"
+        return f"Of {told} rated {percent_range(self.low, self.high)}, {self.right} {were} right.{few}"
 
 
 class Distance(Facts):

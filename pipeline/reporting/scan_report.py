@@ -17,7 +17,6 @@ from pipeline.reporting.page import Named, data_uri, render
 from pipeline.reporting.pdf import write_page
 from pipeline.reporting.scan_build import (
     MeasuredScan,
-    PredictionLike,
     ReportContext,
     build_scan_report,
     regional_norms,
@@ -39,7 +38,6 @@ __all__ = [
     "MetricRow",
     "ModelFacts",
     "Named",
-    "PredictionLike",
     "ReportContext",
     "ScanReport",
     "Visit",
