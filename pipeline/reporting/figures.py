@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -13,7 +13,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from pipeline.reporting.study_numbers import EpochRow, PosteriorPoint, ReliabilityPanel, RiskPoint
+from pipeline.reporting.study_numbers import EpochRow, Measured, PosteriorPoint, ReliabilityPanel, RiskPoint
 
 _STYLE = {
     "svg.hashsalt": "taucal",
@@ -77,7 +77,7 @@ def reliability_figure(panels: Sequence[ReliabilityPanel]) -> Figure:
     """Draw one panel a curve; before and after calibration in rows, top label and classes in columns."""
     stages = list(dict.fromkeys(p.stage for p in panels))
     names = list(dict.fromkeys(p.name for p in panels))
-    figure = _figure(2.15 * len(names) + 0.3, 2.35 * len(stages) + 0.2)
+    figure = _figure(2.15 * len(names) + 0.3, 2.0 * len(stages) + 0.35)
     grid = figure.subplots(len(stages), len(names), squeeze=False)
     for panel in panels:
         row, column = stages.index(panel.stage), names.index(panel.name)
@@ -186,4 +186,21 @@ def posterior_figure(points: Sequence[PosteriorPoint], class_names: Sequence[str
         axes.set_title(name, fontsize=9, color=INK)
         axes.set_xlabel("true probability", fontsize=8)
     figure.axes[0].set_ylabel("stated", fontsize=8)
+    return figure
+
+
+def forest_figure(values: Mapping[str, Sequence[tuple[str, Measured]]], titles: Mapping[str, str]) -> Figure:
+    """Draw one panel a metric, one row a name: value and interval."""
+    rows = max((len(v) for v in values.values()), default=1)
+    figure = _figure(2.3 * max(len(values), 1) + 0.8, 0.26 * rows + 0.8)
+    panels = figure.subplots(1, max(len(values), 1), squeeze=False, sharey=True)[0]
+    for axes, (metric, found) in zip(panels, values.items(), strict=False):
+        _quiet(axes)
+        for n, (_, m) in enumerate(found):
+            axes.plot([m.low, m.high], [n, n], color=BLUE, alpha=0.35, linewidth=3)
+            axes.plot(m.value, n, "o", color=BLUE, markersize=4.5)
+        axes.set_title(titles[metric], fontsize=9, color=INK)
+        axes.set_yticks(range(len(found)), [name for name, _ in found])
+        axes.grid(axis="x", color=PALE, linewidth=0.6)
+    panels[0].invert_yaxis()
     return figure

@@ -10,19 +10,11 @@ from pipeline.reporting.page import data_uri, render
 from pipeline.reporting.pdf import write_page
 from pipeline.reporting.study_build import StudySources, build_study_report
 from pipeline.reporting.study_figures import StudyFigure, study_figures
-from pipeline.reporting.study_numbers import Measured, MetricsRow, StudyReport
+from pipeline.reporting.study_numbers import StudyReport
+from pipeline.reporting.words import METRIC_TITLES, interval_text
 
 __all__ = ["StudyReport", "StudySources", "build_study_report", "write_study_report"]
 
-SHOWN_METRICS = {
-    "negative_log_likelihood": "NLL ↓",
-    "brier_score": "Brier ↓",
-    "classwise_ece": "Classwise ECE ↓",
-    "expected_calibration_error": "ECE ↓",
-    "balanced_accuracy": "Balanced accuracy ↑",
-    "macro_auroc": "Macro AUROC ↑",
-    "posterior_error": "Posterior error ↓",
-}
 CHECKLIST = (
     ("Title, objectives", "Title and summary"),
     ("Source of data, eligibility", "Where the scans went"),
@@ -79,23 +71,7 @@ def study_html(report: StudyReport, drawn: Sequence[StudyFigure]) -> str:
         who=report.title,
         figures={f.name: f for f in drawn},
         pictures={f.name: data_uri(f.svg, "image/svg+xml") for f in drawn},
-        columns={k: v for k, v in SHOWN_METRICS.items() if any(k in r.metrics for r in report.metrics)},
-        cell=interval_cell,
-        text=interval_text,
+        columns={k: v for k, v in METRIC_TITLES.items() if any(k in r.metrics for r in report.metrics)},
+        cell=interval_text,
         checklist=CHECKLIST,
     )
-
-
-def interval_cell(row: MetricsRow, metric: str) -> str:
-    """Return a metric as ``0.55 (0.43 to 0.70)``; ECE in percent."""
-    found = row.metrics.get(metric)
-    if found is None:
-        return "–"
-    return interval_text(found, in_percent="ece" in metric or "calibration_error" in metric)
-
-
-def interval_text(m: Measured, *, in_percent: bool = False) -> str:
-    """Return value and interval in the digits that tables show."""
-    if in_percent:
-        return f"{100 * m.value:.1f} % ({100 * m.low:.1f} to {100 * m.high:.1f})"
-    return f"{m.value:.2f} ({m.low:.2f} to {m.high:.2f})"

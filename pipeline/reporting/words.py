@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.atlas import META_ROI, META_ROI_DEFINITIONS
 from pipeline.reporting.page import Named
+
+
+class Interval(Protocol):
+    """A value between two bounds."""
+
+    @property
+    def value(self) -> float:
+        """The point."""
+
+    @property
+    def low(self) -> float:
+        """The lower bound."""
+
+    @property
+    def high(self) -> float:
+        """The upper bound."""
+
 
 CLASS_TITLES = {
     "CN": "cognitively normal",
@@ -128,3 +145,30 @@ def _plain(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+METRIC_TITLES = {
+    "negative_log_likelihood": "NLL ↓",
+    "brier_score": "Brier ↓",
+    "classwise_ece": "Classwise ECE ↓",
+    "expected_calibration_error": "ECE ↓",
+    "balanced_accuracy": "Balanced accuracy ↑",
+    "macro_auroc": "Macro AUROC ↑",
+    "posterior_error": "Posterior error ↓",
+}
+"""The metrics that tables show, in order; arrows point to where it is better."""
+_IN_PERCENT = ("classwise_ece", "expected_calibration_error")
+
+
+def interval_text(found: Interval, metric: str) -> tuple[str, str]:
+    """Return the value and the interval as tables show them, calibration errors in percent.
+
+    Examples
+    --------
+    >>> from pipeline.evaluation.intervals import Interval
+    >>> interval_text(Interval(0.1234, 0.1, 0.15), "classwise_ece")
+    ('12.3 %', '10.0 to 15.0')
+    """
+    if metric in _IN_PERCENT:
+        return f"{100 * found.value:.1f} %", f"{100 * found.low:.1f} to {100 * found.high:.1f}"
+    return f"{found.value:.2f}", f"{found.low:.2f} to {found.high:.2f}"
