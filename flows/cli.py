@@ -13,7 +13,7 @@ set_quiet_defaults()
 import typer  # noqa: E402 - the defaults must stand before Prefect is imported by what follows
 
 from flows.console import console, emit_json, say, show_table  # noqa: E402
-from pipeline.config import ImagingSettings, IngestSettings, Study, load_study  # noqa: E402
+from pipeline.config import ImagingSettings, Study, load_study  # noqa: E402
 from pipeline.errors import ConfigError, TaucalError  # noqa: E402
 
 app = typer.Typer(

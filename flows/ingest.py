@@ -12,19 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from prefect import task
+from pipeline.ingest.convert import Converted, convert_scan
+from pipeline.ingest.sources import FoundScan, find_scans
 
 from flows.console import Tick, progress, say, show_table
-from flows.steps import as_flow, is_done
+from flows.steps import as_flow, as_task, is_done
 from pipeline.config import ImagingSettings, IngestSettings
 from pipeline.errors import RefusedScan, TaucalError
 from pipeline.files import exclusive, fingerprint, read_json, write_json, written_whole
 from pipeline.imaging import process
 from pipeline.ingest import bids as bids_files
-from pipeline.ingest.convert import Converted, convert_scan
 from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
 from pipeline.ingest.outcomes import ScanOutcome, write_ingest_report
-from pipeline.ingest.sources import FoundScan, find_scans
 from pipeline.scan import Cohort, Fact, Scan
 
 DERIVATIVES = Path("derivatives") / "taucal"
@@ -99,11 +98,10 @@ def _ingest(
             for scan in found.scans
         ]
         with progress("ingest") as tick:
-            records = ingest_scans(orders, settings.workers, tick)
+            records = as_task("ingest scans", lambda: ingest_scans(orders, settings.workers, tick))
         return _collect(records, found.ignored, found.layout, bids, classes)
 
 
-@task(name="ingest scans")
 def ingest_scans(orders: list[_Order], workers: int, tick: Tick) -> list[dict[str, Any]]:
     """Take every scan from its source to SUVR; one bad scan never stops the others."""
     records = []
@@ -169,8 +167,7 @@ def _work(order: _Order) -> tuple[ScanOutcome, dict[str, Any], list[Path]]:
         files += derived.files
         scan |= {
             "suvr": derived.suvr.relative_to(order.bids).as_posix(),
-            "regions": _wide(normalised.regions),
-            "composites": normalised.composites,
+            "regions": _wide(normalised.regions, normalised.composites),
         }
         outcome = ScanOutcome.of_findings(label, normalised.findings, converted.warnings)
     except RefusedScan as refusal:
@@ -182,10 +179,10 @@ def _work(order: _Order) -> tuple[ScanOutcome, dict[str, Any], list[Path]]:
     return outcome, scan, files
 
 
-def _wide(regions: pd.DataFrame) -> dict[str, float]:
-    sided = regions[regions["side"] != "both"]
-    names = sided["side"] + "_" + sided["region"]
-    return dict(zip(names, sided["suvr"].astype(float), strict=True))
+def _wide(regions: pd.DataFrame, composites: dict[str, float]) -> dict[str, float]:
+    names = regions["side"] + "_" + regions["region"]
+    suvr = dict(zip(names, regions["suvr"].astype(float), strict=True))
+    return suvr | {f"composite_{name}": value for name, value in composites.items()}
 
 
 def _collect(
@@ -198,6 +195,9 @@ def _collect(
     cohort = Cohort(tuple(_scan_of(c, r, bids, classes) for c, r in usable), classes)
     cohort.write_tsv(bids / COHORT_TABLE)
     _write_region_table([(c.scan_id, r["regions"]) for c, r in usable], bids / REGION_TABLE)
+    write_json(
+        bids / DERIVATIVES / "ingest.json", {"outcomes": [asdict(o) for o in outcomes], "ignored": ignored}
+    )
     report = write_ingest_report(outcomes, ignored, layout, bids)
     verdicts = Counter(o.verdict for o in outcomes)
     _tell(outcomes, verdicts)
@@ -212,12 +212,21 @@ def _collect(
     )
 
 
+def read_outcomes(bids: Path) -> tuple[list[ScanOutcome], dict[str, int]]:
+    """Return what became of every scan the last ingest found, and what it left alone."""
+    path = bids / DERIVATIVES / "ingest.json"
+    if not path.is_file():
+        return [], {}
+    stored = read_json(path)
+    return [ScanOutcome(**o) for o in stored["outcomes"]], stored["ignored"]
+
+
 def _scan_of(converted: Converted, record: dict[str, Any], bids: Path, classes: tuple[str, ...]) -> Scan:
     facts: dict[str, Fact] = {
         **{k: converted.facts.get(k) for k in ("age", "sex", "site", "manufacturer", "model")},
         "days_to_diagnosis": converted.facts.get("days_to_diagnosis"),
         "quality": record["outcome"]["verdict"],
-        "meta_roi": record["composites"].get("meta_roi"),
+        "meta_roi": record["regions"].get("composite_meta_roi"),
         "pet": converted.path.relative_to(bids).as_posix(),
     }
     return Scan(

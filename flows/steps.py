@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from prefect import flow
+from prefect import flow, task
 
 from pipeline.files import read_json, write_json
 
@@ -51,15 +51,35 @@ def is_done(record: Path, key: str) -> bool:
     )
 
 
+class WorkFailed(Exception):  # noqa: N818 - what Prefect is told instead of the error
+    """Stands in Prefect's database and logs for an error, of which it tells the kind only."""
+
+
 def as_flow(name: str, work: Callable[[], T]) -> T:
-    """Run `work` as a Prefect flow that has no parameters.
+    """Run `work` as a Prefect flow.
 
-    Prefect stores parameters in its database; a folder's name can identify a patient. Without parameters
-    there is nothing to leak.
+    Prefect stores parameters and the text of errors in its database, and a folder's name can identify a
+    patient. So the flow has no parameters, and an error reaches Prefect by its kind alone; the caller gets it whole.
     """
+    return _kept_private(flow(name=name, validate_parameters=False), work)
 
-    @flow(name=name, validate_parameters=False)
+
+def as_task(name: str, work: Callable[[], T]) -> T:
+    """Run `work` as a task of the flow around it, as private as `as_flow`."""
+    return _kept_private(task(name=name), work)
+
+
+def _kept_private(decorate: Callable[[Callable[[], T]], Callable[[], T]], work: Callable[[], T]) -> T:
+    caught: list[Exception] = []
+
     def run() -> T:
-        return work()
+        try:
+            return work()
+        except Exception as error:
+            caught.append(error)
+            raise WorkFailed(type(error).__name__) from None
 
-    return run()
+    try:
+        return decorate(run)()
+    except WorkFailed:
+        raise caught[-1] from None

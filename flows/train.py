@@ -7,26 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from prefect import task
-
+from flows.cohorts import (
+    load_cohort,
+    region_table,
+    regional_features,
+    regional_norms_of,
+    sizes_in_words,
+    split_of,
+)
 from flows.console import progress, say, show_table
-from flows.ingest import COHORT_TABLE, REGION_TABLE
 from flows.steps import as_flow, run_once
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import Study
-from pipeline.errors import CohortError
-from pipeline.evaluation.bundle import assemble
-from pipeline.evaluation.results import Results, evaluate
-from pipeline.evaluation.selection import Selection, select_calibrator
-from pipeline.files import fingerprint, read_json, sha256_of_file, write_json, write_text
-from pipeline.learning.loading import LabelledVolumes, load_medmnist, load_volumes
+from pipeline.errors import ConfigError
+from pipeline.evaluation.assemble import assemble
+from pipeline.evaluation.baseline import fit_baseline
+from pipeline.evaluation.intervals import Interval
+from pipeline.evaluation.results import Results, Rivals, evaluate
+from pipeline.evaluation.selection import select_calibrator
+from pipeline.files import fingerprint, read_json, write_json, write_text
+from pipeline.learning.inference import predict
+from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.prediction import Predictions
-from pipeline.learning.split import split_subjects
-from pipeline.learning.training import TrainedNetwork, predict, train
-from pipeline.scan import PARTS, Cohort, Split
+from pipeline.learning.trained import TrainedNetwork
+from pipeline.learning.training import train
+from pipeline.scan import Cohort, Split
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,11 @@ class Files:
         """Metrics with intervals."""
         return self.folder / "results.json"
 
+    @property
+    def network(self) -> Path:
+        """The trained network, uncalibrated."""
+        return self.folder / "network"
+
     def predictions(self, part: str) -> Path:
         """Logits of one part."""
         return self.folder / f"predictions_{part}.npz"
@@ -82,7 +93,7 @@ class Trained:
 def train_study(study: Study) -> Trained:
     """Run split, training, calibration, evaluation and tracking as a Prefect flow.
 
-    Every step leaves a file and is skipped where the same inputs and settings have left it already.
+    Every step leaves files and is skipped where the same inputs and settings have left them already.
 
     Raises
     ------
@@ -95,75 +106,169 @@ def train_study(study: Study) -> Trained:
 
 
 def _train_study(study: Study) -> Trained:
+    if study.cohort.kind != "bids":
+        raise ConfigError(
+            f"A classifier of scans is trained on a cohort of kind bids, got {study.cohort.kind}",
+            culprit=study.name,
+            mend="run `taucal compare` for this cohort",
+        )
     files = Files(study.output)
-    volumes, cohort, official = load_cohort(study)
+    cohort, volumes, official = load_cohort(study)
+    split = official or split_of(study, cohort)
     write_text(files.study, study.to_yaml())
-    split = official or split_subjects(
-        cohort, study.split, seed=study.seed, min_subjects=study.cohort.min_subjects_per_class
-    )
     write_json(files.split, split.to_dict())
-    say(f"Split by subject: {_sizes(split, volumes)}.")
-    key = fingerprint(volumes.digest(), split.digest(), _decisive(study))
+    say(f"Split by subject: {sizes_in_words(split, volumes)}.")
+    key = fingerprint(volumes.digest(), split.digest(), decisive(study))
     run_once(files.record("training"), key, lambda: fit_network(study, volumes, split, files))
-    run_once(files.record("classifier"), key, lambda: calibrate(study, cohort, volumes, split, files))
-    run_once(files.record("results"), key, lambda: evaluate_study(study, cohort, split, files))
+    run_once(
+        files.record("classifier"), key, lambda: calibrate_and_judge(study, cohort, volumes, split, files)
+    )
     results = Results.from_dict(read_json(files.results))
-    run_id, version = track(study, volumes, split, results, files, key)
+    run_id, version = track(study, results, files, key)
     return Trained(files, results, run_id, version)
 
 
-def load_cohort(study: Study) -> tuple[LabelledVolumes, Cohort, Split | None]:
-    """Return the volumes of a study, its cohort, and the published split where there is one."""
-    if study.cohort.kind == "medmnist":
-        volumes, split = load_medmnist(study.cohort.path, validation=study.split.validation, seed=study.seed)
-        return volumes, Cohort((), volumes.class_names), split
-    cohort = Cohort.read_tsv(study.cohort.path / COHORT_TABLE, study.cohort.classes)
-    labelled = cohort.labelled()
-    if len(labelled) < len(cohort):
-        unlabelled = [s.scan_id for s in cohort.scans if s.diagnosis is None]
-        say(f"{len(unlabelled)} scans have no diagnosis and are left out: {', '.join(unlabelled[:5])}.")
-    if not labelled.scans:
-        raise CohortError(
-            "A cohort to learn from needs diagnoses, no scan has one",
-            culprit=str(study.cohort.path / COHORT_TABLE),
-            mend="put the diagnosis table beside the scans and ingest again",
-        )
-    return load_volumes(labelled, study.preprocessing, study.output / "cache"), labelled, None
+def decisive(study: Study) -> dict[str, Any]:
+    """Return the settings that decide what is learned: not where it is written or how it is compared."""
+    left_out = {"name", "output", "cohort", "tracking", "compare", "phantom", "ingest"}
+    return study.model_dump(mode="json", exclude=left_out)
 
 
-def _sizes(split: Split, volumes: LabelledVolumes) -> str:
-    class_of = dict(zip(volumes.scan_ids, volumes.labels.tolist(), strict=True))
-    words = []
-    for part in PARTS:
-        counts = np.bincount([class_of[i] for i in split.part(part)], minlength=len(volumes.class_names))
-        shares = "/".join(map(str, counts))
-        words.append(f"{part} {len(split.part(part))} ({shares})")
-    return ", ".join(words) + f" scans of {'/'.join(volumes.class_names)}"
-
-
-def _decisive(study: Study) -> dict[str, Any]:
-    # Where a study writes and how it is compared do not change what it learns.
-    return study.model_dump(
-        mode="json", exclude={"output", "tracking", "compare", "phantom", "ingest", "name"}
-    )
-
-
-@task(name="train network")
 def fit_network(study: Study, volumes: LabelledVolumes, split: Split, files: Files) -> Iterable[Path]:
-    """Train, and predict every part that is judged or calibrated on."""
-    loss = study.training.loss.title
-    say(f"Training {study.network.name} with {loss} on {len(split.train)} scans.")
+    """Train, and predict the parts that are calibrated and judged on; return the files written."""
+    say(f"Training {study.network.name} with {study.training.loss.title} on {len(split.train)} scans.")
     with progress("train") as tick:
-        trained = train(
-            volumes, split, study, files.training, lambda done, of, m: tick(done, of, _epoch_in_words(m))
+        trained = train(volumes, split, study, files.training, lambda n, of, m: tick(n, of, _in_words(m)))
+    return [trained.save(files.network) / "training.json"] + [
+        predict(trained.network, volumes.subset(split.part(part)), device=study.training.device).save(
+            files.predictions(part)
         )
-    for part in ("calibration", "test"):
-        predictions = predict(trained, volumes.subset(split.part(part)))
-        yield predictions.save(files.predictions(part))
+        for part in ("calibration", "test")
+    ]
 
 
-def _epoch_in_words(metrics: dict[str, float]) -> str:
-    shown = ("loss", "validation_nll", "validation_balanced_accuracy")
-    return "  ".join(
-        f"{n.removeprefix('validation_').replace('_', ' ')} {metrics[n]:.2f}" for n in shown if n in metrics
+def _in_words(metrics: dict[str, float]) -> str:
+    shown = {"loss": "loss", "validation_nll": "NLL", "validation_balanced_accuracy": "balanced accuracy"}
+    return "  ".join(f"{word} {metrics[name]:.2f}" for name, word in shown.items() if name in metrics)
+
+
+def calibrate_and_judge(
+    study: Study, cohort: Cohort, volumes: LabelledVolumes, split: Split, files: Files
+) -> Iterable[Path]:
+    """Choose the calibrator on the calibration scans, then open the test scans once; return the files."""
+    trained = TrainedNetwork.load(files.network)
+    calibration, test = (Predictions.load(files.predictions(part)) for part in ("calibration", "test"))
+    candidates, folds = study.calibration.candidates, study.calibration.folds
+    selection = select_calibrator(calibration, candidates, folds, study.seed)
+    say(f"Calibrator: {selection.chosen}. {selection.reason}")
+    rivals = _rivals(study, cohort, volumes, split, trained)
+    results = evaluate(test, calibration, selection, rivals, study.evaluation, seed=study.seed)
+    card = _card(study, cohort, volumes, split, results)
+    classifier = assemble(trained, calibration, selection, study.decision, card, seed=study.seed)
+    results = results.with_coverage(
+        classifier.conformal.sets(selection.calibrator.transform(test.logits)), test
     )
+    classifier.save(files.bundle)
+    return [*sorted(files.bundle.iterdir()), write_json(files.results, results.to_dict())]
+
+
+def _rivals(
+    study: Study, cohort: Cohort, volumes: LabelledVolumes, split: Split, trained: TrainedNetwork
+) -> Rivals:
+    regions = region_table(study)
+    if regions is None:
+        return Rivals(trained.prevalence)
+    training = volumes.subset(split.train)
+    features = regional_features(regions, split.train)
+    baseline = fit_baseline(features, training.labels, training.subjects, study.seed)
+    return Rivals(
+        class_shares=trained.prevalence,
+        baseline=baseline.probabilities(regional_features(regions, split.test)),
+        posterior=cohort.subset(split.test).posterior,
+    )
+
+
+def _card(
+    study: Study, cohort: Cohort, volumes: LabelledVolumes, split: Split, results: Results
+) -> dict[str, Any]:
+    regions = region_table(study)
+    normal = study.cohort.classes[0]
+    training = set(split.train)
+    # One scan a subject: a subject with three visits is not three norms.
+    first = {
+        s.subject: s.scan_id
+        for s in reversed(cohort.scans)
+        if s.diagnosis == normal and s.scan_id in training
+    }
+    synthetic = cohort.posterior is not None
+    return {
+        "study": study.name,
+        "synthetic": synthetic,
+        "tracer": study.ingest.tracer,
+        "imaging": study.imaging.model_dump(mode="json"),
+        "loss": study.training.loss.model_dump(mode="json"),
+        "calibrator": {"name": results.chosen, "reason": results.reason},
+        "split": {part: len(split.part(part)) for part in ("train", "validation", "calibration", "test")},
+        "class_counts": dict(zip(volumes.class_names, volumes.subset(split.train).class_counts, strict=True)),
+        "subjects": {"test": results.subjects, "train": len({split.subject_of[i] for i in split.train})},
+        "metrics": {name: vars(interval) for name, interval in results.row("chosen").metrics.items()},
+        "likeness": [list(b) for b in results.likeness],
+        "norms": regional_norms_of(regions, sorted(first.values())) if regions is not None else [],
+        "data_digest": volumes.digest(),
+        "split_digest": split.digest(),
+    }
+
+
+def track(study: Study, results: Results, files: Files, key: str) -> tuple[str, int]:
+    """Log the run, register the classifier and make it the champion; return run id and version."""
+    store = tracking.store_of(study.tracking, study.output)
+    classifier = CalibratedClassifier.load(files.bundle)
+    trained = TrainedNetwork.load(files.network)
+    digests = {"data.digest": classifier.card["data_digest"], "split.digest": classifier.card["split_digest"]}
+    logged = files.folder / "logged"
+    for path in (files.study, files.split, files.results):
+        write_text(logged / path.name, path.read_text(encoding="utf-8"))
+    record = tracking.RunRecord(
+        name=study.name,
+        key=key,
+        params=_flat(decisive(study)),
+        tags=digests,
+        metrics=results.flat(),
+        curves=trained.history,
+    )
+    run_id = tracking.log_run(store, record, logged)
+    version = tracking.register(store, run_id, files.bundle, digests, key)
+    tracking.promote(store, version)
+    say(f"Registered {store.model_name} version {version}; it is the champion.")
+    return run_id, version
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+SHOWN = {
+    "negative_log_likelihood": "NLL",
+    "brier_score": "Brier",
+    "expected_calibration_error": "ECE %",
+    "classwise_ece": "classwise ECE %",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_auroc": "macro AUROC",
+}
+
+
+def show_results(results: Results) -> None:
+    """Print the table of results on the test scans."""
+    rows = [[row.name, *(cell_of(row.metrics[name], name) for name in SHOWN)] for row in results.rows]
+    title = f"Test: {results.scans} scans of {results.subjects} subjects, 95 % intervals over subjects"
+    show_table(title, ["probabilities from", *SHOWN.values()], rows)
+
+
+def cell_of(interval: Interval, metric: str) -> str:
+    """Return what a table shows of a metric; calibration errors in percent."""
+    scale, digits = (100, 1) if metric.endswith(("ece", "calibration_error")) else (1, 2)
+    value, low, high = (f"{x * scale:.{digits}f}" for x in (interval.value, interval.low, interval.high))
+    return f"{value} [{low}, {high}]"

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-os.environ.setdefault("DO_NOT_TRACK", "1")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+from flows.environment import set_quiet_defaults
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+set_quiet_defaults()
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

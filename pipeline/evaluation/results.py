@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from models.calibrators import build_calibrator, softmax
 from pipeline.config import EvaluationSettings
-from pipeline.evaluation.intervals import Interval, bootstrap, paired_bootstrap
-from pipeline.evaluation.metrics import METRICS, posterior_error
+from pipeline.evaluation.decision import likeness_counts
+from pipeline.evaluation.intervals import Interval, bootstrap, bootstrap_mean, paired_bootstrap
+from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.selection import Selection
 from pipeline.learning.prediction import Predictions
 
@@ -55,8 +56,10 @@ class Results:
         Metric of the shipped classifier minus that of the uncalibrated network, paired by subject.
     scans, subjects : int
         How many test scans and subjects.
+    likeness : tuple of tuple
+        (low, high, scans, right) for each tenth of confidence of the shipped classifier.
     coverage : mapping of str to tuple
-        Class name to (covered, scans) of the conformal sets.
+        Class name to (scans whose conformal set holds it, scans).
     """
 
     rows: tuple[Row, ...]
@@ -65,7 +68,17 @@ class Results:
     gain: Mapping[str, Interval]
     scans: int
     subjects: int
-    coverage: Mapping[str, tuple[int, int]]
+    likeness: tuple[tuple[float, float, int, int], ...]
+    coverage: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def with_coverage(self, sets: NDArray[np.bool_], test: Predictions) -> Results:
+        """Return the results with the coverage of conformal sets (N, K) on the test scans."""
+        covered = sets[np.arange(len(test)), test.labels]
+        counts = {
+            name: (int(covered[test.labels == k].sum()), int((test.labels == k).sum()))
+            for k, name in enumerate(test.class_names)
+        }
+        return replace(self, coverage=counts)
 
     def row(self, kind: str) -> Row:
         """Return the first row of a kind."""
@@ -84,7 +97,9 @@ class Results:
 
         rows = tuple(Row(r["name"], r["kind"], intervals(r["metrics"])) for r in value["rows"])
         coverage = {name: (int(n), int(of)) for name, (n, of) in value["coverage"].items()}
-        return cls(**{**value, "rows": rows, "gain": intervals(value["gain"]), "coverage": coverage})
+        likeness = tuple((float(a), float(b), int(n), int(r)) for a, b, n, r in value["likeness"])
+        gain = intervals(value["gain"])
+        return cls(**{**value, "rows": rows, "gain": gain, "coverage": coverage, "likeness": likeness})
 
     def flat(self) -> dict[str, float]:
         """Return metrics of the shipped classifier as ``name``, ``name.low``, ``name.high`` for a tracker."""
@@ -93,8 +108,14 @@ class Results:
             flat |= {name: interval.value, f"{name}.low": interval.low, f"{name}.high": interval.high}
         for row in self.rows:
             if row.kind != "chosen":
-                flat |= {f"{row.kind}.{row.name}.{n}".replace(" ", "_"): i.value for n, i in row.metrics.items()}
-        return {name.replace("(", "").replace(")", ""): value for name, value in flat.items() if np.isfinite(value)}
+                flat |= {
+                    f"{row.kind}.{row.name}.{n}".replace(" ", "_"): i.value for n, i in row.metrics.items()
+                }
+        return {
+            name.replace("(", "").replace(")", ""): value
+            for name, value in flat.items()
+            if np.isfinite(value)
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +160,9 @@ def evaluate(
             probabilities, test.labels, test.subjects, draws=settings.draws, level=settings.level, seed=seed
         )
         if rivals.posterior is not None:
-            error = posterior_error(probabilities, rivals.posterior)
-            intervals = {**intervals, "posterior_error": Interval(error, float("nan"), float("nan"))}
+            off = np.abs(probabilities - rivals.posterior).mean(axis=1)
+            error = bootstrap_mean(off, test.subjects, draws=settings.draws, level=settings.level, seed=seed)
+            intervals = {**intervals, "posterior_error": error}
         rows.append(Row(name, kind, intervals))
     shipped = next(p for _, kind, p in sources if kind == "chosen")
     gain = paired_bootstrap(
@@ -154,8 +176,15 @@ def evaluate(
         gain=gain,
         scans=len(test),
         subjects=len(set(test.subjects)),
-        coverage={},
+        likeness=_likeness(shipped, test.labels),
     )
+
+
+def _likeness(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64]
+) -> tuple[tuple[float, float, int, int], ...]:
+    counts = [likeness_counts(probabilities, labels, (tenth + 0.5) / 10) for tenth in range(10)]
+    return tuple((c.low, c.high, c.scans, c.right) for c in counts)
 
 
 def _sources(

@@ -142,7 +142,9 @@ def load_classifier(store: Store, name: str = f"@{CHAMPION}") -> CalibratedClass
     mlflow.set_registry_uri(store.uri)
     try:
         with tempfile.TemporaryDirectory(prefix="taucal-") as place:
-            local = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=place, tracking_uri=store.uri)
+            local = mlflow.artifacts.download_artifacts(
+                artifact_uri=uri, dst_path=place, tracking_uri=store.uri
+            )
             return CalibratedClassifier.load(Path(local) / "artifacts" / "bundle")
     except MlflowException as error:
         raise InputError(

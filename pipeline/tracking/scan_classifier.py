@@ -23,7 +23,7 @@ class ScanClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def predict(self, model_input: list[str]) -> list[dict[str, Any]]:
         """Return one mapping per path; a scan that quality refuses has ``decision: refused`` and the reason."""
-        from pipeline.inference import answer
+        from pipeline.one_scan import answer
 
         return [answer(self.classifier, Path(path)) for path in model_input]
 

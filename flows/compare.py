@@ -1,0 +1,170 @@
+"""Compare: every loss with every seed, all else equal; a cell that is done is not done again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.cohorts import load_cohort, sizes_in_words, split_of
+from flows.console import progress, say, show_table
+from flows.steps import as_flow, as_task, run_once
+from flows.train import SHOWN, cell_of, decisive
+from models.calibrators import build_calibrator
+from pipeline import tracking
+from pipeline.config import LossSettings, Study
+from pipeline.errors import ConfigError, TrainingError
+from pipeline.evaluation.comparison import Comparison, Run, compare_runs
+from pipeline.files import fingerprint
+from pipeline.learning.inference import predict
+from pipeline.learning.loading import LabelledVolumes
+from pipeline.learning.prediction import Predictions
+from pipeline.learning.training import train
+from pipeline.scan import Split
+
+STAGES = {
+    "uncalibrated": "identity",
+    "one temperature": "temperature",
+    "adaptive temperature": "adaptive_temperature",
+}
+"""What tables call a calibrator -> its name; each is fitted on the calibration part of the split."""
+
+METRICS_COMPARED = ("negative_log_likelihood", "classwise_ece", "balanced_accuracy", "macro_auroc")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One loss with one seed."""
+
+    loss: LossSettings
+    seed: int
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        """What progress and failures call it."""
+        return f"{self.loss.title}, seed {self.seed}"
+
+
+def compare_losses(study: Study) -> dict[str, Any]:
+    """Run the comparison of a study as a Prefect flow; return the paths of its page and table.
+
+    Every loss has the same split, initial weights, augmentation and budget for a given seed. A cell that
+    fails is told and the others go on; the same command again runs only what is missing.
+
+    Raises
+    ------
+    ConfigError
+        If the baseline is not among the losses or a title stands twice.
+    """
+    titles = [loss.title for loss in study.compare.losses]
+    if study.compare.baseline not in titles or len(set(titles)) != len(titles):
+        raise ConfigError(
+            f"compare.baseline must be one of the distinct losses {', '.join(titles)}, got {study.compare.baseline}",
+            culprit=study.name,
+            mend="mend compare.baseline or give each loss its own label",
+        )
+    return as_flow("compare", lambda: _compare(study))
+
+
+def _compare(study: Study) -> dict[str, Any]:
+    cohort, volumes, official = load_cohort(study)
+    split = official or split_of(study, cohort)
+    say(f"Split: {sizes_in_words(split, volumes)}.")
+    cells = [
+        Cell(loss, seed, study.output / "cells" / f"{loss.title.replace(' ', '_')}-seed{seed}")
+        for seed in study.compare.seeds
+        for loss in study.compare.losses
+    ]
+    failed = []
+    with progress("compare") as tick:
+        for done, cell in enumerate(cells):
+            tick(done, len(cells), cell.title)
+            try:
+                run_cell(study, cell, volumes, split)
+            except TrainingError as error:
+                failed.append(f"{cell.title}: {error}")
+                say(f"Failed, the others go on: {cell.title}: {error}")
+        tick(len(cells), len(cells), "")
+    whole = [cell for cell in cells if not any(f.startswith(cell.title + ":") for f in failed)]
+    return as_task("statistics", lambda: _conclude(study, whole, failed, volumes, split))
+
+
+def run_cell(study: Study, cell: Cell, volumes: LabelledVolumes, split: Split) -> None:
+    """Train one loss with one seed and keep its logits, unless that is done already."""
+    training = study.training.model_copy(update={"loss": cell.loss})
+    mine = study.model_copy(update={"seed": cell.seed, "training": training})
+    key = fingerprint(volumes.digest(), split.digest(), decisive(mine))
+
+    def work() -> Iterable[Path]:
+        trained = train(volumes, split, mine, cell.folder / "training")
+        for part in ("calibration", "test"):
+            predictions = predict(trained.network, volumes.subset(split.part(part)), device=training.device)
+            yield predictions.save(cell.folder / f"{part}.npz")
+
+    as_task("train a cell", lambda: run_once(cell.folder / "done.json", key, work))
+
+
+def _conclude(
+    study: Study, cells: list[Cell], failed: list[str], volumes: LabelledVolumes, split: Split
+) -> dict[str, Any]:
+    by_stage = {stage: compare_runs(
+        [_run(cell, stage, len(split.train)) for cell in cells],
+        study.compare.baseline, METRICS_COMPARED,
+        draws=study.evaluation.draws, level=study.evaluation.level, seed=study.seed,
+    ) for stage in STAGES}  # fmt: skip
+    folder = study.output / "comparison"
+    pages = write_comparison(study, by_stage, failed, folder)
+    _log(study, by_stage, folder, volumes, split)
+    for stage, comparison in by_stage.items():
+        _show(stage, comparison)
+    return {**{name: str(path) for name, path in pages.items()}, "failed": failed}
+
+
+def _run(cell: Cell, stage: str, training_scans: int) -> Run:
+    calibration, test = (Predictions.load(cell.folder / f"{part}.npz") for part in ("calibration", "test"))
+    calibrator = build_calibrator(STAGES[stage]).fit(calibration.logits, calibration.labels)
+    return Run(
+        loss=cell.loss.title,
+        seed=cell.seed,
+        fold=0,
+        training_scans=training_scans,
+        scan_ids=test.scan_ids,
+        subjects=test.subjects,
+        labels=test.labels,
+        probabilities=calibrator.transform(test.logits),
+    )
+
+
+def _log(
+    study: Study, by_stage: dict[str, Comparison], folder: Path, volumes: LabelledVolumes, split: Split
+) -> None:
+    store = tracking.store_of(study.tracking, study.output)
+    metrics = {
+        f"{stage}.{result.loss}.{name}".replace(" ", "_"): interval.value
+        for stage, comparison in by_stage.items()
+        for result in comparison.results
+        for name, interval in result.metrics.items()
+    }
+    losses = ", ".join(loss.title for loss in study.compare.losses)
+    record = tracking.RunRecord(
+        name=f"{study.name}: comparison",
+        key=fingerprint("comparison", volumes.digest(), split.digest(), metrics),
+        params={"losses": losses, "seeds": study.compare.seeds, "baseline": study.compare.baseline},
+        tags={"data.digest": volumes.digest(), "split.digest": split.digest()},
+        metrics=metrics,
+    )
+    tracking.log_run(store, record, folder)
+
+
+def _show(stage: str, comparison: Comparison) -> None:
+    rows = [
+        [result.loss, *(cell_of(result.metrics[name], name) for name in METRICS_COMPARED)]
+        for result in comparison.results
+    ]
+    seeds = comparison.results[0].seeds
+    title = f"{stage}: {comparison.scans} test scans, {seeds} seeds, 95 % intervals over subjects and seeds"
+    show_table(title, ["loss", *(SHOWN[name] for name in METRICS_COMPARED)], rows)
+    for result in comparison.results[1:]:
+        say(f"  {result.sentence}")
