@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from pipeline.errors import InputError
+from pipeline.evaluation.reliability import wilson_interval
 from pipeline.evaluation.sample import Sample
 from pipeline.evaluation.selective import risk_coverage
 
@@ -182,3 +183,60 @@ def likeness_counts(
     return LikenessCounts(
         float(edges[own]), float(edges[own + 1]), int(alike.sum()), int(sample.correct[alike].sum())
     )
+
+
+@dataclass(frozen=True)
+class ClassCoverage:
+    """How often the prediction sets of one class's scans hold that class.
+
+    Parameters
+    ----------
+    name : str
+    scans, covered : int
+    mean_size : float
+        Classes in a set, mean over the scans of the class; NaN without scans.
+    low, high : float
+        95 % Wilson interval of the coverage; 0 and 1 without scans.
+    """
+
+    name: str
+    scans: int
+    covered: int
+    mean_size: float
+    low: float
+    high: float
+
+
+def coverage_by_class(
+    sets: ArrayLike, labels: ArrayLike, class_names: tuple[str, ...]
+) -> tuple[ClassCoverage, ...]:
+    """Return the coverage of prediction sets on held-out scans, class by class.
+
+    Parameters
+    ----------
+    sets : array_like of bool, shape (N, K)
+        As from `models.conformal.ConformalSets.sets`.
+    labels : array_like of int, shape (N,)
+    class_names : tuple of str, length K
+
+    Raises
+    ------
+    InputError
+        If the shapes do not fit.
+
+    Examples
+    --------
+    >>> found = coverage_by_class([[True, False], [True, True], [True, False]], [0, 0, 1], ("CN", "AD"))
+    >>> [(c.name, c.covered, c.scans, c.mean_size) for c in found]
+    [('CN', 2, 2, 1.5), ('AD', 0, 1, 1.0)]
+    """
+    held, y = np.asarray(sets, dtype=bool), np.asarray(labels)
+    if held.shape != (len(y), len(class_names)):
+        raise InputError(f"Sets must have shape {(len(y), len(class_names))}, got {held.shape}")
+    found = []
+    for k, name in enumerate(class_names):
+        own = held[y == k]
+        low, high = wilson_interval(own[:, k].sum(), len(own))
+        size = float(own.sum(axis=1).mean()) if len(own) else float("nan")
+        found.append(ClassCoverage(name, len(own), int(own[:, k].sum()), size, float(low), float(high)))
+    return tuple(found)

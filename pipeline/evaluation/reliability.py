@@ -120,7 +120,8 @@ def wilson_interval(successes: ArrayLike, trials: ArrayLike, level: float = 0.95
     centre = (k + z2 / 2) / (n + z2)
     with np.errstate(invalid="ignore", divide="ignore"):
         half = np.sqrt(z2) / (n + z2) * np.sqrt(np.where(n > 0, k * (n - k) / n, 0) + z2 / 4)
-    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+    # None or all of the trials: the bound is exactly 0 or 1, which rounding would miss.
+    return np.where(k > 0, centre - half, 0.0), np.where(k < n, centre + half, 1.0)
 
 
 def _curve(name: str, stated: Floats, came_true: Floats, bins: int, scheme: Scheme) -> ReliabilityCurve:

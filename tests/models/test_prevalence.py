@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import minimize
@@ -24,6 +24,7 @@ def clinic(rng, n, prevalence, trained, told=2.0):
     return joint / joint.sum(axis=1, keepdims=True), y
 
 
+@settings(deadline=None)
 @given(hnp.arrays(np.float64, (4, 3), elements=st.floats(0.01, 1)), shares(), shares(), shares())
 def test_there_and_back(raw, a, b, c):
     p = raw / raw.sum(axis=1, keepdims=True)
@@ -34,6 +35,7 @@ def test_there_and_back(raw, a, b, c):
     assert adjust_prevalence(p, a, a) == pytest.approx(p)
 
 
+@settings(deadline=None)
 @given(shares(), shares())
 def test_knowing_nothing_leaves_the_prevalence(a, b):
     assert adjust_prevalence(a, a, b) == pytest.approx(b)

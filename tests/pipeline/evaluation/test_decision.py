@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -12,6 +12,7 @@ from scipy import stats
 from pipeline.errors import InputError
 from pipeline.evaluation.decision import (
     choose_operating_point,
+    coverage_by_class,
     describe_operating_point,
     likeness_counts,
 )
@@ -25,6 +26,7 @@ def two_class(confidence):
 confidences = hnp.arrays(np.float64, st.integers(1, 40), elements=st.integers(51, 99).map(lambda n: n / 100))
 
 
+@settings(deadline=None)
 @given(confidences, st.floats(0.01, 0.99), st.randoms(use_true_random=False))
 def test_smallest_confidence_within_the_risk(confidence, max_risk, random):
     y = np.array([random.random() < 0.4 for _ in confidence], dtype=int)
@@ -36,6 +38,7 @@ def test_smallest_confidence_within_the_risk(confidence, max_risk, random):
     assert not fine or point.risk <= max_risk + 1e-12
 
 
+@settings(deadline=None)
 @given(confidences, st.randoms(use_true_random=False))
 def test_a_larger_tolerated_risk_answers_no_fewer(confidence, random):
     y = np.array([random.random() < 0.4 for _ in confidence], dtype=int)
@@ -73,6 +76,7 @@ def test_shares_outside_zero_to_one_are_refused(max_risk, certainty):
         choose_operating_point(two_class([0.9]), np.array([0]), max_risk, certainty=certainty)
 
 
+@settings(deadline=None)
 @given(confidences, st.sampled_from([0.05, 0.1, 0.2, 0.25, 0.3, 1.0]))
 def test_every_scan_is_counted_in_the_bin_of_its_own_confidence(confidence, width):
     y = (np.arange(len(confidence)) % 3 == 0).astype(int)
@@ -95,3 +99,15 @@ def test_counts_at_the_edges():
         likeness_counts(p, y, 90)
     with pytest.raises(InputError, match="width of the bins"):
         likeness_counts(p, y, 0.9, width=0)
+
+
+def test_coverage_is_counted_class_by_class(rng):
+    sets, y = rng.random((200, 3)) < 0.7, rng.integers(0, 2, 200)
+    first, _, absent = coverage_by_class(sets, y, ("CN", "MCI", "AD"))
+    assert (first.scans, first.covered) == ((y == 0).sum(), sets[y == 0, 0].sum())
+    assert first.mean_size == pytest.approx(sets[y == 0].sum() / (y == 0).sum())
+    wilson = stats.binomtest(first.covered, first.scans).proportion_ci(0.95, method="wilson")
+    assert (first.low, first.high) == pytest.approx((wilson.low, wilson.high))
+    assert (absent.scans, absent.low, absent.high) == (0, 0, 1)
+    with pytest.raises(InputError, match=r"must have shape \(200, 2\), got \(200, 3\)"):
+        coverage_by_class(sets, y, ("CN", "MCI"))
