@@ -96,6 +96,15 @@ class Loss(nn.Module, ABC):
     def value(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of a checked batch in float32 or float64; `forward` calls it."""
 
+    def posterior_logits(self, logits: Tensor) -> Tensor:
+        """Return logits, shape (N, K), whose softmax speaks at the class frequencies of training.
+
+        A loss that weights classes or adds their prior to the logits makes the network answer as if classes
+        were equally frequent. This undoes it, class by class and exactly at the minimum of the loss; most
+        losses have nothing to undo.
+        """
+        return logits
+
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Move warm-up and schedules to an epoch, counted from 0, of ``epochs`` in all."""
 
@@ -151,7 +160,10 @@ def within(name: str, value: float, low: float = 0.0, high: float = math.inf) ->
     ValueError
         Otherwise, naming the option, its range and the value.
     """
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a number, got {value!r}") from error
     if not (math.isfinite(number) and low <= number <= high):
         raise ValueError(f"{name} must be finite and lie in [{low:g}, {high:g}], got {value!r}")
     return number

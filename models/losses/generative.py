@@ -154,4 +154,8 @@ class GenerativeLogitAdjusted(GenerativeCrossEntropy):
 
     def value(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of a checked batch."""
-        return super().value(logits + self.offset.to(logits), target)
+        return super().value(self.posterior_logits(logits), target)
+
+    def posterior_logits(self, logits: Tensor) -> Tensor:
+        """Return the logits as they were trained, with the prior."""
+        return logits + self.offset.to(logits)

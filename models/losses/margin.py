@@ -37,7 +37,11 @@ class BalancedSoftmax(Loss):
 
     def value(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of a checked batch."""
-        return functional.cross_entropy(logits + self.counts.log().to(logits), target)
+        return functional.cross_entropy(self.posterior_logits(logits), target)
+
+    def posterior_logits(self, logits: Tensor) -> Tensor:
+        """Return the logits as they were trained, with log n_k."""
+        return logits + self.counts.log().to(logits)
 
 
 class LogitAdjusted(Loss):
@@ -68,7 +72,11 @@ class LogitAdjusted(Loss):
 
     def value(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of a checked batch."""
-        return functional.cross_entropy(logits + self.offset.to(logits), target)
+        return functional.cross_entropy(self.posterior_logits(logits), target)
+
+    def posterior_logits(self, logits: Tensor) -> Tensor:
+        """Return the logits as they were trained, with the prior."""
+        return logits + self.offset.to(logits)
 
 
 class LabelDistributionAwareMargin(Loss):
@@ -158,4 +166,8 @@ class VectorScaling(Loss):
 
     def value(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of a checked batch."""
-        return functional.cross_entropy(logits * self.scale.to(logits) + self.offset.to(logits), target)
+        return functional.cross_entropy(self.posterior_logits(logits), target)
+
+    def posterior_logits(self, logits: Tensor) -> Tensor:
+        """Return the logits as they were trained, scaled and with the prior."""
+        return logits * self.scale.to(logits) + self.offset.to(logits)

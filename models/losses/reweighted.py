@@ -60,6 +60,10 @@ class _ClassWeighted(Loss):
         weights = self.weights.to(logits)[target]
         return -(weights * log_probability(logits, target)).mean()
 
+    def posterior_logits(self, logits: Tensor) -> Tensor:
+        """Return logits with the class weights undone: weighting by w_k adds log w_k to them."""
+        return logits - self.weights.log().to(logits)
+
 
 class WeightedCrossEntropy(_ClassWeighted):
     """Cross-entropy weighted by inverse class frequency, 1/n_k scaled to mean 1 over classes.

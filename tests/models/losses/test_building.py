@@ -120,6 +120,7 @@ def test_an_unknown_option_brings_the_nearest():
         ("gamma_ce", {"gamma": 2}, "gamma must be finite"),
         ("adafocal", {"gamma": 21}, r"gamma must be finite and lie in \[-2, 20\], got 21"),
         ("adafocal", {"bins": 0}, "bins must be finite"),
+        ("focal", {"gamma": "high"}, "gamma must be a number, got 'high'"),
         ("mmce", {"width": 0}, "width must be finite"),
     ],
 )
