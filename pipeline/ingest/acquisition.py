@@ -27,7 +27,15 @@ from pipeline.ingest.vocabulary import (
 )
 from pipeline.scan import Fact, Unit
 
-_NUCLIDES = {"F18": 6586.2, "C11": 1223.4, "O15": 122.24, "N13": 597.9, "GA68": 4057.7, "RB82": 75.0, "ZR89": 282276.0}
+_NUCLIDES = {
+    "F18": 6586.2,
+    "C11": 1223.4,
+    "O15": 122.24,
+    "N13": 597.9,
+    "GA68": 4057.7,
+    "RB82": 75.0,
+    "ZR89": 282276.0,
+}
 _NUCLIDE_CODES = {"C-111A1": "F18", "C-105A1": "C11", "C-B1038": "O15", "C-107A1": "N13", "C-131A3": "GA68"}
 
 
@@ -48,8 +56,8 @@ def acquisition_facts(header: Layers, datasets: Sequence[Dataset], unit: Unit) -
     dict
         ``tracer`` (canonical; words of the header; ``"unrecognised"``), ``radionuclide``, ``manufacturer``,
         ``model``, ``injected_activity_bq``, ``weight_kg``, ``scan_after_injection_s``, ``decay_correction``,
-        ``attenuation_corrected``, ``series_description``, ``reconstruction``, ``resolution_mm``, ``suv_factor``,
-        ``half_life_s``, ``slices_declared``, ``synthetic``, ``time_note``.
+        ``attenuation_corrected``, ``series_description``, ``reconstruction``, ``resolution_mm``,
+        ``suv_factor``, ``half_life_s``, ``slices_declared``, ``synthetic``, ``time_note``.
 
     Raises
     ------

@@ -70,7 +70,10 @@ def read_files(files: Iterable[Path], series_uid: str | None = None) -> Volume:
     if not series:
         seen = ", ".join(f"{n} {what}" for what, n in sorted(ignored.items())) or "no file"
         raise RefusedScan(
-            "empty", f"There must be a PET image, got {seen}", mend="point at the folder of the series", measured=seen
+            "empty",
+            f"There must be a PET image, got {seen}",
+            mend="point at the folder of the series",
+            measured=seen,
         )
     if len(series) > 1:
         raise RefusedScan(
@@ -151,9 +154,9 @@ def unit_and_factor(header: Layers) -> tuple[Unit, float]:
 
 
 def _mapped_units(header: Layers) -> str:
-    return header.item("RealWorldValueMappingSequence").item("MeasurementUnitsCodeSequence").text("CodeValue") or (
-        header.item("MeasurementUnitsCodeSequence").text("CodeValue") or ""
-    )
+    return header.item("RealWorldValueMappingSequence").item("MeasurementUnitsCodeSequence").text(
+        "CodeValue"
+    ) or (header.item("MeasurementUnitsCodeSequence").text("CodeValue") or "")
 
 
 def _philips(header: Layers) -> tuple[Unit, float]:

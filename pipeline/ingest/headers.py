@@ -157,13 +157,19 @@ def kind_of(header: Dataset) -> str | None:
         return "DICOM directories"
     if sop_class not in PET_CLASSES:
         modality = layers.text("Modality")
-        return "PET objects that are no images" if modality == "PT" else _MODALITIES.get(modality or "", "other DICOM objects")
+        return (
+            "PET objects that are no images"
+            if modality == "PT"
+            else _MODALITIES.get(modality or "", "other DICOM objects")
+        )
     if _NOT_A_SCAN & set((layers.text("ImageType") or "").upper().split("\\")):
         return "PET projections and localisers"
     return None
 
 
-def series_of(files: Iterable[Path], series_uid: str | None = None) -> tuple[dict[str, list[Dataset]], Counter[str]]:
+def series_of(
+    files: Iterable[Path], series_uid: str | None = None
+) -> tuple[dict[str, list[Dataset]], Counter[str]]:
     """Sort files into PET series; the same instance under another name is taken once.
 
     Parameters

@@ -123,7 +123,9 @@ def stored_pixels(dataset: Dataset) -> NDArray[np.generic]:
 
 
 def _transfer_syntax(dataset: Dataset) -> UID:
-    syntax = UID(str(getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", ImplicitVRLittleEndian)))
+    syntax = UID(
+        str(getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", ImplicitVRLittleEndian))
+    )
     if not syntax.is_transfer_syntax:
         raise _unreadable("an unknown transfer syntax")
     return syntax
@@ -146,7 +148,9 @@ def _native(layers: Layers, syntax: UID, shape: tuple[int, int, int]) -> NDArray
     if len(data) < needed:
         raise _truncated(f"{len(data)} of {needed} bytes")
     stored = np.frombuffer(data, dtype, count=int(np.prod(shape))).reshape(shape)
-    return _significant_bits(stored, layers.whole("BitsStored") or bits, bits) if dtype.kind in "iu" else stored
+    return (
+        _significant_bits(stored, layers.whole("BitsStored") or bits, bits) if dtype.kind in "iu" else stored
+    )
 
 
 def _significant_bits(stored: NDArray[np.generic], used: int, allocated: int) -> NDArray[np.generic]:
@@ -207,7 +211,9 @@ def acquisition_moment(layers: Layers) -> float | None:
     """Return when a plane's acquisition began, seconds since 1970 on the scanner's clock."""
     return (
         parse_datetime(layers.text("FrameAcquisitionDateTime"))
-        or parse_moment(layers.text("AcquisitionDate") or layers.text("SeriesDate"), layers.text("AcquisitionTime"))
+        or parse_moment(
+            layers.text("AcquisitionDate") or layers.text("SeriesDate"), layers.text("AcquisitionTime")
+        )
         or parse_datetime(layers.text("AcquisitionDateTime"))
     )
 

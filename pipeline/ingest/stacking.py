@@ -140,7 +140,11 @@ def frame_times(frames: Sequence[Sequence[Plane]], half_life_s: float | None) ->
     references = [frame[0].reference_s for frame in frames]
     if _increasing(references):
         half_life = half_life_s or F18_HALF_LIFE_S
-        begins = [r - mean_count_time(d, half_life) for r, d in zip(references, durations, strict=True) if r is not None]
+        begins = [
+            r - mean_count_time(d, half_life)
+            for r, d in zip(references, durations, strict=True)
+            if r is not None
+        ]
         return _from_first(begins, durations)
     return ()
 

@@ -148,7 +148,9 @@ def mean_count_time(duration_s: float, half_life_s: float) -> float:
     return math.log(x / -math.expm1(-x)) / rate if x > 0 else 0.0
 
 
-def suv_factor(weight_kg: float | None, dose_bq: float | None, decay_s: float | None, half_life_s: float) -> float | None:
+def suv_factor(
+    weight_kg: float | None, dose_bq: float | None, decay_s: float | None, half_life_s: float
+) -> float | None:
     """Return what turns Bq/mL into SUVbw, or None where a part is missing.
 
     Parameters
@@ -167,4 +169,4 @@ def suv_factor(weight_kg: float | None, dose_bq: float | None, decay_s: float | 
     """
     if not weight_kg or not dose_bq or decay_s is None or weight_kg <= 0 or dose_bq <= 0 or decay_s < 0:
         return None
-    return weight_kg * 1000.0 / (dose_bq * 2.0 ** (-decay_s / half_life_s))
+    return weight_kg * 1000.0 / (dose_bq * math.exp2(-decay_s / half_life_s))

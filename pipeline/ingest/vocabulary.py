@@ -1,12 +1,13 @@
-"""Words that may leave a header: tracers, makers, models, series names. All other text may identify someone.
+"""Words that may leave a header: tracers, makers, models, series names. Other text may identify someone.
 
 A name, an address or a record number can stand in any text element of a DICOM file. Instead of a list of
-elements to remove, this module lists the words that may pass: what is not known as a technical word is dropped.
+elements to remove, this module lists the words that may pass: what is no known technical word is dropped.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 TRACERS: dict[str, tuple[str, ...]] = {
     "AV1451": ("av1451", "avid1451", "t807", "flortaucipir", "ftp", "tauvid", "18fav1451"),
@@ -58,29 +59,35 @@ _MAKERS: dict[str, tuple[str, ...]] = {
     "taucal": ("taucal",),
 }
 
-_MODELS = (
-    "Biograph", "mCT", "Vision", "Horizon", "TruePoint", "HiRez", "mMR", "Quadra", "HRRT", "ECAT", "EXACT",
-    "HR", "HR+", "Accel", "Flow", "Edge", "Emotion", "Sensation", "Discovery", "Advance", "NXi", "Signa", "PET/MR",
-    "PET/CT", "PET", "CT", "MR", "MI", "IQ", "ST", "STE", "VCT", "LS", "RX", "Omni", "Legend", "Gemini", "TF",
-    "GXL", "TOF", "Ingenuity", "Vereos", "Allegro", "Guardian", "Body", "uMI", "uEXPLORER", "Celesteion",
-    "Aquiduo", "Cartesion", "Prime", "Phantom", "synthetic", "Digital", "Research", "Tomograph", "C-PET", "PLUS",
-)  # fmt: skip
+_MODELS = re.findall(
+    r"\S+",
+    """
+    Biograph mCT Vision Horizon TruePoint HiRez mMR Quadra HRRT ECAT EXACT HR HR+ Accel Flow Edge Emotion Sensation
+    Discovery Advance NXi Signa PET/MR PET/CT PET CT MR MI IQ ST STE VCT LS RX Omni Legend Gemini TF GXL TOF
+    Ingenuity Vereos Allegro Guardian Body uMI uEXPLORER Celesteion Aquiduo Cartesion Prime Phantom synthetic
+    Digital Research Tomograph C-PET PLUS
+    """,
+)
 
 _SERIES_WORDS = frozenset(
-    """
-    pet pt brain tau amyloid scan series ac nac corrected uncorrected attenuation attn static dynamic dyn early
-    late frame frames averaged average avg co-registered coregistered coreg co registered standardized image
-    images and voxel size std img vox siz uniform resolution res recon reconstruction osem psf tof iter iterative
-    iteration iterations subset subsets i s all pass fbp vpfx vpfxs vphd vpff sharpir qclear q clear bpl vue point
-    ramla lor 3d 2d dif wb whole head neck body trc summed sum mean min mm suv suvr bqml emission ct ctac mac mrac
-    mr mprage flair dti rsfmri pasl localizer 3d-osem 3d-osem-psf op-osem ultrahd truex zoom gaussian gauss hann
-    none all-pass filter kernel standard adni adni2 adni3 adni4 adni1 synthetic phantom original processed blob-os-tf
-    blob os tf adcv2 f18 18f c11 11c n13 o15 ga68 lm mlem mle dv dvr 4d to of with no minute minutes post inj injection
-    """.split()
+    re.findall(
+        r"\S+",
+        """
+        pet pt brain tau amyloid scan series ac nac corrected uncorrected attenuation attn static dynamic dyn early
+        late frame frames averaged average avg co-registered coregistered coreg co registered standardized image
+        images and voxel size std img vox siz uniform resolution res recon reconstruction osem psf tof iter
+        iterative iteration iterations subset subsets i s all pass fbp vpfx vpfxs vphd vpff sharpir qclear q clear
+        bpl vue point ramla lor 3d 2d dif wb whole head neck body trc summed sum mean min mm suv suvr bqml emission
+        ct ctac mac mrac mr mprage flair dti rsfmri pasl localizer 3d-osem 3d-osem-psf op-osem ultrahd truex zoom
+        gaussian gauss hann none all-pass filter kernel standard adni adni1 adni2 adni3 adni4 synthetic phantom
+        original processed blob-os-tf blob os tf f18 18f c11 11c n13 o15 ga68 lm mlem mle dv dvr 4d to of with no
+        minute minutes post inj injection
+        """,
+    )
 )
 
 _CHEMISTRY = re.compile(r"^(18f|f18|f|11c|c11|fluor|18)(?=[a-z]{2})|(18f|f18|11c|c11)$")
-_SHORT_NUMBER = re.compile(r"^\d{1,2}([.x-]\d{1,3})?(mm|min|s|i|it|iter|sub)?(\d{1,2}s)?$")
+_SHORT_NUMBER = re.compile(r"^\d{1,3}([.-]\d{1,2})?(mm|min|sec|s|i|it|iter|sub)(\d{1,2}s)?$")
 
 
 def squeeze(text: str) -> str:
@@ -94,7 +101,9 @@ def squeeze(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
-_SPELLINGS = {spelling: name for name, spellings in TRACERS.items() for spelling in (*spellings, squeeze(name))}
+_SPELLINGS = {
+    spelling: name for name, spellings in TRACERS.items() for spelling in (*spellings, squeeze(name))
+}
 
 
 def tracer_of(text: str | None) -> str | None:
@@ -118,8 +127,11 @@ def tracer_of(text: str | None) -> str | None:
             return _SPELLINGS[candidate]
     words = [squeeze(word) for word in re.split(r"[\s_,;:/()\[\]^]+", text)]
     parts = [p for word in text.split() for p in re.split(r"[^A-Za-z0-9]+", word)]
-    pairs = [squeeze(a + b) for a, b in zip(parts, parts[1:], strict=False)]
-    named = [_SPELLINGS.get(w) or _SPELLINGS.get(_CHEMISTRY.sub("", w)) for w in (*words, *pairs, *map(squeeze, parts))]
+    pairs = [squeeze(a + b) for a, b in pairwise(parts)]
+    named = [
+        _SPELLINGS.get(w) or _SPELLINGS.get(_CHEMISTRY.sub("", w))
+        for w in (*words, *pairs, *map(squeeze, parts))
+    ]
     return next((name for name in named if name), None)
 
 
@@ -129,7 +141,7 @@ def tracer_of_code(value: str | None) -> str | None:
 
 
 def canonical_tracer(text: str) -> str:
-    """Return the canonical name for what a user typed; unknown names are kept, squeezed to letters and digits.
+    """Return the canonical name for what a user typed; an unknown one is kept without its punctuation.
 
     Examples
     --------

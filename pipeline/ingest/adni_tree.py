@@ -1,0 +1,212 @@
+"""The ADNI download tree: ``<PTID>/<Series>/<date_time>/I<image>/`` with DICOM slices or one NIfTI."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+from pipeline.errors import RefusedScan
+from pipeline.ingest.acquisition import resolution_of
+from pipeline.ingest.adni import PTID, read_tables
+from pipeline.ingest.found import FoundScan
+from pipeline.ingest.headers import Layers, kind_of, read_file
+from pipeline.ingest.labels import with_tables
+from pipeline.ingest.times import parse_date
+from pipeline.ingest.vocabulary import tracer_of
+
+_IMAGE = re.compile(r"^[IS](\d+)$")
+_TAGS = (
+    "SOPClassUID",
+    "SeriesInstanceUID",
+    "Modality",
+    "ImageType",
+    "SeriesDate",
+    "AcquisitionDate",
+    "PatientSex",
+)
+
+LEVELS = ("averaged", "standardized", "co-registered dynamic", "original", "uniform 6 mm", "uniform 8 mm")
+"""ADNI's processing levels, the one to take first: it is averaged, and its own resolution is not yet lost."""
+
+
+def level_of(series: str) -> str:
+    """Return which of `LEVELS` a series name tells.
+
+    Examples
+    --------
+    >>> level_of("AV1451_Co-registered,_Averaged"), level_of("AV1451 Coreg, Avg, Standardized Image and Voxel Size")
+    ('averaged', 'standardized')
+    >>> level_of("AV1451 Coreg, Avg, Std Img and Vox Siz, Uniform 6mm Res")
+    'uniform 6 mm'
+    """
+    name = series.lower().replace("_", " ")
+    resolution = resolution_of(name)
+    if resolution is not None:
+        return f"uniform {resolution:.0f} mm"
+    processed = "coreg" in name or "co-reg" in name
+    if processed and ("standardized" in name or "std img" in name):
+        return "standardized"
+    if processed and "av" in re.split(r"[ ,]+", name.replace("averaged", "av").replace("avg", "av")):
+        return "averaged"
+    return "co-registered dynamic" if processed and "dynamic" in name else "original"
+
+
+def is_adni(source: Path) -> bool:
+    """Return whether folders named as ADNI subjects stand in a folder or one or two below it."""
+    return bool(_subjects(source))
+
+
+def _subjects(source: Path) -> list[Path]:
+    for pattern in ("*", "*/*", "*/*/*"):
+        found = sorted(p for p in source.glob(pattern) if PTID.match(p.name) and p.is_dir())
+        if found:
+            return found
+    return []
+
+
+def find_adni(source: Path, ignored: Counter[str]) -> list[FoundScan]:
+    """Find the PET images of an ADNI download; one header is read a series."""
+    scans = []
+    for subject in _subjects(source):
+        for place, folders, names in os.walk(subject):
+            folders.sort()
+            files = [Path(place) / name for name in sorted(names) if not name.startswith(".")]
+            scans += _scans_in(subject, files, ignored)
+    return with_tables(_warned_of_resolutions(one_level_per_visit(scans, ignored)), read_tables(source))
+
+
+def _scans_in(subject: Path, files: list[Path], ignored: Counter[str]) -> list[FoundScan]:
+    if not files:
+        return []
+    series, day, number = _told_by_path(files[0].parent.relative_to(subject).parts)
+    niftis = [f for f in files if f.name.lower().endswith((".nii", ".nii.gz"))]
+    slices = [f for f in files if f not in niftis and f.suffix.lower() not in _TEXT]
+    ignored["files that are no images"] += len(files) - len(niftis) - len(slices)
+    if not ignored["files that are no images"]:
+        del ignored["files that are no images"]
+    if not (niftis or slices):
+        return []
+    if "early" in re.split(r"[^a-z]+", series.lower()):
+        ignored["early-frame series"] += 1
+        return []
+    common = {
+        "subject_label": subject.name,
+        "site": subject.name[:3],
+        "description": series.replace("_", " "),
+    }
+    scans = [
+        FoundScan(
+            (f,), "nifti", scan_date=day, image_id=_number_in(f) or number, sidecars=_sidecar(f), **common
+        )
+        for f in niftis
+        if _is_pet_name(series, ignored)
+    ]
+    return scans + (_dicom_scan(slices, day, number, common, ignored) if slices else [])
+
+
+_TEXT = frozenset({".xml", ".csv", ".txt", ".json", ".pdf", ".html"})
+_NOT_PET = (
+    "mprage",
+    "flair",
+    "rsfmri",
+    "fmri",
+    "dti",
+    "pasl",
+    "asl",
+    "localizer",
+    "t2",
+    "hippo",
+    "calibration",
+    "mri",
+)
+
+
+def _is_pet_name(series: str, ignored: Counter[str]) -> bool:
+    words = re.split(r"[^a-z0-9]+", series.lower())
+    if any(word in _NOT_PET for word in words):
+        ignored["MR series"] += 1
+        return False
+    return True
+
+
+def _dicom_scan(
+    slices: list[Path], day: date | None, number: str, common: dict[str, str], ignored: Counter[str]
+) -> list[FoundScan]:
+    for path in slices:
+        try:
+            header = read_file(path, tags=_TAGS)
+        except RefusedScan:
+            continue
+        if header is None:
+            continue
+        kind = kind_of(header)
+        if kind:
+            ignored[kind] += len(slices)
+            return []
+        layers = Layers((header,))
+        uid = layers.text("SeriesInstanceUID") or ""
+        when = day or parse_date(layers.text("AcquisitionDate") or layers.text("SeriesDate"))
+        return [FoundScan(tuple(slices), "dicom", scan_date=when, image_id=number, series_uid=uid, **common)]
+    ignored["files that are not DICOM"] += len(slices)
+    return []
+
+
+def _told_by_path(parts: Sequence[str]) -> tuple[str, date | None, str]:
+    """Return series name, day and image number as far as the folders below a subject tell them."""
+    series = parts[0] if parts else ""
+    day = next(filter(None, (parse_date(part) for part in parts[1:])), None)
+    number = next((m[1] for m in map(_IMAGE.match, reversed(parts)) if m), "")
+    return series, day, number
+
+
+def _number_in(path: Path) -> str:
+    match = re.search(r"_I(\d+)\.", path.name)
+    return match[1] if match else ""
+
+
+def _sidecar(path: Path) -> tuple[Path, ...]:
+    beside = path.with_name(re.sub(r"\.nii(\.gz)?$", ".json", path.name))
+    return (beside,) if beside.is_file() else ()
+
+
+def one_level_per_visit(scans: Sequence[FoundScan], ignored: Counter[str]) -> list[FoundScan]:
+    """Keep the first of `LEVELS` where a visit's scan was downloaded at several; never two of one acquisition."""
+    visits: dict[tuple[str, date | None], list[FoundScan]] = defaultdict(list)
+    for scan in scans:
+        visits[scan.subject_label, scan.scan_date].append(scan)
+    kept = []
+    for (_, day), together in visits.items():
+        if day is None:
+            kept += together
+            continue
+        for same_tracer in _by_tracer(together):
+            best = min(LEVELS.index(level_of(scan.description)) for scan in same_tracer)
+            taken = [scan for scan in same_tracer if LEVELS.index(level_of(scan.description)) == best]
+            if len(taken) < len(same_tracer):
+                ignored["other processing levels of a scan that is taken"] += len(same_tracer) - len(taken)
+            kept += taken
+    return kept
+
+
+def _by_tracer(scans: Sequence[FoundScan]) -> list[list[FoundScan]]:
+    groups: dict[str, list[FoundScan]] = defaultdict(list)
+    for scan in scans:
+        groups[tracer_of(scan.description) or ""].append(scan)
+    # An original without a tracer in its name belongs to the one tracer of the day that has.
+    if "" in groups and len(groups) == 2:
+        nameless = groups.pop("")
+        next(iter(groups.values())).extend(nameless)
+    return list(groups.values())
+
+
+def _warned_of_resolutions(scans: Sequence[FoundScan]) -> list[FoundScan]:
+    found = sorted({r for scan in scans if (r := resolution_of(scan.description)) is not None})
+    if len(found) < 2:
+        return list(scans)
+    note = f"the source mixes resolutions of {' and '.join(f'{r:.0f}' for r in found)} mm"
+    return [replace(s, notes=(*s.notes, note)) if resolution_of(s.description) else s for s in scans]

@@ -1,0 +1,202 @@
+"""One found scan into the BIDS-PET dataset, de-identified, or refused with the rule it breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from pipeline.errors import RefusedScan
+from pipeline.ingest import bids as dataset
+from pipeline.ingest.deidentify import Pseudonymiser
+from pipeline.ingest.dicom import read_files
+from pipeline.ingest.found import FoundScan
+from pipeline.ingest.nifti import read_nifti
+from pipeline.ingest.sidecar import read_sidecar
+from pipeline.ingest.vocabulary import UNRECOGNISED, canonical_tracer
+from pipeline.scan import Fact, Volume
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A scan that stands in the dataset.
+
+    Parameters
+    ----------
+    subject, session : str
+        Pseudonyms without the BIDS prefixes.
+    tracer : str
+        Canonical name.
+    path : Path
+        The image, ``..._pet.nii.gz``; the sidecar lies beside it.
+    facts : mapping
+        As `pipeline.ingest.acquisition` lists them, and age, sex, site, visit, days_to_diagnosis.
+    diagnosis : str or None
+    posterior : tuple of float or None
+    acquired_on : str
+        The shifted date, ISO; empty where unknown.
+    warnings : tuple of str
+    """
+
+    subject: str
+    session: str
+    tracer: str
+    path: Path
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    diagnosis: str | None = None
+    posterior: tuple[float, ...] | None = None
+    acquired_on: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def scan_id(self) -> str:
+        """``sub-<subject>_ses-<session>``."""
+        return f"sub-{self.subject}_ses-{self.session}"
+
+    @property
+    def stem(self) -> str:
+        """The image's name without ``_pet.nii.gz``: what derivatives start with."""
+        return self.path.name.removesuffix("_pet.nii.gz")
+
+    @property
+    def companions(self) -> tuple[Path, ...]:
+        """Files written with the image."""
+        return (dataset.sidecar_of(self.path),)
+
+    def to_dict(self, bids: Path) -> dict[str, Any]:
+        """Return JSON-able values, with the path relative to the dataset."""
+        return {**asdict(self), "facts": dict(self.facts), "path": self.path.relative_to(bids).as_posix()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], bids: Path) -> Self:
+        """Return what `to_dict` was made from."""
+        posterior = values["posterior"]
+        return cls(
+            **{
+                **values,
+                "path": bids / values["path"],
+                "posterior": None if posterior is None else tuple(posterior),
+                "warnings": tuple(values["warnings"]),
+            }
+        )
+
+
+def convert_scan(
+    found: FoundScan,
+    bids: Path,
+    pseudonymiser: Pseudonymiser,
+    tracer: str,
+    max_days_to_diagnosis: int = 180,
+) -> Converted:
+    """Read a scan and write it into the dataset as image and sidecar, each whole or not at all.
+
+    Parameters
+    ----------
+    found : FoundScan
+    bids : Path
+        Root of the dataset.
+    pseudonymiser : Pseudonymiser
+    tracer : str
+        The only tracer accepted, in any spelling.
+    max_days_to_diagnosis : int
+        A diagnosis farther away is not taken.
+
+    Returns
+    -------
+    Converted
+
+    Raises
+    ------
+    RefusedScan
+        With a rule of `pipeline.ingest.dicom.read_series`, or ``"wrong-tracer"``; the culprit is the pseudonym.
+    """
+    label = found.label(pseudonymiser)
+    try:
+        volume = read_found(found)
+        wanted = canonical_tracer(tracer)
+        warnings = [*_check_tracer(volume, wanted), *_warnings(volume), *found.notes]
+    except RefusedScan as refusal:
+        raise RefusedScan(
+            refusal.rule, refusal.problem, culprit=label, mend=refusal.mend, measured=refusal.measured
+        ) from refusal
+    diagnosis, days, why = _diagnosis(found, max_days_to_diagnosis)
+    subject, session = pseudonymiser.subject(found.subject_label), found.session(pseudonymiser)
+    facts = {
+        **volume.facts,
+        "tracer": wanted,
+        "age": found.age,
+        "sex": found.sex if found.sex in ("M", "F", "O") else None,
+        "site": pseudonymiser.code("site", found.site, 6) if found.site else None,
+        "days_to_diagnosis": days,
+    }
+    shifted = pseudonymiser.shift_date(found.subject_label, found.scan_date) if found.scan_date else None
+    converted = Converted(
+        subject,
+        session,
+        wanted,
+        dataset.image_path(bids, subject, session, wanted, volume.facts.get("radionuclide")),
+        facts,
+        diagnosis,
+        found.posterior,
+        shifted.isoformat() if shifted else "",
+        tuple(warnings + why),
+    )
+    dataset.write_scan(volume, facts, converted.path)
+    return converted
+
+
+def read_found(found: FoundScan) -> Volume:
+    """Read a found scan in whatever format it is.
+
+    Raises
+    ------
+    RefusedScan
+        As `pipeline.ingest.dicom.read_series` and `pipeline.ingest.nifti.read_nifti`.
+    """
+    if found.format == "dicom":
+        return read_files(found.files)
+    told: dict[str, Any] = {}
+    for path in found.sidecars:
+        told |= read_sidecar(path)
+    if found.format == "nifti" and not any(key in told for key in ("TracerName", "SeriesDescription")):
+        # The series or file name is all that tells the tracer and the processing of a bare image.
+        told["SeriesDescription"] = found.description
+    return read_nifti(found.files[0], told)
+
+
+def _check_tracer(volume: Volume, wanted: str) -> list[str]:
+    seen = volume.facts.get("tracer")
+    if seen is None:
+        return [f"the tracer is not told; taken as {wanted}"]
+    if seen != wanted:
+        told = "a tracer that is not recognised" if seen == UNRECOGNISED else str(seen)
+        raise RefusedScan(
+            "wrong-tracer",
+            f"The tracer must be {wanted}, got {told}",
+            mend=f"leave the scan out, or ingest with --tracer {told}"
+            if seen != UNRECOGNISED
+            else "check the header",
+            measured=told,
+        )
+    return []
+
+
+def _warnings(volume: Volume) -> list[str]:
+    facts = volume.facts
+    told = [str(facts[k]) for k in ("time_note", "tracer_note", "geometry_note") if facts.get(k)]
+    declared, slices = facts.get("slices_declared"), volume.array.shape[2]
+    if isinstance(declared, int) and declared > slices:
+        told.append(f"the header declares {declared} slices, {slices} are there without a gap")
+    if volume.facts.get("attenuation_corrected") is None and volume.unit in ("Bq/mL", "SUV"):
+        told.append("whether attenuation was corrected is not told")
+    return told
+
+
+def _diagnosis(found: FoundScan, limit: int) -> tuple[str | None, int | None, list[str]]:
+    days = found.days_to_diagnosis
+    if found.diagnosis is None:
+        return None, None, ["no diagnosis is known"]
+    if days is not None and abs(days) > limit:
+        return None, days, [f"the nearest diagnosis is {abs(days)} days away, more than {limit}; not taken"]
+    return found.diagnosis, days, []

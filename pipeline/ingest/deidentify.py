@@ -1,0 +1,161 @@
+"""Pseudonyms and shifted dates under a secret key that never lies inside the dataset.
+
+A plain hash of a patient number can be guessed by hashing all numbers; under HMAC-SHA-256 with 32 secret bytes it
+cannot. The same key gives the same pseudonym, so that later scans of a person join the earlier ones.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+
+from pipeline.errors import InputError
+
+KEY_BYTES = 32
+_BASE_SHIFT_DAYS = 40_177  # 110 years: BIDS marks dates as shifted by writing years before 1925
+_SHIFT_SPAN_DAYS = 3_653
+
+
+@dataclass(frozen=True)
+class Pseudonymiser:
+    """Names and dates that only the holder of the key can join to a person.
+
+    Parameters
+    ----------
+    key : bytes
+        At least 32 secret bytes; never shown.
+
+    Raises
+    ------
+    InputError
+        If the key is shorter.
+
+    Examples
+    --------
+    >>> here = Pseudonymiser(bytes(32))
+    >>> here.subject("011_S_4321") == here.subject("011_S_4321"), len(here.subject("011_S_4321"))
+    (True, 12)
+    """
+
+    key: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.key) < KEY_BYTES:
+            raise InputError(
+                f"A key must have {KEY_BYTES} bytes, got {len(self.key)}",
+                mend="remove the key file to have a new one made; pseudonyms will then differ",
+            )
+
+    def _digest(self, purpose: str, text: str) -> bytes:
+        return hmac.new(self.key, f"{purpose}\0{text}".encode(), hashlib.sha256).digest()
+
+    def code(self, purpose: str, text: str, length: int = 12) -> str:
+        """Return capital letters and digits that stand for a text, 5 bits a character.
+
+        Different purposes give unrelated codes for one text.
+        """
+        return base64.b32encode(self._digest(purpose, text)).decode()[:length]
+
+    def subject(self, label: str) -> str:
+        """Return the pseudonym of a subject: 12 characters, fit for BIDS; a chance clash of 10^5 people is 4e-9."""
+        return self.code("subject", label.strip())
+
+    def shift_days(self, label: str) -> int:
+        """Return how many days the dates of a subject go back: between 110 and 120 years, fixed by the key."""
+        drawn = int.from_bytes(self._digest("dates", label.strip())[:8], "big")
+        return _BASE_SHIFT_DAYS + drawn % _SHIFT_SPAN_DAYS
+
+    def shift_date(self, label: str, day: date) -> date:
+        """Return a date that keeps every interval within the subject and gives no true date away.
+
+        Examples
+        --------
+        >>> here = Pseudonymiser(bytes(32))
+        >>> (here.shift_date("a", date(2016, 3, 1)) - here.shift_date("a", date(2015, 3, 1))).days
+        366
+        """
+        return day - timedelta(days=self.shift_days(label))
+
+    def uid(self, text: str) -> str:
+        """Return a DICOM UID that stands for another one, under the 2.25 root.
+
+        Examples
+        --------
+        >>> Pseudonymiser(bytes(32)).uid("1.2.3").startswith("2.25.")
+        True
+        """
+        return f"2.25.{int.from_bytes(self._digest('uid', text)[:16], 'big')}"
+
+
+def load_or_make_key(path: Path, dataset: Path) -> bytes:
+    """Return the secret key of a dataset; made on first use, mode 600.
+
+    Parameters
+    ----------
+    path : Path
+        The key file.
+    dataset : Path
+        The dataset; the key must not lie inside, or it would travel with what it protects.
+
+    Raises
+    ------
+    InputError
+        If the path lies inside the dataset, others may read the file, or it is no key.
+
+    Examples
+    --------
+    >>> load_or_make_key(Path("data/bids/key"), Path("data/bids"))
+    Traceback (most recent call last):
+    pipeline.errors.InputError: The key must lie outside the dataset, got data/bids/key: choose another key_file
+    """
+    if path.resolve().is_relative_to(dataset.resolve()):
+        raise InputError(f"The key must lie outside the dataset, got {path}", mend="choose another key_file")
+    try:
+        if not path.exists():
+            _make_key(path)
+        mode = path.stat().st_mode & 0o777
+        text = path.read_text(encoding="ascii").strip()
+        key = bytes.fromhex(text)
+    except OSError as error:
+        raise InputError(
+            f"The key file must be readable and its folder writable, got {error.strerror}",
+            culprit=str(path),
+            mend="choose another key_file or mend its permissions",
+        ) from error
+    except ValueError as error:
+        raise InputError(
+            "A key file must hold hexadecimal digits, got something else",
+            culprit=str(path),
+            mend="point at the key file that this program made",
+        ) from error
+    if mode & 0o077:
+        raise InputError(
+            f"A key must be readable by its owner alone, got mode {mode:o}",
+            culprit=str(path),
+            mend=f"chmod 600 {path}",
+        )
+    return Pseudonymiser(key).key
+
+
+def _make_key(path: Path) -> None:
+    """Write a new key whole; where another process was faster, its key stands."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as stream:
+            stream.write(secrets.token_hex(KEY_BYTES) + "\n")
+        if not path.exists():
+            # A link fails where the name is taken, which a rename would not.
+            try:
+                os.link(beside, path)
+            except FileExistsError:
+                return
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,140 @@
+"""A scan that was found: its files and what its folder and the tables say of it, before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+from pipeline.errors import RefusedScan
+from pipeline.files import fingerprint
+from pipeline.ingest.deidentify import Pseudonymiser
+
+
+@dataclass(frozen=True)
+class FoundScan:
+    """One PET scan in the source; holds true names and must not be written anywhere.
+
+    Parameters
+    ----------
+    files : tuple of Path
+        DICOM instances, or one NIfTI image.
+    format : {"dicom", "nifti", "bids"}
+    subject_label : str
+        As the source calls the person.
+    scan_date : date or None
+    image_id, series_uid : str
+        Empty where there is none.
+    session_label : str
+        As a BIDS source calls the session.
+    twin : bool
+        Another scan of the subject on that day came before it; the session is then told apart by a code.
+    sidecars : tuple of Path
+        From the general to the special.
+    diagnosis : str or None
+        Of the visit nearest to the scan.
+    days_to_diagnosis : int or None
+        Signed: positive where the visit came after the scan.
+    age, sex, site, visit, description
+        From tables, header or path.
+    posterior : tuple of float or None
+        True class probabilities, phantoms only.
+    spoiled : str or None
+        The rule a phantom scan was made to break.
+    notes : tuple of str
+        What a reader of the report should know; never identifying.
+    """
+
+    files: tuple[Path, ...]
+    format: Literal["dicom", "nifti", "bids"]
+    subject_label: str
+    scan_date: date | None = None
+    image_id: str = ""
+    series_uid: str = ""
+    session_label: str = ""
+    twin: bool = False
+    sidecars: tuple[Path, ...] = ()
+    diagnosis: str | None = None
+    days_to_diagnosis: int | None = None
+    age: float | None = None
+    sex: str | None = None
+    site: str | None = None
+    visit: str | None = None
+    description: str = ""
+    posterior: tuple[float, ...] | None = None
+    spoiled: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """What tells this scan from every other, wherever the source is mounted."""
+        place = "" if self.series_uid or self.image_id else self.files[0].name
+        return "\0".join((self.subject_label, self.session_label, self.image_id, self.series_uid, place))
+
+    def session(self, pseudonymiser: Pseudonymiser) -> str:
+        """Return the session label: the shifted date of the scan, so that it stays when other scans arrive.
+
+        A second scan of the same day gets a code appended. Without a date, a harmless label of a BIDS source is kept
+        (``wave3``, ``M012``, ``01``); any other becomes a code.
+        """
+        if self.scan_date is not None:
+            day = pseudonymiser.shift_date(self.subject_label, self.scan_date).strftime("%Y%m%d")
+            return day + "x" + pseudonymiser.code("twin", self.identity, 4) if self.twin else day
+        if _is_harmless(self.session_label) and not self.twin:
+            return self.session_label
+        return "x" + pseudonymiser.code("session", self.identity, 7)
+
+    def label(self, pseudonymiser: Pseudonymiser) -> str:
+        """Return ``sub-<pseudonym>_ses-<session>``, the id the scan has in every table."""
+        return f"sub-{pseudonymiser.subject(self.subject_label)}_ses-{self.session(pseudonymiser)}"
+
+    def fingerprint(self) -> str:
+        """Return sixteen hex digits that change whenever files or what the tables say of them change.
+
+        Raises
+        ------
+        RefusedScan
+            ``"vanished"`` where a file is gone since it was found.
+        """
+        rows = []
+        for path in (*self.files, *self.sidecars):
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise RefusedScan(
+                    "vanished", "A scan's files must stay while it is read, one is gone", mend="ingest again"
+                ) from error
+            rows.append((path.name, status.st_size, status.st_mtime_ns))
+        said = (
+            self.identity, str(self.scan_date), self.twin, self.diagnosis, self.days_to_diagnosis, self.age, self.sex,
+            self.site, self.visit, self.posterior, self.notes,
+        )  # fmt: skip
+        return fingerprint(rows, said)
+
+
+def _is_harmless(label: str) -> bool:
+    words = label.rstrip("0123456789").lower()
+    return (
+        label.isalnum()
+        and words in ("", "wave", "m", "v", "visit", "bl", "baseline")
+        and len(label) - len(words) <= 3
+    )
+
+
+@dataclass(frozen=True)
+class Found:
+    """Every PET scan below a folder.
+
+    Parameters
+    ----------
+    layout : str
+        What the folder was recognised as: ``"dicom"``, ``"adni"``, ``"bids"`` or ``"nifti"``.
+    scans : tuple of FoundScan
+    ignored : dict of str to int
+        What is not a PET scan or not taken, counted.
+    """
+
+    layout: str
+    scans: tuple[FoundScan, ...]
+    ignored: dict[str, int] = field(default_factory=dict)

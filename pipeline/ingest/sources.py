@@ -1,0 +1,239 @@
+"""Find PET scans in a folder of any layout: plain DICOM, the ADNI download tree, BIDS, NIfTI."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+from pipeline.errors import InputError, RefusedScan
+from pipeline.ingest.adni import PTID, read_tables
+from pipeline.ingest.adni_tree import find_adni, is_adni, one_level_per_visit
+from pipeline.ingest.bids_tree import find_bids, is_bids
+from pipeline.ingest.found import Found, FoundScan
+from pipeline.ingest.headers import Layers, is_dicom, kind_of, read_file
+from pipeline.ingest.labels import with_tables
+from pipeline.ingest.times import parse_date
+from pipeline.ingest.vocabulary import squeeze
+
+__all__ = ["LAYOUTS", "Found", "FoundScan", "find_scans", "recognise"]
+
+LAYOUTS = ("auto", "dicom", "adni", "bids", "nifti")
+
+HEADER_TAGS = (
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "ImageType", "PatientID", "PatientName",
+    "StudyInstanceUID", "StudyDate", "SeriesDate", "AcquisitionDate", "SeriesTime", "SeriesDescription", "PatientAge",
+    "PatientSex", "CorrectedImage", "InstitutionName",
+)  # fmt: skip
+
+
+def find_scans(source: Path, layout: str = "auto") -> Found:
+    """Find every PET scan below a folder, without reading pixels.
+
+    Parameters
+    ----------
+    source : Path
+        A folder of scans.
+    layout : {"auto", "dicom", "adni", "bids", "nifti"}
+        What the folder is; ``"auto"`` recognises it.
+
+    Returns
+    -------
+    Found
+        Scans in a fixed order, the layout, and what was left alone, counted.
+
+    Raises
+    ------
+    InputError
+        If the folder is missing, the layout unknown, or no PET scan is found.
+
+    Examples
+    --------
+    >>> find_scans(Path("no/such/folder"))
+    Traceback (most recent call last):
+    pipeline.errors.InputError: The source must be a folder, got none in no/such/folder: check the path
+    """
+    if layout not in LAYOUTS:
+        raise InputError(
+            f"The layout must be one of {', '.join(LAYOUTS)}, got {layout!r}", mend="or leave it out"
+        )
+    if not source.is_dir():
+        raise InputError("The source must be a folder, got none", culprit=str(source), mend="check the path")
+    chosen = recognise(source) if layout == "auto" else layout
+    ignored: Counter[str] = Counter()
+    scans = _FINDERS[chosen](source, ignored)
+    if not scans:
+        seen = ", ".join(f"{n} {what}" for what, n in sorted(ignored.items())) or "an empty folder"
+        raise InputError(
+            f"The source must hold PET scans ({chosen} layout), got {seen}",
+            culprit=str(source),
+            mend="point at the folder above the scans, or name its --layout",
+        )
+    return Found(chosen, tuple(_tell_twins_apart(scans)), dict(ignored))
+
+
+def recognise(source: Path) -> str:
+    """Return the layout of a folder: BIDS by its description, ADNI by its PTIDs, else by what its files are."""
+    if is_bids(source):
+        return "bids"
+    if is_adni(source):
+        return "adni"
+    for path in files_below(source):
+        if is_dicom(path):
+            return "dicom"
+    return "nifti"
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield files in a fixed order; hidden ones are left out."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield Path(place) / name
+
+
+def is_nifti(path: Path) -> bool:
+    """Return whether a file is named as NIfTI."""
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def _find_dicom(source: Path, ignored: Counter[str]) -> list[FoundScan]:
+    series: dict[str, list[tuple[Path, Layers]]] = defaultdict(list)
+    broken: dict[Path, list[Path]] = defaultdict(list)
+    seen: set[str] = set()
+    for path in files_below(source):
+        try:
+            header = read_file(path, tags=HEADER_TAGS)
+        except RefusedScan:
+            broken[path.parent].append(path)
+            continue
+        kind = kind_of(header) if header is not None else _kind_of_other(path)
+        if kind or header is None:
+            ignored[kind or ""] += 1
+            continue
+        layers = Layers((header,))
+        instance = layers.text("SOPInstanceUID")
+        if instance in seen:
+            ignored["duplicates of an image"] += 1
+            continue
+        if instance:
+            seen.add(instance)
+        series[layers.text("SeriesInstanceUID") or str(path.parent)].append((path, layers))
+    scans = [_scan_of_series(uid, members, broken) for uid, members in series.items()]
+    used = {path for scan in scans for path in scan.files}
+    lost = sum(path not in used for paths in broken.values() for path in paths)
+    if lost:
+        ignored["broken DICOM files"] += lost
+    return with_tables(one_level_per_visit(scans, ignored), read_tables(source))
+
+
+def _kind_of_other(path: Path) -> str:
+    return "NIfTI images beside DICOM" if is_nifti(path) else "files that are not DICOM"
+
+
+def _scan_of_series(
+    uid: str, members: list[tuple[Path, Layers]], broken: dict[Path, list[Path]]
+) -> FoundScan:
+    """Files that break off in their header belong to the series they lie with: it is then known to be incomplete."""
+    header = members[0][1]
+    files = [path for path, _ in members]
+    for folder in sorted({path.parent for path in files}):
+        files += broken.get(folder, [])
+    return FoundScan(
+        files=tuple(files),
+        format="dicom",
+        subject_label=_subject_of(files[0], header),
+        scan_date=_date_of(header),
+        series_uid=uid,
+        age=_age_of(header),
+        sex=header.text("PatientSex") if header.text("PatientSex") in ("M", "F", "O") else None,
+        site=header.text("InstitutionName"),
+        description=header.text("SeriesDescription") or "",
+    )
+
+
+def _subject_of(path: Path, header: Layers) -> str:
+    in_path = next((part for part in path.parts if PTID.match(part)), None)
+    written = header.text("PatientID") or header.text("PatientName") or header.text("StudyInstanceUID")
+    return in_path or written or path.parent.name
+
+
+def _date_of(header: Layers) -> date | None:
+    dates = (parse_date(header.text(key)) for key in ("AcquisitionDate", "SeriesDate", "StudyDate"))
+    return next(filter(None, dates), None)
+
+
+def _age_of(header: Layers) -> float | None:
+    match = re.fullmatch(r"(\d{3})Y", header.text("PatientAge") or "")
+    return min(float(match[1]), 89.0) if match and float(match[1]) > 0 else None
+
+
+def _find_nifti(source: Path, ignored: Counter[str]) -> list[FoundScan]:
+    scans = []
+    for path in files_below(source):
+        if not is_nifti(path):
+            ignored["files that are not NIfTI"] += 1
+            continue
+        stem = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+        words = set(re.split(r"[_\-. ]+", stem.lower()))
+        if words & _NOT_PET:
+            ignored["images that are not PET by name"] += 1
+            continue
+        sidecar = path.with_name(stem + ".json")
+        scans.append(
+            FoundScan(
+                files=(path,),
+                format="nifti",
+                subject_label=_subject_of_path(path, source, stem),
+                scan_date=next(
+                    filter(None, map(parse_date, re.findall(r"\d{4}-\d{2}-\d{2}", path.as_posix()))), None
+                ),
+                session_label=next((p[4:] for p in path.parts if p.startswith("ses-")), ""),
+                image_id=path.relative_to(source).as_posix(),
+                sidecars=(sidecar,) if sidecar.is_file() else (),
+                description=stem,
+            )
+        )
+    return with_tables(scans, read_tables(source))
+
+
+_NOT_PET = frozenset(
+    {"mask", "seg", "t1w", "t2w", "flair", "bold", "dwi", "mprage", "ct", "mri", "label", "labels"}
+)
+
+
+def _subject_of_path(path: Path, source: Path, stem: str) -> str:
+    parts = path.relative_to(source).parts[:-1]
+    named = next((p for p in parts if PTID.match(p)), None) or next(
+        (p[4:] for p in parts if p.startswith("sub-")), None
+    )
+    within = re.search(r"(?<!\d)\d{3}_S_\d{4,5}(?!\d)|sub-[A-Za-z0-9]+", stem)
+    return named or (within[0].removeprefix("sub-") if within else stem)
+
+
+def _tell_twins_apart(scans: list[FoundScan]) -> list[FoundScan]:
+    """Mark all but the first of scans that would share a session; put them in a fixed order."""
+    ordered = sorted(
+        scans,
+        key=lambda s: (s.subject_label, str(s.scan_date), s.session_label, squeeze(s.image_id), s.identity),
+    )
+    seen: set[tuple[str, str]] = set()
+    told = []
+    for scan in ordered:
+        key = (scan.subject_label, str(scan.scan_date or scan.session_label))
+        told.append(replace(scan, twin=key in seen))
+        seen.add(key)
+    return told
+
+
+_FINDERS: dict[str, Callable[[Path, Counter[str]], list[FoundScan]]] = {
+    "dicom": _find_dicom,
+    "adni": find_adni,
+    "bids": find_bids,
+    "nifti": _find_nifti,
+}
