@@ -9,29 +9,31 @@ one map, the mean of the frames, the same few lines realign frames.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, ndimage
 
 from pipeline.imaging.space import Matrix
-from pipeline.scan import Volume
+from pipeline.scan import FloatArray, Volume
 
-Array = NDArray[np.float64]
+Motion = Literal["rigid", "affine"]
 
 _RIDGE = 1e-3
 _DAMPING = 1e-4
+_STILL_MM = 0.02
 
 
-def generators(kind: str) -> Array:
-    """Infinitesimal motions as 4 x 4 matrices: six of a rigid body, or all twelve of an affine map.
+def generators(motion: Motion) -> Matrix:
+    """Return infinitesimal motions as 4 x 4 matrices: six of a rigid body, or all twelve of an affine map.
 
     Examples
     --------
     >>> generators("rigid").shape, generators("affine").shape
     ((6, 4, 4), (12, 4, 4))
     """
-    if kind == "affine":
+    if motion == "affine":
         basis = np.zeros((12, 4, 4))
         basis[np.arange(12), np.repeat(np.arange(3), 4), np.tile(np.arange(4), 3)] = 1.0
         return basis
@@ -44,36 +46,47 @@ def generators(kind: str) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class LinearModel:
-    """Maps that an image is explained by, at the points where it is compared.
+    """Maps that an image is explained by, at the points where the two are compared.
 
     Parameters
     ----------
-    points : ndarray, shape (n, 4)
+    points : ndarray of float32, shape (n, 4)
         Homogeneous millimetres in the space of the maps.
-    maps : ndarray, shape (n, m)
-    gradients : ndarray, shape (3, n, m)
+    maps : ndarray of float32, shape (n, m)
+    gradients : ndarray of float32, shape (3, n, m)
         Their slopes per millimetre.
     """
 
-    points: Array
-    maps: Array
-    gradients: Array
-    solver: Array = field(init=False, repr=False)
+    points: FloatArray
+    maps: FloatArray
+    gradients: FloatArray
+    normal: Matrix = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        normal = self.maps.T @ self.maps
-        # A little ridge: maps of neighbouring regions overlap after blurring.
-        normal += _RIDGE * np.trace(normal) / len(normal) * np.eye(len(normal))
-        object.__setattr__(self, "solver", np.linalg.solve(normal, self.maps.T))
+        object.__setattr__(self, "normal", (self.maps.T @ self.maps).astype(np.float64))
+
+    def inverse(self, seen: NDArray[np.bool_]) -> Matrix:
+        """Inverse normal matrix of the maps over the points that are seen.
+
+        A little ridge is added: maps of neighbouring regions overlap after blurring.
+        """
+        unseen = self.maps[~seen]
+        normal = self.normal - (unseen.T @ unseen).astype(np.float64)
+        ridge = _RIDGE * np.trace(self.normal) / len(normal)
+        return np.asarray(np.linalg.inv(normal + ridge * np.eye(len(normal))))
 
 
-def build_model(maps: Array, affine: Matrix, keep: NDArray[np.bool_]) -> LinearModel:
+def build_model(maps: FloatArray, affine: Matrix, keep: NDArray[np.bool_]) -> LinearModel:
     """Sample maps, shape (m, x, y, z) on a grid, and their slopes where `keep` is true."""
     places = np.argwhere(keep)
     points = np.column_stack([places, np.ones(len(places))]) @ affine.T
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    slopes = np.array([[g[keep] for g in np.gradient(m, *spacing)] for m in maps])
-    return LinearModel(np.asarray(points), maps[:, keep].T.astype(np.float64), np.moveaxis(slopes, 0, -1))
+    slopes = np.array([[g[keep] for g in np.gradient(m, *spacing)] for m in maps], dtype=np.float32)
+    return LinearModel(
+        points.astype(np.float32),
+        np.ascontiguousarray(maps[:, keep].T, dtype=np.float32),
+        np.ascontiguousarray(np.moveaxis(slopes, 0, -1)),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,68 +98,94 @@ class Fit:
     matrix : ndarray, shape (4, 4)
         Millimetres of the model to millimetres of the image.
     explained : float
-        Share of the image's variance that the model explains, in [0, 1].
-    weights : ndarray, shape (m,)
-        Of the maps.
+        Share of the variance of what is seen of the image that the model explains, in [0, 1].
+    seen : float
+        Share of the model's points that lie in the image's field of view.
     steps : int
         Gauss-Newton steps taken.
     """
 
     matrix: Matrix
     explained: float
-    weights: Array
+    seen: float
     steps: int
 
 
-def align(model: LinearModel, image: Volume, start: Matrix, kind: str, max_steps: int = 15) -> Fit:
+def align(model: LinearModel, image: Volume, start: Matrix, motion: Motion, max_steps: int = 15) -> Fit:
     """Move a model onto an image.
 
     Parameters
     ----------
     model : LinearModel
     image : Volume
-        3D.
+        3D; NaN where nothing is known, as outside the field of view.
     start : ndarray, shape (4, 4)
         Millimetres of the model to millimetres of the image, near the truth (some centimetres will do).
-    kind : {"rigid", "affine"}
+    motion : {"rigid", "affine"}
     max_steps : int
         Ends earlier where a step moves no point by more than a fiftieth of a millimetre.
 
     References
     ----------
     Golub and Pereyra, Separable nonlinear least squares: the variable projection method, Inverse Problems
-    2003. The adapting target: Lilja et al., Spatial normalization of 18F-flutemetamol PET images using an
-    adaptive principal-component template, J Nucl Med 2019.
+    2003. A target that adapts to the scan: Lilja et al., Spatial normalization of 18F-flutemetamol PET images
+    using an adaptive principal-component template, J Nucl Med 2019.
     """
-    motions = generators(kind)
+    motions = generators(motion)
     to_voxel = np.linalg.inv(image.affine)
     matrix = start.copy()
     steps = 0
-    for _ in range(max_steps):
-        values = _sample(image, model, to_voxel @ matrix)
-        weights = model.solver @ values
-        residual = values - model.maps @ weights
-        slope = model.gradients @ weights
-        columns = np.einsum("in,kij,nj->nk", slope, motions[:, :3], model.points, optimize=True)
-        columns -= model.maps @ (model.solver @ columns)
-        normal = columns.T @ columns
-        if not np.diag(normal).min() > 0:  # nothing left to hold on to: the image is flat or out of view
+    while steps < max_steps:
+        move = _step(_explain(model, image, to_voxel @ matrix), motions)
+        if move is None:
             break
-        normal += _DAMPING * np.diag(np.diag(normal))
-        move = linalg.expm(np.tensordot(np.linalg.solve(normal, columns.T @ residual), motions, axes=1))
         matrix = matrix @ np.linalg.inv(move)
         steps += 1
-        if np.abs(model.points[::97] @ (move - np.eye(4)).T).max() < 0.02:
+        if np.abs(model.points[::97] @ (move - np.eye(4)).T).max() < _STILL_MM:
             break
-    values = _sample(image, model, to_voxel @ matrix)
-    weights = model.solver @ values
-    residual = values - model.maps @ weights
-    spread = float(np.sum((values - values.mean()) ** 2))
-    explained = 1.0 - float(residual @ residual) / spread if spread > 0 else 0.0
-    return Fit(matrix, explained, weights, steps)
+    state = _explain(model, image, to_voxel @ matrix)
+    return Fit(matrix, state.explained, float(state.seen.mean()), steps)
 
 
-def _sample(image: Volume, model: LinearModel, to_voxel: Matrix) -> Array:
-    places = (to_voxel @ model.points.T)[:3]
-    values: Array = ndimage.map_coordinates(image.array, places, order=1, output=np.float64)
-    return values
+@dataclass(frozen=True, eq=False)
+class _State:
+    """The image at the points of the model, explained as well as it can be."""
+
+    model: LinearModel
+    values: FloatArray
+    seen: NDArray[np.bool_]
+    inverse: Matrix
+    weights: FloatArray
+    residual: FloatArray
+
+    @property
+    def explained(self) -> float:
+        values = self.values[self.seen].astype(np.float64)
+        spread = float(np.sum((values - values.mean()) ** 2)) if len(values) else 0.0
+        return 1.0 - float(np.sum(self.residual.astype(np.float64) ** 2)) / spread if spread > 0 else 0.0
+
+
+def _explain(model: LinearModel, image: Volume, to_voxel: Matrix) -> _State:
+    places = to_voxel[:3].astype(np.float32) @ model.points.T
+    values = ndimage.map_coordinates(image.array, places, order=1, output=np.float32, cval=np.nan)
+    seen = np.isfinite(values)
+    values[~seen] = 0
+    inverse = model.inverse(seen)
+    weights = (inverse @ (model.maps.T @ values)).astype(np.float32)
+    return _State(model, values, seen, inverse, weights, np.where(seen, values - model.maps @ weights, 0))
+
+
+def _step(state: _State, motions: Matrix) -> Matrix | None:
+    """Return the small motion of the model that explains the image better; None where nothing holds it."""
+    model = state.model
+    slope = np.where(state.seen, model.gradients @ state.weights, 0)
+    twelve = (slope.T[:, :, None] * model.points[:, None, :]).reshape(len(model.points), 12)
+    columns = twelve @ motions[:, :3].reshape(len(motions), 12).T.astype(np.float32)
+    # What a motion changes can be made good by other weights in part; only the rest counts.
+    shared = (model.maps.T @ columns).astype(np.float64)
+    normal = (columns.T @ columns).astype(np.float64) - shared.T @ (state.inverse @ shared)
+    if not np.diag(normal).min() > 0:
+        return None
+    normal += _DAMPING * np.diag(np.diag(normal))
+    amounts = np.linalg.solve(normal, (columns.T @ state.residual).astype(np.float64))
+    return np.asarray(linalg.expm(np.tensordot(amounts, motions, axes=1)))

@@ -149,9 +149,9 @@ def realign(volume: Volume, window: Window) -> Realigned:
 
 
 def _frame_model(mean: Volume) -> LinearModel:
-    head = mean.array > 0.2 * np.percentile(mean.array, 98)
+    head = mean.array > 0.2 * np.nanpercentile(mean.array, 98)
     near = np.asarray(ndimage.binary_dilation(head, iterations=2))
-    return build_model(np.array([mean.array, np.ones_like(mean.array)]), mean.affine, near)
+    return build_model(np.array([mean.array, np.ones_like(mean.array)], dtype=np.float32), mean.affine, near)
 
 
 def _average(coarse: list[Volume], weights: tuple[float, ...], matrices: list[Matrix]) -> Volume:
@@ -167,7 +167,7 @@ def _average(coarse: list[Volume], weights: tuple[float, ...], matrices: list[Ma
 
 
 def _motion_mm(mean: Volume, matrices: list[Matrix]) -> float:
-    bright = np.maximum(mean.array - 0.2 * np.percentile(mean.array, 98), 0)
+    bright = np.nan_to_num(np.maximum(mean.array - 0.2 * np.nanpercentile(mean.array, 98), 0))
     middle = mean.affine @ np.array([*ndimage.center_of_mass(bright), 1.0])
     around = np.vstack([middle + np.append(80.0 * s * e, 0.0) for e in np.eye(3) for s in (-1.0, 1.0)])
     places = np.array([around @ m.T for m in matrices])

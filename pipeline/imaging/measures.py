@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.atlas import SPACING_MM, load_atlas
+from pipeline.imaging.head import Mask, brain_within
 from pipeline.imaging.registration import Registration
 from pipeline.scan import FloatArray
-
-Mask = NDArray[np.bool_]
 
 
 def correlation(image: FloatArray, expected: FloatArray, where: Mask) -> float:
@@ -62,13 +60,6 @@ def size_ratio(registration: Registration) -> float:
     """Head over template or template over head, whichever is larger, along the worst axis."""
     scales = np.array(registration.scales)
     return float(np.max(np.maximum(scales, 1 / scales)))
-
-
-@functools.lru_cache(maxsize=4)
-def brain_within(distance_mm: float) -> Mask:
-    """Return the template's brain grown by a distance."""
-    grown: Mask = ndimage.distance_transform_edt(~load_atlas().brain) * SPACING_MM <= distance_mm
-    return grown
 
 
 @functools.lru_cache(maxsize=1)

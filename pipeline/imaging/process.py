@@ -16,12 +16,15 @@ from pipeline.errors import InputError, RefusedScan
 from pipeline.files import read_json, write_json, written_whole
 from pipeline.imaging import measures
 from pipeline.imaging.frames import Realigned, Window, choose_window, realign
+from pipeline.imaging.head import Mask, brain_within, template_image
 from pipeline.imaging.quality import Finding, judge, note, refuse_if_needed
-from pipeline.imaging.registration import Registration, mutual_information, prepare, register, template_image
+from pipeline.imaging.registration import Registration, mutual_information, prepare, register
 from pipeline.imaging.space import Matrix, field_of_view, smooth_on_template, smoothing_sigma_mm, to_template
 from pipeline.imaging.suvr import COLUMNS, composites, keep_brain, regional_table, to_suvr
 from pipeline.scan import Fact, FloatArray, Volume
 
+_NOTHING = 0.1
+"""SUVR below which a brain voxel holds no data: fluid has about .65."""
 ASSUMED_RESOLUTION_MM = 6.0
 """Of scans that do not tell theirs: ADNI's cameras lie between 5 and 8 mm."""
 
@@ -136,12 +139,17 @@ def _locate(average: Volume, native_mm: float) -> tuple[Registration, list[Findi
     if on_template_grid(average):
         image = prepare(average, native_mm)
         identity: Matrix = np.eye(4)
-        found = Registration(identity, identity, mutual_information(image, identity), float("nan"))
+        found = Registration(
+            identity, identity, mutual_information(image, identity), float("nan"), float("nan")
+        )
         return found, [
             note("already-in-template", "pass", "On the template grid already: not registered again")
         ]
     registration = register(average, native_mm)
-    return registration, [judge("registration-failed", registration.explained)]
+    return registration, [
+        judge("upside-down", registration.turned_gain),
+        judge("registration-failed", registration.explained),
+    ]
 
 
 def on_template_grid(volume: Volume) -> bool:
@@ -149,16 +157,15 @@ def on_template_grid(volume: Volume) -> bool:
     return volume.array.shape[:3] == SHAPE and bool(np.allclose(volume.affine, AFFINE, atol=1e-3))
 
 
-def _assess(
-    image: FloatArray, suvr: FloatArray, inside: measures.Mask, registration: Registration
-) -> list[Finding]:
+def _assess(image: FloatArray, suvr: FloatArray, inside: Mask, registration: Registration) -> list[Finding]:
     atlas = load_atlas()
+    inside = inside & (suvr > _NOTHING)
     cortex = float(np.median(suvr[measures.cortex()]))
     negative = float((image[atlas.brain & inside] < 0).mean()) if (atlas.brain & inside).any() else 1.0
     values = {
         "brain-coverage": measures.coverage(inside, atlas.brain),
         "reference-coverage": measures.coverage(inside, atlas.reference),
-        "not-a-brain": measures.correlation(suvr, template_image(), measures.brain_within(6.0) & inside),
+        "not-a-brain": measures.correlation(suvr, template_image(), brain_within(6.0) & inside),
         "mutual-information": registration.mutual_information,
         "implausible-size": measures.size_ratio(registration),
         "implausible-shear": registration.shear,
@@ -241,6 +248,7 @@ def _sidecar(normalised: Normalised) -> dict[str, Any]:
             "RigidMm": found.rigid.tolist(),
             "MutualInformation": _number(found.mutual_information),
             "Explained": _number(found.explained),
+            "TurnedGain": _number(found.turned_gain),
             "Settings": found.settings,
         },
     }
@@ -290,6 +298,7 @@ def read_derivative(folder: Path, stem: str) -> Normalised:
             np.array(found["RigidMm"]),
             nan if found["MutualInformation"] is None else found["MutualInformation"],
             nan if found["Explained"] is None else found["Explained"],
+            nan if found["TurnedGain"] is None else found["TurnedGain"],
             found["Settings"],
         ),
     )

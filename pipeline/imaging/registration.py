@@ -1,34 +1,34 @@
-"""From template to scanner: where the head lies and how it is shaped."""
+"""From template to scanner: where the head lies and how it is shaped.
+
+A few rigid starts - level, chin up, chin down, with and without a neck below, and turned over - are tried on
+an 8 mm grid with a model of five tissues. The best upright one is refined to an affine map on a 4 mm grid
+with a model of tissues and regions, whose weights adapt to the scan (see `pipeline.imaging.alignment`).
+"""
 
 from __future__ import annotations
 
-import contextlib
-import functools
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 - the name its own documentation uses
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.atlas import AFFINE, SHAPE, SPACING_MM, Atlas, load_atlas
-from pipeline.imaging.alignment import LinearModel, align, build_model
-from pipeline.imaging.space import FWHM_PER_SIGMA, Matrix, coarse_volume, smoothing_sigma_mm
+from pipeline.imaging.alignment import Fit, align
+from pipeline.imaging.head import COARSE, FINE, brain_within, five_tissue_model, region_model, template_image
+from pipeline.imaging.space import Matrix, coarse_volume, gaussian, smoothing_sigma_mm
 from pipeline.scan import FloatArray, Volume
 
 SETTINGS: dict[str, Any] = {
-    "grid_mm": 4.0,
-    "resolution_mm": 8.0,
-    "start": "centre of activity, then Mattes mutual information, rigid",
+    "method": "Gauss-Newton with variable projection",
+    "start": "rigid, 8 mm grid, 14 mm resolution, five tissues, starts x turns",
+    "refinement": "affine, 4 mm grid, 8 mm resolution, tissues, regions and surroundings to 12 mm",
+    "tilts_deg": [-25.0, 0.0, 25.0],
+    "lifts_mm": [0.0, 30.0],
+    "turns": ["about x", "about y", "about z"],
+    "steps": [8, 30, 30],
     "histogram_bins": 32,
-    "sampling": "regular, every second voxel, seed 7",
-    "threads": 1,
-    "optimiser": "regular step gradient descent, 4 mm to 0.1 mm, at most 60 steps",
-    "refinement": "Gauss-Newton on tissue and region maps, 12 parameters, at most 20 steps",
-    "template": "grey, white, fluid, regions and shells around the brain to 20 mm",
 }
-_SHELLS_MM = (4.0, 8.0, 14.0, 20.0)
+_TURNED_OVER = (np.diag([1.0, -1, -1, 1]), np.diag([-1.0, 1, -1, 1]), np.diag([-1.0, -1, 1, 1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +42,12 @@ class Registration:
     rigid : ndarray, shape (4, 4)
         The rigid start of it.
     mutual_information : float
-        Mattes mutual information with the target, in nats; larger is better.
+        Between scan and template over the brain and 8 mm around it, in nats; larger is better.
     explained : float
         Share of the scan's variance that the tissue model explains, in [0, 1].
+    turned_gain : float
+        By how much more of the variance the template explains when it is turned over; negative where the
+        head is the right way up.
     settings : dict
         Everything that decides the result.
     """
@@ -53,6 +56,7 @@ class Registration:
     rigid: Matrix
     mutual_information: float
     explained: float
+    turned_gain: float
     settings: dict[str, Any] = field(default_factory=lambda: dict(SETTINGS))
 
     @property
@@ -90,144 +94,89 @@ def register(volume: Volume, native_mm: float) -> Registration:
         Deterministic: two runs give the same numbers.
     """
     image = prepare(volume, native_mm)
-    rigid = _rigid_start(image)
-    fit = align(_tissue_model(), image, rigid, "affine", max_steps=20)
-    return Registration(fit.matrix, rigid, mutual_information(image, fit.matrix), fit.explained)
+    start, turned_gain = _best_start(image)
+    found = align(region_model(), image, start, "affine", SETTINGS["steps"][2])
+    return Registration(
+        found.matrix, start, mutual_information(image, found.matrix), found.explained, turned_gain
+    )
 
 
 def prepare(volume: Volume, native_mm: float) -> Volume:
-    """Coarse, smoothed to the resolution of the target, scaled so that bright tissue is about 1."""
-    sigma = smoothing_sigma_mm(native_mm, SETTINGS["resolution_mm"])
-    coarse = coarse_volume(volume, SETTINGS["grid_mm"], sigma)
-    bright = float(np.percentile(coarse.array, 95))
+    """Coarse, smoothed to the resolution of the model, scaled so that bright tissue is about 1."""
+    sigma = smoothing_sigma_mm(native_mm, FINE.resolution_mm)
+    coarse = coarse_volume(volume, FINE.spacing_mm, sigma)
+    bright = float(np.nanpercentile(coarse.array, 95))
     return coarse.with_array(coarse.array / bright) if bright > 0 else coarse
 
 
-def mutual_information(image: Volume, matrix: Matrix) -> float:
-    """Mattes mutual information between a prepared image and the target under a matrix, in nats."""
-    method = _method()
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(matrix[:3, :3].ravel().tolist())
-    transform.SetTranslation(matrix[:3, 3].tolist())
-    method.SetInitialTransform(transform)
-    fixed, mask = _target()
-    method.SetMetricFixedMask(mask)
-    try:
-        return -float(method.MetricEvaluate(fixed, _itk(image.array, image.affine)))
-    except RuntimeError:  # ITK raises where no sample falls into the image
-        return 0.0
+def _best_start(image: Volume) -> tuple[Matrix, float]:
+    """Return the best upright rigid pose, and how much better one that is turned over explains the scan."""
+    sigma = smoothing_sigma_mm(FINE.resolution_mm, COARSE.resolution_mm)
+    smooth = image.with_array(gaussian(image.array, sigma, FINE.spacing_mm))
+    centre = _centre_mm(image)
+    middle = _centre_mm(Volume(FINE.bring(template_image()), FINE.affine, "SUVR"))
+    upright = [
+        _pose(_tilt(tilt), centre + np.array([0.0, 0.0, lift]), middle)
+        for tilt in SETTINGS["tilts_deg"]
+        for lift in SETTINGS["lifts_mm"]
+    ]
+    turned = [_pose(turn, centre, middle) for turn in _TURNED_OVER]
+    first, last, _ = SETTINGS["steps"]
+    model = five_tissue_model()
+
+    def settle(starts: list[Matrix]) -> Fit:
+        tried = [align(model, smooth, start, "rigid", first) for start in starts]
+        best = max(tried, key=_score)
+        return align(model, smooth, best.matrix, "rigid", last)
+
+    up, over = settle(upright), settle(turned)
+    return up.matrix, _score(over) - _score(up)
 
 
-def _rigid_start(image: Volume) -> Matrix:
-    start = sitk.Euler3DTransform()
-    centre = _centre(_coarse_template(), AFFINE_COARSE)
-    start.SetCenter(centre.tolist())
-    start.SetTranslation((_centre(image.array, image.affine) - centre).tolist())
-    method = _method()
-    method.SetOptimizerScalesFromPhysicalShift()
-    method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=4.0, minStep=0.1, numberOfIterations=60, gradientMagnitudeTolerance=1e-5
-    )
-    method.SetInitialTransform(start, inPlace=True)
-    fixed, mask = _target()
-    method.SetMetricFixedMask(mask)
-    with contextlib.suppress(RuntimeError):  # nothing overlaps: quality control will say so
-        method.Execute(fixed, _itk(image.array, image.affine))
-    turn = np.array(start.GetMatrix()).reshape(3, 3)
+def _score(fit: Fit) -> float:
+    """Weigh what is explained by how much is seen: looking away explains nothing."""
+    return fit.explained * fit.seen
+
+
+def _tilt(degrees: float) -> Matrix:
+    cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     matrix = np.eye(4)
-    matrix[:3, :3] = turn
-    matrix[:3, 3] = np.array(start.GetTranslation()) + centre - turn @ centre
+    matrix[1:3, 1:3] = [[cosine, -sine], [sine, cosine]]
     return matrix
 
 
-def _centre(array: FloatArray, affine: Matrix) -> Matrix:
-    bright = np.maximum(array - 0.3, 0.0)
-    if not bright.any():
-        return np.asarray(affine[:3, :3] @ (np.array(array.shape) - 1) / 2 + affine[:3, 3])
-    return np.asarray(affine[:3, :3] @ np.array(ndimage.center_of_mass(bright)) + affine[:3, 3])
+def _pose(turn: Matrix, place_mm: Matrix, middle_mm: Matrix) -> Matrix:
+    """Turn about the template's middle, then put that middle at a place."""
+    matrix = turn.copy()
+    matrix[:3, 3] = place_mm - turn[:3, :3] @ middle_mm
+    return matrix
 
 
-def _method() -> Any:
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(SETTINGS["histogram_bins"])
-    method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(0.5, 7)
-    method.SetInterpolator(sitk.sitkLinear)
-    return method
+def _centre_mm(image: Volume) -> Matrix:
+    """Centre of what is brighter than a third of bright tissue."""
+    weight = np.nan_to_num(np.maximum(image.array - np.float32(0.3), 0))
+    if not weight.any():
+        weight = np.ones_like(weight)
+    return np.asarray(image.affine[:3, :3] @ np.array(ndimage.center_of_mass(weight)) + image.affine[:3, 3])
 
 
-def _itk(array: NDArray[Any], affine: Matrix) -> Any:
-    # Grids here run along the RAS axes, and both images agree on it: no detour over ITK's LPS is needed.
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
-    image.SetSpacing(np.diag(affine)[:3].tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
-    return image
+def mutual_information(image: Volume, matrix: Matrix) -> float:
+    """Return the mutual information of a prepared image and the template under a matrix, in nats.
+
+    Voxels within 8 mm of the brain are counted into 32 x 32 bins from the first to the last percentile.
+    """
+    where = FINE.bring(brain_within(8.0)) > 0.5
+    expected = FINE.bring(template_image())[where]
+    voxels = np.linalg.inv(image.affine) @ matrix @ FINE.affine
+    places = voxels[:3, :3] @ np.argwhere(where).T + voxels[:3, 3:]
+    seen = np.nan_to_num(ndimage.map_coordinates(image.array, places, order=1))
+    joint, _, _ = np.histogram2d(_inner(seen), _inner(expected), bins=SETTINGS["histogram_bins"])
+    joint /= joint.sum()
+    independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    filled = joint > 0
+    return float(np.sum(joint[filled] * np.log(joint[filled] / independent[filled])))
 
 
-_FACTOR = 2
-AFFINE_COARSE: Matrix = AFFINE @ np.array(
-    [[_FACTOR, 0, 0, 0.5], [0, _FACTOR, 0, 0.5], [0, 0, _FACTOR, 0.5], [0, 0, 0, 1]], dtype=np.float64
-)
-
-
-def _halve(array: NDArray[Any]) -> FloatArray:
-    x, y, z = (n // _FACTOR for n in SHAPE)
-    halved: FloatArray = array.reshape(x, _FACTOR, y, _FACTOR, z, _FACTOR).mean(
-        axis=(1, 3, 5), dtype=np.float32
-    )
-    return halved
-
-
-def _blur(array: FloatArray) -> FloatArray:
-    sigma = SETTINGS["resolution_mm"] / FWHM_PER_SIGMA / SETTINGS["grid_mm"]
-    return np.asarray(ndimage.gaussian_filter(array, sigma), dtype=np.float32)
-
-
-def _distance_mm(atlas: Atlas) -> FloatArray:
-    return np.asarray(ndimage.distance_transform_edt(~atlas.brain) * SPACING_MM, dtype=np.float32)
-
-
-@functools.lru_cache(maxsize=1)
-def template_image() -> FloatArray:
-    """Uptake of a tau-negative head: cortex 1.1, white matter 1.25, fluid .65, a faint scalp."""
-    atlas = load_atlas()
-    distance = _distance_mm(atlas)
-    image = np.where(atlas.brain, 0.65 + 0.45 * atlas.grey + 0.6 * atlas.white, 0.0)
-    image = np.where((distance > 0) & (distance <= 14), 0.5, image)
-    sigma = SETTINGS["resolution_mm"] / FWHM_PER_SIGMA / SPACING_MM
-    return np.asarray(ndimage.gaussian_filter(image, sigma), dtype=np.float32)
-
-
-@functools.lru_cache(maxsize=1)
-def _coarse_template() -> FloatArray:
-    return _halve(template_image())
-
-
-@functools.lru_cache(maxsize=1)
-def _target() -> tuple[Any, Any]:
-    near = _halve(_distance_mm(load_atlas())) <= 8
-    return _itk(_coarse_template(), AFFINE_COARSE), _itk(near.astype(np.uint8), AFFINE_COARSE)
-
-
-@functools.lru_cache(maxsize=1)
-def _tissue_model() -> LinearModel:
-    """White matter, fluid, every region's grey matter and the shells around the brain, blurred."""
-    atlas = load_atlas()
-    distance = _distance_mm(atlas)
-    fluid = np.where(atlas.brain, np.clip(1 - atlas.grey - atlas.white, 0, 1), 0)
-    tissues = [atlas.white, fluid]
-    named = [
-        k
-        for k, name in enumerate(atlas.names)
-        if name not in ("outside", "white_matter", "lateral_ventricle")
-    ]
-    tissues += [np.where(atlas.labels == k, atlas.grey, 0) for k in named]
-    tissues.append(np.where(np.isin(atlas.labels, named), 0, atlas.grey))
-    inner = 0.0
-    for outer in _SHELLS_MM:
-        tissues.append((distance > inner) & (distance <= outer))
-        inner = outer
-    tissues.append(distance > inner)
-    maps = np.array([_blur(_halve(np.asarray(t, dtype=np.float32))) for t in tissues])
-    return build_model(maps, AFFINE_COARSE, _halve(distance) <= _SHELLS_MM[-1])
+def _inner(values: FloatArray) -> FloatArray:
+    low, high = np.percentile(values, [1, 99])
+    return np.clip(values, low, high)

@@ -31,6 +31,19 @@ def smoothing_sigma_mm(native_mm: float, target_mm: float) -> float:
     return float(np.sqrt(max(target_mm**2 - native_mm**2, 0.0))) / FWHM_PER_SIGMA
 
 
+def gaussian(image: FloatArray, sigma_mm: float, spacing_mm: float) -> FloatArray:
+    """Smooth an isotropic image; NaN stays NaN and gives nothing to its neighbours."""
+    if sigma_mm <= 0:
+        return image
+    sigma = sigma_mm / spacing_mm
+    known = np.isfinite(image)
+    if known.all():
+        return np.asarray(ndimage.gaussian_filter(image, sigma), dtype=np.float32)
+    share = ndimage.gaussian_filter(known.astype(np.float32), sigma)
+    smooth = ndimage.gaussian_filter(np.where(known, image, np.float32(0)), sigma)
+    return np.where(known, smooth / np.maximum(share, np.float32(1e-6)), np.float32(np.nan))
+
+
 def coarse_volume(volume: Volume, spacing_mm: float, sigma_mm: float = 0.0) -> Volume:
     """Bring a 3D volume onto an isotropic grid along the RAS axes, for registration only.
 
@@ -45,6 +58,11 @@ def coarse_volume(volume: Volume, spacing_mm: float, sigma_mm: float = 0.0) -> V
         Voxel size of the result.
     sigma_mm : float
         Gaussian smoothing of the result.
+
+    Returns
+    -------
+    Volume
+        NaN outside the field of view.
     """
     blocks = tuple(max(1, int(spacing_mm / s + 0.01)) for s in volume.spacing_mm)
     array, affine = _block_mean(volume.array, volume.affine, blocks)
@@ -56,10 +74,8 @@ def coarse_volume(volume: Volume, spacing_mm: float, sigma_mm: float = 0.0) -> V
     grid = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
     grid[:3, 3] = low
     to_block = np.linalg.inv(affine) @ grid
-    image = ndimage.affine_transform(array, to_block[:3, :3], to_block[:3, 3], shape, order=1)
-    if sigma_mm > 0:
-        image = ndimage.gaussian_filter(image, sigma_mm / spacing_mm)
-    return Volume(image, grid, volume.unit)
+    image = ndimage.affine_transform(array, to_block[:3, :3], to_block[:3, 3], shape, order=1, cval=np.nan)
+    return Volume(gaussian(image, sigma_mm, spacing_mm), grid, volume.unit)
 
 
 def _block_mean(array: FloatArray, affine: Matrix, blocks: tuple[int, ...]) -> tuple[FloatArray, Matrix]:

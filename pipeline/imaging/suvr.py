@@ -16,7 +16,7 @@ from pipeline.atlas import (
     load_regions,
 )
 from pipeline.errors import RefusedScan
-from pipeline.imaging.measures import brain_within
+from pipeline.imaging.head import brain_within
 from pipeline.scan import FloatArray
 
 VOXEL_ML = SPACING_MM**3 / 1000.0

@@ -82,6 +82,19 @@ def native_grid(
     return shape, affine
 
 
+def neck_and_face(to_template: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Where a neck and a face lie that reach beyond the template's grid."""
+    places = np.tensordot(AFFINE @ to_template, np.array([*np.indices(shape), np.ones(shape)]), axes=1)
+    x, y, z = places[:3]
+    distance = ndimage.distance_transform_edt(~load_atlas().brain) * 2.0
+    outside = ndimage.affine_transform(
+        distance, to_template[:3, :3], to_template[:3, 3], shape, order=1, cval=99.0
+    )
+    neck = (z < -65) & ((x / 60) ** 2 + ((y + 25) / 62) ** 2 < 1)
+    face = (x / 62) ** 2 + ((y - 35) / 62) ** 2 + ((z + 62) / 52) ** 2 < 1
+    return (neck | face) & (outside > 8)
+
+
 def build_head(
     seed: int = 0,
     *,
@@ -91,6 +104,7 @@ def build_head(
     noise: float = 0.15,
     spacing_mm: tuple[float, float, float] = (2.5, 2.5, 3.0),
     extent_mm: tuple[float, float, float] = (260.0, 260.0, 220.0),
+    neck: bool = True,
     truth: NDArray[np.float32] | None = None,
 ) -> Head:
     """Put a head into a scanner: pose, resolution, correlated noise, 5 kBq/mL."""
@@ -100,6 +114,7 @@ def build_head(
     truth = true_suvr(tau) if truth is None else truth
     to_template = np.linalg.inv(AFFINE) @ np.linalg.inv(matrix) @ affine
     image = ndimage.affine_transform(truth, to_template[:3, :3], to_template[:3, 3], shape, order=1)
+    image = np.maximum(image, 0.8 * neck_and_face(to_template, shape)) if neck else image
     sigma = np.array([resolution_mm / FWHM / s for s in spacing_mm])
     image = ndimage.gaussian_filter(image, sigma)
     grain = ndimage.gaussian_filter(rng.normal(size=shape), sigma)

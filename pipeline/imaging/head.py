@@ -1,0 +1,129 @@
+"""What a head looks like to PET: blurred tissue and region maps, coarse for starting, fine for refining."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.atlas import AFFINE, SHAPE, SPACING_MM, Atlas, load_atlas
+from pipeline.imaging.alignment import LinearModel, build_model
+from pipeline.imaging.space import FWHM_PER_SIGMA, Matrix, gaussian
+from pipeline.scan import FloatArray
+
+Mask = NDArray[np.bool_]
+
+_TISSUES = ("outside", "white_matter", "lateral_ventricle")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A coarser grid over the template, and the resolution (FWHM) that images have on it."""
+
+    factor: int
+    resolution_mm: float
+
+    @property
+    def spacing_mm(self) -> float:
+        """Voxel size."""
+        return SPACING_MM * self.factor
+
+    @property
+    def affine(self) -> Matrix:
+        """Voxel to template millimetres: block centres."""
+        blocks = np.diag([self.factor, self.factor, self.factor, 1.0])
+        blocks[:3, 3] = (self.factor - 1) / 2
+        return np.asarray(AFFINE @ blocks)
+
+    def bring(self, array: NDArray[Any]) -> FloatArray:
+        """Average blocks of template voxels."""
+        f = self.factor
+        x, y, z = (n // f for n in SHAPE)
+        blocks = np.asarray(array, dtype=np.float32).reshape(x, f, y, f, z, f)
+        return np.asarray(blocks.mean(axis=(1, 3, 5)), dtype=np.float32)
+
+
+COARSE = Grid(factor=4, resolution_mm=14.0)
+FINE = Grid(factor=2, resolution_mm=8.0)
+
+
+@functools.lru_cache(maxsize=1)
+def distance_to_brain_mm() -> FloatArray:
+    """Return the distance to the template's brain, 0 inside, shape (96, 112, 96)."""
+    return np.asarray(ndimage.distance_transform_edt(~load_atlas().brain) * SPACING_MM, dtype=np.float32)
+
+
+@functools.lru_cache(maxsize=4)
+def brain_within(distance_mm: float) -> Mask:
+    """Return the template's brain grown by a distance."""
+    grown: Mask = distance_to_brain_mm() <= distance_mm
+    return grown
+
+
+@functools.lru_cache(maxsize=1)
+def template_image() -> FloatArray:
+    """Uptake of a tau-negative head: cortex 1.1, white matter 1.25, fluid .65, a faint scalp."""
+    atlas = load_atlas()
+    image = np.where(atlas.brain, 0.65 + 0.45 * atlas.grey + 0.6 * atlas.white, 0.0)
+    image = np.where(brain_within(14.0) & ~atlas.brain, 0.5, image)
+    return gaussian(image.astype(np.float32), FINE.resolution_mm / FWHM_PER_SIGMA, SPACING_MM)
+
+
+@functools.lru_cache(maxsize=1)
+def five_tissue_model() -> LinearModel:
+    """Grey, white, fluid, and two layers around the brain: enough to start from."""
+    atlas = load_atlas()
+    layers = _layers((6.0, 14.0), np.ones((1, *SHAPE), dtype=bool))
+    return _model(COARSE, [atlas.grey, atlas.white, _fluid(atlas), *layers], reach_mm=24.0)
+
+
+@functools.lru_cache(maxsize=1)
+def region_model() -> LinearModel:
+    """White matter, fluid, the grey matter of every region and what surrounds the brain.
+
+    The weight of each map is free, so a tau-positive cortex is as well explained as a negative one. What
+    surrounds the brain is told apart by direction, since face and neck take up more than the scalp, and is
+    followed for 12 mm only: beyond, people differ more than an affine map can follow.
+    """
+    atlas = load_atlas()
+    named = [k for k, name in enumerate(atlas.names) if name not in _TISSUES]
+    regions = [np.where(atlas.labels == k, atlas.grey, 0) for k in named]
+    rest = np.where(np.isin(atlas.labels, named), 0, atlas.grey)
+    return _model(
+        FINE, [atlas.white, _fluid(atlas), rest, *regions, *_layers((4.0, 8.0), _directions())], reach_mm=12.0
+    )
+
+
+def _fluid(atlas: Atlas) -> NDArray[Any]:
+    return np.where(atlas.brain, np.clip(1 - atlas.grey - atlas.white, 0, 1), 0)
+
+
+def _directions() -> Mask:
+    """Above, face and neck: three parts of the space around the brain."""
+    _, y, z = (np.ogrid[tuple(slice(n) for n in SHAPE)][k] * SPACING_MM + AFFINE[k, 3] for k in range(3))
+    low = np.broadcast_to(z < -15, SHAPE)
+    front = np.broadcast_to(y > -10, SHAPE)
+    return np.array([~low, low & front, low & ~front])
+
+
+def _layers(outer_mm: Sequence[float], parts: Mask) -> list[Mask]:
+    """Layers around the brain up to each distance, and all that lies farther, each in parts."""
+    distance = distance_to_brain_mm()
+    edges = [0.0, *outer_mm, np.inf]
+    return [
+        (distance > inner) & (distance <= outer) & part
+        for inner, outer in itertools.pairwise(edges)
+        for part in parts
+    ]
+
+
+def _model(grid: Grid, tissues: Sequence[NDArray[Any]], reach_mm: float) -> LinearModel:
+    sigma = grid.resolution_mm / FWHM_PER_SIGMA
+    maps = np.array([gaussian(grid.bring(t), sigma, grid.spacing_mm) for t in tissues])
+    return build_model(maps, grid.affine, grid.bring(distance_to_brain_mm()) <= reach_mm)
