@@ -1,0 +1,117 @@
+"""Tests behind the words "better", "worse" and "has changed", and what many of them at once cost."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from pipeline.errors import InputError
+
+Floats = NDArray[np.float64]
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Adjust p-values so that the chance of any false rejection stays below the level.
+
+    Parameters
+    ----------
+    p_values : array_like, shape (m,)
+
+    Returns
+    -------
+    ndarray, shape (m,)
+        Compare each with the level itself.
+
+    References
+    ----------
+    Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03])
+    array([0.03, 0.06, 0.06])
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    scaled = p[order] * np.arange(len(p), 0, -1)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return adjusted
+
+
+def corrected_resampled_t_test(differences: ArrayLike, test_over_training: float) -> float:
+    """Return the two-sided p-value that the mean difference over resampled splits is zero.
+
+    Splits of one cohort share most of their training scans, so their differences are not independent; the
+    correction adds the ratio of test to training size to 1 / J.
+
+    Parameters
+    ----------
+    differences : array_like, shape (J,)
+        Of two methods, one per split (and seed).
+    test_over_training : float
+        Scans in a test part over scans in a training part.
+
+    Returns
+    -------
+    float
+        1 where all differences are zero.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two differences or the ratio is not positive.
+
+    References
+    ----------
+    Nadeau & Bengio, Inference for the Generalization Error, Machine Learning 52, 2003, equation 8.
+
+    Examples
+    --------
+    >>> round(corrected_resampled_t_test([0.1, 0.3, 0.2, 0.2], test_over_training=0.25), 4)
+    0.0405
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if len(values) < 2:
+        raise InputError(f"A test over splits needs two differences at least, got {len(values)}")
+    if not test_over_training > 0:
+        raise InputError(f"Test over training size must be above 0, got {test_over_training}")
+    variance = float(values.var(ddof=1)) * (1 / len(values) + test_over_training)
+    return t_test(float(values.mean()), variance, len(values) - 1)
+
+
+def components_t_test(mean: float, over_subjects: float, per_seed: ArrayLike) -> float:
+    """Return the two-sided p-value that a mean over seeds is zero, on one set of test scans.
+
+    Its variance is that over draws of the test subjects plus that over seeds, with Satterthwaite's degrees
+    of freedom; with one seed only the first part is known.
+
+    Parameters
+    ----------
+    mean : float
+    over_subjects : float
+        Variance of the mean over draws of subjects.
+    per_seed : array_like, shape (n_seeds,)
+        The values whose mean it is.
+
+    References
+    ----------
+    Satterthwaite, An approximate distribution of estimates of variance components, Biometrics Bulletin 2,
+    1946.
+    """
+    values = np.asarray(per_seed, dtype=np.float64)
+    n = len(values)
+    over_seeds = float(values.var(ddof=1)) / n if n > 1 else 0.0
+    total = over_subjects + over_seeds
+    degrees = total**2 / (over_seeds**2 / (n - 1)) if over_seeds > 0 else math.inf
+    return t_test(mean, total, degrees)
+
+
+def t_test(mean: float, variance: float, degrees: float) -> float:
+    """Return the two-sided p-value of a mean with the given variance; without any, equal or not decides."""
+    if variance <= 0:
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stats.t.sf(abs(mean) / math.sqrt(variance), degrees))
