@@ -84,7 +84,7 @@ class FocalSampleDependent(Loss):
         """Return the loss of a checked batch."""
         log_p = log_probability(logits, target)
         hard = log_p.detach().exp() < self.threshold
-        gamma = torch.where(hard, self.gamma_hard, self.gamma)
+        gamma = torch.full_like(log_p, self.gamma).masked_fill(hard, self.gamma_hard)
         return -((gamma * log_complement(logits, target)).exp() * log_p).mean()
 
 

@@ -87,17 +87,17 @@ class GenerativeCrossEntropy(Loss):
         if len(logits) < 2:
             self._warn(len(logits))
         log_probs = functional.log_softmax(logits, dim=1)
-        own = log_probs.gather(1, target[:, None])[:, 0]
-        return (self.current_weight * self._log_class_mean(log_probs, target) - own).mean()
+        log_class_means = self._log_class_means(log_probs)
+        return functional.nll_loss(log_probs - self.current_weight * log_class_means, target)
 
-    def _log_class_mean(self, log_probs: Tensor, target: Tensor) -> Tensor:
-        """Return log mean_j p(y_i|x_j) of each scan i, shape (N,)."""
+    def _log_class_means(self, log_probs: Tensor) -> Tensor:
+        """Return log mean_j p(k|x_j), shape (1, K), or over j other than i for each scan i, shape (N, K)."""
         n = len(log_probs)
         if self.include_self or n == 1:  # a lone scan has no others and stands for itself
-            return (log_probs.logsumexp(dim=0) - math.log(n))[target]
-        own_class = log_probs.T[target]  # (i, j): log p(y_i | x_j)
+            return log_probs.logsumexp(dim=0, keepdim=True) - math.log(n)
         itself = torch.eye(n, dtype=torch.bool, device=log_probs.device)
-        return own_class.masked_fill(itself, -math.inf).logsumexp(dim=1) - math.log(n - 1)
+        others = log_probs.masked_fill(itself[:, :, None], -math.inf)  # (i, j, k): log p(k|x_j), j not i
+        return others.logsumexp(dim=1) - math.log(n - 1)
 
     def _warn(self, batch_size: int) -> None:
         if not self._warned:

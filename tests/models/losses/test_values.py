@@ -91,9 +91,9 @@ def focal(z, y, n, gamma=3.0):
     return mean((1 - p) ** gamma * -log(p) for p in p_y)
 
 
-def flsd53(z, y, n):
+def flsd53(z, y, n, gamma=3.0, gamma_hard=5.0, threshold=0.2):
     p_y = [softmax(row)[k] for row, k in zip(z, y, strict=True)]
-    return mean((1 - p) ** (5 if p < 0.2 else 3) * -log(p) for p in p_y)
+    return mean((1 - p) ** (gamma_hard if p < threshold else gamma) * -log(p) for p in p_y)
 
 
 def adafocal(z, y, n):
@@ -185,6 +185,7 @@ CASES = [(name, {}) for name in LOSSES] + [
     ("gamma_ce", {"gamma": 0, "threshold": 0.2}),
     ("gamma_ce", {"gamma": 1, "threshold": 0.2}),
     ("focal", {"gamma": 0.5}),
+    ("flsd53", {"gamma": 0.3, "gamma_hard": 1.7, "threshold": 0.4}),
     ("dual_focal", {"gamma": 0.5}),
     ("poly1", {"epsilon": -0.5}),
     ("mmce", {"lam": 5, "width": 0.1}),
