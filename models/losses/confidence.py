@@ -32,7 +32,7 @@ class MaximumMeanCalibrationError(Loss):
     References
     ----------
     Kumar, Sarawagi, Jain, Trainable Calibration Measures for Neural Networks from Kernel Mean Embeddings,
-    ICML 2018, equation 4; the square, as trained with in Mukhoti et al., NeurIPS 2020.
+    ICML 2018; the square, as trained with in Mukhoti et al., NeurIPS 2020.
     """
 
     couples_batch: ClassVar[bool] = True
@@ -77,7 +77,7 @@ class MulticlassConfidenceAccuracy(Loss):
     References
     ----------
     Hebbalaguppe et al., A Stitch in Time Saves Nine: A Train-Time Regularizing Loss for Improved Neural
-    Network Calibration (MDCA), CVPR 2022, equation 3.
+    Network Calibration (MDCA), CVPR 2022.
     """
 
     couples_batch: ClassVar[bool] = True

@@ -24,7 +24,7 @@ class Focal(Loss):
 
     References
     ----------
-    Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, equation 4; for calibration with gamma = 3
+    Lin et al., Focal Loss for Dense Object Detection, ICCV 2017; for calibration with gamma = 3
     Mukhoti et al., Calibrating Deep Neural Networks using Focal Loss, NeurIPS 2020.
 
     Examples
@@ -63,7 +63,7 @@ class FocalSampleDependent(Loss):
 
     References
     ----------
-    Mukhoti et al., Calibrating Deep Neural Networks using Focal Loss, NeurIPS 2020, section 4.
+    Mukhoti et al., Calibrating Deep Neural Networks using Focal Loss, NeurIPS 2020.
     """
 
     def __init__(
@@ -96,8 +96,10 @@ class AdaFocal(Loss):
     a positive gamma, minus for a negative one, so that overconfidence always pushes up. A gamma whose size
     falls below ``switch`` jumps to the other sign; all are clipped. For gamma > 0 a scan costs
     :math:`(1 - p_y)^\gamma (-\log p_y)`, for gamma < 0 (inverse focal)
-    :math:`(1 + p_y)^{|\gamma|} (-\log p_y)`.
-    ``gamma=0`` stays 0 and is cross-entropy.
+    :math:`(1 + p_y)^{|\gamma|} (-\log p_y)`; ``gamma=0`` stays 0 and is cross-entropy.
+
+    As in the authors' code, validation bins are (low, high], so that the least confident scan stands in none,
+    and a bin without scans keeps its gamma.
 
     Parameters
     ----------
@@ -123,8 +125,7 @@ class AdaFocal(Loss):
 
     References
     ----------
-    Ghosh, Schaaf, Gormley, AdaFocal: Calibration-aware Adaptive Focal Loss, NeurIPS 2022, algorithm 1;
-    details that the paper leaves open as in the authors' code.
+    Ghosh, Schaaf, Gormley, AdaFocal: Calibration-aware Adaptive Focal Loss, NeurIPS 2022.
     """
 
     gammas: Tensor
@@ -209,7 +210,7 @@ class DualFocal(Loss):
 
     References
     ----------
-    Tao, Dong, Xu, Dual Focal Loss for Calibration, ICML 2023, equation 5.
+    Tao, Dong, Xu, Dual Focal Loss for Calibration, ICML 2023.
     """
 
     def __init__(

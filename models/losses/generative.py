@@ -126,8 +126,7 @@ class GenerativeLogitAdjusted(GenerativeCrossEntropy):
 
     References
     ----------
-    Zhan, Zhou, Shen, arXiv 2604.06689; Menon et al., Long-tail Learning via Logit Adjustment, ICLR 2021,
-    equation 10.
+    Zhan, Zhou, Shen, arXiv 2604.06689; Menon et al., Long-tail Learning via Logit Adjustment, ICLR 2021.
     """
 
     needs_counts: ClassVar[bool] = True

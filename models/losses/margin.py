@@ -24,7 +24,7 @@ class BalancedSoftmax(Loss):
 
     References
     ----------
-    Ren et al., Balanced Meta-Softmax for Long-Tailed Visual Recognition, NeurIPS 2020, equation 3.
+    Ren et al., Balanced Meta-Softmax for Long-Tailed Visual Recognition, NeurIPS 2020.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class LogitAdjusted(Loss):
 
     References
     ----------
-    Menon et al., Long-tail Learning via Logit Adjustment, ICLR 2021, equation 10.
+    Menon et al., Long-tail Learning via Logit Adjustment, ICLR 2021.
     """
 
     needs_counts: ClassVar[bool] = True
@@ -101,8 +101,7 @@ class LabelDistributionAwareMargin(Loss):
 
     References
     ----------
-    Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019,
-    equations 12 and 13.
+    Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019.
     """
 
     needs_counts: ClassVar[bool] = True
@@ -144,7 +143,7 @@ class VectorScaling(Loss):
     References
     ----------
     Kini et al., Label-Imbalanced and Group-Sensitive Classification under Overparameterization,
-    NeurIPS 2021, equation 2; parameters as in the authors' code.
+    NeurIPS 2021; parameters as in the authors' code.
     """
 
     needs_counts: ClassVar[bool] = True

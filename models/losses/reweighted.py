@@ -77,7 +77,7 @@ class WeightedCrossEntropy(_ClassWeighted):
 
     References
     ----------
-    King & Zeng, Logistic Regression in Rare Events Data, Political Analysis 9, 2001, section 4.
+    King & Zeng, Logistic Regression in Rare Events Data, Political Analysis 9, 2001.
 
     Examples
     --------
@@ -105,8 +105,7 @@ class ClassBalanced(_ClassWeighted):
 
     References
     ----------
-    Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, equation 8. The authors
-    divide by the batch size, as here.
+    Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019.
 
     Examples
     --------

@@ -41,8 +41,7 @@ class GammaCrossEntropy(Loss):
 
     References
     ----------
-    Ji et al., Tailoring Language Generation Models under Total Variation Distance (TaiLr), ICLR 2023,
-    equation 8 and algorithm 1.
+    Ji et al., Tailoring Language Generation Models under Total Variation Distance (TaiLr), ICLR 2023.
 
     Examples
     --------
@@ -105,8 +104,7 @@ class PolyOne(Loss):
 
     References
     ----------
-    Leng et al., PolyLoss: A Polynomial Expansion Perspective of Classification Loss Functions, ICLR 2022,
-    section 4.
+    Leng et al., PolyLoss: A Polynomial Expansion Perspective of Classification Loss Functions, ICLR 2022.
     """
 
     def __init__(
@@ -138,7 +136,7 @@ class SymmetricCrossEntropy(Loss):
 
     References
     ----------
-    Wang et al., Symmetric Cross Entropy for Robust Learning with Noisy Labels, ICCV 2019, equation 6;
+    Wang et al., Symmetric Cross Entropy for Robust Learning with Noisy Labels, ICCV 2019;
     weights and log 1e-4 as in the authors' code.
     """
 

@@ -27,7 +27,7 @@ class LabelSmoothing(Loss):
 
     References
     ----------
-    Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016, section 7.
+    Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class EntropyPenalty(Loss):
     References
     ----------
     Pereyra et al., Regularizing Neural Networks by Penalizing Confident Output Distributions,
-    ICLR workshop 2017, section 3.
+    ICLR workshop 2017.
     """
 
     def __init__(
@@ -90,8 +90,7 @@ class MarginLabelSmoothing(Loss):
 
     References
     ----------
-    Liu et al., The Devil is in the Margin: Margin-based Label Smoothing for Network Calibration, CVPR 2022,
-    equation 7.
+    Liu et al., The Devil is in the Margin: Margin-based Label Smoothing for Network Calibration, CVPR 2022.
     """
 
     def __init__(
@@ -140,8 +139,8 @@ class AdaptiveConditionalSmoothing(Loss):
 
     References
     ----------
-    Park et al., ACLS: Adaptive and Conditional Label Smoothing for Network Calibration, ICCV 2023,
-    equation 13; weights as in the authors' code.
+    Park et al., ACLS: Adaptive and Conditional Label Smoothing for Network Calibration, ICCV 2023;
+    weights as in the authors' code.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ def class_balanced(z, y, n, beta=0.9999):
 
 
 def balanced_softmax(z, y, n):
-    # Ren et al., equation 3: n_y exp(z_y) / sum_k n_k exp(z_k)
+    # the softmax of the paper: n_y exp(z_y) / sum_k n_k exp(z_k)
     return mean(-log(n[k] * exp(row[k]) / (n * np.exp(row)).sum()) for row, k in zip(z, y, strict=True))
 
 
