@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -131,8 +132,9 @@ def tau_levels(array: NDArray[np.floating]) -> tuple[Slice, ...]:
 
 
 _INK, _PAPER = "#e8ecf1", "#000000"
-_DARKEST = 0.12
-"""Where the surface's colours start: black would hide the shading."""
+_DARK_INK, _OUTLINE, _SALIENCY_COLORMAP = "#1b2430", "#7fd4ff", "cividis"
+_Z_COLORMAP = LinearSegmentedColormap.from_list("z", colormaps[COLORMAP](np.linspace(0.12, 1, 256)))
+"""Starts above black, which would hide the shading of the surface."""
 _CELL = 2.0
 """Width of one slice in inches."""
 _BAR = 0.62
@@ -141,31 +143,43 @@ _BAR = 0.62
 
 def draw_slices(slices: Sequence[Slice]) -> bytes:
     """Draw SUVR slices in one row on the fixed scale, sides marked, with one colour bar; return PNG."""
-    height = _CELL * (1.2 if all(s.plane == "axial" for s in slices) else 1.02)
-    figure = Figure(figsize=(_CELL * len(slices) + _BAR, height), facecolor=_PAPER)
+    figure = _strip(len(slices), 1.2 if all(s.plane == "axial" for s in slices) else 1.02)
     for n, view in enumerate(slices):
         _show(_cell(figure, n), view, COLORMAP, SUVR_RANGE[1])
-    left = 1 - (_BAR - 0.08) / figure.get_figwidth()
-    _scale_bar(figure.add_axes((left, 0.14, 0.1 / figure.get_figwidth(), 0.72)))
-    return png(figure, dpi=150 if len(slices) <= 3 else 130)
+    _scale_bar(figure, COLORMAP, SUVR_RANGE, (0, 1, BACKGROUND_LIMIT, 2.5, 3.5), "SUVR", BACKGROUND_LIMIT)
+    return png(figure, dpi=150)
 
 
-def draw_saliency(
-    suvr: NDArray[np.floating], saliency: NDArray[np.floating], at_mm: tuple[float, float, float]
-) -> bytes:
-    """Draw SUVR and, beside it, saliency in the same three planes; return PNG."""
-    figure = Figure(figsize=(_CELL * 6 + _BAR, _CELL * 1.02), facecolor=_PAPER)
+def draw_saliency(saliency: NDArray[np.floating], at_mm: tuple[float, float, float]) -> bytes:
+    """Draw saliency in three planes on a scale of its own; return PNG."""
+    figure = _strip(3, 1.02)
     top = float(np.quantile(saliency, 0.999)) or 1.0
-    for n, view in enumerate(three_planes(suvr, at_mm)):
-        _show(_cell(figure, n), view, COLORMAP, SUVR_RANGE[1])
     for n, view in enumerate(three_planes(saliency, at_mm)):
-        _show(_cell(figure, n + 3, shift=_BAR), view, "cividis", top)
-    return png(figure, dpi=130)
+        _show(_cell(figure, n), view, _SALIENCY_COLORMAP, top)
+    _scale_bar(figure, _SALIENCY_COLORMAP, (0, top), (), "low to high")
+    return png(figure, dpi=120)
 
 
-def _cell(figure: Figure, n: int, shift: float = 0.0) -> Axes:
+def draw_registration(array: NDArray[np.floating]) -> bytes:
+    """Draw three planes in grey with the template's outline, to see whether the scan lies on it; PNG."""
+    atlas = load_atlas()
+    centre = (1.0, -20.0, 4.0)
+    outlines = three_planes(atlas.brain.astype(np.float32), centre)
+    figure = _strip(3, 1.02)
+    for n, (view, outline) in enumerate(zip(three_planes(array, centre), outlines, strict=True)):
+        axes = _cell(figure, n)
+        _show(axes, replace(view, cross=None), "gray", 2.0)
+        axes.contour(outline.image, levels=[0.5], colors=[_OUTLINE], linewidths=0.9)
+    return png(figure, dpi=110)
+
+
+def _strip(cells: int, height: float) -> Figure:
+    return Figure(figsize=(_CELL * cells + _BAR, _CELL * height), facecolor=_PAPER)
+
+
+def _cell(figure: Figure, n: int) -> Axes:
     width = figure.get_figwidth()
-    return figure.add_axes(((n * _CELL + shift + 0.02) / width, 0.01, (_CELL - 0.04) / width, 0.98))
+    return figure.add_axes(((n * _CELL + 0.02) / width, 0.01, (_CELL - 0.04) / width, 0.98))
 
 
 def _show(axes: Axes, view: Slice, colours: str, high: float) -> None:
@@ -174,8 +188,8 @@ def _show(axes: Axes, view: Slice, colours: str, high: float) -> None:
     letter = {"axial": "z", "coronal": "y", "sagittal": "x"}[view.plane]
     sign = "−" if view.position_mm < 0 else "+"
     place = f"{letter} {sign}{abs(view.position_mm):.0f} mm"
-    for x, y, word, side in ((0.01, 0.5, view.left_mark, "left"), (0.99, 0.5, view.right_mark, "right")):
-        axes.text(x, y, word, ha=side, va="center", color=_INK, transform=axes.transAxes, fontsize=9)
+    for x, y, word, side in ((0.02, 0.99, view.left_mark, "left"), (0.98, 0.99, view.right_mark, "right")):
+        axes.text(x, y, word, ha=side, va="top", color=_INK, transform=axes.transAxes, fontsize=10)
     axes.text(0.5, 0.005, place, ha="center", va="bottom", color=_INK, transform=axes.transAxes, fontsize=8)
     if view.cross is not None:
         _crosshair(axes, view.cross, view.image.shape)
@@ -200,15 +214,25 @@ def _frame(plane: Plane) -> tuple[float, float, float, float]:
     return columns[0] - 4.5, columns[-1] + 4.5, rows[0] - 4.5, rows[-1] + 4.5
 
 
-def _scale_bar(axes: Axes) -> None:
-    ramp = np.linspace(1, 0, 256)[:, None]
-    axes.imshow(ramp, cmap=COLORMAP, aspect="auto", extent=(0, 1, *SUVR_RANGE))
-    axes.axhline(BACKGROUND_LIMIT, color="white", linewidth=1.6)
+def _scale_bar(  # noqa: PLR0913 - one colour bar for all strips
+    figure: Figure,
+    colours: str | Colormap,
+    limits: tuple[float, float],
+    marks: Sequence[float],
+    title: str,
+    line: float | None = None,
+    ink: str = _INK,
+) -> None:
+    width = figure.get_figwidth()
+    axes = figure.add_axes((1 - (_BAR - 0.08) / width, 0.14, 0.1 / width, 0.68))
+    axes.imshow(np.linspace(1, 0, 256)[:, None], cmap=colours, aspect="auto", extent=(0, 1, *limits))
+    if line is not None:
+        axes.axhline(line, color="white", linewidth=1.6)
     axes.set_xticks([])
     axes.yaxis.tick_right()
-    axes.set_yticks([0, 1, BACKGROUND_LIMIT, 2.5, 3.5], ["0", "1", f"{BACKGROUND_LIMIT}", "2.5", "3.5"])
-    axes.tick_params(colors=_INK, labelsize=8, length=2, pad=2)
-    axes.set_title("SUVR", fontsize=8, color=_INK, pad=4)
+    axes.set_yticks(list(marks), [f"{m:g}" for m in marks])
+    axes.tick_params(colors=ink, labelsize=8, length=2, pad=2)
+    figure.text(1 - 0.04 / width, 0.9, title, fontsize=7, color=ink, ha="right", va="center")
     for spine in axes.spines.values():
         spine.set_visible(False)
 
@@ -279,30 +303,27 @@ def _light(depth: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(inside, 0.35 + 0.65 * light, np.nan)
 
 
-def draw_surfaces(
-    surfaces: Sequence[Surface], *, limits: tuple[float, float], label: str, marks: Sequence[float]
-) -> bytes:
-    """Draw surface-like views on white with one colour bar; return PNG."""
-    columns = len(surfaces)
-    figure = Figure(figsize=(1.95 * columns, 1.72), facecolor="white")
+def draw_surfaces(surfaces: Sequence[Surface], limits: tuple[float, float], marks: Sequence[float]) -> bytes:
+    """Draw surface-like views of z-scores on white with one colour bar; return PNG."""
+    figure = Figure(figsize=(_CELL * len(surfaces) + _BAR, _CELL * 0.84), facecolor="white")
     for n, view in enumerate(surfaces):
-        axes = figure.add_axes((n / columns + 0.004, 0.27, 1 / columns - 0.008, 0.64))
+        axes = _cell(figure, n)
         axes.imshow(_surface_rgba(view, limits), interpolation="bilinear")
         axes.set_axis_off()
-        axes.set_title(f"{view.side} {view.aspect}", fontsize=8, color="#1b2430", pad=1)
-    bar = figure.add_axes((0.34, 0.16, 0.32, 0.055))
-    ramp = np.linspace(_DARKEST, 1, 256)[None]
-    bar.imshow(ramp, cmap=COLORMAP, aspect="auto", extent=(*limits, 0, 1), vmin=0, vmax=1)
-    bar.set_yticks([])
-    bar.set_xticks(list(marks))
-    bar.tick_params(labelsize=7, length=2, pad=1, colors="#1b2430")
-    figure.text(0.33, 0.19, label, fontsize=8, color="#1b2430", ha="right", va="center")
-    return png(figure, dpi=160)
+        rows, columns = (np.flatnonzero((~np.isnan(view.shade)).any(axis=a)) for a in (1, 0))
+        axes.set_xlim(3 * columns[0] - 6, 3 * columns[-1] + 8)
+        axes.set_ylim(3 * rows[-1] + 8, 3 * rows[0] - 34)
+        title = f"{view.side} {view.aspect}"
+        axes.text(
+            0.5, 0.99, title, ha="center", va="top", fontsize=8, color=_DARK_INK, transform=axes.transAxes
+        )
+    _scale_bar(figure, _Z_COLORMAP, limits, marks, "z", ink=_DARK_INK)
+    return png(figure, dpi=150)
 
 
 def _surface_rgba(view: Surface, limits: tuple[float, float]) -> NDArray[np.float64]:
     share = np.clip((view.values - limits[0]) / (limits[1] - limits[0]), 0, 1)
-    colour = colormaps[COLORMAP](_DARKEST + (1 - _DARKEST) * np.nan_to_num(share))
+    colour = _Z_COLORMAP(np.nan_to_num(share))
     colour[np.isnan(view.values), :3] = 0.75
     colour[..., :3] *= np.nan_to_num(view.shade)[..., None]
     colour[..., 3] = (~np.isnan(view.shade)).astype(float)

@@ -48,12 +48,13 @@ __all__ = [
 
 META_ROI_RANGE = (0.9, 2.4)
 Z_RANGE = (0.0, 6.0)
+Z_MARKS = (0, 2, 4, 6)
 RETEST_SHARE = 0.03
 """Test-retest variation of regional SUVR."""
 SALIENCY_SENTENCE = (
-    "Left: SUVR. Right: where a small change of the scan would have moved the network's answer most. It is "
-    "not a map of tau, shows neither why nor whether the answer is right, and can look sensible when it "
-    "is wrong."
+    "First SUVR; beside it, where a small change of the scan would have moved the network's answer most. "
+    "It is not a map of tau, shows neither why nor whether the answer is right, and can look sensible when "
+    "it is wrong."
 )
 
 
@@ -115,23 +116,23 @@ def scan_html(report: ScanReport, suvr: Volume | None, saliency: NDArray[np.floa
 
 def _pictures(
     report: ScanReport, suvr: Volume | None, saliency: NDArray[np.floating] | None
-) -> dict[str, str]:
-    pictures = dict.fromkeys(("planes", "levels", "surfaces", "saliency"), "")
-    z = z_values(report.regions)
-    if z:
-        pictures["surfaces"] = data_uri(_surfaces(z))
-    if suvr is None:
-        return pictures
-    planes.check_grid(suvr)
-    if report.hottest_region:
+) -> dict[str, list[str]]:
+    """Return what each figure shows, as pictures that stand side by side or, on a phone, below each other."""
+    drawn: dict[str, list[bytes]] = {"surfaces": _surfaces(z_values(report.regions))}
+    if suvr is not None:
+        planes.check_grid(suvr)
+        levels = planes.tau_levels(suvr.array)
+        drawn["levels"] = [planes.draw_slices(levels[:3]), planes.draw_slices(levels[3:])]
+        drawn["registration"] = [planes.draw_registration(suvr.array)]
+    if suvr is not None and report.hottest_region:
         point = planes.hottest_point(suvr.array, report.hottest_region, report.hottest_side)
-        pictures["planes"] = data_uri(planes.draw_slices(planes.three_planes(suvr.array, point)))
+        drawn["planes"] = [planes.draw_slices(planes.three_planes(suvr.array, point))]
         if saliency is not None:
             if saliency.shape != SHAPE:
                 raise InputError(f"Saliency must have the template's shape {SHAPE}, got {saliency.shape}")
-            pictures["saliency"] = data_uri(planes.draw_saliency(suvr.array, saliency, point))
-    pictures["levels"] = data_uri(planes.draw_slices(planes.tau_levels(suvr.array)))
-    return pictures
+            drawn["saliency"] = [*drawn["planes"], planes.draw_saliency(saliency, point)]
+    names = ("planes", "levels", "surfaces", "saliency", "registration")
+    return {name: [data_uri(content) for content in drawn.get(name, [])] for name in names}
 
 
 def z_values(regions: tuple[RegionRow, ...]) -> dict[str, float]:
@@ -141,14 +142,12 @@ def z_values(regions: tuple[RegionRow, ...]) -> dict[str, float]:
     return {name: z for name, z in sides if z is not None}
 
 
-def _surfaces(z: dict[str, float]) -> bytes:
-    views = (
-        planes.surface(z, "right", "lateral"),
-        planes.surface(z, "right", "medial"),
-        planes.surface(z, "left", "medial"),
-        planes.surface(z, "left", "lateral"),
-    )
-    return planes.draw_surfaces(views, limits=Z_RANGE, label="z against normal scans", marks=(0, 2, 4, 6))
+def _surfaces(z: dict[str, float]) -> list[bytes]:
+    if not z:
+        return []
+    right = planes.surface(z, "right", "lateral"), planes.surface(z, "right", "medial")
+    left = planes.surface(z, "left", "medial"), planes.surface(z, "left", "lateral")
+    return [planes.draw_surfaces(views, Z_RANGE, Z_MARKS) for views in (right, left)]
 
 
 def _groups(regions: tuple[RegionRow, ...]) -> list[tuple[str, list[RegionRow]]]:

@@ -167,7 +167,7 @@ class StudyReport(Facts):
         if gain is None:
             return ""
         if self.chosen == "identity":
-            return "No calibrator was found better than none: the network's probabilities are shipped as they are"
+            return "No calibrator was found better than none: the network's own probabilities are shipped"
         seen = f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})".replace("-", "−")
         if gain.high < 0:
             told = "Calibration lowered the held-out negative log-likelihood"
