@@ -39,8 +39,10 @@ def level_of(series: str) -> str:
 
     Examples
     --------
-    >>> level_of("AV1451_Co-registered,_Averaged"), level_of("AV1451 Coreg, Avg, Standardized Image and Voxel Size")
-    ('averaged', 'standardized')
+    >>> level_of("AV1451_Co-registered,_Averaged")
+    'averaged'
+    >>> level_of("AV1451 Coreg, Avg, Standardized Image and Voxel Size")
+    'standardized'
     >>> level_of("AV1451 Coreg, Avg, Std Img and Vox Siz, Uniform 6mm Res")
     'uniform 6 mm'
     """
@@ -94,49 +96,44 @@ def _scans_in(subject: Path, files: list[Path], ignored: Counter[str]) -> list[F
     if "early" in re.split(r"[^a-z]+", series.lower()):
         ignored["early-frame series"] += 1
         return []
-    common = {
-        "subject_label": subject.name,
-        "site": subject.name[:3],
-        "description": series.replace("_", " "),
-    }
+    name = series.replace("_", " ")
+    scan = FoundScan((), "dicom", subject.name, day, number, site=subject.name[:3], description=name)
     scans = [
-        FoundScan(
-            (f,), "nifti", scan_date=day, image_id=_number_in(f) or number, sidecars=_sidecar(f), **common
-        )
+        replace(scan, files=(f,), format="nifti", image_id=_number_in(f) or number, sidecars=_sidecar(f))
         for f in niftis
         if _is_pet_name(series, ignored)
     ]
-    return scans + (_dicom_scan(slices, day, number, common, ignored) if slices else [])
+    return scans + (_dicom_scan(slices, scan, ignored) if slices else [])
 
 
 _TEXT = frozenset({".xml", ".csv", ".txt", ".json", ".pdf", ".html"})
-_NOT_PET = (
-    "mprage",
-    "flair",
-    "rsfmri",
-    "fmri",
-    "dti",
-    "pasl",
-    "asl",
-    "localizer",
-    "t2",
-    "hippo",
-    "calibration",
-    "mri",
+_NOT_PET = frozenset(
+    {
+        "mprage",
+        "flair",
+        "rsfmri",
+        "fmri",
+        "dti",
+        "pasl",
+        "asl",
+        "localizer",
+        "t2",
+        "hippo",
+        "calibration",
+        "mri",
+    }
 )
 
 
 def _is_pet_name(series: str, ignored: Counter[str]) -> bool:
     words = re.split(r"[^a-z0-9]+", series.lower())
-    if any(word in _NOT_PET for word in words):
+    if _NOT_PET.intersection(words):
         ignored["MR series"] += 1
         return False
     return True
 
 
-def _dicom_scan(
-    slices: list[Path], day: date | None, number: str, common: dict[str, str], ignored: Counter[str]
-) -> list[FoundScan]:
+def _dicom_scan(slices: list[Path], scan: FoundScan, ignored: Counter[str]) -> list[FoundScan]:
     for path in slices:
         try:
             header = read_file(path, tags=_TAGS)
@@ -150,8 +147,8 @@ def _dicom_scan(
             return []
         layers = Layers((header,))
         uid = layers.text("SeriesInstanceUID") or ""
-        when = day or parse_date(layers.text("AcquisitionDate") or layers.text("SeriesDate"))
-        return [FoundScan(tuple(slices), "dicom", scan_date=when, image_id=number, series_uid=uid, **common)]
+        day = scan.scan_date or parse_date(layers.text("AcquisitionDate") or layers.text("SeriesDate"))
+        return [replace(scan, files=tuple(slices), scan_date=day, series_uid=uid)]
     ignored["files that are not DICOM"] += len(slices)
     return []
 
@@ -175,7 +172,7 @@ def _sidecar(path: Path) -> tuple[Path, ...]:
 
 
 def one_level_per_visit(scans: Sequence[FoundScan], ignored: Counter[str]) -> list[FoundScan]:
-    """Keep the first of `LEVELS` where a visit's scan was downloaded at several; never two of one acquisition."""
+    """Keep the first of `LEVELS` where one acquisition was downloaded at several."""
     visits: dict[tuple[str, date | None], list[FoundScan]] = defaultdict(list)
     for scan in scans:
         visits[scan.subject_label, scan.scan_date].append(scan)

@@ -69,8 +69,8 @@ def read_pet(path: Path) -> Volume:
 def sidecar(volume: Volume, facts: Mapping[str, Fact]) -> dict[str, Any]:
     """Return the sidecar of a volume in the words of PET-BIDS.
 
-    Time zero is the start of the first frame. Its time of day would join the scan to a record, so the clock is set
-    to 00:00:00 there, as the README says. Unknown text is ``n/a``, an unknown list empty, an unknown
+    Time zero is the start of the first frame. Its time of day would join the scan to a record, so the clock
+    is set to 00:00:00 there, as the README says. Unknown text is ``n/a``, an unknown list empty, an unknown
     duration 0; a number that is not known is left out.
 
     References
@@ -180,12 +180,12 @@ def _description(converted: Sequence[Converted]) -> dict[str, Any]:
 _README = """\
 PET scans, converted and de-identified by taucal. Research use only.
 
-Subjects are named by pseudonyms under a secret key that does not lie in this folder. Dates are shifted back by
-110 to 120 years, by one number of days for each subject, so that intervals within a subject are true. Sessions
-are named by the shifted date and keep their names when other scans of the subject arrive. The time of day is not
-told: acq_time ends in 00:00:00, TimeZero is 00:00:00, and all times count from the start of the first frame. Ages
-above 89 are written as 89. What was not known is written n/a, as an empty list, or, for a frame's
-duration, as 0; a number that was not known is left out.
+Subjects are named by pseudonyms under a secret key that does not lie in this folder. Dates are shifted back
+by 110 to 120 years, by one number of days for each subject, so that intervals within a subject are true.
+Sessions are named by the shifted date and keep their names when other scans of the subject arrive. The time
+of day is not told: acq_time ends in 00:00:00, TimeZero is 00:00:00, and all times count from the start of the
+first frame. Ages above 89 are written as 89. What was not known is written n/a, as an empty list, or, for a
+frame's duration, as 0; a number that was not known is left out.
 """
 _PARTICIPANT_COLUMNS = {
     "age": {"Description": "Age at the first scan here; 89 stands for all above", "Units": "year"},

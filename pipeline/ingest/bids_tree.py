@@ -65,11 +65,9 @@ def sidecars_of(image: Path, root: Path) -> tuple[Path, ...]:
     found: list[Path] = []
     places = [root, *(root / p for p in reversed(image.parent.relative_to(root).parents)), image.parent]
     for place in dict.fromkeys(places):
-        for path in sorted(place.glob("*pet.json"), key=lambda p: len(_ENTITY.findall(p.name))):
-            if path.name.removesuffix(".json").split("_")[-1] == "pet" and set(
-                _ENTITY.findall(path.name)
-            ) <= set(own.items()):
-                found.append(path)
+        candidates = [p for p in place.glob("*pet.json") if p.stem.split("_")[-1] == "pet"]
+        applying = [p for p in candidates if set(_ENTITY.findall(p.name)) <= set(own.items())]
+        found += sorted(applying, key=lambda p: len(_ENTITY.findall(p.name)))
     return tuple(found)
 
 

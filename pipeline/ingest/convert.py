@@ -109,7 +109,8 @@ def convert_scan(
     Raises
     ------
     RefusedScan
-        With a rule of `pipeline.ingest.dicom.read_series`, or ``"wrong-tracer"``; the culprit is the pseudonym.
+        With a rule of `pipeline.ingest.dicom.read_series`, or ``"wrong-tracer"``; the culprit is the
+        pseudonym.
     """
     label = found.label(pseudonymiser)
     try:

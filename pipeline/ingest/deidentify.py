@@ -1,7 +1,7 @@
 """Pseudonyms and shifted dates under a secret key that never lies inside the dataset.
 
-A plain hash of a patient number can be guessed by hashing all numbers; under HMAC-SHA-256 with 32 secret bytes it
-cannot. The same key gives the same pseudonym, so that later scans of a person join the earlier ones.
+A plain hash of a patient number can be guessed by hashing all numbers; under HMAC-SHA-256 with 32 secret
+bytes it cannot. The same key gives the same pseudonym, so that later scans of a person join the earlier ones.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ class Pseudonymiser:
         return base64.b32encode(self._digest(purpose, text)).decode()[:length]
 
     def subject(self, label: str) -> str:
-        """Return the pseudonym of a subject: 12 characters, fit for BIDS; a chance clash of 10^5 people is 4e-9."""
+        """Return the pseudonym of a subject: 12 characters; in 10^5 people two clash with chance 4e-9."""
         return self.code("subject", label.strip())
 
     def shift_days(self, label: str) -> int:
-        """Return how many days the dates of a subject go back: between 110 and 120 years, fixed by the key."""
+        """Return how many days a subject's dates go back: 110 to 120 years, fixed by the key."""
         drawn = int.from_bytes(self._digest("dates", label.strip())[:8], "big")
         return _BASE_SHIFT_DAYS + drawn % _SHIFT_SPAN_DAYS
 
@@ -110,9 +110,9 @@ def load_or_make_key(path: Path, dataset: Path) -> bytes:
 
     Examples
     --------
-    >>> load_or_make_key(Path("data/bids/key"), Path("data/bids"))
+    >>> load_or_make_key(Path("bids/key"), Path("bids"))
     Traceback (most recent call last):
-    pipeline.errors.InputError: The key must lie outside the dataset, got data/bids/key: choose another key_file
+    pipeline.errors.InputError: The key must lie outside the dataset, got bids/key: choose another key_file
     """
     if path.resolve().is_relative_to(dataset.resolve()):
         raise InputError(f"The key must lie outside the dataset, got {path}", mend="choose another key_file")

@@ -24,7 +24,8 @@ _UNITS = ("BQML", "GML", "CNTS", "PROPCNTS", "CPS", "PROPCPS", "NONE", "CM2", "P
 def read_series(folder: Path, series_uid: str | None = None) -> Volume:
     """Read the PET series in a folder, as the scanner wrote it.
 
-    Other modalities, reports and text in the folder are left alone; the same image under two names is taken once.
+    Other modalities, reports and text in the folder are left alone; the same image under two names is taken
+    once.
 
     Parameters
     ----------
@@ -36,8 +37,9 @@ def read_series(folder: Path, series_uid: str | None = None) -> Volume:
     Returns
     -------
     Volume
-        float32 indexed (x, y, z) or (x, y, z, frame), where x runs along a DICOM row; unit ``"Bq/mL"``, ``"SUV"``
-        or, for proportional counts, ``"counts"``; `facts` as `pipeline.ingest.acquisition` lists them.
+        float32 indexed (x, y, z) or (x, y, z, frame), where x runs along a DICOM row; unit ``"Bq/mL"``,
+        ``"SUV"`` or, for proportional counts, ``"counts"``; `facts` as `pipeline.ingest.acquisition` lists
+        them.
 
     Raises
     ------
@@ -112,7 +114,7 @@ def assemble(datasets: Sequence[Dataset]) -> Volume:
 
 
 def stack_images(datasets: Sequence[Dataset]) -> Volume:
-    """Make one volume of any single- or multi-frame images, whatever their modality; nothing is known of units."""
+    """Make one volume of images of any modality, of whose units nothing is known."""
     frames = stack([plane for dataset in datasets for plane in planes_of(dataset, must_scale=False)])
     return Volume(_array(frames), affine_of(frames[0]), "counts")
 
@@ -197,7 +199,7 @@ def _check_decay(planes: Sequence[Plane]) -> None:
         kinds = sorted({known_code(r[0], ("START", "ADMIN", "NONE", "YES", "NO")) for r in references})
         raise RefusedScan(
             "decay-reference-differs",
-            f"All frames must be decay corrected to one time, got {len(references)} references ({', '.join(kinds)})",
+            f"All frames must be decay corrected to one time, got {len(references)} ({', '.join(kinds)})",
             mend="reconstruct the series with one reference",
             measured=f"{len(references)} references",
         )

@@ -75,8 +75,8 @@ class FoundScan:
     def session(self, pseudonymiser: Pseudonymiser) -> str:
         """Return the session label: the shifted date of the scan, so that it stays when other scans arrive.
 
-        A second scan of the same day gets a code appended. Without a date, a harmless label of a BIDS source is kept
-        (``wave3``, ``M012``, ``01``); any other becomes a code.
+        A second scan of the same day gets a code appended. Without a date, a harmless label of a BIDS source
+        is kept (``wave3``, ``M012``, ``01``); any other becomes a code.
         """
         if self.scan_date is not None:
             day = pseudonymiser.shift_date(self.subject_label, self.scan_date).strftime("%Y%m%d")
@@ -107,8 +107,8 @@ class FoundScan:
                 ) from error
             rows.append((path.name, status.st_size, status.st_mtime_ns))
         said = (
-            self.identity, str(self.scan_date), self.twin, self.diagnosis, self.days_to_diagnosis, self.age, self.sex,
-            self.site, self.visit, self.posterior, self.notes,
+            self.identity, str(self.scan_date), self.twin, self.diagnosis, self.days_to_diagnosis, self.age,
+            self.sex, self.site, self.visit, self.posterior, self.notes,
         )  # fmt: skip
         return fingerprint(rows, said)
 

@@ -34,8 +34,8 @@ MALFORMED = (
 _MODALITIES = {
     "CT": "CT images", "MR": "MR images", "RTSTRUCT": "RT structure sets", "SEG": "segmentations",
     "SR": "structured reports", "OT": "other DICOM objects", "RTDOSE": "RT doses", "RTPLAN": "RT plans",
-    "NM": "NM images", "CR": "X-ray images", "DX": "X-ray images", "US": "ultrasound images", "PR": "presentations",
-    "DOC": "documents", "REG": "registrations", "KO": "key object notes",
+    "NM": "NM images", "CR": "X-ray images", "DX": "X-ray images", "US": "ultrasound images",
+    "PR": "presentations", "DOC": "documents", "REG": "registrations", "KO": "key object notes",
 }  # fmt: skip
 _NOT_A_SCAN = frozenset({"MIP", "LOCALIZER", "PROJECTION", "PROJECTION IMAGE", "MAXIMUM", "SCOUT"})
 

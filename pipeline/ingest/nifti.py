@@ -46,8 +46,8 @@ def read_nifti(path: Path, told: Mapping[str, Any] | None = None) -> Volume:
     Returns
     -------
     Volume
-        With the facts of `pipeline.ingest.acquisition` as far as they are told, and ``space``, where the image is in
-        a template space already. Values that are not finite become 0.
+        With the facts of `pipeline.ingest.acquisition` as far as they are told, and ``space``, where the
+        image is in a template space already. Values that are not finite become 0.
 
     Raises
     ------

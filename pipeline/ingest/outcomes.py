@@ -60,7 +60,7 @@ class ScanOutcome:
 
         Examples
         --------
-        >>> refusal = RefusedScan("missing-slices", "A series must have every slice", measured="1 at z = 4.0 mm")
+        >>> refusal = RefusedScan("missing-slices", "A series must have every slice", measured="1 of 90")
         >>> ScanOutcome.of_refusal("sub-A_ses-B", "conversion", refusal).rule
         'missing-slices'
         """
@@ -117,11 +117,12 @@ def _cell(value: str) -> str:
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1a1d21}
 table{border-collapse:collapse;width:100%;margin:1rem 0 2rem}th,td{text-align:left;vertical-align:top;
-padding:.35rem .6rem;border-bottom:1px solid #d8dce1}th{font-weight:600}td:first-child{font-family:ui-monospace,monospace}
+padding:.35rem .6rem;border-bottom:1px solid #d8dce1}th{font-weight:600}
+td:first-child{font-family:ui-monospace,monospace}
 .refused td:nth-child(2){color:#a11212;font-weight:600}.warned td:nth-child(2){color:#7a5200;font-weight:600}
 footer{color:#555c64;border-top:1px solid #d8dce1;padding-top:.5rem}
 """
-# No script, no address outside the page: what a header smuggled in could do nothing even if it were not escaped.
+# No script, no address outside the page: what a header smuggled in could do nothing, escaped or not.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 

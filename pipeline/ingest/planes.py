@@ -93,12 +93,8 @@ def layers_of(dataset: Dataset) -> Layers:
 
 
 def _items(groups: Layers) -> tuple[Dataset, ...]:
-    found = []
-    for dataset in groups.sets:
-        for element in dataset:
-            if element.VR == "SQ" and element.value:
-                found.append(element.value[0])
-    return tuple(found)
+    elements = [element for dataset in groups.sets for element in dataset if element.VR == "SQ"]
+    return tuple(element.value[0] for element in elements if element.value)
 
 
 def stored_pixels(dataset: Dataset) -> NDArray[np.generic]:
@@ -134,16 +130,14 @@ def _transfer_syntax(dataset: Dataset) -> UID:
 def _native(layers: Layers, syntax: UID, shape: tuple[int, int, int]) -> NDArray[np.generic]:
     order = ">" if syntax == ExplicitVRBigEndian else "<"
     bits = layers.whole("BitsAllocated") or 16
-    for keyword, kind in (("FloatPixelData", "f4"), ("DoubleFloatPixelData", "f8"), ("PixelData", None)):
-        data = layers.get(keyword)
-        if isinstance(data, bytes):
-            break
-    else:
+    integer = f"{'i' if layers.whole('PixelRepresentation') else 'u'}{bits // 8}"
+    kinds = {"PixelData": integer, "FloatPixelData": "f4", "DoubleFloatPixelData": "f8"}
+    keyword = next((k for k in kinds if isinstance(layers.get(k), bytes)), None)
+    if keyword is None:
         raise _truncated("no pixel data")
-    if kind is None and bits not in (8, 16, 32):
+    if keyword == "PixelData" and bits not in (8, 16, 32):
         raise _unreadable(f"{bits} bits allocated")
-    kind = kind or f"{'i' if layers.whole('PixelRepresentation') else 'u'}{bits // 8}"
-    dtype = np.dtype(order + kind)
+    data, dtype = layers.get(keyword), np.dtype(order + kinds[keyword])
     needed = int(np.prod(shape)) * dtype.itemsize
     if len(data) < needed:
         raise _truncated(f"{len(data)} of {needed} bytes")
@@ -188,7 +182,7 @@ def _plane(layers: Layers, stored: NDArray[np.generic], *, must_scale: bool) -> 
     if len(position) != 3 or len(directions) != 6 or len(spacing) != 2 or min(spacing) <= 0:
         raise _no_geometry("position, orientation or pixel spacing of the wrong length")
     along_row, along_column = np.array(directions[:3]), np.array(directions[3:])
-    lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
+    lengths = float(np.linalg.norm(along_row)), float(np.linalg.norm(along_column))
     if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(float(along_row @ along_column))) > 1e-2:
         raise _no_geometry("orientation that is not two perpendicular unit vectors")
     duration = layers.number("ActualFrameDuration") or layers.number("FrameAcquisitionDuration")

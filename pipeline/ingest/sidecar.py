@@ -1,4 +1,4 @@
-"""What a PET-BIDS sidecar means: also where times are in ms, units are odd and fields contradict each other."""
+"""What a PET-BIDS sidecar means: also with times in ms, odd units and fields that contradict each other."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ OWN_FACTS = "TaucalFacts"
 _UNITS: dict[str, tuple[Unit, float]] = {
     "bqml": ("Bq/mL", 1.0), "bqcc": ("Bq/mL", 1.0), "kbqml": ("Bq/mL", 1e3), "mbqml": ("Bq/mL", 1e6),
     "gml": ("SUV", 1.0), "suv": ("SUV", 1.0), "suvbw": ("SUV", 1.0), "suvr": ("SUVR", 1.0),
-    "propcnts": ("counts", 1.0), "counts": ("counts", 1.0), "arbitrary": ("counts", 1.0), "unitless": ("counts", 1.0),
+    "propcnts": ("counts", 1.0), "counts": ("counts", 1.0), "arbitrary": ("counts", 1.0),
+    "unitless": ("counts", 1.0),
 }  # fmt: skip
 _ACTIVITY_BQ = {"bq": 1.0, "kbq": 1e3, "mbq": 1e6, "gbq": 1e9, "uci": 3.7e4, "mci": 3.7e7, "ci": 3.7e10}
 _LONGEST_FRAME_S = 4 * 3600.0
@@ -76,7 +78,7 @@ def understand(told: Mapping[str, Any], name: str = "", frames: int = 1) -> Told
 
     Examples
     --------
-    >>> told = {"Units": "Bq/ml", "FrameTimesStart": [0], "FrameDuration": [1.2e6], "FrameDurationUnits": "ms"}
+    >>> told = {"FrameTimesStart": [0], "FrameDuration": [1.2e6], "FrameDurationUnits": "ms"}
     >>> understand(told).frames
     (Frame(start_s=0.0, duration_s=1200.0),)
     """
@@ -138,7 +140,7 @@ def _frames(told: Mapping[str, Any], scale: float, wanted: int) -> tuple[Frame, 
     if len(pairs) != wanted:
         return ()
     first = pairs[0][0]
-    ordered = all(b[0] > a[0] for a, b in zip(pairs, pairs[1:], strict=False))
+    ordered = all(b[0] > a[0] for a, b in pairwise(pairs))
     return tuple(Frame(s - first, d) for s, d in pairs) if ordered else ()
 
 
@@ -147,7 +149,7 @@ def _delay(told: Mapping[str, Any], scale: float) -> float | None:
     starts = _numbers(told, "FrameTimesStart")
     if injection is None or (scan is None and not starts):
         return None
-    # Frame times count from the same zero as the injection; a scan start of 0 with later frames is the zero itself.
+    # Frame times count from the same zero as the injection, whatever ScanStart says.
     begin = max(scan or 0.0, starts[0] if starts else 0.0)
     delay = (begin - injection) * scale
     if delay < 0:

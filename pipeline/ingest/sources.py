@@ -26,8 +26,8 @@ LAYOUTS = ("auto", "dicom", "adni", "bids", "nifti")
 
 HEADER_TAGS = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "ImageType", "PatientID", "PatientName",
-    "StudyInstanceUID", "StudyDate", "SeriesDate", "AcquisitionDate", "SeriesTime", "SeriesDescription", "PatientAge",
-    "PatientSex", "CorrectedImage", "InstitutionName",
+    "StudyInstanceUID", "StudyDate", "SeriesDate", "AcquisitionDate", "SeriesTime", "SeriesDescription",
+    "PatientAge", "PatientSex", "CorrectedImage", "InstitutionName",
 )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def find_scans(source: Path, layout: str = "auto") -> Found:
 
 
 def recognise(source: Path) -> str:
-    """Return the layout of a folder: BIDS by its description, ADNI by its PTIDs, else by what its files are."""
+    """Return the layout of a folder: BIDS by its description, ADNI by its PTIDs, else by its files."""
     if is_bids(source):
         return "bids"
     if is_adni(source):
@@ -139,7 +139,7 @@ def _kind_of_other(path: Path) -> str:
 def _scan_of_series(
     uid: str, members: list[tuple[Path, Layers]], broken: dict[Path, list[Path]]
 ) -> FoundScan:
-    """Files that break off in their header belong to the series they lie with: it is then known to be incomplete."""
+    """Make one scan of a series; files that break off in their header belong to the series they lie with."""
     header = members[0][1]
     files = [path for path, _ in members]
     for folder in sorted({path.parent for path in files}):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,7 +152,7 @@ def frame_times(frames: Sequence[Sequence[Plane]], half_life_s: float | None) ->
 
 def _increasing(times: Sequence[float | None]) -> bool:
     known = [t for t in times if t is not None]
-    return len(known) == len(times) and all(b > a for a, b in zip(known, known[1:], strict=False))
+    return len(known) == len(times) and all(b > a for a, b in pairwise(known))
 
 
 def _from_first(starts: Sequence[float | None], durations: Sequence[float]) -> tuple[Frame, ...]:

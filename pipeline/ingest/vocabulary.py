@@ -59,13 +59,13 @@ _MAKERS: dict[str, tuple[str, ...]] = {
     "taucal": ("taucal",),
 }
 
-_MODELS = re.findall(
+_MODELS: list[str] = re.findall(
     r"\S+",
     """
-    Biograph mCT Vision Horizon TruePoint HiRez mMR Quadra HRRT ECAT EXACT HR HR+ Accel Flow Edge Emotion Sensation
-    Discovery Advance NXi Signa PET/MR PET/CT PET CT MR MI IQ ST STE VCT LS RX Omni Legend Gemini TF GXL TOF
-    Ingenuity Vereos Allegro Guardian Body uMI uEXPLORER Celesteion Aquiduo Cartesion Prime Phantom synthetic
-    Digital Research Tomograph C-PET PLUS
+    Biograph mCT Vision Horizon TruePoint HiRez mMR Quadra HRRT ECAT EXACT HR HR+ Accel Flow Edge Emotion
+    Sensation Discovery Advance NXi Signa PET/MR PET/CT PET CT MR MI IQ ST STE VCT LS RX Omni Legend Gemini TF
+    GXL TOF Ingenuity Vereos Allegro Guardian Body uMI uEXPLORER Celesteion Aquiduo Cartesion Prime Phantom
+    synthetic Digital Research Tomograph C-PET PLUS
     """,
 )
 
@@ -73,15 +73,15 @@ _SERIES_WORDS = frozenset(
     re.findall(
         r"\S+",
         """
-        pet pt brain tau amyloid scan series ac nac corrected uncorrected attenuation attn static dynamic dyn early
-        late frame frames averaged average avg co-registered coregistered coreg co registered standardized image
-        images and voxel size std img vox siz uniform resolution res recon reconstruction osem psf tof iter
-        iterative iteration iterations subset subsets i s all pass fbp vpfx vpfxs vphd vpff sharpir qclear q clear
-        bpl vue point ramla lor 3d 2d dif wb whole head neck body trc summed sum mean min mm suv suvr bqml emission
-        ct ctac mac mrac mr mprage flair dti rsfmri pasl localizer 3d-osem 3d-osem-psf op-osem ultrahd truex zoom
-        gaussian gauss hann none all-pass filter kernel standard adni adni1 adni2 adni3 adni4 synthetic phantom
-        original processed blob-os-tf blob os tf f18 18f c11 11c n13 o15 ga68 lm mlem mle dv dvr 4d to of with no
-        minute minutes post inj injection
+        pet pt brain tau amyloid scan series ac nac corrected uncorrected attenuation attn static dynamic dyn
+        early late frame frames averaged average avg co-registered coregistered coreg co registered
+        standardized image images and voxel size std img vox siz uniform resolution res recon reconstruction
+        osem psf tof iter iterative iteration iterations subset subsets i s all pass fbp vpfx vpfxs vphd vpff
+        sharpir qclear q clear bpl vue point ramla lor 3d 2d dif wb whole head neck body trc summed sum mean
+        min mm suv suvr bqml emission ct ctac mac mrac mr mprage flair dti rsfmri pasl localizer 3d-osem
+        3d-osem-psf op-osem ultrahd truex zoom gaussian gauss hann none all-pass filter kernel standard adni
+        adni1 adni2 adni3 adni4 synthetic phantom original processed blob-os-tf blob os tf f18 18f c11 11c n13
+        o15 ga68 lm mlem mle dv dvr 4d to of with no minute minutes post inj injection
         """,
     )
 )
@@ -171,7 +171,7 @@ def model_of(text: str | None) -> str | None:
     >>> model_of("Discovery ST"), model_of("Biograph 64 mCT"), model_of("Dr. Doe's scanner")
     ('Discovery ST', 'Biograph 64 mCT', None)
     """
-    known = {m.lower(): m for m in _MODELS}
+    known = {str(m).lower(): str(m) for m in _MODELS}
     words = re.split(r"[\s_,]+", text or "")
     kept = [known.get(w.lower(), w) for w in words if w.lower() in known or re.fullmatch(r"\d{1,4}", w)]
     return " ".join(kept) if any(not w.isdigit() for w in kept) else None
