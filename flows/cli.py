@@ -96,13 +96,13 @@ def ingest(
 @app.command(epilog="Example:  taucal train configs/adni.yaml --set training.epochs=60")
 def train(config: Config, overrides: Overrides = None, json: Json = False) -> None:
     """Train, calibrate, evaluate and register the classifier of a study."""
-    from flows.report import report_study
+    from flows.report import read_shipped, report_study
     from flows.train import show_results, train_study
 
     study = _study(config, overrides)
     trained = train_study(study)
     show_results(trained.results)
-    pages = report_study(study, trained)
+    pages = report_study(study, trained, read_shipped(study, trained))
     say(f"Study report: {pages['html']}")
     say(f"MLflow run {trained.run_id}, model version {trained.version}.")
     if json:

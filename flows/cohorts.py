@@ -74,7 +74,8 @@ def region_table(study: Study) -> pd.DataFrame | None:
 def regional_features(table: pd.DataFrame, scan_ids: tuple[str, ...]) -> NDArray[np.float64]:
     """Return left and right regional SUVR, shape (scans, regions), for the baseline."""
     sided = [c for c in table.columns if c.startswith(("left_", "right_")) and table[c].notna().all()]
-    return table.loc[list(scan_ids), sided].to_numpy(dtype=np.float64)
+    features: NDArray[np.float64] = table.loc[list(scan_ids), sided].to_numpy(dtype=np.float64)
+    return features
 
 
 def regional_norms_of(table: pd.DataFrame, scan_ids: list[str]) -> list[dict[str, Any]]:

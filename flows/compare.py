@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from flows.cohorts import load_cohort, sizes_in_words, split_of
 from flows.console import progress, say, show_table
+from flows.report import today
 from flows.steps import as_flow, as_task, run_once
 from flows.train import SHOWN, cell_of, decisive
 from models.calibrators import build_calibrator
@@ -21,6 +23,8 @@ from pipeline.learning.inference import predict
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.prediction import Predictions
 from pipeline.learning.training import train
+from pipeline.reporting.comparison_report import ComparisonReport, LossRow, write_comparison_report
+from pipeline.reporting.page import Named
 from pipeline.scan import Split
 
 STAGES = {
@@ -115,8 +119,10 @@ def _conclude(
         draws=study.evaluation.draws, level=study.evaluation.level, seed=study.seed,
     ) for stage in STAGES}  # fmt: skip
     folder = study.output / "comparison"
-    pages = write_comparison(study, by_stage, failed, folder)
-    _log(study, by_stage, folder, volumes, split)
+    report = _report(study, by_stage, failed, volumes)
+    pages = write_comparison_report(report, folder)
+    run_id = _log(study, by_stage, folder, volumes, split)
+    say(f"MLflow run {run_id}.")
     for stage, comparison in by_stage.items():
         _show(stage, comparison)
     return {**{name: str(path) for name, path in pages.items()}, "failed": failed}
@@ -137,9 +143,51 @@ def _run(cell: Cell, stage: str, training_scans: int) -> Run:
     )
 
 
+def _report(
+    study: Study, by_stage: dict[str, Comparison], failed: list[str], volumes: LabelledVolumes
+) -> ComparisonReport:
+    before, after = by_stage["uncalibrated"], by_stage["adaptive temperature"]
+    raw = {result.loss: result for result in before.results}
+    rows = []
+    for result in after.results:
+        recall = {name: i.value for name, i in zip(volumes.class_names, result.recall, strict=True)}
+        differences = {
+            d.metric: {
+                "value": d.interval.value,
+                "low": d.interval.low,
+                "high": d.interval.high,
+                "p": d.p_holm,
+            }
+            for d in result.differences
+        }
+        rows.append(
+            LossRow(
+                name=result.loss,
+                seeds=result.seeds,
+                calibrator="adaptive temperature",
+                before={name: asdict(i) for name, i in raw[result.loss].metrics.items()},
+                after={name: asdict(i) for name, i in result.metrics.items()},
+                difference=differences,
+                recall=recall,
+            )
+        )
+    return ComparisonReport(
+        title=study.name,
+        report_date=today(),
+        run_id=fingerprint(volumes.digest(), decisive(study)),
+        class_names=volumes.class_names,
+        baseline=study.compare.baseline,
+        test_scans=after.scans,
+        test_subjects=after.subjects,
+        losses=tuple(rows),
+        failed=tuple(Named(label=f.partition(": ")[0], value=f.partition(": ")[2]) for f in failed),
+        versions=(Named(label="taucal", value=metadata.version("taucal")),),
+    )
+
+
 def _log(
     study: Study, by_stage: dict[str, Comparison], folder: Path, volumes: LabelledVolumes, split: Split
-) -> None:
+) -> str:
     store = tracking.store_of(study.tracking, study.output)
     metrics = {
         f"{stage}.{result.loss}.{name}".replace(" ", "_"): interval.value
@@ -155,7 +203,7 @@ def _log(
         tags={"data.digest": volumes.digest(), "split.digest": split.digest()},
         metrics=metrics,
     )
-    tracking.log_run(store, record, folder)
+    return tracking.log_run(store, record, folder)
 
 
 def _show(stage: str, comparison: Comparison) -> None:

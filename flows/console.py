@@ -27,7 +27,7 @@ Tick = Callable[[int, int, str], None]
 
 def say(sentence: str) -> None:
     """Print one plain sentence."""
-    console.print(sentence, markup=False)
+    console.print(sentence, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Ingest: a folder of scans becomes one de-identified BIDS-PET dataset with SUVR derivatives and a cohort table."""
+"""Ingest: a folder of scans becomes one de-identified BIDS-PET dataset with SUVR and a cohort table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import concurrent.futures
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pipeline.ingest.sources import FoundScan, find_scans
 from flows.console import Tick, progress, say, show_table
 from flows.steps import as_flow, as_task, is_done
 from pipeline.config import ImagingSettings, IngestSettings
-from pipeline.errors import RefusedScan, TaucalError
+from pipeline.errors import RefusedScan
 from pipeline.files import exclusive, fingerprint, read_json, write_json, written_whole
 from pipeline.imaging import process
 from pipeline.ingest import bids as bids_files
@@ -153,29 +153,28 @@ def ingest_scan(order: _Order) -> dict[str, Any]:
 
 
 def _work(order: _Order) -> tuple[ScanOutcome, dict[str, Any], list[Path]]:
-    stage, label, scan, files = "conversion", order.found.label(Pseudonymiser(order.key)), {}, []
+    pseudonymiser = Pseudonymiser(order.key)
+    stage, label = "conversion", order.found.label(pseudonymiser)
+    scan: dict[str, Any] = {}
+    files: list[Path] = []
     try:
         converted = convert_scan(
-            order.found, order.bids, Pseudonymiser(order.key), order.tracer, order.max_days_to_diagnosis
+            order.found, order.bids, pseudonymiser, order.tracer, order.max_days_to_diagnosis
         )
         label, scan = converted.scan_id, {"converted": converted.to_dict(order.bids)}
         files = [converted.path, *converted.companions]
         stage = "imaging"
         normalised = process.normalise(bids_files.read_pet(converted.path), order.imaging)
         folder = order.bids / DERIVATIVES / f"sub-{converted.subject}" / f"ses-{converted.session}" / "pet"
-        derived = process.write_derivative(normalised, folder, converted.stem)
-        files += derived.files
+        image = process.write_derivative(normalised, folder, converted.stem)
+        files += sorted(folder.glob(f"{converted.stem}_*"))
         scan |= {
-            "suvr": derived.suvr.relative_to(order.bids).as_posix(),
+            "suvr": image.relative_to(order.bids).as_posix(),
             "regions": _wide(normalised.regions, normalised.composites),
         }
         outcome = ScanOutcome.of_findings(label, normalised.findings, converted.warnings)
     except RefusedScan as refusal:
         outcome = ScanOutcome.of_refusal(label, stage, refusal)
-    except TaucalError as error:
-        outcome = ScanOutcome.of_refusal(
-            label, stage, RefusedScan("unreadable", error.problem, mend=error.mend)
-        )
     return outcome, scan, files
 
 
@@ -186,7 +185,11 @@ def _wide(regions: pd.DataFrame, composites: dict[str, float]) -> dict[str, floa
 
 
 def _collect(
-    records: list[dict[str, Any]], ignored: dict[str, int], layout: str, bids: Path, classes: tuple[str, ...]
+    records: list[dict[str, Any]],
+    ignored: Mapping[str, int],
+    layout: str,
+    bids: Path,
+    classes: tuple[str, ...],
 ) -> Ingested:
     outcomes = [ScanOutcome(**r["outcome"]) for r in records]
     converted = [Converted.from_dict(r["converted"], bids) for r in records if "converted" in r]
@@ -196,10 +199,11 @@ def _collect(
     cohort.write_tsv(bids / COHORT_TABLE)
     _write_region_table([(c.scan_id, r["regions"]) for c, r in usable], bids / REGION_TABLE)
     write_json(
-        bids / DERIVATIVES / "ingest.json", {"outcomes": [asdict(o) for o in outcomes], "ignored": ignored}
+        bids / DERIVATIVES / "ingest.json",
+        {"outcomes": [asdict(o) for o in outcomes], "ignored": dict(ignored)},
     )
     report = write_ingest_report(outcomes, ignored, layout, bids)
-    verdicts = Counter(o.verdict for o in outcomes)
+    verdicts: Counter[str] = Counter(o.verdict for o in outcomes)
     _tell(outcomes, verdicts)
     return Ingested(
         bids,
@@ -257,5 +261,5 @@ def _tell(outcomes: list[ScanOutcome], verdicts: Counter[str]) -> None:
         show_table(f"Refused scans{more}", ["scan", "stage", "rule", "measured"], rows)
 
 
-def _in_words(ignored: dict[str, int]) -> str:
+def _in_words(ignored: Mapping[str, int]) -> str:
     return ", ".join(f"{n} {what}" for what, n in sorted(ignored.items())) or "nothing"

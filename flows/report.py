@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -214,24 +214,21 @@ def derivative_of(scan: Scan) -> Normalised:
 
 def _visits(cohort: Cohort, scan: Scan) -> tuple[Visit, ...]:
     mine = sorted((s for s in cohort.scans if s.subject == scan.subject), key=lambda s: s.session)
-    until = mine[: mine.index(scan) + 1]
-    return tuple(
-        Visit(label=s.session, months=months_of(s.session), meta_roi=float(s.facts["meta_roi"] or 0.0))
-        for s in until
-        if "meta_roi" in s.facts
-    )
+    dated = [(day, s) for s in mine if s.session <= scan.session and (day := _day_of(s.session))]
+    visits = []
+    for n, (day, visited) in enumerate(dated, start=1):
+        suvr = visited.facts.get("meta_roi")
+        if isinstance(suvr, float):
+            visits.append(Visit(label=f"visit {n}", months=(day - dated[0][0]).days / 30.44, meta_roi=suvr))
+    return tuple(visits)
 
 
-def months_of(session: str) -> float:
-    """Return the months since the first scan that a session label tells.
-
-    Examples
-    --------
-    >>> months_of("M012")
-    12.0
-    """
-    digits = "".join(c for c in session if c.isdigit())
-    return float(digits or 0)
+def _day_of(session: str) -> date | None:
+    """Return the shifted date a session label starts with; None where it tells another thing."""
+    try:
+        return datetime.strptime(session[:8], "%Y%m%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, eq=False)

@@ -103,7 +103,7 @@ class Results:
 
     def flat(self) -> dict[str, float]:
         """Return metrics of the shipped classifier as ``name``, ``name.low``, ``name.high`` for a tracker."""
-        flat = {}
+        flat: dict[str, float] = {}
         for name, interval in self.row("chosen").metrics.items():
             flat |= {name: interval.value, f"{name}.low": interval.low, f"{name}.high": interval.high}
         for row in self.rows:

@@ -16,15 +16,28 @@ from pipeline.errors import InputError, RefusedScan
 from pipeline.files import read_json, write_json, written_whole
 from pipeline.imaging import measures
 from pipeline.imaging.frames import Realigned, Window, choose_window, realign
-from pipeline.imaging.head import Mask, brain_within, template_image
+from pipeline.imaging.head import Mask
 from pipeline.imaging.quality import Finding, judge, note, refuse_if_needed
-from pipeline.imaging.registration import Registration, mutual_information, prepare, register
+from pipeline.imaging.registration import Registration, register, stay
 from pipeline.imaging.space import Matrix, field_of_view, smooth_on_template, smoothing_sigma_mm, to_template
 from pipeline.imaging.suvr import COLUMNS, composites, keep_brain, regional_table, to_suvr
 from pipeline.scan import Fact, FloatArray, Volume
 
 _NOTHING = 0.1
 """SUVR below which a brain voxel holds no data: fluid has about .65."""
+_SAME_PLACE_MM = 4.0
+_MNI_GRIDS = {
+    (91, 109, 91): (90, 126, 72),
+    (182, 218, 182): (90, 126, 72),
+    (181, 217, 181): (90, 126, 72),
+    (79, 95, 79): (78, 112, 70),
+    (79, 95, 68): (78, 112, 50),
+    (157, 189, 156): (78, 112, 70),
+    (121, 145, 121): (90, 126, 72),
+    (193, 229, 193): (96, 132, 78),
+    (197, 233, 189): (98, 134, 72),
+}
+"""Shape and distance (mm) of the first voxel from the origin of the grids MNI images come on."""
 ASSUMED_RESOLUTION_MM = 6.0
 """Of scans that do not tell theirs: ADNI's cameras lie between 5 and 8 mm."""
 
@@ -85,13 +98,14 @@ def normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
     findings.append(judge("frame-motion", frames.motion_mm))
     native_mm, resolution_finding = _resolution(volume)
     findings.append(resolution_finding)
-    registration, how = _locate(frames.average, native_mm)
+    registration, how = _locate(frames.average, claims_template(volume), native_mm)
     findings += how
     image = to_template(
         frames.arrays, window.weights, [m @ registration.matrix for m in frames.matrices], volume.affine
     )
     sigma = smoothing_sigma_mm(native_mm, settings.resolution_mm)
     smooth = smooth_on_template(image, sigma, registration.matrix, volume.spacing_mm) if sigma > 0 else image
+    findings += _unit_findings(volume, smooth)
     suvr = to_suvr(smooth)
     inside = field_of_view(volume.array.shape[:3], volume.affine, registration.matrix)
     findings += _assess(image, suvr, inside, registration)
@@ -131,30 +145,54 @@ def _resolution(volume: Volume) -> tuple[float, Finding]:
     told = volume.facts.get("resolution_mm")
     if isinstance(told, int | float) and told > 0:
         return float(told), note("resolution", "pass", f"Native resolution {told:g} mm", float(told))
+    # Most headers do not tell it: an assumption to print, no reason to refer a scan.
     message = f"The resolution is unknown: {ASSUMED_RESOLUTION_MM:g} mm was assumed"
-    return ASSUMED_RESOLUTION_MM, note("resolution", "warn", message, ASSUMED_RESOLUTION_MM)
+    return ASSUMED_RESOLUTION_MM, note("resolution", "pass", message, ASSUMED_RESOLUTION_MM)
 
 
-def _locate(average: Volume, native_mm: float) -> tuple[Registration, list[Finding]]:
-    if on_template_grid(average):
-        image = prepare(average, native_mm)
-        identity: Matrix = np.eye(4)
-        found = Registration(
-            identity, identity, mutual_information(image, identity), float("nan"), float("nan")
-        )
-        return found, [
-            note("already-in-template", "pass", "On the template grid already: not registered again")
-        ]
+def _locate(average: Volume, claims_template: bool, native_mm: float) -> tuple[Registration, list[Finding]]:
+    if claims_template:
+        registration, off_mm = stay(average, native_mm)
+        if off_mm <= _SAME_PLACE_MM:
+            message = f"In template space already ({off_mm:.1f} mm from the best fit): not registered again"
+            return registration, [note("already-in-template", "pass", message, off_mm)]
+        message = f"Said to be in template space, but {off_mm:.1f} mm off: registered"
+        findings = [note("already-in-template", "warn", message, off_mm)]
+    else:
+        findings = []
     registration = register(average, native_mm)
     return registration, [
+        *findings,
         judge("upside-down", registration.turned_gain),
+        judge("not-a-brain", registration.mutual_information),
         judge("registration-failed", registration.explained),
     ]
 
 
-def on_template_grid(volume: Volume) -> bool:
-    """Whether a volume lies on the template grid, voxel for voxel."""
-    return volume.array.shape[:3] == SHAPE and bool(np.allclose(volume.affine, AFFINE, atol=1e-3))
+def claims_template(volume: Volume) -> bool:
+    """Whether a volume lies on the template's grid or another one of MNI space, or its source says so."""
+    said = str(volume.facts.get("space") or "")
+    shape = volume.array.shape[:3]
+    if said.startswith("MNI") or (shape == SHAPE and np.allclose(volume.affine, AFFINE, atol=1e-3)):
+        return True
+    return any(
+        shape == size and np.allclose(np.abs(volume.affine[:3, 3]), corner, atol=1.0)
+        for size, corner in _MNI_GRIDS.items()
+    )
+
+
+def _unit_findings(volume: Volume, image: FloatArray) -> list[Finding]:
+    """Tell whether a scan was a ratio already; dividing again by our own reference harms none."""
+    mean = float(image[load_atlas().reference].mean())
+    if volume.unit == "SUVR" and not 0.85 <= mean <= 1.15:
+        message = f"An SUVR image whose reference region has {mean:.2f}: rescaled to inferior cerebellar grey"
+        return [note("already-suvr", "warn", message, mean)]
+    if volume.unit == "SUVR":
+        return [note("already-suvr", "pass", "An SUVR image already", mean)]
+    if volume.unit in ("Bq/mL", "counts") and 0.7 <= mean <= 1.4:
+        message = f"Given as {volume.unit}, but its values look like SUVR"
+        return [note("already-suvr", "warn", message, mean)]
+    return []
 
 
 def _assess(image: FloatArray, suvr: FloatArray, inside: Mask, registration: Registration) -> list[Finding]:
@@ -165,8 +203,6 @@ def _assess(image: FloatArray, suvr: FloatArray, inside: Mask, registration: Reg
     values = {
         "brain-coverage": measures.coverage(inside, atlas.brain),
         "reference-coverage": measures.coverage(inside, atlas.reference),
-        "not-a-brain": measures.correlation(suvr, template_image(), brain_within(6.0) & inside),
-        "mutual-information": registration.mutual_information,
         "implausible-size": measures.size_ratio(registration),
         "implausible-shear": registration.shear,
         "head-turned": registration.rotation_deg,
