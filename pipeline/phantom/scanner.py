@@ -17,7 +17,8 @@ FloatArray = NDArray[np.float64]
 REFERENCE_BQML = 5000.0
 _HEAD_CENTRE_MM = np.array([0.0, -15.0, 6.0])
 _FWHM_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
-_NOISE_FWHM_MM = 6.0
+# Noise at two points 3 mm apart correlates by a half: an autocorrelation 6 mm wide, so a narrower kernel.
+_NOISE_FWHM_MM = 6.0 / np.sqrt(2)
 # Linear interpolation averages neighbours: on average it adds a sixth of the squared spacing as variance.
 _INTERPOLATION_VARIANCE = SPACING_MM**2 / 6
 

@@ -7,13 +7,13 @@ import pytest
 from pipeline.config import PhantomSettings
 from pipeline.phantom import SPOILED_RULES, plan_cohort, write_cohort
 
-SMALL = PhantomSettings(subjects=9, scans=12, spoiled=0.42, workers=1)
+SMALL = PhantomSettings(subjects=6, scans=8, spoiled=0.375, workers=1)
 SEED = 7
 
 
 @pytest.fixture(scope="session")
 def small_settings():
-    """Nine subjects, twelve scans, each spoiling rule once."""
+    """Six subjects, eight scans, three of them spoiled."""
     return SMALL
 
 

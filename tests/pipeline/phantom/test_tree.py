@@ -1,0 +1,135 @@
+"""A cohort on disk: complete, the same bytes from the same seed, and whole after any interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.files import sha256_of_file
+from pipeline.phantom import PRESETS, write_cohort
+from pipeline.phantom.dicom import folder_of
+
+
+def digests(folder):
+    return {p.relative_to(folder).as_posix(): sha256_of_file(p) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_tree_is_an_adni_download(small_cohort):
+    out, plan, _ = small_cohort
+    pattern = re.compile(
+        r"\d{3}_S_\d{4,5}/AV1451_[^/]+/\d{4}-\d\d-\d\d_\d\d_\d\d_\d\d\.0/I\d+/ADNI_\d{3}_S_\d+_PT_AV1451_.+_I\d+\.dcm"
+    )
+    files = [p.relative_to(out).as_posix() for p in out.rglob("*.dcm")]
+    assert files
+    assert all(pattern.fullmatch(name) for name in files)
+    assert len({name.rsplit("/", 1)[0] for name in files}) == len(plan)
+    assert all(name.split("/")[0] == name.split("ADNI_")[1].split("_PT_")[0] for name in files)
+
+
+def test_tables_lie_beside_the_scans(small_cohort):
+    out, plan, _ = small_cohort
+    (visits,), (people,) = (list((out / "tables").glob(g)) for g in ("DXSUM_*.csv", "PTDEMOG_*.csv"))
+    assert set(pd.read_csv(visits).PTID) == set(pd.read_csv(people).PTID) == {s.subject.ptid for s in plan}
+    truth = pd.read_csv(out / "tables" / "PHANTOM_TRUTH.csv", keep_default_na=False)
+    assert len(truth) == len(plan)
+    assert set(truth.DIAGNOSIS) <= set(PRESETS["three_class"].class_names)
+
+
+def test_as_many_scans_are_spoiled_as_asked(small_cohort, small_settings):
+    out, _, _ = small_cohort
+    truth = pd.read_csv(out / "tables" / "PHANTOM_TRUTH.csv", keep_default_na=False)
+    assert (truth.SPOILED != "").sum() == round(small_settings.spoiled * small_settings.scans)
+
+
+def test_each_scan_has_its_truth(small_cohort):
+    out, plan, _ = small_cohort
+    for scan in plan:
+        truth = json.loads((out / "truth" / f"I{scan.image_id}.json").read_text())
+        assert truth["synthetic"] is True
+        assert truth["regional_suvr"]["inferior_cerebellar_grey"] == 1.0
+        assert len(truth["template_to_native_mm"]) == len(scan.frames_s)
+        determinant = np.linalg.det(np.array(truth["template_to_native_mm"][0])[:3, :3])
+        assert 0.7 < determinant < 1.4
+
+
+def test_everything_says_that_it_is_synthetic(small_cohort):
+    out, _, _ = small_cohort
+    for path in out.rglob("*"):
+        if path.is_file():
+            assert b"synthetic" in path.read_bytes().lower(), path.name
+
+
+def test_same_seed_same_bytes_with_two_workers(small_cohort, small_settings, tmp_path):
+    out, _, seed = small_cohort
+    seen = []
+    again = write_cohort(
+        small_settings.model_copy(update={"workers": 2}),
+        tmp_path / "again",
+        seed,
+        lambda done, total: seen.append((done, total)),
+    )
+    assert digests(again) == digests(out)
+    assert seen == [(n, small_settings.scans) for n in range(small_settings.scans + 1)]
+
+
+def test_an_interrupted_cohort_is_finished(small_cohort, small_settings, tmp_path):
+    out, plan, seed = small_cohort
+    killed = tmp_path / "killed"
+    arguments = f"PhantomSettings(**{small_settings.model_dump()!r}), Path({str(killed)!r}), {seed}"
+    script = f"""
+from pathlib import Path
+from pipeline.config import PhantomSettings
+from pipeline.phantom import write_cohort
+write_cohort({arguments})
+"""
+    process = subprocess.Popen([sys.executable, "-c", script])
+    limit = time.monotonic() + 60
+    while len(list(killed.glob("truth/*.json"))) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 0 < sum((killed / folder_of(s)).is_dir() for s in plan) < len(plan)
+    write_cohort(small_settings, killed, seed)
+    assert digests(killed) == digests(out)
+
+
+def test_what_is_there_is_not_made_again(small_cohort, small_settings):
+    out, _, seed = small_cohort
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*.dcm")}
+    seen = []
+    write_cohort(small_settings, out, seed, lambda done, total: seen.append((done, total)))
+    assert seen == [(small_settings.scans, small_settings.scans)]
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*.dcm")} == before
+
+
+def test_another_cohort_is_not_mixed_in(small_cohort, small_settings):
+    out, _, seed = small_cohort
+    with pytest.raises(InputError, match="other settings or another seed"):
+        write_cohort(small_settings, out, seed + 1)
+    with pytest.raises(InputError, match="other settings or another seed"):
+        write_cohort(small_settings.model_copy(update={"spoiled": 0.0}), out, seed)
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(small_settings, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="must be empty"):
+        write_cohort(small_settings, tmp_path, 1)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_in_the_way_is_refused(small_settings, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"must be (empty|writable)"):
+        write_cohort(small_settings, tmp_path / "file", 1)
