@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _ROUNDING = 1e-9
-"""(n + 1) * coverage is meant exactly: 10 * 0.7 must not round up to 8."""
+"""(n + 1) * coverage is meant exactly: 100 * 0.55 must not round up to 56."""
 
 
 @dataclass(frozen=True)

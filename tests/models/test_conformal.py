@@ -66,6 +66,12 @@ def test_threshold_is_the_score_of_the_stated_rank(n, coverage):
     assert math.isinf(found.thresholds[0]) == (exact > n) == (n < found.scans_needed)
 
 
+def test_rank_is_not_rounded_up_by_floating_point():
+    """100 * .55 is 55.00000000000001 in floating point; the rank is 55."""
+    p = np.stack([np.linspace(0.1, 0.9, 99), 1 - np.linspace(0.1, 0.9, 99)], axis=1)
+    assert ConformalSets.fit(p, np.zeros(99, dtype=int), 0.55).sets(p)[:, 0].sum() == 55
+
+
 @pytest.mark.parametrize(("coverage", "needed"), [(0.5, 1), (0.8, 4), (0.9, 9), (0.95, 19)])
 def test_scans_needed(coverage, needed):
     assert ConformalSets((0.1, 0.2), (1, 1), coverage).scans_needed == needed

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError
+from pipeline.evaluation.calibration_error import binned_gap, classwise_gap
 from pipeline.evaluation.intervals import (
     Interval,
     bootstrap,
@@ -16,7 +17,7 @@ from pipeline.evaluation.intervals import (
     metrics_with_intervals,
     paired_bootstrap,
 )
-from pipeline.evaluation.metrics import METRICS, WEIGHTED, expected_calibration_error
+from pipeline.evaluation.metrics import METRICS, WEIGHTED, classwise_ece, expected_calibration_error
 from pipeline.evaluation.sample import Sample
 
 MEASURED_OVER_COPIES = sorted(set(METRICS) - {"ece_kde"})
@@ -46,6 +47,20 @@ def test_weights_mean_copies_of_scans(seed, decimals):
     for name in MEASURED_OVER_COPIES:
         slow = [METRICS[name](*(np.repeat(a, w.astype(int), axis=0) for a in (p, y))) for w in weights]
         assert WEIGHTED[name](sample, weights) == pytest.approx(slow, abs=1e-9, nan_ok=True), name
+
+
+@pytest.mark.parametrize("decimals", [None, 1])
+def test_equal_masses_are_those_of_each_draw(decimals):
+    p, y = simulated(n=40, decimals=decimals)
+    weights = np.random.default_rng(0).integers(0, 5, size=(6, 40)).astype(float)
+    for weighted, metric in (
+        (binned_gap(scheme="mass"), expected_calibration_error),
+        (classwise_gap(scheme="mass"), classwise_ece),
+    ):
+        slow = [
+            metric(*(np.repeat(a, w.astype(int), axis=0) for a in (p, y)), scheme="mass") for w in weights
+        ]
+        assert weighted(Sample(p, y), weights) == pytest.approx(slow)
 
 
 def test_copies_of_a_scan_do_not_vouch_for_each_other():
@@ -96,7 +111,7 @@ def test_draws_do_not_depend_on_how_they_are_cut(monkeypatch):
 def test_scans_of_one_subject_are_one_piece_of_evidence():
     """Five copies of each scan: by subject the interval is that of the scans, by scan far too narrow."""
     p, y = simulated(n=60)
-    many = np.repeat(np.arange(60), 5)
+    many = np.tile(np.arange(60), 5)
     single = bootstrap(p, y, [f"s{n}" for n in range(60)], ["accuracy"])["accuracy"]
     by_subject = bootstrap(p[many], y[many], [f"s{n}" for n in many], ["accuracy"])["accuracy"]
     by_scan = bootstrap(p[many], y[many], [f"s{n}" for n in range(300)], ["accuracy"])["accuracy"]

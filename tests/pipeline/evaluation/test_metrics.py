@@ -119,13 +119,14 @@ def test_binned_errors_equal_naive_loops(case):
     assert metrics.classwise_ece(p, y) == pytest.approx(np.mean(by_class))
 
 
-def test_equal_mass_bins_hold_equal_counts():
-    p, y, _ = simulated(n=300, k=2)
+@pytest.mark.parametrize("n", [300, 308])
+def test_equal_mass_bins_hold_equal_counts(n):
+    p, y, _ = simulated(n=n, k=2)
     confidence, correct = p.max(axis=1), (p.argmax(axis=1) == y) * 1.0
     runs = np.array_split(np.argsort(confidence), 15)
-    expected = sum(len(r) / 300 * abs(confidence[r].mean() - correct[r].mean()) for r in runs)
+    expected = sum(len(r) / n * abs(confidence[r].mean() - correct[r].mean()) for r in runs)
     assert metrics.expected_calibration_error(p, y, scheme="mass") == pytest.approx(expected)
-    assert metrics.reliability_curve(p, y, scheme="mass").counts.tolist() == [20] * 15
+    assert metrics.reliability_curve(p, y, scheme="mass").counts.tolist() == [len(r) for r in runs]
 
 
 @settings(deadline=None)
@@ -152,6 +153,14 @@ def test_edges_belong_to_the_bin_below(bins):
     edges = metrics.bin_edges(np.empty(0), bins, "width")
     index = metrics.bin_index(edges, edges)
     assert index.tolist() == [0, *range(bins)]  # 0 in the first, 1 in the last
+
+
+@settings(deadline=None)
+@given(judged(max_scans=8))
+def test_classes_that_are_only_true_or_only_predicted_count_in_f1(case):
+    p, y = case
+    expected = sk.f1_score(y, p.argmax(axis=1), average="macro", zero_division=0)
+    assert metrics.macro_f1(p, y) == pytest.approx(expected)
 
 
 @settings(deadline=None)
@@ -326,10 +335,14 @@ def test_fewer_scans_than_bins(scheme):
     assert metrics.expected_calibration_error(p, y, bins=50, scheme=scheme) == pytest.approx(expected)
 
 
-def test_smooth_error_of_tiny_errors_stays_on_its_finest_grid():
-    """The authors' package, on 500 right scans of confidence .9985: width 1/512, an even grid of 5,121."""
-    p = two_class(np.full(500, 0.9985))
-    assert metrics.smooth_ece(p, np.zeros(500, dtype=int)) == pytest.approx(0.0014999997085969, abs=1e-15)
+@pytest.mark.parametrize(
+    ("confidence", "expected"),
+    [(0.9985, 0.0014999997085969), (0.9972, 0.0027999994667863), (0.9935, 0.0064999987619864)],
+)
+def test_smooth_error_of_tiny_errors_stays_on_the_authors_grids(confidence, expected):
+    """Widths 2, 3 and 7 / 1024 on grids of 5,121, 3,414 and 1,464; even ones have no middle."""
+    p = two_class(np.full(500, confidence))
+    assert metrics.smooth_ece(p, np.zeros(500, dtype=int)) == pytest.approx(expected, abs=1e-15)
 
 
 @pytest.mark.parametrize(
