@@ -149,9 +149,12 @@ def realign(volume: Volume, window: Window) -> Realigned:
 
 
 def _frame_model(mean: Volume) -> LinearModel:
-    head = mean.array > 0.2 * np.nanpercentile(mean.array, 98)
-    near = np.asarray(ndimage.binary_dilation(head, iterations=2))
-    return build_model(np.array([mean.array, np.ones_like(mean.array)], dtype=np.float32), mean.affine, near)
+    """Return a model of the mean frame, compared in and around the head where its slope is known."""
+    known = np.isfinite(mean.array)
+    image = np.where(known, mean.array, np.float32(0))
+    head = image > 0.2 * np.percentile(image[known], 98)
+    near = ndimage.binary_dilation(head, iterations=2) & ndimage.binary_erosion(known)
+    return build_model(np.array([image, known], dtype=np.float32), mean.affine, near)
 
 
 def _average(coarse: list[Volume], weights: tuple[float, ...], matrices: list[Matrix]) -> Volume:

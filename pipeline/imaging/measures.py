@@ -13,14 +13,6 @@ from pipeline.imaging.registration import Registration
 from pipeline.scan import FloatArray
 
 
-def correlation(image: FloatArray, expected: FloatArray, where: Mask) -> float:
-    """Pearson correlation of two images where a mask is true; NaN where one of them is flat."""
-    a, b = image[where].astype(np.float64), expected[where].astype(np.float64)
-    a, b = a - a.mean(), b - b.mean()
-    scale = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / scale) if scale > 0 else float("nan")
-
-
 def brain_overlap(suvr: FloatArray) -> float:
     """Dice overlap of uptake above half the reference with the template's brain, within 6 mm of the brain.
 

@@ -19,7 +19,7 @@ from pipeline.imaging.frames import Realigned, Window, choose_window, realign
 from pipeline.imaging.head import Mask
 from pipeline.imaging.quality import Finding, judge, note, refuse_if_needed
 from pipeline.imaging.registration import Registration, register, stay
-from pipeline.imaging.space import Matrix, field_of_view, smooth_on_template, smoothing_sigma_mm, to_template
+from pipeline.imaging.space import field_of_view, smooth_on_template, smoothing_sigma_mm, to_template
 from pipeline.imaging.suvr import COLUMNS, composites, keep_brain, regional_table, to_suvr
 from pipeline.scan import Fact, FloatArray, Volume
 
@@ -98,7 +98,7 @@ def normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
     findings.append(judge("frame-motion", frames.motion_mm))
     native_mm, resolution_finding = _resolution(volume)
     findings.append(resolution_finding)
-    registration, how = _locate(frames.average, claims_template(volume), native_mm)
+    registration, how = _locate(frames.average, native_mm, claimed=claims_template(volume))
     findings += how
     image = to_template(
         frames.arrays, window.weights, [m @ registration.matrix for m in frames.matrices], volume.affine
@@ -150,8 +150,8 @@ def _resolution(volume: Volume) -> tuple[float, Finding]:
     return ASSUMED_RESOLUTION_MM, note("resolution", "pass", message, ASSUMED_RESOLUTION_MM)
 
 
-def _locate(average: Volume, claims_template: bool, native_mm: float) -> tuple[Registration, list[Finding]]:
-    if claims_template:
+def _locate(average: Volume, native_mm: float, *, claimed: bool) -> tuple[Registration, list[Finding]]:
+    if claimed:
         registration, off_mm = stay(average, native_mm)
         if off_mm <= _SAME_PLACE_MM:
             message = f"In template space already ({off_mm:.1f} mm from the best fit): not registered again"

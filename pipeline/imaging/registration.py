@@ -101,6 +101,26 @@ def register(volume: Volume, native_mm: float) -> Registration:
     )
 
 
+def stay(volume: Volume, native_mm: float) -> tuple[Registration, float]:
+    """Leave a volume where it is, and measure how far from there the best affine fit would put the brain.
+
+    Returns
+    -------
+    Registration
+        The identity.
+    float
+        Mean distance in millimetres over the brain.
+    """
+    image = prepare(volume, native_mm)
+    identity = np.eye(4)
+    found = align(region_model(), image, identity, "affine", SETTINGS["steps"][2])
+    here = align(region_model(), image, identity, "affine", max_steps=0)
+    points = region_model().points
+    off = np.linalg.norm((points @ (found.matrix - identity).T)[:, :3], axis=1).mean()
+    seen = mutual_information(image, identity)
+    return Registration(identity, identity, seen, here.explained, float("nan")), float(off)
+
+
 def prepare(volume: Volume, native_mm: float) -> Volume:
     """Coarse, smoothed to the resolution of the model, scaled so that bright tissue is about 1."""
     sigma = smoothing_sigma_mm(native_mm, FINE.resolution_mm)
