@@ -138,12 +138,9 @@ def report(
     json: Json = False,
 ) -> None:
     """Write a clinician's report for scans that need not be in any cohort."""
-    from flows.report import report_scans
+    from flows.report import Request, report_scans
 
-    shares = _prevalence(prevalence)
-    written = report_scans(
-        scans, out, model=model, output=output, prevalence=shares, key_file=key_file, pdf=pdf
-    )
+    written = report_scans(scans, Request(out, model, output, _prevalence(prevalence), key_file, pdf))
     for pages in written:
         say(f"Report: {pages['html']}")
     if json:

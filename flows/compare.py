@@ -65,7 +65,8 @@ def compare_losses(study: Study) -> dict[str, Any]:
     titles = [loss.title for loss in study.compare.losses]
     if study.compare.baseline not in titles or len(set(titles)) != len(titles):
         raise ConfigError(
-            f"compare.baseline must be one of the distinct losses {', '.join(titles)}, got {study.compare.baseline}",
+            f"compare.baseline must be one of the distinct losses {', '.join(titles)}, "
+            f"got {study.compare.baseline}",
             culprit=study.name,
             mend="mend compare.baseline or give each loss its own label",
         )

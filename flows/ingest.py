@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pipeline.ingest.convert import Converted, convert_scan
-from pipeline.ingest.sources import FoundScan, find_scans
 
 from flows.console import Tick, progress, say, show_table
 from flows.steps import as_flow, as_task, is_done
@@ -22,8 +20,10 @@ from pipeline.errors import RefusedScan
 from pipeline.files import exclusive, fingerprint, read_json, write_json, written_whole
 from pipeline.imaging import process
 from pipeline.ingest import bids as bids_files
+from pipeline.ingest.convert import Converted, convert_scan
 from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
 from pipeline.ingest.outcomes import ScanOutcome, write_ingest_report
+from pipeline.ingest.sources import FoundScan, find_scans
 from pipeline.scan import Cohort, Fact, Scan
 
 DERIVATIVES = Path("derivatives") / "taucal"
@@ -90,9 +90,8 @@ def _ingest(
     # A folder that cannot be written is refused before the key is made or a scan is read.
     with exclusive(bids.parent / f".{bids.name}.lock", "dataset", wait=False):
         key = load_or_make_key(settings.key_file or bids.with_name(bids.name + ".key"), bids)
-        say(
-            f"Found {len(found.scans)} PET series ({found.layout} layout); left alone: {_in_words(found.ignored)}."
-        )
+        left_alone = _in_words(found.ignored)
+        say(f"Found {len(found.scans)} PET series ({found.layout} layout); left alone: {left_alone}.")
         orders = [
             _Order(scan, bids, key, settings.tracer, settings.max_days_to_diagnosis, imaging)
             for scan in found.scans
@@ -251,9 +250,8 @@ def _write_region_table(rows: list[tuple[str, dict[str, float]]], path: Path) ->
 
 
 def _tell(outcomes: list[ScanOutcome], verdicts: Counter[str]) -> None:
-    say(
-        f"{verdicts['accepted']} accepted, {verdicts['warned']} with a warning, {verdicts['refused']} refused."
-    )
+    accepted, warned = verdicts["accepted"], verdicts["warned"]
+    say(f"{accepted} accepted, {warned} with a warning, {verdicts['refused']} refused.")
     refused = [o for o in outcomes if o.verdict == "refused"]
     if refused:
         rows = [[o.scan, o.stage, o.rule, str(o.measured)] for o in refused[:12]]

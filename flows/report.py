@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pipeline.ingest.sources import find_scans
 
 from flows.cohorts import load_cohort, split_of
 from flows.ingest import read_outcomes
@@ -24,6 +23,7 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.selection import select_calibrator
 from pipeline.imaging.process import Normalised, read_derivative
 from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
+from pipeline.ingest.sources import find_scans
 from pipeline.learning.prediction import Predictions
 from pipeline.learning.trained import TrainedNetwork
 from pipeline.one_scan import Inference, infer
@@ -70,8 +70,8 @@ class Teller:
         return ModelFacts(
             name="taucal",
             version=self.version,
-            trained_on=f"{split.get('train', '?')} {kind} ({counts}) of {subjects.get('train', '?')} subjects",
-            tested_on=f"{split.get('test', '?')} {kind} of {subjects.get('test', '?')} other subjects",
+            trained_on=f"{split.get('train')} {kind} ({counts}) of {subjects.get('train')} subjects",
+            tested_on=f"{split.get('test')} {kind} of {subjects.get('test')} other subjects",
             metrics=tuple(
                 MetricRow(name=name, value=m["value"], low=m["low"], high=m["high"])
                 for name, m in card.get("metrics", {}).items()
@@ -105,87 +105,97 @@ def today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
-def report_scans(
-    scans: Sequence[Path],
-    out: Path,
-    *,
-    model: str,
-    output: Path,
-    prevalence: Mapping[str, float] | None = None,
-    key_file: Path | None = None,
-    pdf: bool = True,
-) -> list[dict[str, Path]]:
-    """Write a report for each scan, which need not be in any cohort.
+@dataclass(frozen=True)
+class Request:
+    """What is asked of `report_scans`.
 
     Parameters
     ----------
-    scans : sequence of Path
-        DICOM folders or NIfTI files.
     out : Path
         One folder per scan is made in it, named by pseudonym.
     model : str
         As in `pipeline.tracking.load_classifier`.
     output : Path
         Folder of the study whose MLflow store holds the model.
-    prevalence : mapping, optional
+    prevalence : mapping of str to float, optional
         The clinic's class shares.
+    key_file : Path, optional
+        Secret of the pseudonyms; beside `out` where not given.
+    pdf : bool
+    """
+
+    out: Path
+    model: str
+    output: Path
+    prevalence: Mapping[str, float] | None = None
+    key_file: Path | None = None
+    pdf: bool = True
+
+
+def report_scans(scans: Sequence[Path], request: Request) -> list[dict[str, Path]]:
+    """Write a report for each scan, which need not be in any cohort.
+
+    Parameters
+    ----------
+    scans : sequence of Path
+        DICOM folders or NIfTI files.
+    request : Request
 
     Raises
     ------
     InputError
-        If a path or the model is not there.
+        If a path or the model is not there, or the prevalence does not name the model's classes.
     """
-    store = tracking.store_of(TrackingSettings(), output)
-    classifier = tracking.load_classifier(store, model)
-    if prevalence is not None and set(prevalence) != set(classifier.class_names):
+    found = [find_scans(path).scans[0] for path in scans]
+    store = tracking.store_of(TrackingSettings(), request.output)
+    classifier = tracking.load_classifier(store, request.model)
+    if request.prevalence is not None and set(request.prevalence) != set(classifier.class_names):
         raise ConfigError(
-            f"A prevalence must name the classes {', '.join(classifier.class_names)}, got {', '.join(prevalence)}",
+            f"A prevalence must name the classes {', '.join(classifier.class_names)}, "
+            f"got {', '.join(request.prevalence)}",
             culprit="--prevalence",
         )
-    version = tracking.champion_version(store) if model.startswith("@") else None
-    teller = Teller(classifier, str(version or model), classifier.card.get("run_key", "unknown"), today())
-    pseudonymiser = Pseudonymiser(load_or_make_key(key_file or out.with_name(out.name + ".key"), out))
+    version = tracking.champion_version(store) if request.model.startswith("@") else None
+    teller = Teller(
+        classifier, str(version or request.model), str(classifier.card.get("run_key", "")), today()
+    )
+    key_file = request.key_file or request.out.with_name(request.out.name + ".key")
+    pseudonymiser = Pseudonymiser(load_or_make_key(key_file, request.out))
     written = []
-    for path in scans:
-        label = pseudonymiser.subject(find_scans(path).scans[0].subject_label)
-        inference = infer(classifier, path, None if prevalence is None else dict(prevalence))
-        written.append(write_report(teller, label, inference, out / f"sub-{label}", pdf=pdf))
+    for path, scan in zip(scans, found, strict=True):
+        inference = infer(classifier, path, None if request.prevalence is None else dict(request.prevalence))
+        folder = request.out / scan.label(pseudonymiser)
+        written.append(write_report(teller, scan.label(pseudonymiser), inference, folder, pdf=request.pdf))
     return written
 
 
 def write_report(
-    teller: Teller, subject: str, inference: Inference, folder: Path, *, pdf: bool
+    teller: Teller, label: str, inference: Inference, folder: Path, *, pdf: bool
 ) -> dict[str, Path]:
-    """Write the report of one inference into a folder."""
+    """Write the report of one inference into a folder; `label` is ``sub-<subject>_ses-<session>``."""
     normalised, volume = inference.normalised, inference.volume
+    subject, _, session = label.removeprefix("sub-").partition("_ses-")
     scan = MeasuredScan(
         subject=subject,
-        session="1",
+        session=session,
         facts=normalised.suvr.facts if normalised else (volume.facts if volume else {}),
         regions=normalised.regions if normalised else None,
         composites=normalised.composites if normalised else {},
         findings=normalised.findings if normalised else (),
     )
-    return _write(teller, scan, normalised, inference, folder, pdf=pdf)
+    return _write(teller, scan, inference, folder, pdf=pdf)
 
 
 def _write(
-    teller: Teller,
-    scan: MeasuredScan,
-    normalised: Normalised | None,
-    inference: Inference,
-    folder: Path,
-    *,
-    pdf: bool,
+    teller: Teller, scan: MeasuredScan, inference: Inference, folder: Path, *, pdf: bool
 ) -> dict[str, Path]:
     context = teller.context(inference.prediction)
     report = build_scan_report(scan, context, inference.prediction, inference.refusal)
+    suvr = inference.normalised.suvr if inference.normalised else None
     saliency = None
-    if normalised is not None and inference.prediction is not None:
-        saliency = teller.classifier.saliency(normalised.suvr.array)
-    return write_scan_report(
-        report, normalised.suvr if normalised else None, folder, pdf=pdf, saliency=saliency
-    )
+    if suvr is not None and inference.prediction is not None:
+        saliency = teller.classifier.saliency(suvr.array)
+    return write_scan_report(report, suvr, folder, pdf=pdf, saliency=saliency)
 
 
 def report_cohort_scan(teller: Teller, cohort: Cohort, scan: Scan, folder: Path) -> dict[str, Path]:
@@ -202,9 +212,7 @@ def report_cohort_scan(teller: Teller, cohort: Cohort, scan: Scan, folder: Path)
         findings=normalised.findings,
         visits=_visits(cohort, scan),
     )
-    return _write(
-        teller, measured, normalised, Inference(None, normalised, prediction, None), folder, pdf=True
-    )
+    return _write(teller, measured, Inference(None, normalised, prediction, None), folder, pdf=True)
 
 
 def derivative_of(scan: Scan) -> Normalised:

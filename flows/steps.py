@@ -59,7 +59,8 @@ def as_flow(name: str, work: Callable[[], T]) -> T:
     """Run `work` as a Prefect flow.
 
     Prefect stores parameters and the text of errors in its database, and a folder's name can identify a
-    patient. So the flow has no parameters, and an error reaches Prefect by its kind alone; the caller gets it whole.
+    patient. So the flow has no parameters, and an error reaches Prefect by its kind alone; the caller gets it
+    whole.
     """
     return _kept_private(flow(name=name, validate_parameters=False), work)
 
@@ -75,7 +76,7 @@ def _kept_private(decorate: Callable[[Callable[[], T]], Callable[[], T]], work: 
     def run() -> T:
         try:
             return work()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised again below, whatever it is
             caught.append(error)
             raise WorkFailed(type(error).__name__) from None
 

@@ -108,14 +108,9 @@ class Results:
             flat |= {name: interval.value, f"{name}.low": interval.low, f"{name}.high": interval.high}
         for row in self.rows:
             if row.kind != "chosen":
-                flat |= {
-                    f"{row.kind}.{row.name}.{n}".replace(" ", "_"): i.value for n, i in row.metrics.items()
-                }
-        return {
-            name.replace("(", "").replace(")", ""): value
-            for name, value in flat.items()
-            if np.isfinite(value)
-        }
+                place = row.name.replace(" ", "_").replace("(", "").replace(")", "")
+                flat |= {f"{place}.{name}": interval.value for name, interval in row.metrics.items()}
+        return {name: value for name, value in flat.items() if np.isfinite(value)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,16 +15,20 @@ from mlflow.exceptions import MlflowException
 
 import models
 import pipeline
+from models.classifier import BundleError as StoredBundleError
 from models.classifier import CalibratedClassifier
-from pipeline.errors import InputError
+from pipeline.errors import BundleError, InputError
 from pipeline.tracking.store import Store, nameless
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
 
-_REQUIREMENTS = ("torch", "monai", "numpy", "scipy", "pandas", "pydantic", "pyyaml", "nibabel", "pydicom", "nilearn",
-                 "SimpleITK", "safetensors", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle",
-                 "scikit-learn", "mlflow", "jinja2")  # fmt: skip
+_REQUIREMENTS = (
+    "torch", "monai", "numpy", "scipy", "pandas", "pydantic", "pyyaml", "nibabel", "pydicom", "nilearn",
+    "SimpleITK", "safetensors", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle",
+    "scikit-learn", "mlflow",
+)  # fmt: skip
+"""What the model needs where it is served."""
 
 
 def register(store: Store, run_id: str, bundle: Path, tags: Mapping[str, str], key: str) -> int:
@@ -78,6 +82,18 @@ def champion_version(store: Store, alias: str = CHAMPION) -> int | None:
         return None
 
 
+def origin(store: Store, name: str) -> tuple[str, str]:
+    """Return version and run id of a model named as in `load_classifier`, as reports print them."""
+    if Path(name).is_dir():
+        return "unregistered", "none"
+    client, place = store.client(), name.removeprefix("models:/").removeprefix(store.model_name)
+    if place.startswith("@"):
+        found = client.get_model_version_by_alias(store.model_name, place[1:])
+    else:
+        found = client.get_model_version(store.model_name, place.strip("/"))
+    return str(found.version), str(found.run_id)
+
+
 def promote(store: Store, version: int) -> None:
     """Make a version the champion; the champion before becomes `previous`."""
     before = champion_version(store)
@@ -127,16 +143,15 @@ def load_classifier(store: Store, name: str = f"@{CHAMPION}") -> CalibratedClass
     Parameters
     ----------
     name : str
-        ``"models:/taucal@champion"``, ``"models:/taucal/3"``, ``"@champion"``, or a folder that holds a bundle.
+        ``"models:/taucal@champion"``, ``"models:/taucal/3"``, ``"@champion"``, or a bundle's folder.
 
     Raises
     ------
     InputError
         If there is no such model.
     """
-    folder = Path(name)
-    if folder.is_dir():
-        return CalibratedClassifier.load(folder)
+    if Path(name).is_dir():
+        return _load(Path(name))
     uri = f"models:/{store.model_name}{name}" if name.startswith("@") else name
     mlflow.set_tracking_uri(store.uri)
     mlflow.set_registry_uri(store.uri)
@@ -145,10 +160,17 @@ def load_classifier(store: Store, name: str = f"@{CHAMPION}") -> CalibratedClass
             local = mlflow.artifacts.download_artifacts(
                 artifact_uri=uri, dst_path=place, tracking_uri=store.uri
             )
-            return CalibratedClassifier.load(Path(local) / "artifacts" / "bundle")
+            return _load(Path(local) / "artifacts" / "bundle")
     except MlflowException as error:
         raise InputError(
             f"A registered model must exist, got {str(error).splitlines()[0]}",
             culprit=f"{uri} at {store.uri}",
             mend="run `taucal train` or `taucal demo` first, or name another with --model and --output",
         ) from error
+
+
+def _load(folder: Path) -> CalibratedClassifier:
+    try:
+        return CalibratedClassifier.load(folder)
+    except StoredBundleError as error:
+        raise BundleError(str(error), mend="register the classifier again from its study") from error

@@ -22,7 +22,7 @@ class ScanClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         self.classifier = CalibratedClassifier.load(Path(context.artifacts["bundle"]))
 
     def predict(self, model_input: list[str]) -> list[dict[str, Any]]:
-        """Return one mapping per path; a scan that quality refuses has ``decision: refused`` and the reason."""
+        """Return one mapping per path; a refused scan has ``decision: refused`` and the reason."""
         from pipeline.one_scan import answer
 
         return [answer(self.classifier, Path(path)) for path in model_input]

@@ -19,7 +19,7 @@ from pipeline.config import TrackingSettings
 from pipeline.errors import InputError
 from pipeline.files import exclusive
 
-_LIFETIME_OF_NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
+_LOGIN_NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,9 @@ class Store:
                     place = self.artifacts.resolve().as_uri() if self.artifacts else None
                     client.create_experiment(self.experiment, artifact_location=place)
             except (MlflowException, SQLAlchemyError, OSError) as error:
+                seen = f"{type(error).__name__}: {str(error).splitlines()[0]}"
                 raise InputError(
-                    f"The MLflow store must be reachable, got {type(error).__name__}: {str(error).splitlines()[0]}",
+                    f"The MLflow store must be reachable, got {seen}",
                     culprit=self.uri,
                     mend="mend tracking.uri or choose a writable output folder",
                 ) from error
@@ -86,7 +87,7 @@ def try_store(store: Store) -> str | None:
 @contextlib.contextmanager
 def nameless() -> Iterator[None]:
     """Let MLflow read no user name: it writes the login name into tags of runs and models."""
-    before = {name: os.environ.get(name) for name in _LIFETIME_OF_NAMES}
+    before = {name: os.environ.get(name) for name in _LOGIN_NAMES}
     os.environ["LOGNAME"] = "taucal"
     try:
         yield
