@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
-from pipeline.atlas import META_ROI, META_ROI_CUTOFFS, META_ROI_DEFINITIONS
 from pipeline.errors import InputError, RefusedScan
 from pipeline.reporting.page import percent, percent_range
+from pipeline.reporting.regional import (
+    Norms,
+    asymmetry_sentence,
+    composite_rows,
+    finite,
+    hottest_region,
+    meta_roi_of,
+    region_rows,
+)
 from pipeline.reporting.scan_numbers import (
     ClassProbability,
-    Composite,
     Distance,
     FindingRow,
     Likeness,
-    MetaRoi,
     ModelFacts,
     Quality,
-    RegionRow,
     ScanReport,
     Visit,
 )
-from pipeline.reporting.words import CLASS_TITLES, COMPOSITES, acquisition_facts, region_group, title_of
+from pipeline.reporting.words import CLASS_TITLES, acquisition_facts
 
 if TYPE_CHECKING:
-    from models.classifier import Prediction
-
-MIN_NORMS = 5
-"""A z-score against fewer scans than this says nothing; it is left out."""
-NOTABLE_ASYMMETRY_PERCENT = 10.0
+    from models.prediction import Prediction
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ class ReportContext:
         Passed in, so that the same scan gives the same bytes.
     run_id : str
     norms : DataFrame, optional
-        Columns region, side, mean, sd, n of the training cohort's normal scans, see `regional_norms`.
+        Columns region, side, mean, sd, n of the training cohort's normal scans, see `pipeline.reporting.regional.regional_norms`.
     likeness : Likeness, optional
         Held-out scans that were rated as this one.
     """
@@ -89,33 +89,6 @@ class ReportContext:
     run_id: str
     norms: pd.DataFrame | None = None
     likeness: Likeness | None = None
-
-
-def regional_norms(
-    regions: Iterable[pd.DataFrame], composites: Iterable[Mapping[str, float]]
-) -> pd.DataFrame:
-    """Return mean, SD and count of regional SUVR over normal scans.
-
-    Parameters
-    ----------
-    regions : iterable of DataFrame
-        One table a scan, columns region, side, suvr. Scans of the training split only, one a subject.
-    composites : iterable of mapping
-        One a scan; they get the side ``"both"``.
-
-    Returns
-    -------
-    DataFrame
-        Columns region, side, mean, sd, n.
-    """
-    rows = [table[["region", "side", "suvr"]] for table in regions]
-    rows += [
-        pd.DataFrame({"region": list(c), "side": "both", "suvr": list(c.values())}) for c in composites if c
-    ]
-    if not rows:
-        return pd.DataFrame(columns=["region", "side", "mean", "sd", "n"])
-    grouped = pd.concat(rows).groupby(["region", "side"], sort=True)["suvr"]
-    return grouped.agg(mean="mean", sd="std", n="count").reset_index()
 
 
 def build_scan_report(
@@ -140,20 +113,20 @@ def build_scan_report(
     InputError
         If there is neither a prediction nor a refusal.
     """
-    norms = _Norms(context.norms)
-    rows = _region_rows(scan.regions, norms)
-    hottest, side = _hottest(rows)
+    norms = Norms(context.norms)
+    rows = region_rows(scan.regions, norms)
+    region, side = hottest_region(rows)
     findings = tuple(_finding(f) for f in scan.findings)
     measured = {
         "findings": findings,
         "quality": _worst(findings, refused=prediction is None),
         "regions": rows,
-        "composites": _composites(scan.composites, norms),
-        "meta_roi": _meta_roi(scan.composites, norms),
+        "composites": composite_rows(scan.composites, norms),
+        "meta_roi": meta_roi_of(scan.composites, norms),
         "norm_count": norms.count,
-        "hottest_region": hottest,
+        "hottest_region": region,
         "hottest_side": side,
-        "asymmetry_sentence": _asymmetry(rows),
+        "asymmetry_sentence": asymmetry_sentence(rows),
         "visits": tuple(sorted(scan.visits, key=lambda visit: visit.months)),
     }
     answer = _answer(prediction) if prediction is not None else _refused(refusal)
@@ -235,125 +208,11 @@ def _refused(refusal: RefusedScan | None) -> dict[str, Any]:
     }
 
 
-class _Norms:
-    """Looks up mean, SD and count of a region; gives z-scores."""
-
-    def __init__(self, table: pd.DataFrame | None) -> None:
-        rows = [] if table is None else table.to_dict("records")
-        self._of = {(r["region"], r["side"]): (float(r["mean"]), float(r["sd"]), int(r["n"])) for r in rows}
-        counts = [n for _, _, n in self._of.values() if n >= MIN_NORMS]
-        self.count = max(counts) if counts else None
-
-    def get(self, region: str, side: str) -> tuple[float, float, int] | None:
-        found = self._of.get((region, side))
-        usable = found is not None and found[2] >= MIN_NORMS and np.isfinite(found[1]) and found[1] > 0
-        return found if usable else None
-
-    def z(self, region: str, side: str, suvr: float | None) -> float | None:
-        found = self.get(region, side)
-        return None if found is None or suvr is None else (suvr - found[0]) / found[1]
-
-
-def _region_rows(table: pd.DataFrame | None, norms: _Norms) -> tuple[RegionRow, ...]:
-    if table is None:
-        return ()
-    rows = []
-    for region, part in table.groupby("region", sort=False):
-        suvr = {str(r["side"]): _finite(r["suvr"]) for r in part.to_dict("records")}
-        left, right = suvr.get("left"), suvr.get("right")
-        first = part.iloc[0]
-        rows.append(
-            RegionRow(
-                region=region,
-                title=title_of(str(region)),
-                group=region_group(str(region), str(first["kind"])),
-                kind=first["kind"],
-                braak="" if pd.isna(first["braak"]) else first["braak"],
-                in_meta_roi=region in META_ROI_DEFINITIONS[META_ROI],
-                left=left,
-                right=right,
-                both=suvr.get("both"),
-                z_left=norms.z(str(region), "left", left),
-                z_right=norms.z(str(region), "right", right),
-                asymmetry_percent=None if not left or not right else 200 * (left - right) / (left + right),
-            )
-        )
-    return tuple(rows)
-
-
-def _finite(value: object) -> float | None:
-    x = float(value)  # type: ignore[arg-type]
-    return x if np.isfinite(x) else None
-
-
-def _hottest(rows: tuple[RegionRow, ...]) -> tuple[str, str]:
-    found = [
-        (suvr, row.region, side)
-        for row in rows
-        if row.kind == "target"
-        for side, suvr in (("left", row.left), ("right", row.right))
-        if suvr is not None
-    ]
-    return max(found)[1:] if found else ("", "")
-
-
-def _asymmetry(rows: tuple[RegionRow, ...]) -> str:
-    told = [r for r in rows if r.kind == "target" and r.asymmetry_percent is not None]
-    if not told:
-        return ""
-    most = max(told, key=lambda r: abs(r.asymmetry_percent or 0))
-    size = most.asymmetry_percent or 0.0
-    higher = "left" if size > 0 else "right"
-    if abs(size) < NOTABLE_ASYMMETRY_PERCENT:
-        return f"No target region differs by {NOTABLE_ASYMMETRY_PERCENT:.0f} % or more between the sides."
-    count = sum(abs(r.asymmetry_percent or 0) >= NOTABLE_ASYMMETRY_PERCENT for r in told)
-    return (
-        f"{count} of {len(told)} target regions differ by {NOTABLE_ASYMMETRY_PERCENT:.0f} % or more between "
-        f"the sides; most of all {most.title.lower()}, {abs(size):.0f} % higher on the {higher}."
-    )
-
-
-def _composites(values: Mapping[str, float], norms: _Norms) -> tuple[Composite, ...]:
-    rows = []
-    for name, suvr in values.items():
-        title, regions = COMPOSITES.get(name, (title_of(name), ""))
-        norm = norms.get(name, "both")
-        mean, sd, count = norm if norm else (None, None, None)
-        z = norms.z(name, "both", suvr)
-        rows.append(
-            Composite(
-                name=name,
-                title=title,
-                regions=regions,
-                suvr=suvr,
-                z=z,
-                norm_mean=mean,
-                norm_sd=sd,
-                norm_count=count,
-            )
-        )
-    return tuple(rows)
-
-
-def _meta_roi(values: Mapping[str, float], norms: _Norms) -> MetaRoi | None:
-    if "meta_roi" not in values:
-        return None
-    norm = norms.get("meta_roi", "both")
-    return MetaRoi(
-        definition=f"{META_ROI}: " + ", ".join(title_of(r).lower() for r in META_ROI_DEFINITIONS[META_ROI]),
-        suvr=values["meta_roi"],
-        band_low=META_ROI_CUTOFFS[0],
-        band_high=META_ROI_CUTOFFS[1],
-        norm_mean=norm[0] if norm else None,
-        norm_sd=norm[1] if norm else None,
-    )
-
-
 def _finding(found: Any) -> FindingRow:
     return FindingRow(
         rule=found.rule,
         verdict=found.verdict,
-        measured=_finite(found.measured) if found.measured is not None else None,
+        measured=finite(found.measured) if found.measured is not None else None,
         limit=found.limit,
         message=found.message,
     )

@@ -12,15 +12,11 @@ from numpy.typing import NDArray
 from pipeline.atlas import SHAPE
 from pipeline.errors import InputError
 from pipeline.files import write_json
-from pipeline.reporting import planes
+from pipeline.reporting import pictures, planes
 from pipeline.reporting.page import Named, data_uri, render
 from pipeline.reporting.pdf import write_page
-from pipeline.reporting.scan_build import (
-    MeasuredScan,
-    ReportContext,
-    build_scan_report,
-    regional_norms,
-)
+from pipeline.reporting.regional import regional_norms
+from pipeline.reporting.scan_build import MeasuredScan, ReportContext, build_scan_report
 from pipeline.reporting.scan_numbers import (
     Likeness,
     MetricRow,
@@ -122,15 +118,15 @@ def _pictures(
     if suvr is not None:
         planes.check_grid(suvr)
         levels = planes.tau_levels(suvr.array)
-        drawn["levels"] = [planes.draw_slices(levels[:3]), planes.draw_slices(levels[3:])]
-        drawn["registration"] = [planes.draw_registration(suvr.array)]
+        drawn["levels"] = [pictures.draw_slices(levels[:3]), pictures.draw_slices(levels[3:])]
+        drawn["registration"] = [pictures.draw_registration(suvr.array)]
     if suvr is not None and report.hottest_region:
         point = planes.hottest_point(suvr.array, report.hottest_region, report.hottest_side)
-        drawn["planes"] = [planes.draw_slices(planes.three_planes(suvr.array, point))]
+        drawn["planes"] = [pictures.draw_slices(planes.three_planes(suvr.array, point))]
         if saliency is not None:
             if saliency.shape != SHAPE:
                 raise InputError(f"Saliency must have the template's shape {SHAPE}, got {saliency.shape}")
-            drawn["saliency"] = [*drawn["planes"], planes.draw_saliency(saliency, point)]
+            drawn["saliency"] = [*drawn["planes"], pictures.draw_saliency(saliency, point)]
     names = ("planes", "levels", "surfaces", "saliency", "registration")
     return {name: [data_uri(content) for content in drawn.get(name, [])] for name in names}
 
@@ -147,7 +143,7 @@ def _surfaces(z: dict[str, float]) -> list[bytes]:
         return []
     right = planes.surface(z, "right", "lateral"), planes.surface(z, "right", "medial")
     left = planes.surface(z, "left", "medial"), planes.surface(z, "left", "lateral")
-    return [planes.draw_surfaces(views, Z_RANGE, Z_MARKS) for views in (right, left)]
+    return [pictures.draw_surfaces(views, Z_RANGE, Z_MARKS) for views in (right, left)]
 
 
 def _groups(regions: tuple[RegionRow, ...]) -> list[tuple[str, list[RegionRow]]]:

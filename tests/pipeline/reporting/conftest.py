@@ -1,0 +1,122 @@
+"""A measured scan, a prediction and a model, made once; every report test starts from them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from models.prediction import Prediction
+from pipeline.atlas import AFFINE, load_atlas, load_regions
+from pipeline.imaging.quality import Finding
+from pipeline.reporting.page import Named
+from pipeline.reporting.regional import regional_norms
+from pipeline.reporting.scan_build import MeasuredScan, ReportContext
+from pipeline.reporting.scan_numbers import Likeness, MetricRow, ModelFacts, Visit
+from pipeline.scan import Volume
+
+HOT = ("left", "precuneus")
+
+
+def _regions(shift: float = 0.0) -> pd.DataFrame:
+    """Every region at its published tau-negative mean, moved by `shift`."""
+    atlas = load_atlas()
+    rows = []
+    for r in load_regions():
+        sides = [s for s in ("left", "right") if f"{s}_{r.name}" in atlas.names]
+        sides += ["both"] if r.name in atlas.names else []
+        rows += [(r.name, side, r.negative_mean + shift, 1.5, r.kind, r.braak) for side in sides]
+    return pd.DataFrame(rows, columns=["region", "side", "suvr", "volume_ml", "kind", "braak"])
+
+
+@pytest.fixture(scope="session")
+def suvr() -> Volume:
+    """SUVR 1 in the brain, 2.5 in the left precuneus."""
+    atlas = load_atlas()
+    array = np.where(atlas.brain, 1.0, 0.05).astype(np.float32)
+    array[atlas.mask(HOT[1], HOT[0])] = 2.5
+    return Volume(array, AFFINE, "SUVR")
+
+
+@pytest.fixture
+def regions() -> pd.DataFrame:
+    """The region table of that scan."""
+    table = _regions()
+    table.loc[(table.region == HOT[1]) & (table.side == HOT[0]), "suvr"] = 2.5
+    return table
+
+
+@pytest.fixture
+def norms() -> pd.DataFrame:
+    """Ten normal scans, 0.1 apart from the published mean in both directions."""
+    shifts = [-0.1, 0.1] * 5
+    return regional_norms(map(_regions, shifts), ({"meta_roi": 1.2 + s} for s in shifts))
+
+
+@pytest.fixture
+def prediction() -> Prediction:
+    """A clear answer: AD at 86 %."""
+    return Prediction(
+        class_names=("CN", "MCI", "AD"),
+        probabilities=(0.03, 0.11, 0.86),
+        lower=(0.01, 0.06, 0.79),
+        upper=(0.06, 0.16, 0.91),
+        prediction_set=("AD",),
+        coverage=0.9,
+        mahalanobis=12.3,
+        mahalanobis_limit=31.0,
+        energy=-3.1,
+        energy_limit=2.2,
+        confidence=0.86,
+        operating_point=0.7,
+        prevalence=(0.557, 0.333, 0.11),
+        clinic_prevalence=None,
+        clinic_probabilities=None,
+        decision="report",
+        reasons=(),
+    )
+
+
+@pytest.fixture
+def doubtful(prediction) -> Prediction:
+    """An answer that is referred, for two reasons."""
+    return replace(
+        prediction,
+        probabilities=(0.31, 0.48, 0.21),
+        lower=(0.22, 0.40, 0.14),
+        upper=(0.41, 0.56, 0.30),
+        prediction_set=("CN", "MCI"),
+        confidence=0.48,
+        decision="refer",
+        reasons=("the prediction set holds CN and MCI", "confidence 48 % is below 70 %"),
+    )
+
+
+@pytest.fixture
+def scan(regions) -> MeasuredScan:
+    """A scan with its regions, composites, findings and two visits."""
+    return MeasuredScan(
+        subject="A7KD2M",
+        session="20310412",
+        facts={"tracer": "AV1451", "manufacturer": "SIEMENS"},
+        regions=regions,
+        composites={"meta_roi": 1.25, "braak_1_2": 1.1},
+        findings=(Finding("brain-overlap", "pass", 0.94, "at least 0.85", "The scan covers the brain."),),
+        visits=(Visit(label="first", months=0, meta_roi=1.2), Visit(label="this", months=24, meta_roi=1.25)),
+    )
+
+
+@pytest.fixture
+def context(norms) -> ReportContext:
+    """A model and ten normal scans."""
+    model = ModelFacts(
+        name="taucal",
+        version="3",
+        trained_on="112 scans",
+        tested_on="50 scans of other subjects",
+        metrics=(MetricRow(name="Balanced accuracy", value=0.57, low=0.45, high=0.69),),
+        versions=(Named(label="taucal", value="0.1.0"),),
+    )
+    return ReportContext(
+        model, "2026-11-21", "4f1c09e2", norms, Likeness(low=0.8, high=0.9, count=40, right=34)
+    )
