@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -40,36 +43,40 @@ def volumes() -> LabelledVolumes:
     return make_volumes()
 
 
+def make_split(volumes: LabelledVolumes) -> Split:
+    ids = volumes.scan_ids
+    return Split(ids[:24], ids[24:30], ids[30:39], ids[39:], dict(zip(ids, volumes.subjects, strict=True)))
+
+
+def make_study(folder: Path, *, dropout: float = 0.2, **training) -> Study:
+    return Study.model_validate(
+        {
+            "name": "tiny",
+            "seed": 5,
+            "output": str(folder),
+            "cohort": {"path": str(folder), "classes": NAMES},
+            "preprocessing": {"spacing_mm": 8},
+            "network": {"name": "small_cnn", "options": {"width": 4, "dropout": dropout}},
+            "training": {
+                "loss": {"name": "ce"},
+                "epochs": 4,
+                "batch_size": 8,
+                "learning_rate": 0.01,
+                "warmup_epochs": 1,
+                "device": "cpu",
+            }
+            | training,
+        }
+    )
+
+
 @pytest.fixture
 def split(volumes) -> Split:
     """24 / 6 / 9 / 9 scans, each part with a third of AD."""
-    ids = volumes.scan_ids
-    return Split(ids[:24], ids[24:30], ids[30:39], ids[39:], dict(zip(ids, volumes.subjects, strict=True)))
+    return make_split(volumes)
 
 
 @pytest.fixture
 def study(tmp_path):
     """A function that returns a tiny study, with training settings on top."""
-
-    def make(**training) -> Study:
-        return Study.model_validate(
-            {
-                "name": "tiny",
-                "seed": 5,
-                "output": str(tmp_path),
-                "cohort": {"path": str(tmp_path), "classes": NAMES},
-                "preprocessing": {"spacing_mm": 8},
-                "network": {"name": "small_cnn", "options": {"width": 4}},
-                "training": {
-                    "loss": {"name": "ce"},
-                    "epochs": 4,
-                    "batch_size": 8,
-                    "learning_rate": 0.01,
-                    "warmup_epochs": 1,
-                    "device": "cpu",
-                }
-                | training,
-            }
-        )
-
-    return make
+    return partial(make_study, tmp_path)

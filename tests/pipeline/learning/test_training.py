@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from models.losses import build_loss
+from models.networks import build_network
+from pipeline.errors import CohortError, ConfigError, TrainingError
 from pipeline.learning.course import CHECKPOINT
+from pipeline.learning.devices import InPieces, choose_device
 from pipeline.learning.inference import predict
-from pipeline.learning.trained import WEIGHTS
-from pipeline.learning.training import train
+from pipeline.learning.trained import RECORD, WEIGHTS, TrainedNetwork
+from pipeline.learning.training import learning_rate_at, train
 
 
-class Stop(Exception):  # noqa: N818
-    """Stands for a kill: raised between two epochs."""
+class Stop(Exception):  # noqa: N818 - stands for a kill between two epochs
+    pass
 
 
 def stop_after(epochs: int):
@@ -26,21 +40,65 @@ def weights(folder) -> bytes:
     return (folder / WEIGHTS).read_bytes()
 
 
-@pytest.mark.parametrize("loss", ["ce", "gce", "adafocal"])
-def test_a_killed_training_ends_with_the_same_bytes(volumes, split, study, tmp_path, loss):
-    settings = study(loss={"name": loss}, ema_decay=0.9)
-    train(volumes, split, settings, tmp_path / "whole")
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"loss": {"name": "ce"}},
+        {"loss": {"name": "gce", "options": {"warmup_epochs": 2}}, "ema_decay": 0.9},
+        {"loss": {"name": "adafocal"}, "sampling": "class_balanced"},
+        {"loss": {"name": "gamma_ce", "options": {"schedule": "linear"}}, "patience": 3},
+    ],
+    ids=lambda training: training["loss"]["name"],
+)
+def test_a_stopped_training_ends_with_the_same_bytes(volumes, split, study, tmp_path, training):
+    settings = study(**training)
+    whole = train(volumes, split, settings, tmp_path / "whole")
     for epochs in (1, 3):
         with pytest.raises(Stop):
-            train(volumes, split, settings, tmp_path / "killed", stop_after(epochs))
-    assert not (tmp_path / "killed" / WEIGHTS).exists()
-    train(volumes, split, settings, tmp_path / "killed")
-    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+            train(volumes, split, settings, tmp_path / "stopped", stop_after(epochs))
+    assert not (tmp_path / "stopped" / WEIGHTS).exists()
+    stopped = train(volumes, split, settings, tmp_path / "stopped")
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+    assert [h | {"seconds": 0} for h in stopped.history] == [h | {"seconds": 0} for h in whole.history]
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from conftest import make_split, make_study, make_volumes
+from pipeline.learning.training import train
+volumes = make_volumes()
+train(volumes, make_split(volumes), make_study(Path({folder!r}), epochs=40), Path({folder!r}))
+"""
+
+
+@pytest.mark.slow
+def test_a_training_killed_outright_ends_with_the_same_bytes(volumes, split, study, tmp_path, request):
+    folder = tmp_path / "killed"
+    script = _KILLED.format(tests=str(request.path.parent), folder=str(folder))
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=request.config.rootpath)
+    deadline = time.monotonic() + 120
+    while not (folder / CHECKPOINT).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert (folder / CHECKPOINT).exists()
+    assert not (folder / RECORD).exists()
+    for place in (folder, tmp_path / "whole"):
+        train(volumes, split, study(epochs=40), place)
+    assert weights(folder) == weights(tmp_path / "whole")
+
+
+def test_another_seed_gives_other_weights(volumes, split, study, tmp_path):
+    train(volumes, split, study(), tmp_path / "a")
+    train(volumes, split, study().model_copy(update={"seed": 6}), tmp_path / "b")
+    assert weights(tmp_path / "a") != weights(tmp_path / "b")
 
 
 def test_it_learns_what_there_is_to_learn(volumes, split, study, tmp_path):
     trained = train(volumes, split, study(epochs=12), tmp_path)
-    test = predict(trained.network, volumes.subset(split.test))
+    test = predict(trained, volumes.subset(split.test))
     assert (test.logits.argmax(1) == test.labels).all()
     assert trained.history[-1]["loss"] < trained.history[0]["loss"] / 2
     assert trained.prevalence == pytest.approx([2 / 3, 1 / 3])
@@ -49,7 +107,210 @@ def test_it_learns_what_there_is_to_learn(volumes, split, study, tmp_path):
 def test_what_is_done_is_not_done_again(volumes, split, study, tmp_path):
     calls = []
     first = train(volumes, split, study(), tmp_path, lambda *seen: calls.append(seen))
-    again = train(volumes, split, study(), tmp_path, lambda *seen: calls.append(seen))
+    again = train(volumes, split, study(device="auto"), tmp_path, lambda *seen: calls.append(seen))
     assert [(done, total) for done, total, _ in calls] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert again.history == first.history
     assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_a_folder_of_other_settings_is_not_used(volumes, split, study, tmp_path):
+    train(volumes, split, study(learning_rate=0.02), tmp_path / "used")
+    train(volumes, split, study(), tmp_path / "used")
+    train(volumes, split, study(), tmp_path / "fresh")
+    assert weights(tmp_path / "used") == weights(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint"])
+def test_an_unreadable_checkpoint_is_left_behind(volumes, split, study, tmp_path, content, caplog):
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / CHECKPOINT).write_bytes(content)
+    train(volumes, split, study(), tmp_path / "torn")
+    train(volumes, split, study(), tmp_path / "fresh")
+    assert "cannot be read; training starts anew" in caplog.text
+    assert weights(tmp_path / "torn") == weights(tmp_path / "fresh")
+
+
+def test_a_trained_network_comes_back_from_its_files(volumes, split, study, tmp_path):
+    trained = train(volumes, split, study(), tmp_path)
+    loaded = TrainedNetwork.load(tmp_path)
+    one, two = (predict(t.network, volumes) for t in (trained, loaded))
+    np.testing.assert_array_equal(one.logits, two.logits)
+    assert loaded.history == trained.history
+    assert loaded.preprocessing == trained.preprocessing
+    assert sorted(p.name for p in tmp_path.iterdir()) == [WEIGHTS, RECORD]
+
+
+def test_early_stopping_keeps_the_best_epoch(volumes, split, study, tmp_path):
+    trained = train(volumes, split, study(epochs=60, patience=3, learning_rate=0.05), tmp_path)
+    nll = [h["validation_nll"] for h in trained.history]
+    assert len(nll) < 60
+    assert trained.best_epoch == int(np.argmin(nll)) == len(nll) - 4
+    best = predict(trained, volumes.subset(split.validation))
+    seen = torch.nn.functional.cross_entropy(torch.from_numpy(best.logits), torch.from_numpy(best.labels))
+    assert float(seen) == pytest.approx(min(nll), abs=1e-6)
+
+
+def test_balanced_sampling_is_undone_in_the_logits(volumes, split, study, tmp_path):
+    # With no evidence to learn from, calibrated logits must say the training scans' own class shares.
+    blank = replace(volumes, volumes=np.full_like(volumes.volumes, 0.3), content="blank")
+    settings = study(sampling="class_balanced", epochs=20)
+    trained = train(blank, split, settings, tmp_path)
+    probabilities = torch.from_numpy(predict(trained, blank.subset(split.test)).logits).softmax(1).numpy()
+    np.testing.assert_allclose(probabilities.mean(0), [2 / 3, 1 / 3], atol=0.07)
+
+
+def test_a_loss_that_is_not_finite_names_the_scans(volumes, split, study, tmp_path):
+    array = volumes.volumes.copy()
+    array[11] = np.nan
+    broken = replace(volumes, volumes=array, content="broken")
+    with pytest.raises(TrainingError, match=r"must be finite, got loss nan .* epoch 1 in .*sub-011_ses-M00"):
+        train(broken, split, study(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_class_without_training_scans_is_named(volumes, split, study, tmp_path):
+    only_cn = replace(split, train=tuple(i for i in split.train if int(i[4:7]) % 3))
+    with pytest.raises(CohortError, match="AD has none in the training part"):
+        train(volumes, only_cn, study(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"training": {"loss": {"name": "gcee"}}}, "'gce'"),
+        ({"training": {"loss": {"name": "gce", "options": {"wieght": 1}}}}, "weight"),
+        ({"network": {"name": "smal_cnn"}}, "did you mean 'small_cnn'"),
+        (
+            {"network": {"name": "resnet10"}, "training": {"micro_batch": 2}},
+            r"without batch statistics, got \d+ such layers in resnet10.*remove micro_batch",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(volumes, split, study, tmp_path, change, message):
+    tree = study().model_dump(mode="json")
+    tree["network"]["options"] = {}
+    for section, values in change.items():
+        tree[section] |= values
+    with pytest.raises(ConfigError, match=message):
+        train(volumes, split, type(study()).model_validate(tree), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_cuda_where_there_is_none_is_refused():
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(ConfigError, match=r"needs a CUDA device.*set it to auto"):
+        choose_device("cuda")
+
+
+@pytest.mark.parametrize("loss", ["ce", "gce", "mmce"])
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_a_step_in_pieces_is_the_step_of_the_whole_batch(loss, size):
+    # In double precision, so that the order of sums does not matter.
+    torch.manual_seed(0)
+    network = build_network("small_cnn", 3, (16, 16, 16), width=4, dropout=0.0).double()
+    x, y = torch.rand(10, 1, 16, 16, 16, dtype=torch.float64), torch.arange(10) % 3
+    gradients = []
+    for pieces in (None, size):
+        network.zero_grad()
+        build_loss(loss, 3)(InPieces(network, pieces)(x), y).backward()
+        gradients.append([p.grad.clone() for p in network.parameters()])
+    for whole, summed in zip(*gradients, strict=True):
+        torch.testing.assert_close(summed, whole, rtol=1e-9, atol=1e-12)
+
+
+def test_adding_up_gradients_of_pieces_would_be_wrong_for_gce(rng):
+    logits, y = torch.from_numpy(rng.normal(0, 2, (8, 3))).requires_grad_(), torch.arange(8) % 3
+    loss = build_loss("gce", 3)
+    (whole,) = torch.autograd.grad(loss(logits, y), logits)
+    parts = sum(loss(a, b) / 2 for a, b in zip(logits.split(4), y.split(4), strict=True))
+    (summed,) = torch.autograd.grad(parts, logits)
+    assert (whole - summed).abs().max() > 0.01
+
+
+def test_pieces_keep_no_activations_of_the_whole_batch():
+    network = build_network("small_cnn", 3, (16, 16, 16), width=4)
+    x = torch.rand(8, 1, 16, 16, 16)
+
+    def kept(size) -> int:
+        sizes = []
+
+        def pack(tensor):
+            sizes.append(tensor.numel() * (tensor.grad_fn is not None or not tensor.is_leaf))
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            InPieces(network, size)(x)
+        return sum(sizes)
+
+    assert kept(2) * 20 < kept(None)
+
+
+def test_micro_batches_repeat_dropout():
+    # The forward pass is computed twice and must drop the same features both times.
+    network = build_network("small_cnn", 2, (16, 16, 16), width=4, dropout=0.5)
+    x, y = torch.rand(6, 1, 16, 16, 16), torch.arange(6) % 2
+    torch.manual_seed(1)
+    step = InPieces(network, 2)
+    loss = torch.nn.functional.cross_entropy(step(x), y)
+    loss.backward()
+    found = network.head[-1].bias.grad.clone()
+    torch.manual_seed(1)
+    network.zero_grad()
+    logits = torch.cat([network(piece) for piece in x.split(2)])
+    torch.nn.functional.cross_entropy(logits, y).backward()
+    torch.testing.assert_close(found, network.head[-1].bias.grad)
+
+
+def test_training_in_micro_batches_ends_where_whole_batches_end(volumes, split, study, tmp_path):
+    for name, size in (("whole", None), ("pieces", 3)):
+        settings = study(loss={"name": "gce"}, micro_batch=size, epochs=2, dropout=0.0)
+        train(volumes, split, settings, tmp_path / name)
+    one, two = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "pieces"))
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-4)
+
+
+def test_the_learning_rate_rises_and_falls():
+    rates = [learning_rate_at(s, 100, 10, 2.0) for s in range(100)]
+    assert rates[9] == max(rates) == 2.0
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert 0 < rates[-1] < 0.01
+
+
+_RANK = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from conftest import make_split, make_study, make_volumes
+from pipeline.learning.devices import join_ranks
+from pipeline.learning.training import train
+join_ranks()
+volumes = make_volumes()
+for loss in ("ce", "gce"):
+    folder = Path({folder!r}) / loss
+    train(volumes, make_split(volumes), make_study(folder, loss=dict(name=loss), dropout=0.0), folder)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_end_where_one_does(volumes, split, study, tmp_path, request):
+    script = tmp_path / "ranks.py"
+    script.write_text(_RANK.format(tests=str(request.path.parent), folder=str(tmp_path / "two")))
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(script),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(request.config.rootpath)}
+    subprocess.run(launch, check=True, env=environment, capture_output=True)
+    for loss in ("ce", "gce"):
+        folder = tmp_path / "one" / loss
+        train(volumes, split, study(loss={"name": loss}, dropout=0.0), folder)
+        one, two = (load_file(tmp_path / number / loss / WEIGHTS) for number in ("one", "two"))
+        for key, value in one.items():
+            torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,140 @@
+"""Volumes are prepared once, by the code of prediction, and made again when a scan or setting changes."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from models.preprocessing import Preprocessing
+from pipeline.atlas import AFFINE, SHAPE
+from pipeline.config import PreprocessingSettings
+from pipeline.errors import CohortError
+from pipeline.learning.loading import load_medmnist, load_volumes
+from pipeline.scan import PARTS, Cohort, Scan
+
+SETTINGS = PreprocessingSettings(spacing_mm=8, suvr_max=4)
+
+
+@pytest.fixture
+def cohort(tmp_path, rng) -> Cohort:
+    """Three SUVR volumes on the template grid."""
+    scans = []
+    for n in range(3):
+        path = tmp_path / f"{n}.nii.gz"
+        array = rng.uniform(0, 5, SHAPE).astype(np.float32)
+        nib.save(nib.Nifti1Image(array, AFFINE), path)
+        scans.append(Scan(f"{n:02d}", "M00", path, diagnosis=("CN", "AD", "CN")[n]))
+    return Cohort(tuple(scans), ("CN", "AD"))
+
+
+def test_volumes_are_what_preprocessing_makes_of_the_files(cohort, tmp_path):
+    volumes = load_volumes(cohort, SETTINGS, tmp_path / "cache")
+    assert volumes.volumes.shape == (3, 24, 28, 24)
+    assert volumes.volumes.dtype == np.float32
+    assert isinstance(volumes.volumes, np.memmap)
+    for n, scan in enumerate(cohort.scans):
+        expected = volumes.preprocessing(nib.load(scan.path).get_fdata())
+        np.testing.assert_allclose(volumes.volumes[n], expected, atol=1e-6)
+    assert volumes.labels.tolist() == [0, 1, 0]
+    assert volumes.class_counts == (2, 1)
+
+
+def test_what_is_cached_is_not_made_again(cohort, tmp_path):
+    load_volumes(cohort, SETTINGS, tmp_path / "cache")
+    (path,) = (tmp_path / "cache").iterdir()
+    made = path.stat().st_mtime_ns
+    load_volumes(cohort, SETTINGS, tmp_path / "cache")
+    assert [p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()] == [made]
+
+
+def test_a_changed_scan_or_setting_is_seen(cohort, tmp_path):
+    first = load_volumes(cohort, SETTINGS, tmp_path / "cache")
+    other = load_volumes(cohort, PreprocessingSettings(spacing_mm=8, suvr_max=3), tmp_path / "cache")
+    nib.save(nib.Nifti1Image(np.ones(SHAPE, np.float32), AFFINE), cohort.scans[1].path)
+    changed = load_volumes(cohort, SETTINGS, tmp_path / "cache")
+    assert len({first.digest(), other.digest(), changed.digest()}) == 3
+    np.testing.assert_allclose(changed.volumes[1], 0.25)
+
+
+def test_a_subset_keeps_order_and_belonging(cohort, tmp_path):
+    volumes = load_volumes(cohort, SETTINGS, tmp_path / "cache")
+    chosen = volumes.subset(["sub-02_ses-M00", "sub-01_ses-M00"])
+    assert chosen.subjects == ("02", "01")
+    assert chosen.labels.tolist() == [0, 1]
+    np.testing.assert_array_equal(chosen.volumes[0], volumes.volumes[2])
+
+
+def test_a_missing_file_names_the_scan(cohort, tmp_path):
+    cohort.scans[1].path.unlink()
+    with pytest.raises(CohortError, match=r"got no file 1.nii.gz in sub-01_ses-M00"):
+        load_volumes(cohort, SETTINGS, tmp_path / "cache")
+
+
+def test_a_truncated_file_names_the_scan_and_leaves_no_cache(cohort, tmp_path):
+    path = cohort.scans[2].path
+    path.write_bytes(path.read_bytes()[:100_000])
+    with pytest.raises(CohortError, match=r"readable SUVR volume.*sub-02_ses-M00"):
+        load_volumes(cohort, SETTINGS, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_another_grid_names_the_scan(cohort, tmp_path):
+    nib.save(nib.Nifti1Image(np.ones((91, 109, 91), np.float32), AFFINE), cohort.scans[0].path)
+    with pytest.raises(CohortError, match=r"grid's shape \(96, 112, 96\), got \(91, 109, 91\) in sub-00"):
+        load_volumes(cohort, SETTINGS, tmp_path / "cache")
+
+
+def test_preprocessing_averages_cells_and_clips():
+    scan = np.zeros((4, 4, 4))
+    scan[:2, :2, :2] = np.arange(8).reshape(2, 2, 2)
+    scan[2:, 2:, 2:] = 9
+    prepared = Preprocessing(spacing_mm=4, suvr_max=4, grid_shape=(4, 4, 4))(scan)
+    assert prepared[0, 0, 0] == pytest.approx(3.5 / 4)
+    assert prepared[1, 1, 1] == 1
+    assert prepared[0, 1, 0] == 0
+
+
+@pytest.mark.parametrize("spacing", [1, 3, 10])
+def test_a_spacing_that_does_not_fit_the_grid_is_refused(spacing):
+    with pytest.raises(ValueError, match=f"spacing_mm must .* got {spacing}"):
+        Preprocessing(spacing_mm=spacing, suvr_max=4)
+
+
+def test_adrenal_mnist_keeps_its_official_split(shared_data):
+    path = shared_data("adrenalmnist3d") / "adrenalmnist3d.npz"
+    volumes, split = load_medmnist(path, validation=0.12, seed=3)
+    with np.load(path) as official:
+        test = volumes.subset(split.test)
+        np.testing.assert_array_equal(test.volumes * 255, official["test_images"])
+        np.testing.assert_array_equal(test.labels, official["test_labels"][:, 0])
+        calibration = volumes.subset(split.calibration)
+        np.testing.assert_array_equal(calibration.labels, official["val_labels"][:, 0])
+    assert {part: len(split.part(part)) for part in PARTS} == {
+        "train": 1046,
+        "validation": 142,
+        "calibration": 98,
+        "test": 298,
+    }
+    assert volumes.subset(split.validation).class_counts == (111, 31)
+    assert volumes.volumes.min() == 0
+    assert volumes.volumes.max() == 1
+    assert load_medmnist(path, validation=0.12, seed=3)[1].digest() == split.digest()
+
+
+def test_a_file_that_is_no_medmnist_archive_is_refused(tmp_path):
+    path = tmp_path / "adrenal.npz"
+    with pytest.raises(CohortError, match=r"must exist, got no such file.*data/README.md"):
+        load_medmnist(path)
+    path.write_bytes(b"not an archive")
+    with pytest.raises(CohortError, match=r"must hold train_images.*download it again"):
+        load_medmnist(path)
+    np.savez(path, train_images=np.zeros((2, 28, 28, 28), np.uint8))
+    with pytest.raises(CohortError, match=r"must hold train_images.*train_labels"):
+        load_medmnist(path)
+
+
+def test_a_label_without_a_name_is_refused(shared_data):
+    path = shared_data("adrenalmnist3d") / "adrenalmnist3d.npz"
+    with pytest.raises(CohortError, match=r"labels 0 to 1 and 1 names.*normal"):
+        load_medmnist(path, ("normal",))
