@@ -90,7 +90,10 @@ def ingest(
     result = run_ingest(source, out, study.ingest, study.imaging, tuple(classes.split(",")))
     say(f"Report: {result.report}")
     if json:
-        emit_json({**vars(result), "exit_code": 0})
+        emit_json(vars(result))
+    if not result.converted:
+        say("No scan could be converted; the report tells why.")
+        raise typer.Exit(2)
 
 
 @app.command(epilog="Example:  taucal train configs/adni.yaml --set training.epochs=60")

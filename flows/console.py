@@ -19,7 +19,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-console = Console(stderr=True, highlight=False)
+_WIDTH_OF_FILES = 150
+console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDTH_OF_FILES)
 
 Tick = Callable[[int, int, str], None]
 """Called with (done, total, what stands beside the bar)."""

@@ -42,6 +42,7 @@ class Ingested:
     cohort: Path
     report: Path
     layout: str
+    converted: int
     accepted: int
     warned: int
     refused: int
@@ -205,13 +206,14 @@ def _collect(
     verdicts: Counter[str] = Counter(o.verdict for o in outcomes)
     _tell(outcomes, verdicts)
     return Ingested(
-        bids,
-        bids / COHORT_TABLE,
-        report,
-        layout,
-        verdicts["accepted"],
-        verdicts["warned"],
-        verdicts["refused"],
+        bids=bids,
+        cohort=bids / COHORT_TABLE,
+        report=report,
+        layout=layout,
+        converted=len(converted),
+        accepted=verdicts["accepted"],
+        warned=verdicts["warned"],
+        refused=verdicts["refused"],
     )
 
 

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from flows.environment import set_quiet_defaults
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 set_quiet_defaults()
+# Two busy cores: a deadline would fail at random.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
