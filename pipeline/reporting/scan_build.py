@@ -79,7 +79,8 @@ class ReportContext:
         Passed in, so that the same scan gives the same bytes.
     run_id : str
     norms : DataFrame, optional
-        Columns region, side, mean, sd, n of the training cohort's normal scans, see `pipeline.reporting.regional.regional_norms`.
+        Columns region, side, mean, sd, n of the training cohort's normal scans, from
+        `pipeline.reporting.regional.regional_norms`.
     likeness : Likeness, optional
         Held-out scans that were rated as this one.
     """

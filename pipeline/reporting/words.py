@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from pipeline.atlas import META_ROI, META_ROI_DEFINITIONS
@@ -77,32 +77,38 @@ COMPOSITES: dict[str, tuple[str, str]] = {
     "braak_5_6": ("Braak V/VI", "neocortex"),
 }  # fmt: skip
 
-ACQUISITION: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("Tracer", "", ("tracer", "TracerName")),
-    ("Injected activity", " MBq", ("injected_mbq", "injected_activity_mbq", "dose_mbq")),
-    ("Window after injection", "", ("window", "window_min", "frames_used")),
-    ("Window starts", " min after injection", ("window_start_min", "scan_start_min")),
-    ("Window ends", " min after injection", ("window_end_min", "scan_end_min")),
-    ("Scanner", "", ("manufacturer", "Manufacturer")),
-    ("Scanner model", "", ("model", "scanner_model", "manufacturer_model", "ManufacturersModelName")),
-    ("Reconstruction", "", ("reconstruction", "reconstruction_method", "ReconMethodName")),
-    ("Resolution", " mm", ("resolution_mm", "native_resolution_mm")),
-    ("Resolution after smoothing", " mm", ("smoothed_to_mm", "common_resolution_mm")),
-    (
-        "Attenuation correction",
-        "",
-        ("attenuation_correction", "AttenuationCorrection"),
-    ),
-    ("Series description", "", ("series_description", "SeriesDescription")),
-    ("Study instance UID", "", ("study_instance_uid", "StudyInstanceUID")),
-    ("Series instance UID", "", ("series_instance_uid", "SeriesInstanceUID")),
-    ("Reference region", "", ("reference_region",)),
-    ("Coefficient of variation there", "", ("reference_cov",)),
-    ("Age", " years", ("age",)),
-    ("Sex", "", ("sex",)),
+
+def _megabecquerel(value: float) -> str:
+    return f"{value / 1e6:.0f} MBq"
+
+
+def _millimetres(value: float) -> str:
+    return f"{value:g} mm"
+
+
+def _yes_or_no(value: object) -> str:
+    return "yes" if value is True else "no" if value is False else str(value)
+
+
+ACQUISITION: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("Tracer", "tracer", str),
+    ("Injected activity", "injected_activity_bq", _megabecquerel),
+    ("Scanner", "manufacturer", str),
+    ("Scanner model", "model", str),
+    ("Reconstruction", "reconstruction", str),
+    ("Attenuation corrected", "attenuation_corrected", _yes_or_no),
+    ("Series description", "series_description", str),
+    ("Study instance UID", "study_instance_uid", str),
+    ("Frames averaged", "frames_averaged", str),
+    ("Motion between frames", "motion_mm", lambda v: f"{v:.1f} mm"),
+    ("Resolution", "resolution_mm", _millimetres),
+    ("Reference region", "reference_region", lambda v: str(v).replace("_", " ")),
+    ("Age", "age", lambda v: f"{v:.0f} years"),
+    ("Sex", "sex", str),
 )
-"""Label, unit and the facts it may come from. What is not listed here is never shown: facts come from files
-made elsewhere, and may hold a name."""
+"""Label, fact and how it is written. What is not listed here is never shown: facts come from files made
+elsewhere, and may hold a name."""
+WINDOW = "Window after injection"
 
 
 def title_of(region: str) -> str:
@@ -134,17 +140,21 @@ def acquisition_facts(facts: Mapping[str, Any]) -> tuple[Named, ...]:
     ['AV1451']
     """
     rows = []
-    for label, unit, keys in ACQUISITION:
-        value = next((facts[k] for k in keys if facts.get(k) not in (None, "")), None)
-        if value is not None:
-            rows.append(Named(label=label, value=f"{_plain(value)}{unit}"))
+    start, end = facts.get("window_start_min"), facts.get("window_end_min")
+    if isinstance(start, int | float) and isinstance(end, int | float):
+        rows.append(Named(label=WINDOW, value=f"{start:.0f} to {end:.0f} min after injection"))
+    for label, name, written in ACQUISITION:
+        value = facts.get(name)
+        if value not in (None, ""):
+            rows.append(Named(label=label, value=_written(value, written)))
     return tuple(rows)
 
 
-def _plain(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _written(value: Any, written: Callable[[Any], str]) -> str:
+    try:
+        return written(value)
+    except (TypeError, ValueError):  # a header may hold text where a number belongs: show what is there
+        return str(value)
 
 
 METRIC_TITLES = {

@@ -40,20 +40,24 @@ def suvr() -> Volume:
 
 @pytest.fixture
 def regions() -> pd.DataFrame:
-    """The region table of that scan."""
+    """The region table of that scan; a fresh one for each test."""
+    return _hot_regions()
+
+
+def _hot_regions() -> pd.DataFrame:
     table = _regions()
     table.loc[(table.region == HOT[1]) & (table.side == HOT[0]), "suvr"] = 2.5
     return table
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def norms() -> pd.DataFrame:
     """Ten normal scans, 0.1 apart from the published mean in both directions."""
     shifts = [-0.1, 0.1] * 5
     return regional_norms(map(_regions, shifts), ({"meta_roi": 1.2 + s} for s in shifts))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def prediction() -> Prediction:
     """A clear answer: AD at 86 %."""
     return Prediction(
@@ -77,7 +81,7 @@ def prediction() -> Prediction:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def doubtful(prediction) -> Prediction:
     """An answer that is referred, for two reasons."""
     return replace(
@@ -92,21 +96,21 @@ def doubtful(prediction) -> Prediction:
     )
 
 
-@pytest.fixture
-def scan(regions) -> MeasuredScan:
+@pytest.fixture(scope="session")
+def scan() -> MeasuredScan:
     """A scan with its regions, composites, findings and two visits."""
     return MeasuredScan(
         subject="A7KD2M",
         session="20310412",
         facts={"tracer": "AV1451", "manufacturer": "SIEMENS"},
-        regions=regions,
+        regions=_hot_regions(),
         composites={"meta_roi": 1.25, "braak_1_2": 1.1},
         findings=(Finding("brain-overlap", "pass", 0.94, "at least 0.85", "The scan covers the brain."),),
         visits=(Visit(label="first", months=0, meta_roi=1.2), Visit(label="this", months=24, meta_roi=1.25)),
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def context(norms) -> ReportContext:
     """A model and ten normal scans."""
     model = ModelFacts(
