@@ -11,7 +11,7 @@ from scipy import ndimage
 from pipeline.config import ImagingSettings
 from pipeline.errors import RefusedScan
 from pipeline.imaging.alignment import LinearModel, align, build_model
-from pipeline.imaging.space import Matrix, coarse_volume
+from pipeline.imaging.space import Matrix, coarse_volume, gaussian
 from pipeline.scan import Frame, Volume
 
 TOLERANCE_MIN = 5.0
@@ -133,19 +133,20 @@ def realign(volume: Volume, window: Window) -> Realigned:
 
     The frames keep their voxels: their motion is handed on and undone in the one resampling to the template.
     """
-    arrays = tuple(volume.array[..., k] if volume.array.ndim == 4 else volume.array for k in window.frames)
+    stack = volume.array if volume.array.ndim == 4 else volume.array[..., None]
+    arrays = tuple(np.ascontiguousarray(stack[..., k]) for k in window.frames)
     identity = np.eye(4)
     if len(arrays) == 1:
         alone = Volume(arrays[0], volume.affine, volume.unit, facts=volume.facts)
         return Realigned(arrays, (identity,), 0.0, alone)
-    coarse = [coarse_volume(Volume(a, volume.affine, volume.unit), _GRID_MM, _SIGMA_MM) for a in arrays]
-    matrices = [identity] * len(coarse)
-    mean = _average(coarse, window.weights, matrices)
+    sharp = [coarse_volume(Volume(a, volume.affine, volume.unit), _GRID_MM) for a in arrays]
+    smooth = [f.with_array(gaussian(f.array, _SIGMA_MM, _GRID_MM)) for f in sharp]
+    matrices = [identity] * len(arrays)
     for _ in range(2):
-        model = _frame_model(mean)
-        matrices = [align(model, c, m, "rigid", 8).matrix for c, m in zip(coarse, matrices, strict=True)]
-        mean = _average(coarse, window.weights, matrices)
-    return Realigned(arrays, tuple(matrices), _motion_mm(mean, matrices), mean)
+        model = _frame_model(_average(smooth, window.weights, matrices))
+        matrices = [align(model, f, m, "rigid", 8).matrix for f, m in zip(smooth, matrices, strict=True)]
+    average = _average(sharp, window.weights, matrices)
+    return Realigned(arrays, tuple(matrices), _motion_mm(average, matrices), average)
 
 
 def _frame_model(mean: Volume) -> LinearModel:

@@ -1,0 +1,159 @@
+"""A normalised scan, and its three files: SUVR, sidecar, regional table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from pipeline.atlas import META_ROI, REFERENCE, SPACE
+from pipeline.errors import InputError
+from pipeline.files import read_json, write_json, written_whole
+from pipeline.imaging.quality import Finding
+from pipeline.imaging.registration import Registration
+from pipeline.imaging.suvr import COLUMNS
+from pipeline.scan import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class Normalised:
+    """A scan in template space.
+
+    Parameters
+    ----------
+    suvr : Volume
+        Unit ``"SUVR"`` on the template grid, zero beyond 6 mm from the brain.
+    regions : DataFrame
+        See `pipeline.imaging.suvr.regional_table`.
+    composites : dict of str to float
+        See `pipeline.imaging.suvr.composites`.
+    findings : tuple of Finding
+        Every rule that was checked, and every assumption that was made.
+    registration : Registration
+    """
+
+    suvr: Volume
+    regions: pd.DataFrame
+    composites: dict[str, float]
+    findings: tuple[Finding, ...]
+    registration: Registration
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Messages of the findings that warn."""
+        return tuple(f.message for f in self.findings if f.verdict == "warn")
+
+
+def _paths(folder: Path, stem: str) -> tuple[Path, Path, Path]:
+    name = f"{stem}_space-{SPACE}_desc-suvr_pet"
+    return folder / f"{name}.nii.gz", folder / f"{name}.json", folder / f"{stem}_desc-regions_pet.tsv"
+
+
+def write_derivative(normalised: Normalised, folder: Path, stem: str) -> Path:
+    """Write SUVR, its sidecar and the regional table beside each other; return the path of the image.
+
+    The image is written last: where it stands, all stand, and each file is whole.
+
+    Parameters
+    ----------
+    normalised : Normalised
+    folder : Path
+    stem : str
+        BIDS entities before the space, as in ``"sub-01_ses-01_trc-18FAV1451"``.
+    """
+    image_path, sidecar_path, table_path = _paths(folder, stem)
+    image_path.unlink(missing_ok=True)
+    with written_whole(table_path) as beside:
+        normalised.regions.to_csv(beside, sep="\t", index=False, na_rep="n/a", float_format="%.6f")
+    write_json(sidecar_path, _sidecar(normalised))
+    header = nib.Nifti1Image(normalised.suvr.array, normalised.suvr.affine)
+    header.set_sform(normalised.suvr.affine, code="mni")
+    header.set_qform(normalised.suvr.affine, code="mni")
+    header.header.set_xyzt_units("mm")
+    with written_whole(image_path) as beside:
+        nib.save(header, beside)
+    return image_path
+
+
+def _sidecar(normalised: Normalised) -> dict[str, Any]:
+    found = normalised.registration
+    return {
+        "Units": "arbitrary",
+        "Space": SPACE,
+        "ReferenceRegion": REFERENCE,
+        "MetaROI": META_ROI,
+        "Facts": dict(sorted(normalised.suvr.facts.items())),
+        "Composites": {k: round(v, 6) for k, v in normalised.composites.items()},
+        "Findings": [
+            {
+                "Rule": f.rule,
+                "Verdict": f.verdict,
+                "Measured": _number(f.measured),
+                "Limit": f.limit,
+                "Message": f.message,
+            }
+            for f in normalised.findings
+        ],
+        "Registration": {
+            "TemplateToNativeMm": found.matrix.tolist(),
+            "RigidMm": found.rigid.tolist(),
+            "MutualInformation": _number(found.mutual_information),
+            "Explained": _number(found.explained),
+            "TurnedGain": _number(found.turned_gain),
+            "Settings": found.settings,
+        },
+    }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def read_derivative(folder: Path, stem: str) -> Normalised:
+    """Read what `write_derivative` wrote.
+
+    Raises
+    ------
+    InputError
+        If one of the three files is missing.
+    """
+    paths = _paths(folder, stem)
+    missing = [p.name for p in paths if not p.is_file()]
+    if missing:
+        raise InputError(
+            f"A derivative must hold three files, got none named {', '.join(missing)}",
+            culprit=stem,
+            mend="run `taucal ingest` again",
+        )
+    image_path, sidecar_path, table_path = paths
+    sidecar = read_json(sidecar_path)
+    image = nib.load(image_path)
+    found = sidecar["Registration"]
+    nan = float("nan")
+    return Normalised(
+        Volume(np.asanyarray(image.dataobj, dtype=np.float32), image.affine, "SUVR", facts=sidecar["Facts"]),
+        pd.read_csv(table_path, sep="\t", na_values=["n/a"], keep_default_na=False)[list(COLUMNS)],
+        sidecar["Composites"],
+        tuple(
+            Finding(
+                f["Rule"],
+                f["Verdict"],
+                nan if f["Measured"] is None else f["Measured"],
+                f["Limit"],
+                f["Message"],
+            )
+            for f in sidecar["Findings"]
+        ),
+        Registration(
+            np.array(found["TemplateToNativeMm"]),
+            np.array(found["RigidMm"]),
+            nan if found["MutualInformation"] is None else found["MutualInformation"],
+            nan if found["Explained"] is None else found["Explained"],
+            nan if found["TurnedGain"] is None else found["TurnedGain"],
+            found["Settings"],
+        ),
+    )

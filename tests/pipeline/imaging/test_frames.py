@@ -1,0 +1,79 @@
+"""Which frames count, and whether the head's motion between them is found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from pipeline.config import ImagingSettings
+from pipeline.errors import RefusedScan
+from pipeline.imaging.frames import choose_window, realign
+from pipeline.scan import Frame, Volume
+
+SETTINGS = ImagingSettings()
+
+
+def dynamic(after_min: float, durations_min: tuple[float, ...]) -> Volume:
+    starts = np.cumsum([0.0, *durations_min])[:-1] * 60
+    frames = tuple(Frame(float(s), 60.0 * d) for s, d in zip(starts, durations_min, strict=True))
+    shape = (2, 2, 2, len(frames)) if len(frames) > 1 else (2, 2, 2)
+    return Volume(np.ones(shape), np.eye(4), "Bq/mL", frames, {"scan_after_injection_s": after_min * 60})
+
+
+def test_adni_frames_are_cut_to_the_window():
+    window = choose_window(dynamic(75, (5,) * 6), SETTINGS)
+    assert window.frames == (1, 2, 3, 4)
+    assert (window.start_min, window.end_min, window.overlap) == (80, 100, 1)
+
+
+def test_time_weights_follow_duration():
+    window = choose_window(dynamic(80, (5, 15)), SETTINGS)
+    assert window.weights == (0.25, 0.75)
+
+
+@pytest.mark.parametrize(("after", "length"), [(75, 30), (80, 20), (70, 15), (99, 20), (101, 20)])
+def test_a_scan_that_touches_the_window_is_taken(after, length):
+    assert choose_window(dynamic(after, (length,)), SETTINGS).frames == (0,)
+
+
+@pytest.mark.parametrize(("after", "length"), [(45, 20), (110, 20), (0, 60)])
+def test_a_scan_outside_the_window_is_refused(after, length):
+    with pytest.raises(RefusedScan, match="must overlap 80-100 min") as refusal:
+        choose_window(dynamic(after, (length,)), SETTINGS)
+    assert refusal.value.rule == "outside-window"
+
+
+def test_unknown_times_average_everything():
+    whole = choose_window(Volume(np.ones((2, 2, 2, 3)), np.eye(4), "Bq/mL"), SETTINGS)
+    assert whole.frames == (0, 1, 2)
+    assert whole.overlap is None
+
+
+@given(after=st.floats(65, 99), durations=st.lists(st.floats(10.1, 20), min_size=1, max_size=8))
+def test_chosen_frames_are_a_run_and_weights_sum_to_one(after, durations):
+    window = choose_window(dynamic(after, tuple(durations)), SETTINGS)
+    assert list(window.frames) == list(range(window.frames[0], window.frames[-1] + 1))
+    assert sum(window.weights) == pytest.approx(1)
+
+
+def test_motion_between_frames_is_found_and_undone(make_head):
+    """A frame that is shifted by a known amount comes back to within half a millimetre."""
+    still = make_head(5, noise=0.05).volume
+    shift_mm = np.array([3.0, -2.0, 1.5])
+    moved = ndimage.shift(still.array, shift_mm / np.diag(still.affine)[:3], order=1)
+    frames = (Frame(0, 600), Frame(600, 600))
+    both = Volume(np.stack([still.array, moved], -1), still.affine, "Bq/mL", frames, still.facts)
+    found = realign(both, choose_window(both, SETTINGS))
+    between = found.matrices[1] @ np.linalg.inv(found.matrices[0])
+    np.testing.assert_allclose(between[:3, 3], shift_mm, atol=0.5)
+    assert found.motion_mm == pytest.approx(np.linalg.norm(shift_mm), abs=0.6)
+
+
+def test_a_static_scan_passes_through(head):
+    found = realign(head.volume, choose_window(head.volume, SETTINGS))
+    assert found.motion_mm == 0
+    np.testing.assert_array_equal(found.arrays[0], head.volume.array)
+    np.testing.assert_array_equal(found.average.array, head.volume.array)

@@ -1,0 +1,105 @@
+"""Rules fail closed, and every spoiled scan meets the rule that is about it."""
+
+from __future__ import annotations
+
+import math
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from pipeline.config import ImagingSettings
+from pipeline.errors import RefusedScan
+from pipeline.imaging.process import normalise
+from pipeline.imaging.quality import LIMITS, judge, note, refuse_if_needed
+from pipeline.scan import Volume
+
+SETTINGS = ImagingSettings()
+ORDER = {"pass": 0, "warn": 1, "refuse": 2}
+
+
+@pytest.mark.parametrize("rule", LIMITS)
+def test_not_a_number_fails_closed(rule):
+    assert judge(rule, math.nan).verdict == "refuse"
+
+
+@given(st.sampled_from(sorted(LIMITS)), st.floats(-2, 100), st.floats(-2, 100))
+def test_worse_values_are_never_judged_better(rule, a, b):
+    better, worse = sorted((a, b), reverse=LIMITS[rule].bad == "below")
+    assert ORDER[judge(rule, better).verdict] <= ORDER[judge(rule, worse).verdict]
+
+
+def test_refusal_tells_rule_value_and_mend():
+    findings = [judge("frame-motion", 1.0), judge("frame-motion", 40.0)]
+    with pytest.raises(
+        RefusedScan, match=r"Motion between frames .* got 40: choose a calmer window"
+    ) as refusal:
+        refuse_if_needed(findings)
+    assert (refusal.value.rule, refusal.value.measured) == ("frame-motion", "40")
+
+
+def test_notes_and_warnings_refuse_nothing():
+    refuse_if_needed([note("window", "warn", "unknown"), judge("frame-motion", 5.0)])
+
+
+def cut(volume: Volume, low: int, high: int) -> Volume:
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, 2] * low
+    return Volume(volume.array[:, :, low:high], affine, volume.unit, facts=volume.facts)
+
+
+def test_sound_scans_pass(make_head):
+    for seed, tau, resolution in [(1, 0.0, 5.0), (2, 1.0, 8.0)]:
+        found = normalise(make_head(seed, tau=tau, resolution_mm=resolution).volume, SETTINGS)
+        assert {f.rule: f.message for f in found.findings if f.verdict != "pass"} == {}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "rule"),
+    [
+        (lambda v: v.with_array(v.array[:, :, ::-1]), "upside-down"),
+        (lambda v: v.with_array(v.array[:, ::-1]), "upside-down"),
+        (lambda v: cut(v, 0, 52), "brain-coverage"),
+        (lambda v: cut(v, 24, 73), "reference-coverage"),
+        (lambda v: v.with_array(np.where(np.arange(73) < 52, v.array, 0)), "brain-coverage"),
+        (lambda v: v.with_array(np.where(v.array > 5000, np.nan, v.array)), "invalid-voxels"),
+    ],
+    ids=["slices-reversed", "rows-reversed", "no-top", "no-cerebellum", "top-erased", "nan"],
+)
+def test_spoiled_scan_is_refused_by_its_own_rule(make_head, spoil, rule):
+    with pytest.raises(RefusedScan, match="got") as refusal:
+        normalise(spoil(make_head(3, tau=0.5).volume), SETTINGS)
+    assert refusal.value.rule == rule
+
+
+def test_a_real_volume_of_another_body_part_is_refused(shared_data):
+    image = nib.load(shared_data("pet_ge_suv_crop/nifti/image.nii.gz"))
+    volume = Volume(np.asanyarray(image.dataobj, dtype=np.float32), image.affine, "SUV")
+    with pytest.raises(RefusedScan, match="got") as refusal:
+        normalise(volume, SETTINGS)
+    assert refusal.value.rule in ("not-a-brain", "registration-failed")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_blobs_are_no_brain(seed):
+    rng = np.random.default_rng(seed)
+    blobs = np.maximum(ndimage.gaussian_filter(rng.normal(size=(80, 80, 60)), 5), 0)
+    with pytest.raises(RefusedScan, match="got"):
+        normalise(Volume(blobs, np.diag([3.0, 3.0, 3.5, 1.0]), "counts"), SETTINGS)
+
+
+def test_unknown_time_and_resolution_are_told(head):
+    bare = Volume(head.volume.array, head.volume.affine, "Bq/mL")
+    found = {f.rule: f for f in normalise(bare, SETTINGS).findings}
+    assert found["window"].verdict == "warn"
+    assert "6 mm was assumed" in found["resolution"].message
+
+
+def test_doubt_about_left_and_right_is_told(head):
+    facts = {**head.volume.facts, "geometry_note": "sform and qform disagree"}
+    volume = Volume(head.volume.array, head.volume.affine, "Bq/mL", facts=facts)
+    found = {f.rule: f.verdict for f in normalise(volume, SETTINGS).findings}
+    assert found["left-right"] == "warn"
