@@ -73,11 +73,14 @@ class Calibrator(ABC):
     ----------
     name : str
         What configurations call it.
+    may_change_class : bool
+        Whether a scan's most probable class can become another one, and with it the accuracy.
     num_classes : int or None
         Classes it was fitted for; None before.
     """
 
     name: ClassVar[str]
+    may_change_class: ClassVar[bool] = False
     needs_fitting: ClassVar[bool] = True
     num_classes: int | None = field(default=None, init=False)
 

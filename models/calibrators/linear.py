@@ -40,6 +40,7 @@ class Vector(Calibrator):
     """
 
     name: ClassVar[str] = "vector"
+    may_change_class: ClassVar[bool] = True
     ridge: float = _RIDGE
     scale: Floats = field(default_factory=lambda: np.ones(1), init=False)
     bias: Floats = field(default_factory=lambda: np.zeros(1), init=False)
@@ -94,6 +95,7 @@ class Dirichlet(Calibrator):
     """
 
     name: ClassVar[str] = "dirichlet"
+    may_change_class: ClassVar[bool] = True
     off_diagonal: float = 1e-2
     intercept: float = 1e-2
     weights: Floats = field(default_factory=lambda: np.eye(1), init=False)

@@ -16,7 +16,7 @@ from models.calibrators.base import Calibrator, Floats, Integers, softmax
 class OneVsRest(Calibrator):
     """Recalibrate each class against the rest, then divide rows by their sums.
 
-    A class without a calibration scan keeps its uncalibrated probability. A row in which every class is
+    May change the predicted class. A class without a calibration scan keeps its uncalibrated probability. A row in which every class is
     found impossible becomes uniform.
 
     Attributes
@@ -25,6 +25,7 @@ class OneVsRest(Calibrator):
         1 where the class had a calibration scan, else 0.
     """
 
+    may_change_class: ClassVar[bool] = True
     present: Floats = field(default_factory=lambda: np.ones(1), init=False)
 
     def _fit(self, logits: Floats, labels: Integers) -> None:

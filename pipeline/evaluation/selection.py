@@ -132,7 +132,7 @@ def select_calibrator(
     scores = _score(probabilities, predictions.labels, subjects)
     chosen, why = _choose(scores, candidates)
     calibrator = build_calibrator(chosen).fit(predictions.logits, predictions.labels)
-    return Selection(calibrator, chosen, scores, used, f"{why}{note}{_absent_classes(predictions)}")
+    return Selection(calibrator, chosen, scores, used, f"{why}{note}{_caveats(calibrator, predictions)}")
 
 
 def refit_on_subjects(
@@ -205,14 +205,17 @@ def _affordable_folds(predictions: Predictions, subjects: Integers, folds: int) 
     )
 
 
-def _absent_classes(predictions: Predictions) -> str:
+def _caveats(calibrator: Calibrator, predictions: Predictions) -> str:
+    caveats = ""
+    if calibrator.may_change_class:
+        caveats += " It may change the predicted class."
     present = set(predictions.labels.tolist())
     absent = [name for k, name in enumerate(predictions.class_names) if k not in present]
-    if not absent:
-        return ""
-    return (
-        f" No calibration scan of {', '.join(absent)}: how far its probability can be trusted is not known."
-    )
+    if absent:
+        caveats += (
+            f" No calibration scan of {', '.join(absent)}: how far to trust its probability is not known."
+        )
+    return caveats
 
 
 def _deal_subjects(labels: Integers, subjects: Integers, folds: int, seed: int) -> Integers:

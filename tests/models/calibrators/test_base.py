@@ -34,7 +34,7 @@ def assert_distributions(probabilities, shape):
 
 @every_calibrator
 @given(scans=lawful_logits)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_lawful_input_gives_distributions_and_survives_json_bit_for_bit(name, scans):
     logits, labels = scans
     calibrator = build_calibrator(name).fit(logits, labels)
@@ -60,6 +60,15 @@ def test_options_survive_the_round_trip(name):
     stored = build_calibrator(name, **options).fit(np.eye(3), [0, 1, 2]).to_dict()
     again = Calibrator.from_dict(json.loads(json.dumps(stored, allow_nan=False)))
     assert {key: getattr(again, key) for key in options} == options
+
+
+@every_calibrator
+def test_what_says_it_keeps_the_class_does_and_what_says_it_may_not_can(name, drawn):
+    logits, labels = drawn(300, 3, 1.0)
+    biased = logits + np.array([2.0, 0.0, 0.0])
+    calibrator = build_calibrator(name).fit(biased, labels)
+    changed = calibrator.transform(biased).argmax(axis=1) != biased.argmax(axis=1)
+    assert calibrator.may_change_class == (name not in KEEP_THE_CLASS) == bool(changed.any())
 
 
 @every_calibrator

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -137,6 +139,14 @@ def test_a_class_without_a_calibration_scan_is_named():
     scans = predictions(100)
     selection = select_calibrator(scans.take(np.flatnonzero(scans.labels != 1)), CANDIDATES, 5, 0)
     assert "No calibration scan of B" in selection.reason
+
+
+def test_a_calibrator_that_may_change_the_class_says_so():
+    scans = predictions(500)
+    biased = replace(scans, logits=scans.logits + np.array([2.0, 0.0, 0.0]))
+    selection = select_calibrator(biased, ("temperature", "vector"), folds=5, seed=0)
+    assert selection.chosen == "vector"
+    assert selection.reason.endswith("It may change the predicted class.")
 
 
 def test_one_subject_alone_leaves_the_identity_with_the_reason():
