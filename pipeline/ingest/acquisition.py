@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from pydicom.dataset import Dataset
-
 from pipeline.ingest.headers import Layers, private_text
-from pipeline.ingest.planes import acquisition_moment, layers_of
+from pipeline.ingest.planes import acquisition_moment
 from pipeline.ingest.times import (
     F18_HALF_LIFE_S,
     delay_after_injection,
@@ -22,6 +18,7 @@ from pipeline.ingest.vocabulary import (
     maker_of,
     model_of,
     series_words,
+    tells_a_tracer,
     tracer_of,
     tracer_of_code,
 )
@@ -39,15 +36,15 @@ _NUCLIDES = {
 _NUCLIDE_CODES = {"C-111A1": "F18", "C-105A1": "C11", "C-B1038": "O15", "C-107A1": "N13", "C-131A3": "GA68"}
 
 
-def acquisition_facts(header: Layers, datasets: Sequence[Dataset], unit: Unit) -> dict[str, Fact]:
+def acquisition_facts(header: Layers, start: float | None, unit: Unit) -> dict[str, Fact]:
     """Return the facts of a series; what the header does not tell is None.
 
     Parameters
     ----------
     header : Layers
         Of the first image.
-    datasets : sequence of Dataset
-        All images; the earliest acquisition among them is the start of the scan.
+    start : float or None
+        When the first acquisition of the series began, seconds since 1970.
     unit : str
         Of the volume.
 
@@ -66,7 +63,6 @@ def acquisition_facts(header: Layers, datasets: Sequence[Dataset], unit: Unit) -
     """
     drug = header.item("RadiopharmaceuticalInformationSequence")
     half_life = half_life_of(header) or F18_HALF_LIFE_S
-    start = _start_of_scan(datasets)
     injection = _injection(header, drug)
     delay, note = delay_after_injection(start, *injection)
     weight = _positive(header.number("PatientWeight"))
@@ -112,7 +108,7 @@ def tracer_in(header: Layers, drug: Layers) -> str | None:
         return named
     titles = (header.text("SeriesDescription"), header.text("ProtocolName"))
     named = next(filter(None, map(tracer_of, titles)), None)
-    return named or (UNRECOGNISED if any(texts) else None)
+    return named or (UNRECOGNISED if any(map(tells_a_tracer, texts)) else None)
 
 
 def resolution_of(series: str | None) -> float | None:
@@ -133,11 +129,6 @@ def resolution_of(series: str | None) -> float | None:
     if "6mm" in text or "6 mm" in text:
         return 6.0
     return 8.0 if "uniform res" in text or "8mm" in text else None
-
-
-def _start_of_scan(datasets: Sequence[Dataset]) -> float | None:
-    moments = [acquisition_moment(layers_of(dataset)) for dataset in datasets]
-    return min((m for m in moments if m is not None), default=None)
 
 
 def _injection(header: Layers, drug: Layers) -> tuple[float | None, float | None]:

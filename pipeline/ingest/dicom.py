@@ -105,7 +105,8 @@ def assemble(datasets: Sequence[Dataset]) -> Volume:
     array = _array(frames)
     if factor != 1.0:
         array *= np.float32(factor)
-    facts = acquisition_facts(header, datasets, unit)
+    start = min((plane.acquired for plane in planes if plane.acquired is not None), default=None)
+    facts = acquisition_facts(header, start, unit)
     if (facts["decay_correction"] == "NONE") and len(frames) > 1:
         array = _decay_corrected(array, times, half_life_of(header))
         facts["decay_correction"] = "START"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import struct
 import warnings
@@ -14,10 +15,16 @@ from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
 
 from pipeline.errors import RefusedScan
+
+# What pydicom says of odd values quotes them, and they may name a person: no log line, no warning. The reader
+# checks what it uses itself.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", module=r"pydicom\.")
 
 PET_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.128": "PET",
@@ -27,8 +34,9 @@ PET_CLASSES = {
 
 # What pydicom raises on bytes that are not what they claim to be.
 MALFORMED = (
-    InvalidDicomError, EOFError, OSError, ValueError, TypeError, KeyError, IndexError, AttributeError,
-    NotImplementedError, OverflowError, RecursionError, MemoryError, AssertionError, struct.error, zlib.error,
+    BytesLengthException, InvalidDicomError, EOFError, OSError, ValueError, TypeError, KeyError, IndexError,
+    AttributeError, NotImplementedError, OverflowError, RecursionError, MemoryError, AssertionError, struct.error,
+    zlib.error,
 )  # fmt: skip
 
 _MODALITIES = {

@@ -12,7 +12,15 @@ from typing import Any
 
 from pipeline.errors import RefusedScan
 from pipeline.ingest.acquisition import resolution_of
-from pipeline.ingest.vocabulary import UNRECOGNISED, maker_of, model_of, series_words, squeeze, tracer_of
+from pipeline.ingest.vocabulary import (
+    UNRECOGNISED,
+    maker_of,
+    model_of,
+    series_words,
+    squeeze,
+    tells_a_tracer,
+    tracer_of,
+)
 from pipeline.scan import Fact, Frame, Unit
 
 OWN_FACTS = "TaucalFacts"
@@ -168,7 +176,7 @@ def _tracer(told: Mapping[str, Any], name: str) -> tuple[str | None, str | None]
     texts = [_text(told, key) for key in ("TracerName", "TracerLabel", "Radiopharmaceutical")]
     named = [t for t in map(tracer_of, [texts[0], label, *texts[1:], _text(told, "SeriesDescription")]) if t]
     if not named:
-        return (UNRECOGNISED if texts[0] else None), None
+        return (UNRECOGNISED if tells_a_tracer(texts[0]) else None), None
     others = sorted(set(named) - {named[0]})
     return named[0], f"{named[0]} by its first field, {' and '.join(others)} by another" if others else None
 

@@ -135,6 +135,39 @@ def tracer_of(text: str | None) -> str | None:
     return next((name for name in named if name), None)
 
 
+def tells_a_tracer(text: str | None) -> bool:
+    """Return whether a text claims to name a tracer, rather than anything that is injected.
+
+    Examples
+    --------
+    >>> tells_a_tracer("Solution"), tells_a_tracer("18F TAU"), tells_a_tracer("XYZ-17")
+    (False, False, True)
+    """
+    words = {_CHEMISTRY.sub("", squeeze(word)) for word in re.split(r"[\s_,;:/()\[\]^-]+", text or "")}
+    return bool({word for word in words if word and not word.isdigit()} - _GENERIC)
+
+
+_GENERIC = frozenset(
+    {
+        "solution",
+        "tau",
+        "pet",
+        "tracer",
+        "other",
+        "unknown",
+        "none",
+        "na",
+        "n",
+        "a",
+        "f",
+        "f18",
+        "18f",
+        "fluorine",
+    }
+    | {"fluor", "radiopharmaceutical", "injection", "iv", "bolus", "brain", "amyloid"}
+)
+
+
 def tracer_of_code(value: str | None) -> str | None:
     """Return the tracer a SNOMED code stands for, or None."""
     return _CODES.get((value or "").strip())

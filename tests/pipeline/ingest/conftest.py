@@ -14,6 +14,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     PositronEmissionTomographyImageStorage,
     generate_uid,
 )
@@ -49,13 +50,16 @@ def header(series_uid: str, syntax: str = ExplicitVRLittleEndian) -> FileDataset
     meta.MediaStorageSOPClassUID = PositronEmissionTomographyImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid()
     meta.TransferSyntaxUID = syntax
-    ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    ds.SOPClassUID, ds.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.FrameOfReferenceUID = (
-        series_uid,
-        series_uid + ".1",
-        series_uid + ".2",
+    ds = FileDataset(
+        "",
+        {},
+        file_meta=meta,
+        preamble=b"\0" * 128,
+        is_implicit_VR=syntax == ImplicitVRLittleEndian,
+        is_little_endian=syntax != ExplicitVRBigEndian,
     )
+    ds.SOPClassUID, ds.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    ds.SeriesInstanceUID, ds.StudyInstanceUID = series_uid, generate_uid()
     ds.Modality, ds.Manufacturer, ds.ManufacturerModelName = "PT", "SIEMENS", "Biograph 64 mCT"
     ds.PatientID, ds.PatientName, ds.PatientSex, ds.PatientAge = "002_S_1234", "Doe^Jane", "F", "071Y"
     ds.PatientWeight = "70"
@@ -120,10 +124,9 @@ def write_series(folder: Path, plan: Plan) -> Series:
             ds = header(uid, plan.syntax)
             number = t * slices + (slices - k if plan.backwards else k + 1)
             ds.InstanceNumber = ds.ImageIndex = number
-            ds.ImagePositionPatient = [
-                f"{v:.10g}" for v in np.array(plan.origin) + turn[:, 2] * plan.spacing[2] * k
-            ]
-            ds.ImageOrientationPatient = [f"{v:.10g}" for v in (*turn[:, 0], *turn[:, 1])]
+            position = np.array(plan.origin) + turn[:, 2] * plan.spacing[2] * k
+            ds.ImagePositionPatient = [f"{v:.9f}" for v in position]
+            ds.ImageOrientationPatient = [f"{v:.9f}" for v in (*turn[:, 0], *turn[:, 1])]
             ds.PixelSpacing = [str(plan.spacing[1]), str(plan.spacing[0])]
             ds.Rows, ds.Columns = rows, columns
             ds.NumberOfSlices, ds.NumberOfTimeSlices = slices, plan.frames

@@ -1,0 +1,179 @@
+"""ADNI's codes, tables and tree: every phase, dated names, five-digit subjects, processing levels."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import InputError
+from pipeline.ingest.adni import diagnosis_of, months_of, read_tables, roster_id
+from pipeline.ingest.adni_tree import level_of
+from pipeline.ingest.convert import convert_scan
+from pipeline.ingest.deidentify import Pseudonymiser
+from pipeline.ingest.sources import find_scans
+
+HERE = Pseudonymiser(b"k" * 32)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        *[({"DXCURREN": str(k)}, name) for k, name in ((1, "CN"), (2, "MCI"), (3, "AD"))],
+        *[({"DXCHANGE": str(k)}, "CN") for k in (1, 7, 9)],
+        *[({"DXCHANGE": str(k)}, "MCI") for k in (2, 4, 8)],
+        *[({"DXCHANGE": str(k)}, "AD") for k in (3, 5, 6)],
+        *[({"DIAGNOSIS": str(k)}, name) for k, name in ((1, "CN"), (2, "MCI"), (3, "AD"))],
+        ({"DIAGNOSIS": "3.0", "DXCHANGE": "1"}, "AD"),
+        ({"DIAGNOSIS": "-4", "DXCHANGE": "-1", "DXCURREN": ""}, None),
+        ({"DX": "Dementia"}, "AD"),
+        ({"DIAGNOSIS": "CN"}, "CN"),
+        ({}, None),
+    ],
+)
+def test_diagnosis_codes_of_every_phase(row, expected):
+    assert diagnosis_of(row) == expected
+
+
+@given(st.dictionaries(st.sampled_from(["DIAGNOSIS", "DXCHANGE", "DXCURREN", "DX"]), st.text(max_size=5)))
+def test_any_row_gives_a_known_diagnosis_or_none(row):
+    assert diagnosis_of(row) in ("CN", "MCI", "AD", None)
+
+
+@given(st.integers(0, 240))
+def test_month_codes(months):
+    assert months_of(f"m{months:02d}") == months
+    assert months_of(f" M{months:03d} ") == months
+
+
+@given(st.text(max_size=8))
+def test_any_viscode_is_read(code):
+    found = months_of(code)
+    assert found is None or 0 <= found <= 999
+
+
+@given(st.integers(0, 999), st.integers(0, 99999))
+def test_roster_numbers_have_four_or_five_digits(site, number):
+    assert roster_id(f"{site:03d}_S_{number:04d}") == number
+
+
+@pytest.mark.parametrize("name", ["DXSUM_PDXCONV_ADNIALL.csv", "DXSUM_PDXCONV.csv", "DXSUM_18Nov2026.csv"])
+def test_tables_are_found_under_every_name(tmp_path, name):
+    folder = tmp_path / "deep" / "tables"
+    folder.mkdir(parents=True)
+    rows = [
+        "Phase,PTID,RID,VISCODE,VISCODE2,EXAMDATE,DIAGNOSIS,DXCHANGE,DXCURREN",
+        "ADNI3,011_S_10065,10065,bl,bl,2019-01-10,1,,",
+        "ADNI3,011_S_10065,10065,y1,m12,,2,,",  # no date: told by its visit code
+        "ADNI1,,4321,bl,bl,3/12/2006,,,3",
+    ]
+    (folder / name).write_text("\n".join(rows))
+    tables = read_tables(tmp_path)
+    visits = tables.person("011_S_10065").visits
+    assert [(v.day, v.diagnosis) for v in visits] == [(date(2019, 1, 10), "CN"), (date(2020, 1, 10), "MCI")]
+    assert tables.person("002_S_4321").visits[0].diagnosis == "AD"
+    assert tables.person("011_S_10065").nearest(date(2019, 12, 1)).diagnosis == "MCI"
+
+
+def test_age_is_that_of_the_scan_not_of_the_baseline(tmp_path):
+    (tmp_path / "ADNIMERGE.csv").write_text(
+        "RID,PTID,VISCODE,EXAMDATE,EXAMDATE_bl,DX,AGE,PTGENDER\n4,022_S_0004,m48,2009-05-01,2005-05-01,MCI,70.0,Male\n"
+    )
+    (tmp_path / "PTDEMOG_1.csv").write_text("PTID,PTGENDER,PTDOB\n011_S_0009,2,06/1920\n")
+    tables = read_tables(tmp_path)
+    person = tables.person("022_S_0004")
+    assert (person.sex, person.age_on(date(2015, 5, 1))) == ("M", pytest.approx(80.0, abs=0.1))
+    assert tables.person("011_S_0009").age_on(date(2019, 1, 1)) == 89.0  # capped
+
+
+SERIES = {
+    "AV1451_Co-registered_Dynamic": "co-registered dynamic",
+    "AV1451_Co-registered,_Averaged": "averaged",
+    "AV1451_Coreg,_Avg,_Standardized_Image_and_Voxel_Size": "standardized",
+    "AV1451_Coreg,_Avg,_Std_Img_and_Vox_Siz,_Uniform_Resolution": "uniform 8 mm",
+    "AV1451_Coreg,_Avg,_Std_Img_and_Vox_Siz,_Uniform_6mm_Res": "uniform 6 mm",
+    "TAU-AV1451": "original",
+}
+
+
+def test_processing_levels():
+    assert {name: level_of(name) for name in SERIES} == SERIES
+
+
+def _leaf(root: Path, ptid: str, series: str, day: str, image: str) -> Path:
+    return root / ptid / series / f"{day}_10_20_00.0" / image
+
+
+def test_one_level_of_a_visit_is_taken_and_the_early_frames_are_not(make_series, tmp_path):
+    for n, series in enumerate(SERIES):
+        make_series(folder=_leaf(tmp_path, "002_S_1234", series, "2019-05-10", f"I10{n}"))
+    make_series(folder=_leaf(tmp_path, "002_S_1234", "AV1451_early_Coreg,_Avg", "2019-05-10", "I200"))
+    mri = _leaf(tmp_path, "002_S_1234", "MPRAGE", "2019-05-10", "I300")
+    make_series(folder=mri, edit=lambda ds, *_: setattr(ds, "SOPClassUID", "1.2.840.10008.5.1.4.1.1.4"))
+    found = find_scans(tmp_path)
+    assert found.layout == "adni"
+    assert [s.image_id for s in found.scans] == ["101"]
+    assert found.ignored["other processing levels of a scan that is taken"] == 5
+    assert found.ignored["early-frame series"] == 1
+    assert found.scans[0].scan_date == date(2019, 5, 10)
+
+
+def test_six_and_eight_millimetres_are_never_mixed_silently(make_series, tmp_path):
+    six, eight = list(SERIES)[4], list(SERIES)[3]
+    for ptid, series in (("002_S_1234", six), ("011_S_10065", eight)):
+
+        def edit(ds, *_, name=series):
+            ds.SeriesDescription = name.replace("_", " ")
+
+        make_series(folder=_leaf(tmp_path, ptid, series, "2019-05-10", "I1"), edit=edit)
+    scans = find_scans(tmp_path).scans
+    converted = [convert_scan(s, tmp_path / "out", HERE, "AV1451") for s in scans]
+    assert [c.facts["resolution_mm"] for c in converted] == [6.0, 8.0]
+    assert all("mixes resolutions of 6 and 8 mm" in " ".join(c.warnings) for c in converted)
+
+
+def test_the_nearest_visit_labels_the_scan_and_only_within_the_limit(make_series, tmp_path):
+    make_series(folder=_leaf(tmp_path, "002_S_1234", "TAU_AV1451", "2019-05-10", "I1"))
+    make_series(folder=_leaf(tmp_path, "002_S_1234", "TAU_AV1451", "2021-05-10", "S2"))
+    (tmp_path / "DXSUM_1.csv").write_text(
+        "PTID,RID,VISCODE2,EXAMDATE,DIAGNOSIS\n002_S_1234,1234,bl,2019-03-01,1\n002_S_1234,1234,m06,2019-06-01,2\n"
+    )
+    near, far = find_scans(tmp_path).scans
+    assert (near.diagnosis, near.days_to_diagnosis) == ("MCI", 22)
+    assert convert_scan(near, tmp_path / "out", HERE, "AV1451", 30).diagnosis == "MCI"
+    converted = convert_scan(far, tmp_path / "out", HERE, "AV1451", 180)
+    assert converted.diagnosis is None
+    assert "709 days away, more than 180" in converted.warnings[0]
+
+
+def test_a_nifti_in_the_tree_is_taken(tmp_path):
+    leaf = _leaf(tmp_path, "002_S_1234", list(SERIES)[3], "2019-05-10", "I77")
+    leaf.mkdir(parents=True)
+    image = nib.Nifti1Image(np.ones((5, 5, 5), np.int16), np.diag([2, 2, 2, 1.0]))
+    nib.save(image, leaf / "ADNI_002_S_1234_PT_AV1451_Coreg,_Avg_Br_2019_1_S9_I77.nii")
+    scan = find_scans(tmp_path).scans[0]
+    assert (scan.format, scan.image_id) == ("nifti", "77")
+    converted = convert_scan(scan, tmp_path / "out", HERE, "AV1451")
+    assert (converted.tracer, converted.facts["resolution_mm"]) == ("AV1451", 8.0)
+
+
+def test_two_scans_of_one_day_have_sessions_of_their_own(make_series, tmp_path):
+    for n in (1, 2):
+        make_series(folder=_leaf(tmp_path, "002_S_1234", "AV1451", "2019-05-10", f"I{n}"), seed=n)
+    first, second = find_scans(tmp_path).scans
+    assert second.session(HERE).startswith(first.session(HERE) + "x")
+
+
+def test_a_folder_without_scans_is_told_with_its_mend(tmp_path):
+    with pytest.raises(InputError, match=r"must hold PET scans .* an empty folder .* --layout"):
+        find_scans(tmp_path)
+    (tmp_path / "a.txt").write_text("no scan")
+    with pytest.raises(InputError, match="1 files that are not NIfTI"):
+        find_scans(tmp_path)
+    with pytest.raises(InputError, match="layout must be one of auto, dicom"):
+        find_scans(tmp_path, "minc")
