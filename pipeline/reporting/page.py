@@ -82,9 +82,8 @@ def percent_range(low: float, high: float) -> str:
 
 
 def _whole(share: float) -> str:
-    if share < 0.005:
-        return "<1"
-    return ">99" if share >= 0.995 else f"{100 * share:.0f}"
+    shown = f"{100 * share:.0f}"
+    return {"0": "<1", "-0": "<1", "100": ">99"}.get(shown, shown)
 
 
 def number(value: float | None, digits: int = 2) -> str:
