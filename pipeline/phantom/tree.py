@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.config import PhantomSettings
-from pipeline.errors import InputError
-from pipeline.files import read_json, write_json, write_text, written_whole
+from pipeline.errors import InputError, TaucalError
+from pipeline.files import exclusive, read_json, write_json, write_text, written_whole
 from pipeline.phantom.anatomy import Rendering, draw_glucose_uptake, draw_uptake, render
 from pipeline.phantom.cohort import PlannedScan, plan_cohort
 from pipeline.phantom.dicom import WATERMARK, folder_of, write_series
-from pipeline.phantom.population import PRESETS
+from pipeline.phantom.population import PRESETS, Preset
 from pipeline.phantom.scanner import Acquisition, acquire
 from pipeline.phantom.tables import EXPORT_DATE, demographics_table, diagnosis_table, truth_table
 
@@ -60,29 +63,35 @@ def write_cohort(
     Raises
     ------
     InputError
-        If the folder cannot be written to, holds something else or another cohort, or the scans cannot be
-        spread over the subjects.
+        If the folder cannot be written to, holds something else or another cohort, is being written by
+        another process, or the scans cannot be spread over the subjects.
+    TaucalError
+        If the disk is full; what was finished stays.
     """
     scans = plan_cohort(settings, seed)
-    preset = PRESETS[settings.preset]
-    _claim(out, settings, seed)
+    with exclusive(out.parent / f".{out.name}.lock", "cohort", wait=False):
+        _claim(out, settings, seed)
+        _write_tables(scans, PRESETS[settings.preset], out / "tables")
+        missing = [s for s in scans if not (out / folder_of(s)).is_dir()]
+        done = len(scans) - len(missing)
+        if progress:
+            progress(done, len(scans))
+        for _ in _write_all(missing, out, seed, settings.workers):
+            done += 1
+            if progress:
+                progress(done, len(scans))
+    return out
+
+
+def _write_tables(scans: tuple[PlannedScan, ...], preset: Preset, folder: Path) -> None:
     tables = {
         f"DXSUM_{EXPORT_DATE}.csv": diagnosis_table(scans, preset),
         f"PTDEMOG_{EXPORT_DATE}.csv": demographics_table(scans),
         "PHANTOM_TRUTH.csv": truth_table(scans, preset),
     }
     for name, table in tables.items():
-        with written_whole(out / "tables" / name) as beside:
+        with written_whole(folder / name) as beside:
             table.to_csv(beside, index=False)
-    missing = [s for s in scans if not (out / folder_of(s)).is_dir()]
-    done = len(scans) - len(missing)
-    if progress:
-        progress(done, len(scans))
-    for _ in _write_all(missing, out, seed, settings.workers):
-        done += 1
-        if progress:
-            progress(done, len(scans))
-    return out
 
 
 def _claim(out: Path, settings: PhantomSettings, seed: int) -> None:
@@ -120,7 +129,7 @@ def _write_all(scans: list[PlannedScan], out: Path, seed: int, workers: int) -> 
         return
     # Fresh processes: a forked one may inherit a lock that a thread of the parent holds.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(scans)), mp_context=context, initializer=_leave_interrupts)
+    pool = ProcessPoolExecutor(min(workers, len(scans)), mp_context=context, initializer=_start_worker)
     try:
         for future in as_completed([pool.submit(_write_scan, scan, out, seed) for scan in scans]):
             future.result()
@@ -129,21 +138,38 @@ def _write_all(scans: list[PlannedScan], out: Path, seed: int, workers: int) -> 
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _leave_interrupts() -> None:
-    """Let the parent answer Ctrl-C; the scan at hand is finished."""
+def _start_worker() -> None:
+    """Let the parent answer Ctrl-C while the scan at hand is finished, and end with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: BaseProcess) -> None:
+    """Wait for the parent's end; a pool's workers would wait for work from a killed parent for ever."""
+    parent.join()
+    os._exit(1)
 
 
 def _write_scan(scan: PlannedScan, out: Path, seed: int) -> None:
     """Make one scan; its folder appears last and whole."""
     target = out / folder_of(scan)
     unfinished = target.with_name(f".tmp-{target.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
     rendering, acquisition = make_scan(scan, seed)
-    write_series(scan, acquisition, unfinished)
-    write_json(out / "truth" / f"I{scan.image_id}.json", _truth(scan, rendering, acquisition))
-    unfinished.rename(target)
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        write_series(scan, acquisition, unfinished)
+        write_json(out / "truth" / f"I{scan.image_id}.json", _truth(scan, rendering, acquisition))
+        unfinished.rename(target)
+    except OSError as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise TaucalError(
+            f"A scan must fit on the disk, got {error.strerror}",
+            culprit=str(target),
+            mend="free space or mend the folder, then run the same command again: it goes on from here",
+        ) from error
 
 
 def make_scan(scan: PlannedScan, seed: int) -> tuple[Rendering, Acquisition]:

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.files import sha256_of_file
+from pipeline.files import exclusive, sha256_of_file
 from pipeline.phantom import PRESETS, write_cohort
 from pipeline.phantom.dicom import folder_of
 
@@ -69,6 +70,7 @@ def test_everything_says_that_it_is_synthetic(small_cohort):
             assert b"synthetic" in path.read_bytes().lower(), path.name
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_with_two_workers(small_cohort, small_settings, tmp_path):
     out, _, seed = small_cohort
     seen = []
@@ -82,27 +84,64 @@ def test_same_seed_same_bytes_with_two_workers(small_cohort, small_settings, tmp
     assert seen == [(n, small_settings.scans) for n in range(small_settings.scans + 1)]
 
 
-def test_an_interrupted_cohort_is_finished(small_cohort, small_settings, tmp_path):
+@pytest.mark.slow
+def test_a_killed_cohort_is_finished_and_its_workers_end(small_cohort, small_settings, tmp_path):
     out, plan, seed = small_cohort
     killed = tmp_path / "killed"
-    arguments = f"PhantomSettings(**{small_settings.model_dump()!r}), Path({str(killed)!r}), {seed}"
+    settings = small_settings.model_dump() | {"workers": 2}
     script = f"""
 from pathlib import Path
 from pipeline.config import PhantomSettings
 from pipeline.phantom import write_cohort
-write_cohort({arguments})
+write_cohort(PhantomSettings(**{settings!r}), Path({str(killed)!r}), {seed})
 """
     process = subprocess.Popen([sys.executable, "-c", script])
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 120
     while len(list(killed.glob("truth/*.json"))) < 3:
         assert process.poll() is None
         assert time.monotonic() < limit
         time.sleep(0.01)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
     assert 0 < sum((killed / folder_of(s)).is_dir() for s in plan) < len(plan)
     write_cohort(small_settings, killed, seed)
     assert digests(killed) == digests(out)
+
+
+def test_a_second_writer_is_refused(small_cohort, small_settings):
+    out, _, seed = small_cohort
+    with (
+        exclusive(out.parent / f".{out.name}.lock", "cohort"),
+        pytest.raises(InputError, match=r"Only one process at a time may write the cohort"),
+    ):
+        write_cohort(small_settings, out, seed)
+    assert write_cohort(small_settings, out, seed) == out
+
+
+def test_a_disk_that_is_full_gives_one_clear_error_and_leaves_no_half(small_settings, tmp_path):
+    script = f"""
+import resource, signal
+from pathlib import Path
+from pipeline.config import PhantomSettings
+from pipeline.errors import TaucalError
+from pipeline.phantom import write_cohort
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+settings = PhantomSettings(**{small_settings.model_dump()!r})
+out = Path({str(tmp_path / "out")!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+try:
+    write_cohort(settings, out, 1)
+except TaucalError as error:
+    print(error)
+"""
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert "must fit on the disk, got File too large" in said
+    assert "run the same command again" in said
+    assert not list((tmp_path / "out").rglob("*.dcm"))
 
 
 def test_what_is_there_is_not_made_again(small_cohort, small_settings):
