@@ -46,9 +46,9 @@ def build_calibrator(name: str, **options: Any) -> Calibrator:
 
     Examples
     --------
-    >>> build_calibrator("temprature")
+    >>> build_calibrator("temperatures")
     Traceback (most recent call last):
-    ValueError: No calibrator is called 'temprature': did you mean 'temperature'?
+    ValueError: No calibrator is called 'temperatures': did you mean 'temperature'?
     """
     if name not in CALIBRATORS:
         raise ValueError(f"No calibrator is called {name!r}: {nearest(name, list(CALIBRATORS))}")

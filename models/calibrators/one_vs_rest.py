@@ -16,8 +16,8 @@ from models.calibrators.base import Calibrator, Floats, Integers, softmax
 class OneVsRest(Calibrator):
     """Recalibrate each class against the rest, then divide rows by their sums.
 
-    May change the predicted class. A class without a calibration scan keeps its uncalibrated probability. A row in which every class is
-    found impossible becomes uniform.
+    May change the predicted class. A class without a calibration scan keeps its uncalibrated probability. A
+    row in which every class is found impossible becomes uniform.
 
     Attributes
     ----------

@@ -20,7 +20,7 @@ class PeriodScans:
     Parameters
     ----------
     subjects : tuple of str, length N
-        Pseudonyms; of each only the last scan is looked at.
+        Pseudonyms, scans in the order they were made; of each subject only the last scan is looked at.
     region_names : tuple of str, length R
     suvr : ndarray, shape (N, R)
         Mean SUVR of each region.

@@ -198,11 +198,8 @@ def _affordable_folds(predictions: Predictions, subjects: Integers, folds: int) 
     used = max(2, min(folds, per_class[rarest]))
     if used == folds:
         return used, ""
-    counted = f"{per_class[rarest]} subject{'s' if per_class[rarest] > 1 else ''}"
-    return (
-        used,
-        f" {used} folds in place of {folds}, because {predictions.class_names[rarest]} has {counted}.",
-    )
+    name, count = predictions.class_names[rarest], per_class[rarest]
+    return used, f" {used} folds in place of {folds}, because {name} has {count} subject{'s' * (count > 1)}."
 
 
 def _caveats(calibrator: Calibrator, predictions: Predictions) -> str:

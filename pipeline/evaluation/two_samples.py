@@ -99,10 +99,7 @@ def class_conditional_p_value(  # noqa: PLR0913 - two samples, each of three par
     shares = np.bincount(labels, minlength=probabilities.shape[1]) / n
     present = shares > 0
     # A class that the reference has no scan of cannot be looked at; the others share out its probability.
-    likely, current_likely = (
-        p[:, present] / p[:, present].sum(axis=1, keepdims=True)
-        for p in (probabilities, current_probabilities)
-    )
+    likely, current_likely = (_shared_out(p[:, present]) for p in (probabilities, current_probabilities))
     place = (np.cumsum(present) - 1)[labels]
     mix = estimate_prevalence(current_likely, shares[present], tolerance=_EM_TOLERANCE)
     weights = (mix / shares[present])[place]
@@ -115,6 +112,12 @@ def class_conditional_p_value(  # noqa: PLR0913 - two samples, each of three par
         redrawn *= (drawn_mix / np.maximum(drawn_shares, 1 / n))[place]
         statistics.append(counts @ values / m - redrawn @ values / redrawn.sum())
     return _largest_p_value(np.stack(statistics)), statistics[0]
+
+
+def _shared_out(probabilities: Floats) -> Floats:
+    above_zero = np.maximum(probabilities, 1e-12)
+    shared: Floats = above_zero / above_zero.sum(axis=1, keepdims=True)
+    return shared
 
 
 def _largest_p_value(statistics: Floats) -> float:

@@ -178,7 +178,7 @@ def test_identity_is_softmax_and_needs_no_fitting(drawn):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("temperatur", {}, "called 'temperatur': did you mean 'temperature'"),
+        ("temperatures", {}, "called 'temperatures': did you mean 'temperature'"),
         ("zzz", {}, "called 'zzz': known are identity, temperature"),
         ("adaptive_temperature", {"shrinkag": 1}, "no option 'shrinkag': did you mean 'shrinkage'"),
         ("temperature", {"temperature": 2.0}, "no option 'temperature': known are none"),

@@ -165,8 +165,8 @@ def test_two_subjects_are_enough_to_answer():
     ("candidates", "message"),
     [
         (
-            ("identity", "temprature"),
-            "got 'temprature' in calibration.candidates: did you mean",
+            ("identity", "temperatures"),
+            "got 'temperatures' in calibration.candidates: did you mean",
         ),
         ((), "to choose from, got none"),
     ],

@@ -174,8 +174,11 @@ def test_class_conditional_differences_leave_out_the_mix(rng):
 def test_a_class_that_the_reference_lacks_is_left_out_not_an_error(rng):
     scans, labels = clinic(200, rng)
     seen = np.flatnonzero(labels != 1)
-    shift = check_shift(scans.take(seen), labels[seen], clinic(60, rng)[0], draws=599)
+    current = clinic(60, rng)[0]
+    current.probabilities[0] = [0.0, 1.0, 0.0]
+    shift = check_shift(scans.take(seen), labels[seen], current, draws=599)
     assert len(shift.tests) == 5
+    assert np.isfinite([test.p_value for test in shift.tests]).all()
 
 
 def test_only_the_last_scan_of_a_subject_counts(reference, rng):
