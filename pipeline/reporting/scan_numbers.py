@@ -77,7 +77,7 @@ class RegionRow(Facts):
     region: Text
     title: Text
     group: Text
-    kind: Literal["target", "offtarget", "background"]
+    kind: Literal["target", "offtarget", "background", "reference"]
     braak: Text = ""
     in_meta_roi: bool = False
     left: float | None = None

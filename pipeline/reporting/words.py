@@ -126,7 +126,7 @@ def region_group(region: str, kind: str) -> str:
     """Return the heading a region stands under."""
     if kind == "offtarget":
         return OFF_TARGET
-    if kind == "background":
+    if kind in ("background", "reference"):
         return "Background"
     return _GROUP_OF.get(region, "Other")
 
