@@ -141,7 +141,7 @@ def unit_and_factor(header: Layers) -> tuple[Unit, float]:
     units = (header.text("Units") or _mapped_units(header)).upper()
     if units in ("BQML", "BQ/ML", "BQCC"):
         return "Bq/mL", 1.0
-    if units in ("GML", "G/ML", "{SUVBW}G/ML"):
+    if units in ("GML", "G/ML", "{SUVBW}G/ML", "G/ML{SUVBW}"):
         return "SUV", 1.0
     if units == "PROPCNTS":
         return "counts", 1.0

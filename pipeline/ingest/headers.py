@@ -34,10 +34,22 @@ PET_CLASSES = {
 
 # What pydicom raises on bytes that are not what they claim to be.
 MALFORMED = (
-    BytesLengthException, InvalidDicomError, EOFError, OSError, ValueError, TypeError, KeyError, IndexError,
-    AttributeError, NotImplementedError, OverflowError, RecursionError, MemoryError, AssertionError, struct.error,
+    BytesLengthException,
+    InvalidDicomError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
     zlib.error,
-)  # fmt: skip
+)
 
 _MODALITIES = {
     "CT": "CT images", "MR": "MR images", "RTSTRUCT": "RT structure sets", "SEG": "segmentations",

@@ -93,8 +93,11 @@ def layers_of(dataset: Dataset) -> Layers:
 
 
 def _items(groups: Layers) -> tuple[Dataset, ...]:
-    elements = [element for dataset in groups.sets for element in dataset if element.VR == "SQ"]
-    return tuple(element.value[0] for element in elements if element.value)
+    try:
+        elements = [element for dataset in groups.sets for element in dataset if element.VR == "SQ"]
+        return tuple(element.value[0] for element in elements if element.value)
+    except MALFORMED as error:
+        raise _no_geometry("functional groups that cannot be read") from error
 
 
 def stored_pixels(dataset: Dataset) -> NDArray[np.generic]:
@@ -230,6 +233,12 @@ def _decay_reference(layers: Layers) -> tuple[str | None, ...]:
 
 def _scaled(layers: Layers, stored: NDArray[np.generic], *, must_scale: bool) -> FloatArray:
     slope, intercept = layers.number("RescaleSlope"), layers.number("RescaleIntercept") or 0.0
+    if layers.text("Units") is None and layers.number("RealWorldValueSlope") is not None:
+        # An enhanced image tells its units with the mapping to real-world values.
+        slope, intercept = (
+            layers.number("RealWorldValueSlope"),
+            layers.number("RealWorldValueIntercept") or 0.0,
+        )
     if slope is None and not must_scale:
         slope = 1.0
     if slope is None or slope <= 0:

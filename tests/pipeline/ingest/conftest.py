@@ -159,6 +159,64 @@ def make_series(tmp_path):
     return make
 
 
+def _enhanced_frame(position: np.ndarray, start: float, index: int) -> Dataset:
+    place, content, groups = Dataset(), Dataset(), Dataset()
+    place.ImagePositionPatient = [f"{v:.6f}" for v in position]
+    content.FrameAcquisitionDateTime = (
+        f"20190510{10 + int(start // 3600):02d}{20 + int(start // 60):02d}00.000000"
+    )
+    content.FrameAcquisitionDuration = 300000.0
+    content.TemporalPositionIndex = index
+    scale = Dataset()
+    scale.RescaleSlope, scale.RescaleIntercept, scale.RescaleType = str(0.5 * index), "0", "US"
+    mapping, code = Dataset(), Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "Bq/ml", "UCUM", "Becquerels/milliliter"
+    mapping.MeasurementUnitsCodeSequence = Sequence([code])
+    mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = 0.5 * index, 0.0
+    groups.PlanePositionSequence, groups.FrameContentSequence = Sequence([place]), Sequence([content])
+    groups.PixelValueTransformationSequence = Sequence([scale])
+    groups.RealWorldValueMappingSequence = Sequence([mapping])
+    return groups
+
+
+def write_enhanced(folder: Path) -> Series:
+    """Write an enhanced PET image of two frames, its planes out of order."""
+    rng = np.random.default_rng(1)
+    ds = header(generate_uid())
+    for keyword in ("Units", "DecayCorrection", "CorrectedImage", "AcquisitionTime", "FrameReferenceTime"):
+        delattr(ds, keyword)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.130"
+    ds.DecayCorrected, ds.AttenuationCorrected = "YES", "YES"
+    ds.DecayCorrectionDateTime = "20190510102000.00"
+    ds.Rows, ds.Columns, ds.NumberOfFrames = 4, 5, 6
+    measures, orientation, shared = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = ["2.0", "3.0"], "4.0"
+    orientation.ImageOrientationPatient = ["1", "0", "0", "0", "0", "-1"]
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = (
+        Sequence([measures]),
+        Sequence([orientation]),
+    )
+    ds.SharedFunctionalGroupsSequence = Sequence([shared])
+    values, groups, stored = np.empty((5, 4, 3, 2), np.float32), [], []
+    for k, t in ((2, 1), (0, 0), (1, 0), (1, 1), (2, 0), (0, 1)):
+        pixels = rng.integers(0, 3000, (4, 5), dtype=np.int16)
+        values[:, :, k, t] = (pixels * 0.5 * (t + 1)).T
+        groups.append(_enhanced_frame(np.array([10.0, 20 + 4.0 * k, 30]), 300.0 * t, t + 1))
+        stored.append(pixels)
+    ds.PerFrameFunctionalGroupsSequence = Sequence(groups)
+    ds.PixelData = np.stack(stored).tobytes()
+    folder.mkdir(parents=True, exist_ok=True)
+    ds.save_as(folder / "enhanced.dcm", enforce_file_format=True)
+    affine = np.array([[-3, 0, 0, -10], [0, 0, -4, -20], [0, -2, 0, 30], [0, 0, 0, 1.0]])
+    return Series(folder, (ds,), values, affine)
+
+
+@pytest.fixture
+def make_enhanced():
+    """The function that writes an enhanced PET image into a folder."""
+    return write_enhanced
+
+
 @pytest.fixture
 def rewrite():
     """Change every file of a folder in place."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -54,6 +55,49 @@ def test_the_multi_frame_phantom_equals_its_nifti(shared_data):
     # The NIfTI was written with coronal planes laid along its y; its spacing of 2 mm is not the DICOM's.
     np.testing.assert_array_equal(volume.array.transpose(0, 2, 1), published)
     np.testing.assert_allclose(volume.spacing_mm, (1, 1, 1))
+
+
+def test_an_enhanced_image_is_read_frame_by_frame(make_enhanced, tmp_path):
+    series = make_enhanced(tmp_path)
+    volume = read_series(tmp_path)
+    np.testing.assert_allclose(volume.array, series.values, rtol=1e-6)
+    np.testing.assert_allclose(volume.affine, series.affine, atol=1e-6)
+    assert volume.unit == "Bq/mL"
+    assert [(f.start_s, f.duration_s) for f in volume.frames] == [(0, 300), (300, 300)]
+    assert volume.facts["scan_after_injection_s"] == 80 * 60
+    assert (volume.facts["decay_correction"], volume.facts["attenuation_corrected"]) == ("START", True)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "delay_s"),
+    [
+        ("SIEMENS", 8264.0),
+        ("GE_MEDICAL_AND_BQML", 4281.0),
+        ("PHILIPS_BQML", 3657.0),
+        # Reconstructed again: its series time is 46 minutes late, and its frame reference time 0.
+        ("CPS_AND_BQML_AC_DT_-_S_DT", 3791.234),
+    ],
+)
+def test_the_suv_factor_of_real_headers(shared_data, make_series, vendor, delay_s):
+    told = json.loads((shared_data("pet_headers") / f"{vendor}-instances.json").read_text())[0]
+    private = told.pop("PhilipsPETPrivateGroup")
+    drug = Dataset()
+    for keyword in [k for k in told if k.startswith("Radio")]:
+        setattr(drug, keyword, str(told.pop(keyword)))
+
+    def edit(ds, *_):
+        for keyword, value in told.items():
+            setattr(ds, keyword, value if isinstance(value, list) else str(value))
+        ds.RadiopharmaceuticalInformationSequence = Sequence([drug])
+
+    factor = read_series(make_series(edit=edit).folder).facts["suv_factor"]
+    dose, half_life = float(drug.RadionuclideTotalDose), float(drug.RadionuclideHalfLife)
+    assert factor == pytest.approx(
+        told["PatientWeight"] * 1000 / (dose * 2 ** (-delay_s / half_life)), rel=1e-4
+    )
+    if private:  # Philips wrote its own: what makes SUV of a count, over what makes Bq/mL of it
+        own = float(private["SUVScaleFactor"]) / float(private["ActivityConcentrationScaleFactor"])
+        assert factor == pytest.approx(own, rel=1e-3)
 
 
 @pytest.mark.parametrize("angles", [(0, 0, 0), (90, 0, 0), (0, 90, 0), (12, -7, 25), (0, 0, 180)])

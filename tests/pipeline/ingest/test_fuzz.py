@@ -52,6 +52,18 @@ def test_mutated_dicom_gives_a_volume_or_a_named_error(shared_data, tmp_path_fac
     assert isinstance(_told(find_scans, folder), (TaucalError, Found))
 
 
+@settings(max_examples=120, deadline=4000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32), changes=st.integers(1, 40))
+def test_a_mutated_multi_frame_image_gives_a_volume_or_a_named_error(
+    make_enhanced, tmp_path_factory, seed, changes
+):
+    folder = tmp_path_factory.mktemp("fuzz")
+    path = make_enhanced(folder).folder / "enhanced.dcm"
+    path.write_bytes(_mutate(path.read_bytes(), seed, changes))
+    volume = _told(read_series, folder)
+    assert isinstance(volume, TaucalError) or np.isfinite(volume.array).all()
+
+
 @settings(max_examples=100, deadline=4000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), changes=st.integers(1, 30))
 def test_mutated_nifti_gives_a_volume_or_a_named_error(tmp_path_factory, seed, changes):
@@ -70,11 +82,24 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-_KEYS = (
-    "Units", "TracerName", "Radiopharmaceutical", "InjectedRadioactivity", "InjectedRadioactivityUnits",
-    "ScanStart", "InjectionStart", "FrameTimesStart", "FrameDuration", "FrameDurationUnits",
-    "AttenuationCorrection", "ImageDecayCorrected", "TaucalFacts", "Manufacturer", "SeriesDescription", "TracerRadionuclide",
-)  # fmt: skip
+_KEYS = [
+    *("Units", "TracerName", "Radiopharmaceutical", "InjectedRadioactivity", "InjectedRadioactivityUnits"),
+    *(
+        "ScanStart",
+        "InjectionStart",
+        "FrameTimesStart",
+        "FrameDuration",
+        "FrameDurationUnits",
+        "Manufacturer",
+    ),
+    *(
+        "AttenuationCorrection",
+        "ImageDecayCorrected",
+        "TaucalFacts",
+        "SeriesDescription",
+        "TracerRadionuclide",
+    ),
+]
 
 
 @settings(max_examples=300, deadline=None)
