@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.interpolate import RegularGridInterpolator
 from scipy.spatial.distance import cdist
 
 SPACE = "MNI152NLin2009aSym"
@@ -216,12 +215,10 @@ def _label_right_half(
     }
     deepest = np.min(list(depth.values()), axis=0)
     deep = {name: (d <= 1.0) & (d == deepest) & brain for name, d in depth.items()}
-    tentorium = RegularGridInterpolator(
-        (_TENTORIUM_X, _TENTORIUM_Y),
-        np.array(_TENTORIUM_Z, dtype=np.float64),
-        bounds_error=False,
-        fill_value=None,
-    )(np.stack(np.broadcast_arrays(x, y), axis=-1))
+    table = np.array(_TENTORIUM_Z, dtype=np.float64)
+    column = np.interp(x, _TENTORIUM_X, np.arange(table.shape[0]))
+    row = np.interp(y, _TENTORIUM_Y, np.arange(table.shape[1]))
+    tentorium = ndimage.map_coordinates(table, np.broadcast_arrays(column, row), order=1)
     stem = (y > -45) & (y < -12) & (z < -14) & ((x < 14) | (x < 22) & (z < -26))
     below = (y < -30) & (z < tentorium)
     cerebellum = below & ~stem & (grey > 0.6) & (grey > white)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 FloatArray = NDArray[np.float64]
 
@@ -115,7 +115,9 @@ def posterior(preset: Preset, stage: FloatArray, typical: NDArray[np.bool_]) -> 
     """
     # At 0 and 1 a Beta density is 0 for every class or infinite; the edge itself has probability 0.
     inside = np.clip(stage, 1e-9, 1 - 1e-9)
-    density = np.stack([stats.beta.pdf(inside, a, b) for a, b in STAGE_DENSITIES], axis=1)
+    a, b = np.array(STAGE_DENSITIES).T
+    log_t, log_rest = np.log(inside)[:, None], np.log1p(-inside)[:, None]
+    density = np.exp((a - 1) * log_t + (b - 1) * log_rest - special.betaln(a, b))
     share_typical = np.array(preset.typical)
     subtype = np.where(np.asarray(typical)[:, None], share_typical, 1 - share_typical)
     joint = np.array(preset.prevalence) * subtype * (density @ np.array(preset.mixtures).T)
