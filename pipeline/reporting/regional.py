@@ -130,7 +130,9 @@ def asymmetry_sentence(rows: tuple[RegionRow, ...]) -> str:
 def composite_rows(values: Mapping[str, float], norms: Norms) -> tuple[Composite, ...]:
     """Return one row a composite."""
     rows = []
-    for name, suvr in values.items():
+    known = [name for name in COMPOSITES if name in values]
+    for name in known + [name for name in values if name not in COMPOSITES]:
+        suvr = values[name]
         title, regions = COMPOSITES.get(name, (title_of(name), ""))
         norm = norms.get(name, "both")
         mean, sd, count = norm if norm else (None, None, None)

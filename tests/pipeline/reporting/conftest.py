@@ -23,8 +23,7 @@ def _regions(shift: float = 0.0) -> pd.DataFrame:
     atlas = load_atlas()
     rows = []
     for r in load_regions():
-        sides = [s for s in ("left", "right") if f"{s}_{r.name}" in atlas.names]
-        sides += ["both"] if r.name in atlas.names else []
+        sides = [s for s in ("left", "right") if f"{s}_{r.name}" in atlas.names] + ["both"]
         rows += [(r.name, side, r.negative_mean + shift, 1.5, r.kind, r.braak) for side in sides]
     rows.append(("inferior_cerebellar_grey", "both", 1.0, 40.0, "reference", None))
     return pd.DataFrame(rows, columns=["region", "side", "suvr", "volume_ml", "kind", "braak"])

@@ -70,6 +70,15 @@ def test_the_page_says(html, words):
     assert words in _plain(html)
 
 
+def test_a_region_shows_both_sides_and_the_reference_its_one_value(html):
+    rows = {
+        unescape(r[0]): re.findall(r"<td[^>]*>([^<]*)</td>", r[1])
+        for r in re.findall(r'<th scope="row">([^<]*)</th>\s*(.*?)</tr>', html, re.DOTALL)
+    }
+    assert rows["Precuneus"][:2] == ["2.50", "1.13"]
+    assert rows["Inferior cerebellar grey (reference)"][0] == "1.00"
+
+
 def test_every_sheet_names_the_scan_and_its_limits(html):
     sheets = html.split('<section class="sheet"')[1:]
     assert len(sheets) == 3
