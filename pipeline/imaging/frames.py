@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ TOLERANCE_MIN = 5.0
 """ADNI's frames run from 75 to 105 minutes, the label's scan from about 80: both are the usual window."""
 _GRID_MM = 4.0
 _SIGMA_MM = 3.0
+WINDOW_TRACER = "AV1451"
+"""The tracer that `ImagingSettings.window_start_min` speaks of."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ def choose_window(volume: Volume, settings: ImagingSettings) -> Window:
     """Choose the frames whose middle lies in the window after injection.
 
     Where none has its middle there, the frames that touch the window are taken. A scan whose times are
-    unknown is averaged whole; quality control warns of it.
+    unknown is averaged whole; quality control warns of it. The window is AV1451's: a scan of another tracer,
+    asked for by name, is averaged whole.
 
     Parameters
     ----------
@@ -74,6 +77,9 @@ def choose_window(volume: Volume, settings: ImagingSettings) -> Window:
     if not isinstance(after, int | float):
         return _window(volume.frames, tuple(range(count)))
     spans = [_minutes(frame, float(after)) for frame in volume.frames]
+    if volume.facts.get("tracer", WINDOW_TRACER) != WINDOW_TRACER:
+        whole = _window(volume.frames, tuple(range(count)))
+        return replace(whole, start_min=spans[0][0], end_min=spans[-1][1], overlap=1.0)
     low, high = settings.window_start_min, settings.window_end_min
     chosen = tuple(k for k, (start, end) in enumerate(spans) if low <= (start + end) / 2 <= high)
     chosen = chosen or tuple(k for k, span in enumerate(spans) if _shared(span, (low, high)) > 0)

@@ -77,3 +77,16 @@ def test_a_static_scan_passes_through(head):
     assert found.motion_mm == 0
     np.testing.assert_array_equal(found.arrays[0], head.volume.array)
     np.testing.assert_array_equal(found.average.array, head.volume.array)
+
+
+def test_the_window_is_that_of_av1451_only():
+    frames = (Frame(0.0, 240.0),)
+    early = {"scan_after_injection_s": 2700.0}
+    with pytest.raises(RefusedScan, match="must overlap 80-100 min"):
+        choose_window(
+            Volume(np.zeros((2, 2, 2)), np.eye(4), "SUV", frames, early | {"tracer": "AV1451"}),
+            ImagingSettings(),
+        )
+    fdg = Volume(np.zeros((2, 2, 2)), np.eye(4), "SUV", frames, early | {"tracer": "FDG"})
+    window = choose_window(fdg, ImagingSettings())
+    assert (window.start_min, window.end_min, window.frames) == (45.0, 49.0, (0,))
