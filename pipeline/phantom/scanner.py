@@ -125,22 +125,30 @@ def acquire(
     blurred = _blur(rendering.suvr, resolution_mm, np.diag(shape_change)[:3])
     activity = REFERENCE_BQML * float(rng.normal(1.0, 0.03))
     noise_sd = float(rng.uniform(0.15, 0.20)) * np.sqrt(1200.0 / np.array(frames_s))
-    drift_deg, drift_mm = _draw_drift(len(frames_s), rng)
-    frames, placed = [], []
-    for k in range(len(frames_s)):
-        moved = _rigid(drift_deg[k], drift_mm[k], centre_mm)
-        template_to_native = moved @ pose @ shape_change
-        to_template = np.linalg.inv(AFFINE) @ np.linalg.inv(template_to_native) @ affine
-        image = ndimage.affine_transform(
-            blurred, to_template[:3, :3], to_template[:3, 3], scanner.shape, order=1, prefilter=False
-        )
+    placed = [drift @ pose @ shape_change for drift in _draw_drift(len(frames_s), centre_mm, rng)]
+    frames = []
+    for k, template_to_native in enumerate(placed):
+        image = _sample(blurred, template_to_native, affine, scanner.shape)
         if not attenuation_corrected:
             image *= _attenuation(scanner.shape, scanner.spacing_mm)
         image += _noise(image, scanner, noise_sd[k], rng)
         # Slow washout between frames remains after decay correction.
         frames.append(np.maximum(image, 0) * np.float32(activity * 0.99**k))
-        placed.append(template_to_native)
     return Acquisition(scanner, frames, affine, placed, resolution_mm)
+
+
+def _sample(
+    image: NDArray[np.float32],
+    template_to_native: FloatArray,
+    affine: FloatArray,
+    shape: tuple[int, int, int],
+) -> NDArray[np.float32]:
+    """Resample an image in template space onto a scanner's grid."""
+    to_template = np.linalg.inv(AFFINE) @ np.linalg.inv(template_to_native) @ affine
+    sampled: NDArray[np.float32] = ndimage.affine_transform(
+        image, to_template[:3, :3], to_template[:3, 3], shape, order=1, prefilter=False
+    )
+    return sampled
 
 
 def _draw_shape(rng: np.random.Generator) -> FloatArray:
@@ -160,14 +168,13 @@ def _rigid(rotation_deg: FloatArray, shift_mm: FloatArray, about_mm: FloatArray)
     return matrix
 
 
-def _draw_drift(frames: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Walk of the head over the frames: 0.5 degrees and 0.7 mm a step, starting at rest."""
+def _draw_drift(frames: int, about_mm: FloatArray, rng: np.random.Generator) -> list[FloatArray]:
+    """Walk of the head over the frames: 0.5 degrees and 0.7 mm a step in all, starting at rest."""
     still = np.zeros((1, 3))
     steps_deg, steps_mm = rng.normal(0, 0.5, (frames - 1, 3)), rng.normal(0, 0.7, (frames - 1, 3))
-    return (
-        np.cumsum(np.vstack([still, steps_deg]), axis=0) / np.sqrt(3),
-        np.cumsum(np.vstack([still, steps_mm]), axis=0) / np.sqrt(3),
-    )
+    turns_deg = np.cumsum(np.vstack([still, steps_deg]), axis=0) / np.sqrt(3)
+    shifts_mm = np.cumsum(np.vstack([still, steps_mm]), axis=0) / np.sqrt(3)
+    return [_rigid(turn, shift, about_mm) for turn, shift in zip(turns_deg, shifts_mm, strict=True)]
 
 
 def _native_affine(scanner: ScannerModel, centre_mm: FloatArray) -> FloatArray:

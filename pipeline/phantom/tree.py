@@ -111,7 +111,7 @@ def _claim(out: Path, settings: PhantomSettings, seed: int) -> None:
                 mend="choose another folder or delete this one",
             )
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(not p.name.startswith(".") for p in out.iterdir())):
         raise InputError(
             "The folder of a new cohort must be empty, got one that holds something else",
             culprit=str(out),
