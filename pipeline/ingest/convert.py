@@ -13,7 +13,7 @@ from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.dicom import read_files
 from pipeline.ingest.found import FoundScan
 from pipeline.ingest.nifti import read_nifti
-from pipeline.ingest.sidecar import read_sidecar
+from pipeline.ingest.sidecar import OWN_FACTS, read_sidecar
 from pipeline.ingest.vocabulary import UNRECOGNISED, canonical_tracer
 from pipeline.scan import Fact, Volume
 
@@ -160,6 +160,8 @@ def read_found(found: FoundScan) -> Volume:
     told: dict[str, Any] = {}
     for path in found.sidecars:
         told |= read_sidecar(path)
+    # Facts as this program writes them pass unread; from a source they might be anybody's words.
+    told.pop(OWN_FACTS, None)
     if found.format == "nifti" and not any(key in told for key in ("TracerName", "SeriesDescription")):
         # The series or file name is all that tells the tracer and the processing of a bare image.
         told["SeriesDescription"] = found.description

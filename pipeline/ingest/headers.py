@@ -154,12 +154,17 @@ def read_file(path: Path, *, tags: Sequence[str] | None = None, pixels: bool = F
                 path, force=True, stop_before_pixels=not pixels, specific_tags=list(tags) if tags else None
             )
         except MALFORMED as error:
-            raise RefusedScan(
-                "truncated-file",
-                "A DICOM file must be whole, one breaks off within its header",
-                mend="fetch the series again",
-            ) from error
-    return found if isinstance(found, Dataset) else None
+            raise _breaks_off() from error
+    # Where a compressed stream breaks off, pydicom gives up without a word and returns nothing of the file.
+    if "SOPClassUID" not in found and "MediaStorageSOPClassUID" in getattr(found, "file_meta", ()):
+        raise _breaks_off()
+    return found
+
+
+def _breaks_off() -> RefusedScan:
+    return RefusedScan(
+        "truncated-file", "A DICOM file must be whole, one breaks off", mend="fetch the series again"
+    )
 
 
 def kind_of(header: Dataset) -> str | None:

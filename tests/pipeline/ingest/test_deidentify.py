@@ -10,6 +10,8 @@ import sysconfig
 from datetime import date, timedelta
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pydicom
 import pytest
 from hypothesis import given
@@ -162,6 +164,26 @@ def test_no_written_byte_holds_what_was_planted(make_series, rewrite, tmp_path, 
         scan.series_uid,
     ]
     assert [w for w in words if w.lower().encode() in written] == []
+
+
+def test_nothing_of_a_foreign_bids_dataset_passes_but_known_words(tmp_path):
+    source = tmp_path / "src"
+    pet = source / "sub-ZqSmithVx" / "ses-Zq1953Vx" / "pet"
+    pet.mkdir(parents=True)
+    stem = "sub-ZqSmithVx_ses-Zq1953Vx_trc-AV1451_pet"
+    nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.float32), np.diag([2, 2, 2, 1.0])), pet / f"{stem}.nii.gz")
+    keys = ("Manufacturer", "SeriesDescription", "InstitutionName", "ReconMethodName", "Units", "TaucalFacts")
+    told = {key: f"Zq{key}Vx" for key in keys} | {"TracerName": "AV1451"}
+    told["TaucalFacts"] = {"site": "ZqTaucalFactsVx", "tracer": "AV1451"}
+    (pet / f"{stem}.json").write_text(json.dumps(told))
+    (source / "participants.tsv").write_text(
+        "participant_id\tsex\tsite\tgroup\nsub-ZqSmithVx\tZqSexVx\tZqSiteVx\tZqGroupVx\n"
+    )
+    found, out = find_scans(source), tmp_path / "out"
+    converted = convert_scan(found.scans[0], out, HERE, "AV1451")
+    write_dataset_files(out, [converted])
+    assert converted.path.is_file()
+    assert b"zq" not in _written(out).replace(converted.subject.lower().encode(), b"")
 
 
 def test_the_official_validator_finds_no_error(make_series, tmp_path):

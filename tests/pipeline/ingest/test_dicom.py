@@ -343,6 +343,16 @@ def test_a_truncated_file_is_refused(make_series, keep):
     assert refusal.value.rule == "truncated-file"
 
 
+@pytest.mark.parametrize("syntax", ["rle", "jpegls"])
+def test_a_truncated_compressed_file_is_refused(shared_data, tmp_path, syntax):
+    for path in sorted(shared_data("pet_transcodes").joinpath(syntax).iterdir()):
+        data = path.read_bytes()
+        (tmp_path / path.name).write_bytes(data[: len(data) * 4 // 5] if path.name == "000003.dcm" else data)
+    with pytest.raises(RefusedScan, match="must be whole") as refusal:
+        read_series(tmp_path)
+    assert refusal.value.rule == "truncated-file"
+
+
 def test_a_codec_that_cannot_be_read_is_refused(make_series, rewrite):
     series = make_series()
 
