@@ -63,7 +63,7 @@ def acquisition_facts(header: Layers, start: float | None, unit: Unit) -> dict[s
     """
     drug = header.item("RadiopharmaceuticalInformationSequence")
     half_life = half_life_of(header) or F18_HALF_LIFE_S
-    injection = _injection(header, drug)
+    injection = _injection(drug)
     delay, note = delay_after_injection(start, *injection)
     weight = _positive(header.number("PatientWeight"))
     dose = _in_becquerel(_positive(drug.number("RadionuclideTotalDose")))
@@ -131,11 +131,9 @@ def resolution_of(series: str | None) -> float | None:
     return 8.0 if "uniform res" in text or "8mm" in text else None
 
 
-def _injection(header: Layers, drug: Layers) -> tuple[float | None, float | None]:
+def _injection(drug: Layers) -> tuple[float | None, float | None]:
     moment = parse_datetime(drug.text("RadiopharmaceuticalStartDateTime"))
     clock = parse_clock(drug.text("RadiopharmaceuticalStartTime"))
-    if moment is None and clock is None:
-        moment = parse_datetime(private_text(header, 0x0009, "GEMS_PETD_01", 0x3D))
     return moment, clock
 
 

@@ -240,5 +240,5 @@ def private_text(layers: Layers, group: int, creator: str, offset: int) -> str |
         owner = layers.text(Tag(group, block))
         if owner and creator.lower() in owner.lower():
             return layers.text(Tag(group, (block << 8) | offset))
-    # Exports drop the creator but keep the elements of the first block.
-    return layers.text(Tag(group, 0x1000 | offset))
+    # Exports drop the creator and keep its elements; under another creator's name they are that one's.
+    return layers.text(Tag(group, 0x1000 | offset)) if layers.text(Tag(group, 0x10)) is None else None

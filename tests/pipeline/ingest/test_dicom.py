@@ -100,6 +100,29 @@ def test_the_suv_factor_of_real_headers(shared_data, make_series, vendor, delay_
         assert factor == pytest.approx(own, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("correction", "private", "delay_s"),
+    [
+        ("ADMIN", None, 0.0),
+        # The series time is late; GE keeps the true start, else the frame reference time leads back to it.
+        ("START", "20190510101900.00", 4740.0),
+        ("START", None, 4800 - 148 + 149.606),
+        ("NONE", None, None),
+    ],
+)
+def test_what_the_suv_factor_decays_to(make_series, correction, private, delay_s):
+    def edit(ds, *_):
+        ds.DecayCorrection, ds.SeriesTime = correction, "120000.00"
+        if private:
+            ds.Manufacturer = "GE MEDICAL SYSTEMS"
+            ds.private_block(0x0009, "GEMS_IDEN_01", create=True).add_new(0x0D, "LO", "not a time")
+            ds.private_block(0x0009, "GEMS_PETD_01", create=True).add_new(0x0D, "DT", private)
+
+    factor = read_series(make_series(edit=edit).folder).facts["suv_factor"]
+    expected = None if delay_s is None else 70_000 / (3.7e8 * 2 ** (-delay_s / 6586.2))
+    assert factor == (expected if expected is None else pytest.approx(expected, rel=1e-6))
+
+
 @pytest.mark.parametrize("angles", [(0, 0, 0), (90, 0, 0), (0, 90, 0), (12, -7, 25), (0, 0, 180)])
 @pytest.mark.parametrize("backwards", [False, True])
 def test_values_and_affine_come_back_whatever_the_orientation(make_series, angles, backwards):
@@ -403,11 +426,11 @@ def test_slice_order_and_affine_do_not_depend_on_the_order_of_files(
     np.testing.assert_allclose(volume.affine, series.affine, atol=1e-4)
 
 
-def test_a_series_of_64_slices_is_read_within_a_third_of_a_second(make_series):
+def test_a_series_of_64_slices_is_read_in_a_fraction_of_a_second(make_series):
     series = make_series(shape=(160, 160, 64))
     best = np.inf
     for _ in range(3):
         begin = time.process_time()
         read_series(series.folder)
         best = min(best, time.process_time() - begin)
-    assert best < 0.6  # 0.15 s where measured alone
+    assert best < 0.5  # processor time; 0.1 s on a free core
