@@ -25,7 +25,7 @@ from pipeline.reporting.scan_numbers import (
     ScanReport,
     Visit,
 )
-from pipeline.reporting.words import GROUP_ORDER, title_of
+from pipeline.reporting.words import GROUP_ORDER, METRIC_TITLES, title_of
 from pipeline.scan import Volume
 
 __all__ = [
@@ -91,6 +91,11 @@ def write_scan_report(
     return written | {"json": write_json(folder / "report.json", report.model_dump(mode="json"))}
 
 
+def scan_schema() -> dict[str, Any]:
+    """Return the JSON schema of ``report.json``, as it stands in ``scan_report.schema.json``."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **ScanReport.model_json_schema()}
+
+
 def scan_html(report: ScanReport, suvr: Volume | None, saliency: NDArray[np.floating] | None = None) -> str:
     """Return the report as one HTML page; see `write_scan_report`."""
     who = f"sub-{report.subject} ses-{report.session}"
@@ -101,6 +106,7 @@ def scan_html(report: ScanReport, suvr: Volume | None, saliency: NDArray[np.floa
         who=who,
         hottest=hottest,
         groups=_groups(report.regions),
+        metrics=_metrics(report.model.metrics),
         pictures=_pictures(report, suvr, saliency),
         trend=trend(report.visits),
         saliency_sentence=SALIENCY_SENTENCE,
@@ -149,6 +155,12 @@ def _surfaces(z: dict[str, float]) -> list[bytes]:
 def _groups(regions: tuple[RegionRow, ...]) -> list[tuple[str, list[RegionRow]]]:
     found = [(name, [r for r in regions if r.group == name]) for name in GROUP_ORDER]
     return [(name, rows) for name, rows in found if rows]
+
+
+def _metrics(rows: tuple[MetricRow, ...]) -> list[tuple[str, MetricRow]]:
+    """Return the metrics that every table shows, by their titles; all of them where none is known."""
+    known = [(title, row) for name, title in METRIC_TITLES.items() for row in rows if row.name == name]
+    return known or [(row.name, row) for row in rows]
 
 
 def _share(suvr: float) -> float:

@@ -5,8 +5,10 @@ import shutil
 import subprocess
 from dataclasses import replace
 from html import unescape
+from importlib import resources
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ from pipeline.reporting import pdf as pdf_module
 from pipeline.reporting.page import RESEARCH_USE_ONLY
 from pipeline.reporting.scan_build import build_scan_report
 from pipeline.reporting.scan_numbers import ScanReport, Visit
-from pipeline.reporting.scan_report import scan_html, trend, write_scan_report
+from pipeline.reporting.scan_report import scan_html, scan_schema, trend, write_scan_report
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -204,6 +206,16 @@ def test_the_json_holds_the_same_facts(scan, context, prediction, suvr, tmp_path
     assert set(written) == {"html", "json"}
 
 
+def test_the_json_keeps_to_the_published_schema(scan, context, doubtful):
+    published = json.loads((resources.files("pipeline.reporting") / "scan_report.schema.json").read_text())
+    assert published == scan_schema()
+    report = json.loads(build_scan_report(scan, context, doubtful).model_dump_json())
+    jsonschema.validate(report, published)
+    with pytest.raises(jsonschema.ValidationError, match="Additional properties"):
+        jsonschema.validate(report | {"PatientName": "Doe^Jane"}, published)
+
+
+@pytest.mark.slow
 def test_the_same_facts_give_the_same_bytes(scan, context, prediction, suvr, tmp_path):
     report = build_scan_report(scan, context, prediction)
     first, second = (
