@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ def _in_parallel(orders: list[_Order], workers: int) -> Iterable[dict[str, Any]]
         yield from map(ingest_scan, orders)
         return
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
+    with one_thread_each(), concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
         try:
             yield from pool.map(ingest_scan, orders, chunksize=2)
         except KeyboardInterrupt:
@@ -125,11 +126,20 @@ def _in_parallel(orders: list[_Order], workers: int) -> Iterable[dict[str, Any]]
             raise
 
 
-def _one_thread() -> None:
-    import torch
-
-    os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Let processes started in the block use one thread: libraries read this once, when they are loaded."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def ingest_scan(order: _Order) -> dict[str, Any]:
