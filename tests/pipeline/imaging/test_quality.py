@@ -42,7 +42,7 @@ def test_refusal_tells_rule_value_and_mend():
 
 
 def test_notes_and_warnings_refuse_nothing():
-    refuse_if_needed([note("window", "warn", "unknown"), judge("frame-motion", 5.0)])
+    refuse_if_needed([note("window", "warn", "unknown"), judge("frame-motion", 7.0)])
 
 
 def cut(volume: Volume, low: int, high: int) -> Volume:
