@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
-import multiprocessing
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +14,21 @@ from flows.console import Tick, progress, say, show_table
 from flows.steps import as_flow, as_task, is_done
 from pipeline.config import ImagingSettings, IngestSettings
 from pipeline.errors import RefusedScan
-from pipeline.files import exclusive, fingerprint, read_json, write_json, written_whole
+from pipeline.files import (
+    exclusive,
+    fingerprint,
+    read_json,
+    remove_unfinished,
+    write_json,
+    written_whole,
+)
 from pipeline.imaging import process
 from pipeline.ingest import bids as bids_files
 from pipeline.ingest.convert import Converted, convert_scan
 from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
 from pipeline.ingest.outcomes import ScanOutcome, write_ingest_report
 from pipeline.ingest.sources import FoundScan, find_scans
+from pipeline.processes import worker_pool
 from pipeline.scan import Cohort, Fact, Scan
 
 DERIVATIVES = Path("derivatives") / "taucal"
@@ -91,6 +95,7 @@ def _ingest(
     found = find_scans(source, settings.layout)
     # A folder that cannot be written is refused before the key is made or a scan is read.
     with exclusive(bids.parent / f".{bids.name}.lock", "dataset", wait=False):
+        remove_unfinished(bids)
         key = load_or_make_key(settings.key_file or bids.with_name(bids.name + ".key"), bids)
         left_alone = _in_words(found.ignored)
         say(f"Found {len(found.scans)} PET series ({found.layout} layout); left alone: {left_alone}.")
@@ -117,44 +122,27 @@ def _in_parallel(orders: list[_Order], workers: int) -> Iterable[dict[str, Any]]
     if workers == 1 or len(orders) < 3:
         yield from map(ingest_scan, orders)
         return
-    context = multiprocessing.get_context("spawn")
-    with one_thread_each(), concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
-        try:
-            yield from pool.map(ingest_scan, orders, chunksize=2)
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-@contextlib.contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Let processes started in the block use one thread: libraries read this once, when they are loaded."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    with worker_pool(workers) as pool:
+        yield from pool.map(ingest_scan, orders, chunksize=2)
 
 
 def ingest_scan(order: _Order) -> dict[str, Any]:
     """Convert, normalise and record one scan; return its record, read back where it is done already."""
-    name = Pseudonymiser(order.key).subject(order.found.identity)
-    record = order.bids / DERIVATIVES / ".records" / f"{name}.json"
+    pseudonymiser = Pseudonymiser(order.key)
+    record = order.bids / DERIVATIVES / ".records" / f"{pseudonymiser.subject(order.found.identity)}.json"
     settings = (order.tracer, order.max_days_to_diagnosis, order.imaging.model_dump())
-    key = fingerprint(_REVISION, order.found.fingerprint(), settings)
-    if is_done(record, key):
+    try:
+        key = fingerprint(_REVISION, order.found.fingerprint(), settings)
+    except RefusedScan as refusal:
+        gone = ScanOutcome.of_refusal(order.found.label(pseudonymiser), "conversion", refusal)
+        return {"outcome": asdict(gone)}
+    if is_done(record, key, order.bids):
         remembered: dict[str, Any] = read_json(record)
         return remembered
     outcome, scan, files = _work(order)
     done = {
         "key": key,
-        "files": {str(path.resolve()): path.stat().st_size for path in files},
+        "files": {path.relative_to(order.bids).as_posix(): path.stat().st_size for path in files},
         "outcome": asdict(outcome),
         **scan,
     }
@@ -174,8 +162,11 @@ def _work(order: _Order) -> tuple[ScanOutcome, dict[str, Any], list[Path]]:
         label, scan = converted.scan_id, {"converted": converted.to_dict(order.bids)}
         files = [converted.path, *converted.companions]
         stage = "imaging"
-        normalised = process.normalise(bids_files.read_pet(converted.path), order.imaging)
         folder = order.bids / DERIVATIVES / f"sub-{converted.subject}" / f"ses-{converted.session}" / "pet"
+        # What an ingest with other settings left must not outlive a refusal.
+        for stale in folder.glob(f"{converted.stem}_*"):
+            stale.unlink()
+        normalised = process.normalise(bids_files.read_pet(converted.path), order.imaging)
         image = process.write_derivative(normalised, folder, converted.stem)
         files += sorted(folder.glob(f"{converted.stem}_*"))
         scan |= {

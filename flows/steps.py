@@ -37,8 +37,11 @@ def run_once(record: Path, key: str, work: Callable[[], Iterable[Path]]) -> bool
     return True
 
 
-def is_done(record: Path, key: str) -> bool:
-    """Tell whether `record` holds this key and every file it names stands with the size it had."""
+def is_done(record: Path, key: str, root: Path = Path()) -> bool:
+    """Tell whether `record` holds this key and every file it names stands with the size it had.
+
+    Names that are not absolute count from `root`.
+    """
     try:
         remembered = read_json(record)
     except (OSError, ValueError):
@@ -46,7 +49,7 @@ def is_done(record: Path, key: str) -> bool:
     if remembered.get("key") != key:
         return False
     return all(
-        Path(name).is_file() and Path(name).stat().st_size == size
+        (root / name).is_file() and (root / name).stat().st_size == size
         for name, size in remembered["files"].items()
     )
 

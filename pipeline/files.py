@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -14,6 +15,9 @@ from typing import Any
 
 from pipeline.errors import InputError
 
+_BESIDE = ".tmp-"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -24,7 +28,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If the folder cannot be written to.
+        If the folder cannot be written to, or the disk is full.
 
     Examples
     --------
@@ -37,21 +41,53 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix="-" + path.name)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_BESIDE, suffix="-" + path.name)
         os.close(handle)
     except OSError as error:
-        raise InputError(
-            f"The output folder must be writable, got {error.strerror}",
-            culprit=str(path.parent),
-            mend="choose another folder or mend its permissions",
-        ) from error
+        raise not_writable(path.parent, error) from error
     beside = Path(name)
     try:
         yield beside
         beside.chmod(0o644)
         beside.replace(path)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise not_writable(path.parent, error) from error
+        raise
     finally:
         beside.unlink(missing_ok=True)
+
+
+def not_writable(folder: Path, error: OSError) -> InputError:
+    """Return the error to raise where the system would not let a folder be written.
+
+    Examples
+    --------
+    >>> not_writable(Path("out"), OSError(errno.ENOSPC, "No space left on device")).problem
+    'The output must fit on the disk, got No space left on device'
+    """
+    if error.errno in _NO_ROOM:
+        return InputError(
+            f"The output must fit on the disk, got {error.strerror}",
+            culprit=str(folder),
+            mend="free space, then run the same command again",
+        )
+    return InputError(
+        f"The output folder must be writable, got {error.strerror}",
+        culprit=str(folder),
+        mend="choose another folder or mend its permissions",
+    )
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what `written_whole` left below a folder where its process was killed.
+
+    Call it only while no other process writes there.
+    """
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if name.startswith(_BESIDE):
+                Path(place, name).unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -127,22 +163,20 @@ def exclusive(lock: Path | None, what: str, *, wait: bool = True) -> Iterator[No
         lock.parent.mkdir(parents=True, exist_ok=True)
         stream = lock.open("a+", encoding="utf-8")
     except OSError as error:
-        raise InputError(
-            f"The output folder must be writable, got {error.strerror}",
-            culprit=str(lock.parent),
-            mend="choose another folder or mend its permissions",
-        ) from error
+        raise not_writable(lock.parent, error) from error
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             stream.seek(0)
+            holder = stream.read().strip() or "?"
             raise InputError(
-                f"Only one process at a time may write the {what}, process {stream.read().strip() or '?'} does",
+                f"Only one process at a time may write the {what}, process {holder} does",
                 culprit=str(lock),
                 mend="wait until it is done",
             ) from error
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
+        # Who holds the lock is told for the message alone: a full disk does not matter.
+        with contextlib.suppress(OSError):
+            os.ftruncate(stream.fileno(), 0)
+            os.write(stream.fileno(), str(os.getpid()).encode())
         yield

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing.process import BaseProcess
+from concurrent.futures import as_completed
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +18,7 @@ from pipeline.phantom.dicom import WATERMARK, folder_of, write_series
 from pipeline.phantom.population import PRESETS, Preset
 from pipeline.phantom.scanner import Acquisition, acquire
 from pipeline.phantom.tables import EXPORT_DATE, demographics_table, diagnosis_table, truth_table
+from pipeline.processes import worker_pool
 
 _FORMAT = 1
 _README = f"""{WATERMARK}: every scan and every person below this folder was made up by taucal.
@@ -127,29 +123,10 @@ def _write_all(scans: list[PlannedScan], out: Path, seed: int, workers: int) -> 
             _write_scan(scan, out, seed)
             yield
         return
-    # Fresh processes: a forked one may inherit a lock that a thread of the parent holds.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(scans)), mp_context=context, initializer=_start_worker)
-    try:
+    with worker_pool(min(workers, len(scans))) as pool:
         for future in as_completed([pool.submit(_write_scan, scan, out, seed) for scan in scans]):
             future.result()
             yield
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Let the parent answer Ctrl-C while the scan at hand is finished, and end with the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
-
-
-def _end_after(parent: BaseProcess) -> None:
-    """Wait for the parent's end; a pool's workers would wait for work from a killed parent for ever."""
-    parent.join()
-    os._exit(1)
 
 
 def _write_scan(scan: PlannedScan, out: Path, seed: int) -> None:

@@ -1,0 +1,62 @@
+"""Worker processes: fresh, of one thread each, and gone when their parent is."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.process import BaseProcess
+
+
+@contextlib.contextmanager
+def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool of worker processes; what has not begun when the block ends is dropped.
+
+    Workers are spawned, since a forked one may inherit a lock that a thread of the parent holds. Ctrl-C is
+    the parent's to answer, while the work at hand is finished. Workers of a parent that was killed end too.
+
+    Parameters
+    ----------
+    workers : int
+        Started as work is handed in.
+    """
+    context = multiprocessing.get_context("spawn")
+    with one_thread_each():
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Let processes started in the block use one thread: libraries read this once, when they are loaded."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _start() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: BaseProcess) -> None:
+    """Wait for the parent's end; a pool's workers would wait for work from a killed parent for ever."""
+    parent.join()
+    os._exit(1)
