@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -191,7 +192,7 @@ def _log(
 ) -> str:
     store = tracking.store_of(study.tracking, study.output)
     metrics = {
-        f"{stage}.{result.loss}.{name}".replace(" ", "_"): interval.value
+        re.sub(r"[^A-Za-z0-9.]+", "_", f"{stage}.{result.loss}.{name}"): interval.value
         for stage, comparison in by_stage.items()
         for result in comparison.results
         for name, interval in result.metrics.items()

@@ -5,6 +5,7 @@ What the user has set in the environment wins.
 
 from __future__ import annotations
 
+import logging
 import os
 
 _DEFAULTS = {
@@ -22,3 +23,5 @@ def set_quiet_defaults() -> None:
     """Set what the user has not set."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+    # Style sheets are written for browsers too; what the PDF cannot use is no news to a user.
+    logging.getLogger("weasyprint").setLevel(logging.ERROR)

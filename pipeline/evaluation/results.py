@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -108,7 +109,7 @@ class Results:
             flat |= {name: interval.value, f"{name}.low": interval.low, f"{name}.high": interval.high}
         for row in self.rows:
             if row.kind != "chosen":
-                place = row.name.replace(" ", "_").replace("(", "").replace(")", "")
+                place = re.sub(r"[^A-Za-z0-9]+", "_", row.name).strip("_")
                 flat |= {f"{place}.{name}": interval.value for name, interval in row.metrics.items()}
         return {name: value for name, value in flat.items() if np.isfinite(value)}
 
@@ -117,7 +118,7 @@ class Results:
 class Rivals:
     """Probabilities of the test scans from elsewhere; None where there are none.
 
-    `baseline` comes from regional SUVR, `posterior` is the phantom's truth, `class_shares` are those of training.
+    `baseline` comes from regional SUVR, `posterior` is the phantom's truth, `class_shares` are of training.
     """
 
     class_shares: NDArray[np.float64]

@@ -46,13 +46,14 @@ def register(store: Store, run_id: str, bundle: Path, tags: Mapping[str, str], k
         pass  # no such registered model yet
     mlflow.set_tracking_uri(store.uri)
     mlflow.set_registry_uri(store.uri)
-    with tempfile.TemporaryDirectory(prefix="taucal-") as staging, nameless():
-        model = _log_model(Path(staging), bundle, run_id)
+    staged = tempfile.TemporaryDirectory(prefix="taucal-")
+    with staged as staging, nameless(), mlflow.start_run(run_id):
+        model = _log_model(Path(staging), bundle)
     registered = mlflow.register_model(model.model_uri, store.model_name, tags={**tags, "taucal.key": key})
     return int(registered.version)
 
 
-def _log_model(staging: Path, bundle: Path, run_id: str) -> Any:
+def _log_model(staging: Path, bundle: Path) -> Any:
     # Staged copies: MLflow writes the absolute path of what it is given into the model's files.
     for package in (pipeline, models):
         source = Path(package.__path__[0])
@@ -61,7 +62,6 @@ def _log_model(staging: Path, bundle: Path, run_id: str) -> Any:
     shutil.copyfile(Path(__file__).with_name("scan_classifier.py"), script)
     return mlflow.pyfunc.log_model(
         name="classifier",
-        run_id=run_id,
         python_model=str(script),
         artifacts={"bundle": str(bundle)},
         code_paths=[str(staging / "pipeline"), str(staging / "models")],
