@@ -92,7 +92,7 @@ def ingest(
 def _ingest(
     source: Path, bids: Path, settings: IngestSettings, imaging: ImagingSettings, classes: tuple[str, ...]
 ) -> Ingested:
-    found = find_scans(source, settings.layout)
+    found = find_scans(source, settings.layout, settings.tracer)
     # A folder that cannot be written is refused before the key is made or a scan is read.
     with exclusive(bids.parent / f".{bids.name}.lock", "dataset", wait=False):
         remove_unfinished(bids)

@@ -18,7 +18,7 @@ from pipeline.ingest.found import Found, FoundScan
 from pipeline.ingest.headers import Layers, is_dicom, kind_of, read_file
 from pipeline.ingest.labels import with_tables
 from pipeline.ingest.times import parse_date
-from pipeline.ingest.vocabulary import squeeze
+from pipeline.ingest.vocabulary import canonical_tracer, squeeze, tracer_of
 
 __all__ = ["LAYOUTS", "Found", "FoundScan", "find_scans", "recognise"]
 
@@ -31,7 +31,7 @@ HEADER_TAGS = (
 )  # fmt: skip
 
 
-def find_scans(source: Path, layout: str = "auto") -> Found:
+def find_scans(source: Path, layout: str = "auto", tracer: str | None = None) -> Found:
     """Find every PET scan below a folder, without reading pixels.
 
     Parameters
@@ -40,6 +40,8 @@ def find_scans(source: Path, layout: str = "auto") -> Found:
         A folder of scans.
     layout : {"auto", "dicom", "adni", "bids", "nifti"}
         What the folder is; ``"auto"`` recognises it.
+    tracer : str, optional
+        Leave alone and count the series of an ADNI download that are named after another tracer.
 
     Returns
     -------
@@ -66,6 +68,8 @@ def find_scans(source: Path, layout: str = "auto") -> Found:
     chosen = recognise(source) if layout == "auto" else layout
     ignored: Counter[str] = Counter()
     scans = _FINDERS[chosen](source, ignored)
+    if tracer is not None and chosen == "adni":
+        scans = _of_tracer(scans, canonical_tracer(tracer), ignored)
     if not scans:
         seen = ", ".join(f"{n} {what}" for what, n in sorted(ignored.items())) or "an empty folder"
         raise InputError(
@@ -74,6 +78,12 @@ def find_scans(source: Path, layout: str = "auto") -> Found:
             mend="point at the folder above the scans, or name its --layout",
         )
     return Found(chosen, tuple(_tell_twins_apart(scans)), dict(ignored))
+
+
+def _of_tracer(scans: list[FoundScan], wanted: str, ignored: Counter[str]) -> list[FoundScan]:
+    named = [(scan, tracer_of(scan.description)) for scan in scans]
+    ignored.update(f"{name} series" for _, name in named if name not in (None, wanted))
+    return [scan for scan, name in named if name in (None, wanted)]
 
 
 def recognise(source: Path) -> str:

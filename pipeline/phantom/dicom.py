@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage, generate_uid
 
 from pipeline.phantom.cohort import PlannedScan
 from pipeline.phantom.scanner import Acquisition
@@ -71,7 +71,7 @@ def write_series(scan: PlannedScan, acquisition: Acquisition, folder: Path) -> P
     Path
         The folder.
     """
-    dataset = _common(scan, acquisition)
+    dataset = pet_dataset(scan, acquisition)
     stem = f"ADNI_{scan.subject.ptid}_PT_{series_description(scan).replace(' ', '_')}_Br_"
     stem += f"{scan.start:%Y%m%d%H%M%S%f}"[:-3]
     starts_s = np.concatenate([[0.0], np.cumsum(scan.frames_s)[:-1]])
@@ -87,7 +87,7 @@ def write_series(scan: PlannedScan, acquisition: Acquisition, folder: Path) -> P
             number += 1
             if z in left_out:
                 continue
-            _set_slice(dataset, scan, acquisition, z, number)
+            place_slice(dataset, scan, acquisition, z, number)
             dataset.RescaleSlope = slopes[z]
             dataset.PixelData = pixels[z].tobytes()
             path = folder / f"{stem}_{number}_S{series_id(scan)}_I{scan.image_id}.dcm"
@@ -135,7 +135,8 @@ def _set_frame(dataset: Dataset, scan: PlannedScan, start_s: float, duration_s: 
     dataset.DecayFactor = f"{np.exp(decay * (start_s + mean_s)):.8g}"
 
 
-def _set_slice(dataset: Dataset, scan: PlannedScan, acquisition: Acquisition, z: int, number: int) -> None:
+def place_slice(dataset: Dataset, scan: PlannedScan, acquisition: Acquisition, z: int, number: int) -> None:
+    """Make a data set the instance of one slice: its identity, number and place."""
     affine = acquisition.affine
     position = affine[:3, 3] + z * affine[:3, 2]
     dataset.SOPInstanceUID = _uid(scan, "instance", number)
@@ -153,19 +154,30 @@ def _uid(scan: PlannedScan, *what: object) -> str:
     )
 
 
-def _common(scan: PlannedScan, acquisition: Acquisition) -> Dataset:
-    """Everything that all instances of the series share."""
+def empty_dataset(sop_class: UID) -> Dataset:
+    """Return a data set of a class, of which nothing else is told yet."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.MediaStorageSOPClassUID = PositronEmissionTomographyImageStorage
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = sop_class
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.ImplementationClassUID = generate_uid(entropy_srcs=["taucal phantom"])
     dataset.file_meta.ImplementationVersionName = "TAUCAL_PHANTOM"
+    return dataset
+
+
+def study_dataset(dataset: Dataset, scan: PlannedScan, acquisition: Acquisition) -> Dataset:
+    """Fill in what series of every modality have: patient, study, series, equipment, pixels' layout."""
     _patient(dataset, scan)
     _study_and_series(dataset, scan, acquisition)
+    _pixels(dataset, acquisition)
+    return dataset
+
+
+def pet_dataset(scan: PlannedScan, acquisition: Acquisition) -> Dataset:
+    """Return everything that all instances of a PET series share."""
+    dataset = study_dataset(empty_dataset(PositronEmissionTomographyImageStorage), scan, acquisition)
     _pet(dataset, scan, acquisition)
     dataset.RadiopharmaceuticalInformationSequence = Sequence([_radiopharmaceutical(scan)])
-    _pixels(dataset, acquisition)
     return dataset
 
 
@@ -185,7 +197,6 @@ def _patient(dataset: Dataset, scan: PlannedScan) -> None:
 def _study_and_series(dataset: Dataset, scan: PlannedScan, acquisition: Acquisition) -> None:
     scanner, day, clock = acquisition.scanner, f"{scan.start:%Y%m%d}", f"{scan.start:%H%M%S}"
     dataset.SpecificCharacterSet = "ISO_IR 100"
-    dataset.SOPClassUID = PositronEmissionTomographyImageStorage
     dataset.StudyInstanceUID = _uid(scan, "study")
     dataset.SeriesInstanceUID = _uid(scan, "series")
     dataset.FrameOfReferenceUID = _uid(scan, "frame of reference")
@@ -195,17 +206,12 @@ def _study_and_series(dataset: Dataset, scan: PlannedScan, acquisition: Acquisit
     dataset.StudyID = f"{series_id(scan)}"
     dataset.AccessionNumber = f"SYN{scan.image_id}"
     dataset.ReferringPhysicianName = ""
-    dataset.Modality = "PT"
     dataset.SeriesNumber = 1
     dataset.StudyDescription = f"{WATERMARK} TAU PET"
     dataset.SeriesDescription = series_description(scan)
     dataset.ImageComments = f"{WATERMARK}: made by taucal, not measured on a person"
     dataset.InstitutionName = f"{WATERMARK} SITE {scan.subject.ptid[:3]}"
     dataset.BodyPartExamined = "BRAIN"
-    lying = _code("102538003", "recumbent")
-    lying.PatientOrientationModifierCodeSequence = Sequence([_code("40199007", "supine")])
-    dataset.PatientOrientationCodeSequence = Sequence([lying])
-    dataset.PatientGantryRelationshipCodeSequence = Sequence([_code("102540008", "headfirst")])
     dataset.Manufacturer = scanner.vendor
     dataset.ManufacturerModelName = scanner.model
     dataset.SoftwareVersions = scanner.software
@@ -216,7 +222,12 @@ def _pet(dataset: Dataset, scan: PlannedScan, acquisition: Acquisition) -> None:
     scanner = acquisition.scanner
     dynamic = len(scan.frames_s) > 1
     corrected = scan.spoiled != "not-attenuation-corrected"
-    dataset.ImageType = ["ORIGINAL", "PRIMARY"]
+    dataset.Modality, dataset.ImageType = "PT", ["ORIGINAL", "PRIMARY"]
+    lying = code("102538003", "recumbent")
+    lying.PatientOrientationModifierCodeSequence = Sequence([code("40199007", "supine")])
+    dataset.PatientOrientationCodeSequence = Sequence([lying])
+    dataset.PatientGantryRelationshipCodeSequence = Sequence([code("102540008", "headfirst")])
+    dataset.RescaleIntercept = "0"
     dataset.Units = "BQML"
     dataset.CountsSource = "EMISSION"
     dataset.SeriesType = ["DYNAMIC" if dynamic else "STATIC", "IMAGE"]
@@ -255,21 +266,18 @@ def _radiopharmaceutical(scan: PlannedScan) -> Dataset:
     tracer.RadionuclideTotalDose = f"{scan.dose_bq:.0f}"
     tracer.RadionuclideHalfLife = f"{HALF_LIFE_S}"
     tracer.RadionuclidePositronFraction = "0.97"
-    tracer.RadionuclideCodeSequence = Sequence([_code("77004003", "^18^Fluorine")])
+    tracer.RadionuclideCodeSequence = Sequence([code("77004003", "^18^Fluorine")])
     tracer.RadiopharmaceuticalCodeSequence = Sequence(
-        [
-            _code("35321007", "Fluorodeoxyglucose F^18^")
-            if glucose
-            else _code("879808000", "Flortaucipir F^18^")
-        ]
+        [code("35321007", "Fluorodeoxyglucose F^18^") if glucose else code("879808000", "Flortaucipir F^18^")]
     )
     return tracer
 
 
-def _code(value: str, meaning: str) -> Dataset:
-    code = Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "SCT", meaning
-    return code
+def code(value: str, meaning: str, scheme: str = "SCT") -> Dataset:
+    """Return a coded term."""
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    return item
 
 
 def _pixels(dataset: Dataset, acquisition: Acquisition) -> None:
@@ -284,4 +292,3 @@ def _pixels(dataset: Dataset, acquisition: Acquisition) -> None:
     dataset.BitsAllocated = dataset.BitsStored = 16
     dataset.HighBit = 15
     dataset.PixelRepresentation = int(acquisition.scanner.signed)
-    dataset.RescaleIntercept = "0"

@@ -14,16 +14,18 @@ from pipeline.errors import InputError, TaucalError
 from pipeline.files import exclusive, read_json, write_json, write_text, written_whole
 from pipeline.phantom.anatomy import Rendering, draw_glucose_uptake, draw_uptake, render
 from pipeline.phantom.cohort import PlannedScan, plan_cohort
+from pipeline.phantom.decoys import has_decoys, write_decoys
 from pipeline.phantom.dicom import WATERMARK, folder_of, write_series
 from pipeline.phantom.population import PRESETS, Preset
 from pipeline.phantom.scanner import Acquisition, acquire
 from pipeline.phantom.tables import EXPORT_DATE, demographics_table, diagnosis_table, truth_table
 from pipeline.processes import worker_pool
 
-_FORMAT = 1
+_FORMAT = 2
 _README = f"""{WATERMARK}: every scan and every person below this folder was made up by taucal.
 
-<PTID>/<series>/<date>/I<id>/*.dcm   PET images, laid out as an ADNI download
+<PTID>/<series>/<date>/I<id>/*.dcm   PET images, laid out as an ADNI download; beside some of them lie an MR,
+                                    a CT and an amyloid PET of three slices, to be left alone
 tables/DXSUM_*, PTDEMOG_*           diagnoses and demographics, in ADNI's columns
 tables/PHANTOM_TRUTH.csv            class, exact class probabilities, and what was spoiled on purpose
 truth/I<id>.json                    where template space lies in the scan, and its true regional SUVR
@@ -72,6 +74,7 @@ def write_cohort(
         done = len(scans) - len(missing)
         if progress:
             progress(done, len(scans))
+        _write_decoys(scans, out)
         for _ in _write_all(missing, out, seed, settings.workers):
             done += 1
             if progress:
@@ -129,6 +132,14 @@ def _write_all(scans: list[PlannedScan], out: Path, seed: int, workers: int) -> 
             yield
 
 
+def _write_decoys(scans: tuple[PlannedScan, ...], out: Path) -> None:
+    for scan in filter(has_decoys, scans):
+        try:
+            write_decoys(scan, out)
+        except OSError as error:
+            raise _does_not_fit(out, error) from error
+
+
 def _write_scan(scan: PlannedScan, out: Path, seed: int) -> None:
     """Make one scan; its folder appears last and whole."""
     target = out / folder_of(scan)
@@ -142,11 +153,15 @@ def _write_scan(scan: PlannedScan, out: Path, seed: int) -> None:
         unfinished.rename(target)
     except OSError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise TaucalError(
-            f"A scan must fit on the disk, got {error.strerror}",
-            culprit=str(target),
-            mend="free space or mend the folder, then run the same command again: it goes on from here",
-        ) from error
+        raise _does_not_fit(target, error) from error
+
+
+def _does_not_fit(target: Path, error: OSError) -> TaucalError:
+    return TaucalError(
+        f"A scan must fit on the disk, got {error.strerror}",
+        culprit=str(target),
+        mend="free space or mend the folder, then run the same command again: it goes on from here",
+    )
 
 
 def make_scan(scan: PlannedScan, seed: int) -> tuple[Rendering, Acquisition]:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 
+from pipeline.config import PhantomSettings
 from pipeline.errors import InputError
 from pipeline.files import exclusive, sha256_of_file
-from pipeline.phantom import PRESETS, write_cohort
+from pipeline.phantom import PRESETS, plan_cohort, write_cohort
+from pipeline.phantom.decoys import has_decoys
 from pipeline.phantom.dicom import folder_of
 
 
@@ -30,11 +35,39 @@ def test_the_tree_is_an_adni_download(small_cohort):
     pattern = re.compile(
         r"\d{3}_S_\d{4,5}/AV1451_[^/]+/\d{4}-\d\d-\d\d_\d\d_\d\d_\d\d\.0/I\d+/ADNI_\d{3}_S_\d+_PT_AV1451_.+_I\d+\.dcm"
     )
-    files = [p.relative_to(out).as_posix() for p in out.rglob("*.dcm")]
+    files = [p.relative_to(out).as_posix() for p in out.rglob("AV1451*/**/*.dcm")]
     assert files
     assert all(pattern.fullmatch(name) for name in files)
     assert len({name.rsplit("/", 1)[0] for name in files}) == len(plan)
     assert all(name.split("/")[0] == name.split("ADNI_")[1].split("_PT_")[0] for name in files)
+
+
+def test_other_series_lie_beside_some_scans_and_none_passes_for_one(small_cohort):
+    out, plan, _ = small_cohort
+    others = [p for p in out.rglob("*.dcm") if "AV1451" not in p.as_posix()]
+    datasets = [pydicom.dcmread(p) for p in others]
+    assert Counter(d.Modality for d in datasets) == {"MR": 3, "CT": 3, "PT": 3}
+    assert {d.PatientID for d in datasets} <= {scan.subject.ptid for scan in plan}
+    drugs = {
+        d.RadiopharmaceuticalInformationSequence[0].Radiopharmaceutical
+        for d in datasets
+        if d.Modality == "PT"
+    }
+    assert drugs == {"Florbetaben"}
+    assert all(d.pixel_array.shape == (32, 32) for d in datasets)
+    # Every first subject in sixteen: a few of a cohort, never all.
+    assert sum(has_decoys(s) for s in plan_cohort(PhantomSettings(), seed=1)) == 10
+
+
+def test_dciodvfy_finds_no_error_in_other_series(small_cohort):
+    program = shutil.which("dciodvfy")
+    if program is None:
+        pytest.skip("dciodvfy is not installed: it comes with Debian's package dicom3tools")
+    for path in small_cohort[0].rglob("*.dcm"):
+        if "AV1451" not in path.as_posix() and "_2_S" in path.name:
+            said = subprocess.run([program, path], capture_output=True, text=True, check=False).stderr
+            assert re.search(r"(MR|CT|PET)Image", said)
+            assert "Error" not in said, said
 
 
 def test_tables_lie_beside_the_scans(small_cohort):
@@ -141,7 +174,7 @@ except TaucalError as error:
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert "must fit on the disk, got File too large" in said
     assert "run the same command again" in said
-    assert not list((tmp_path / "out").rglob("*.dcm"))
+    assert not list((tmp_path / "out").rglob("AV1451*/**/*.dcm"))
 
 
 def test_what_is_there_is_not_made_again(small_cohort, small_settings):
