@@ -25,7 +25,7 @@ PREVIOUS = "previous"
 
 _REQUIREMENTS = (
     "torch", "monai", "numpy", "scipy", "pandas", "pydantic", "pyyaml", "nibabel", "pydicom", "nilearn",
-    "SimpleITK", "safetensors", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle",
+    "safetensors", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle",
     "scikit-learn", "mlflow",
 )  # fmt: skip
 """What the model needs where it is served."""
