@@ -23,6 +23,7 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.selection import select_calibrator
 from pipeline.imaging.process import Normalised, read_derivative
 from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
+from pipeline.ingest.found import FoundScan
 from pipeline.ingest.sources import find_scans
 from pipeline.learning.prediction import Predictions
 from pipeline.learning.trained import TrainedNetwork
@@ -146,7 +147,7 @@ def report_scans(scans: Sequence[Path], request: Request) -> list[dict[str, Path
     InputError
         If a path or the model is not there, or the prevalence does not name the model's classes.
     """
-    found = [find_scans(path).scans[0] for path in scans]
+    found = [found_at(path) for path in scans]
     store = tracking.store_of(TrackingSettings(), request.output)
     classifier = tracking.load_classifier(store, request.model)
     if request.prevalence is not None and set(request.prevalence) != set(classifier.class_names):
@@ -167,6 +168,22 @@ def report_scans(scans: Sequence[Path], request: Request) -> list[dict[str, Path
         folder = request.out / scan.label(pseudonymiser)
         written.append(write_report(teller, scan.label(pseudonymiser), inference, folder, pdf=request.pdf))
     return written
+
+
+def found_at(path: Path) -> FoundScan:
+    """Return what is known of the scan at a path: a DICOM folder, or a NIfTI file by its BIDS entities.
+
+    Raises
+    ------
+    InputError
+        If there is no scan.
+    """
+    if path.is_file():
+        entities = dict(part.partition("-")[::2] for part in path.name.split(".")[0].split("_"))
+        return FoundScan(
+            (path,), "nifti", entities.get("sub", path.name), session_label=entities.get("ses", "")
+        )
+    return find_scans(path).scans[0]
 
 
 def write_report(

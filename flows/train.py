@@ -226,7 +226,8 @@ def track(study: Study, results: Results, files: Files, key: str) -> tuple[str, 
     trained = TrainedNetwork.load(files.network)
     digests = {"data.digest": classifier.card["data_digest"], "split.digest": classifier.card["split_digest"]}
     logged = files.folder / "logged"
-    for path in (files.study, files.split, files.results):
+    write_text(logged / files.study.name, study.without_places().to_yaml())
+    for path in (files.split, files.results):
         write_text(logged / path.name, path.read_text(encoding="utf-8"))
     record = tracking.RunRecord(
         name=study.name,

@@ -210,6 +210,11 @@ class Study(_Section):
     phantom: PhantomSettings = PhantomSettings()
     compare: CompareSettings = CompareSettings()
 
+    def without_places(self) -> Study:
+        """Return the study without the folders scans came from: their names can identify people."""
+        ingest = self.ingest.model_copy(update={"source": None, "key_file": None})
+        return self.model_copy(update={"ingest": ingest})
+
     def to_yaml(self) -> str:
         """Return the resolved study, defaults included, as a file `load_study` reads."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
@@ -238,7 +243,9 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> Study:
     except yaml.YAMLError as error:
         raise ConfigError(f"A study file must be YAML: {error}", culprit=str(path)) from error
     if not isinstance(tree, dict):
-        raise ConfigError(f"A study file must hold keys and values, got {type(tree).__name__}", culprit=str(path))
+        raise ConfigError(
+            f"A study file must hold keys and values, got {type(tree).__name__}", culprit=str(path)
+        )
     for text in overrides:
         _override(tree, text)
     try:
@@ -270,12 +277,15 @@ def _explain(error: ValidationError, path: Path) -> ConfigError:
         key = ".".join(place)
         if problem["type"] == "extra_forbidden":
             near = difflib.get_close_matches(place[-1], _valid_keys(place[:-1]), n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(_valid_keys(place[:-1]))}"
+            hint = (
+                f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(_valid_keys(place[:-1]))}"
+            )
             lines.append(f"{key}: no such key; {hint}")
         else:
             lines.append(f"{key or 'study'}: {problem['msg']}, got {problem.get('input')!r:.80}")
     return ConfigError(
-        "A study must hold known keys with values of their type:\n  " + "\n  ".join(lines) + "\n", culprit=str(path)
+        "A study must hold known keys with values of their type:\n  " + "\n  ".join(lines) + "\n",
+        culprit=str(path),
     )
 
 

@@ -94,7 +94,9 @@ class RefusedScan(TaucalError):  # noqa: N818 - a refusal is an answer, not a ma
 
     exit_code = 2
 
-    def __init__(self, rule: str, problem: str, *, culprit: str = "", mend: str = "", measured: str = "") -> None:
+    def __init__(
+        self, rule: str, problem: str, *, culprit: str = "", mend: str = "", measured: str = ""
+    ) -> None:
         self.rule = rule
         self.measured = measured
         super().__init__(problem, culprit=culprit, mend=mend)

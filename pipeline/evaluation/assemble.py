@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from models.calibrators import CALIBRATORS
 from models.classifier import CalibratedClassifier
 from models.conformal import ConformalSets
 from models.outliers import OutlierDetector
@@ -26,6 +27,9 @@ def assemble(
 ) -> CalibratedClassifier:
     """Fit everything but the network on the calibration scans.
 
+    The interval of a scan's probability comes from the shipped calibrator refitted on draws of subjects;
+    where that is the identity, from one temperature.
+
     Parameters
     ----------
     trained : TrainedNetwork
@@ -40,7 +44,9 @@ def assemble(
         Of the bootstrap refits.
     """
     probabilities = selection.calibrator.transform(calibration.logits)
-    refits = refit_on_subjects(calibration, selection.chosen, draws=settings.refits, seed=seed)
+    # Identity has nothing to refit, which is no certainty: one temperature tells how far off it may be.
+    doubted = selection.chosen if CALIBRATORS[selection.chosen].needs_fitting else "temperature"
+    refits = refit_on_subjects(calibration, doubted, draws=settings.refits, seed=seed)
     return CalibratedClassifier(
         preprocessing=trained.preprocessing,
         network=trained.network,

@@ -58,12 +58,13 @@ def _log_model(staging: Path, bundle: Path) -> Any:
     for package in (pipeline, models):
         source = Path(package.__path__[0])
         shutil.copytree(source, staging / source.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    shutil.copytree(bundle, staging / "bundle")
     script = staging / "scan_classifier.py"
     shutil.copyfile(Path(__file__).with_name("scan_classifier.py"), script)
     return mlflow.pyfunc.log_model(
         name="classifier",
         python_model=str(script),
-        artifacts={"bundle": str(bundle)},
+        artifacts={"bundle": str(staging / "bundle")},
         code_paths=[str(staging / "pipeline"), str(staging / "models")],
         pip_requirements=[f"{name}=={_version(name)}" for name in _REQUIREMENTS],
     )
