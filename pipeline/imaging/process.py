@@ -28,6 +28,8 @@ __all__ = ["Normalised", "claims_template", "normalise", "read_derivative", "wri
 _NOTHING = 0.1
 """SUVR below which a brain voxel holds no data: fluid has about .65."""
 _SAME_PLACE_MM = 4.0
+_SUV_RANGE = 8.0
+"""Cerebellar SUV lies near 1 (FDG: near 5); a wrong unit is off by a thousand, a wrong time by hours."""
 _MNI_GRIDS = {
     (91, 109, 91): (90, 126, 72),
     (182, 218, 182): (90, 126, 72),
@@ -80,7 +82,7 @@ def normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
     )
     sigma = smoothing_sigma_mm(native_mm, settings.resolution_mm)
     smooth = smooth_on_template(image, sigma, registration.matrix, volume.spacing_mm) if sigma > 0 else image
-    findings += _unit_findings(volume, smooth)
+    findings += [*_unit_findings(volume, smooth), _suv_finding(volume, smooth)]
     suvr = to_suvr(smooth)
     inside = field_of_view(volume.array.shape[:3], volume.affine, registration.matrix)
     findings += _assess(image, suvr, inside, registration)
@@ -176,6 +178,19 @@ def _unit_findings(volume: Volume, image: FloatArray) -> list[Finding]:
         message = f"Given as {volume.unit}, but its values look like SUVR"
         return [note("already-suvr", "warn", message, mean)]
     return []
+
+
+def _suv_finding(volume: Volume, image: FloatArray) -> Finding:
+    """Tell whether the unit agrees with weight, dose and times: SUVR does not need it, so none is refused."""
+    factor = 1.0 if volume.unit == "SUV" else volume.facts.get("suv_factor")
+    if isinstance(factor, bool) or not isinstance(factor, int | float):
+        return note("suv", "pass", "Units could not be checked by SUV: weight, dose or a time is not told")
+    suv = float(image[load_atlas().reference].mean()) * float(factor)
+    message = f"SUV of the reference region: {suv:.3g}"
+    if 1 / _SUV_RANGE <= suv <= _SUV_RANGE:
+        return note("suv", "pass", message, suv)
+    doubt = f"{message}, not within {1 / _SUV_RANGE:g}-{_SUV_RANGE:g}: check unit, weight, dose and times"
+    return note("suv", "warn", doubt, suv)
 
 
 def _assess(image: FloatArray, suvr: FloatArray, inside: Mask, registration: Registration) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.ingest.headers import Layers, private_text
+from pipeline.ingest.headers import Layers, philips_scale, private_text
 from pipeline.ingest.planes import acquisition_moment
 from pipeline.ingest.times import (
     F18_HALF_LIFE_S,
@@ -24,6 +24,7 @@ from pipeline.ingest.vocabulary import (
 )
 from pipeline.scan import Fact, Unit
 
+_SUV_AGREES = 0.05
 _NUCLIDES = {
     "F18": 6586.2,
     "C11": 1223.4,
@@ -54,7 +55,7 @@ def acquisition_facts(header: Layers, start: float | None, unit: Unit) -> dict[s
         ``tracer`` (canonical; words of the header; ``"unrecognised"``), ``radionuclide``, ``manufacturer``,
         ``model``, ``injected_activity_bq``, ``weight_kg``, ``scan_after_injection_s``, ``decay_correction``,
         ``attenuation_corrected``, ``series_description``, ``reconstruction``, ``resolution_mm``,
-        ``suv_factor``, ``half_life_s``, ``slices_declared``, ``synthetic``, ``time_note``.
+        ``suv_factor``, ``suv_note``, ``half_life_s``, ``slices_declared``, ``synthetic``, ``time_note``.
 
     Raises
     ------
@@ -69,6 +70,7 @@ def acquisition_facts(header: Layers, start: float | None, unit: Unit) -> dict[s
     dose = _in_becquerel(_positive(drug.number("RadionuclideTotalDose")))
     correction = _decay_correction(header)
     reference = _decay_reference_delay(header, correction, start, injection, half_life)
+    factor, suv_note = _suv(header, suv_factor(weight, dose, reference, half_life))
     return {
         "tracer": tracer_in(header, drug),
         "radionuclide": _nuclide(drug),
@@ -82,7 +84,8 @@ def acquisition_facts(header: Layers, start: float | None, unit: Unit) -> dict[s
         "series_description": series_words(header.text("SeriesDescription")),
         "reconstruction": series_words(header.text("ReconstructionMethod")),
         "resolution_mm": resolution_of(header.text("SeriesDescription")),
-        "suv_factor": suv_factor(weight, dose, reference, half_life) if unit == "Bq/mL" else None,
+        "suv_factor": factor if unit == "Bq/mL" else None,
+        "suv_note": suv_note,
         "half_life_s": half_life_of(header),
         "slices_declared": header.whole("NumberOfSlices"),
         "synthetic": _is_synthetic(header) or None,
@@ -129,6 +132,19 @@ def resolution_of(series: str | None) -> float | None:
     if "6mm" in text or "6 mm" in text:
         return 6.0
     return 8.0 if "uniform res" in text or "8mm" in text else None
+
+
+def _suv(header: Layers, computed: float | None) -> tuple[float | None, str | None]:
+    """Return what turns Bq/mL into SUV, and in what the vendor's own factor contradicts weight and dose."""
+    to_suv, to_activity = philips_scale(header, 0x00), philips_scale(header, 0x09)
+    if to_suv is None or to_activity is None:
+        return computed, None
+    own = to_suv / to_activity
+    if computed is None:
+        return own, None
+    off = abs(computed / own - 1)
+    note = f"SUV by weight, dose and times is {off:.0%} off the vendor's own factor"
+    return computed, note if off > _SUV_AGREES else None
 
 
 def _injection(drug: Layers) -> tuple[float | None, float | None]:

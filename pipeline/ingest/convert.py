@@ -187,7 +187,7 @@ def _check_tracer(volume: Volume, wanted: str) -> list[str]:
 
 def _warnings(volume: Volume) -> list[str]:
     facts = volume.facts
-    told = [str(facts[k]) for k in ("time_note", "tracer_note", "geometry_note") if facts.get(k)]
+    told = [str(facts[k]) for k in ("time_note", "tracer_note", "geometry_note", "suv_note") if facts.get(k)]
     declared, slices = facts.get("slices_declared"), volume.array.shape[2]
     if isinstance(declared, int) and declared > slices:
         told.append(f"the header declares {declared} slices, {slices} are there without a gap")

@@ -242,3 +242,13 @@ def private_text(layers: Layers, group: int, creator: str, offset: int) -> str |
             return layers.text(Tag(group, (block << 8) | offset))
     # Exports drop the creator and keep its elements; under another creator's name they are that one's.
     return layers.text(Tag(group, 0x1000 | offset)) if layers.text(Tag(group, 0x10)) is None else None
+
+
+def philips_scale(layers: Layers, offset: int) -> float | None:
+    """Return a Philips factor for counts, to SUV at offset 0x00 or to Bq/mL at 0x09; None without one."""
+    text = private_text(layers, 0x7053, "Philips PET Private Group", offset)
+    try:
+        scale = float(text or 0)
+    except ValueError:
+        return None
+    return scale if math.isfinite(scale) and scale > 0 else None

@@ -40,6 +40,8 @@ class Plane:
         Image index, temporal position or instance number: breaks ties of time.
     reference : tuple
         What the values are decay corrected to; one for all planes of a series.
+    decay_factor : float or None
+        What the scanner says it multiplied the plane by; None where it does not, or says 1.
     """
 
     values: FloatArray
@@ -52,6 +54,7 @@ class Plane:
     duration_s: float | None
     order: int | None
     reference: tuple[str | None, ...]
+    decay_factor: float | None
 
 
 def planes_of(dataset: Dataset, *, must_scale: bool = True) -> Iterator[Plane]:
@@ -189,7 +192,7 @@ def _plane(layers: Layers, stored: NDArray[np.generic], *, must_scale: bool) -> 
     if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(float(along_row @ along_column))) > 1e-2:
         raise _no_geometry("orientation that is not two perpendicular unit vectors")
     duration = layers.number("ActualFrameDuration") or layers.number("FrameAcquisitionDuration")
-    reference = layers.number("FrameReferenceTime")
+    reference, factor = layers.number("FrameReferenceTime"), layers.number("DecayFactor")
     return Plane(
         values=_scaled(layers, stored, must_scale=must_scale),
         position=np.array(position),
@@ -201,6 +204,7 @@ def _plane(layers: Layers, stored: NDArray[np.generic], *, must_scale: bool) -> 
         duration_s=duration / 1000.0 if duration and duration > 0 else None,
         order=_order(layers),
         reference=_decay_reference(layers),
+        decay_factor=factor if factor and factor > 1 else None,
     )
 
 

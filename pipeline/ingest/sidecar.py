@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.errors import RefusedScan
 from pipeline.ingest.acquisition import resolution_of
+from pipeline.ingest.times import F18_HALF_LIFE_S, suv_factor
 from pipeline.ingest.vocabulary import (
     UNRECOGNISED,
     maker_of,
@@ -104,14 +105,15 @@ def _facts(told: Mapping[str, Any], name: str, scale: float) -> dict[str, Fact]:
     tracer, note = _tracer(told, name)
     series = _text(told, "SeriesDescription")
     corrected = told.get("ImageDecayCorrected")
+    weight, dose = _number(told, "PatientWeight") or _number(told, "BodyWeight"), _activity(told)
     return {
         "tracer": tracer,
         "tracer_note": note,
         "radionuclide": _nuclide(told),
         "manufacturer": maker_of(_text(told, "Manufacturer")),
         "model": model_of(_text(told, "ManufacturersModelName")),
-        "injected_activity_bq": _activity(told),
-        "weight_kg": _number(told, "PatientWeight") or _number(told, "BodyWeight"),
+        "injected_activity_bq": dose,
+        "weight_kg": weight,
         "scan_after_injection_s": _delay(told, scale),
         "decay_correction": {True: "START", False: "NONE"}.get(corrected)
         if isinstance(corrected, bool)
@@ -120,7 +122,7 @@ def _facts(told: Mapping[str, Any], name: str, scale: float) -> dict[str, Fact]:
         "series_description": series_words(series),
         "reconstruction": series_words(_text(told, "ReconMethodName")),
         "resolution_mm": resolution_of(series),
-        "suv_factor": None,
+        "suv_factor": suv_factor(weight, dose, _decay_delay(told, scale), F18_HALF_LIFE_S),
         "space": "MNI" if "space-mni" in name.lower() else None,
         "synthetic": "synthetic" in json.dumps(dict(told), default=str).lower() or None,
     }
@@ -168,6 +170,15 @@ def _delay(told: Mapping[str, Any], scale: float) -> float | None:
             measured=f"{-delay / 60:.1f} min",
         )
     return delay if delay <= _LONGEST_UPTAKE_S else None
+
+
+def _decay_delay(told: Mapping[str, Any], scale: float) -> float | None:
+    """Return seconds from injection to the time the image is decay corrected to."""
+    injection, reference = _number(told, "InjectionStart"), _number(told, "ImageDecayCorrectionTime")
+    if told.get("ImageDecayCorrected") is not True or injection is None or reference is None:
+        return None
+    delay = (reference - injection) * scale
+    return delay if 0 <= delay <= _LONGEST_UPTAKE_S else None
 
 
 def _tracer(told: Mapping[str, Any], name: str) -> tuple[str | None, str | None]:
