@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -138,12 +139,20 @@ def report(
     ] = None,
     key_file: Annotated[Path | None, typer.Option(help="Secret of the pseudonyms; default: OUT.key.")] = None,
     pdf: Annotated[bool, typer.Option(help="Also write a PDF.")] = True,
+    dicom: Annotated[
+        bool, typer.Option("--dicom", help="Also write DICOM objects; they carry the patient's identity.")
+    ] = False,
+    send: Annotated[
+        str | None,
+        typer.Option(metavar="AET@HOST:PORT", help="Send the DICOM objects there.", show_default=False),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write a clinician's report for scans that need not be in any cohort."""
-    from flows.report import Request, report_scans
+    from flows.scan_reports import Request, report_scans
 
-    written = report_scans(scans, Request(out, model, output, _prevalence(prevalence), key_file, pdf))
+    request = Request(out, model, output, _prevalence(prevalence), key_file, pdf, dicom, send)
+    written = report_scans(scans, request)
     for pages in written:
         say(f"Report: {pages['html']}")
     if json:
@@ -225,6 +234,8 @@ def _inline_study(out: Path, **sections: Any) -> Study:
 
 def main() -> None:
     """Run the command line; errors a user can meet are told in one screen, without a traceback."""
+    # A polite kill unwinds like Ctrl-C: worker processes and the embedded server go with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(standalone_mode=True)
     except TaucalError as error:

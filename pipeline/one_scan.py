@@ -11,7 +11,9 @@ from pipeline.config import ImagingSettings
 from pipeline.errors import InputError, RefusedScan
 from pipeline.imaging.process import Normalised, normalise
 from pipeline.ingest.bids import read_pet
+from pipeline.ingest.convert import read_found
 from pipeline.ingest.dicom import read_series
+from pipeline.ingest.found import FoundScan
 from pipeline.scan import Volume
 
 
@@ -37,8 +39,8 @@ class Inference:
     refusal: RefusedScan | None
 
 
-def read_scan(path: Path) -> Volume:
-    """Read a DICOM folder or a NIfTI file with the sidecar beside it.
+def read_scan(scan: Path | FoundScan) -> Volume:
+    """Read a DICOM folder, a NIfTI file with the sidecar beside it, or a scan that was found.
 
     Raises
     ------
@@ -47,19 +49,21 @@ def read_scan(path: Path) -> Volume:
     RefusedScan
         If what is there is no readable PET scan.
     """
-    if path.is_dir():
-        return read_series(path)
-    if path.is_file():
-        return read_pet(path)
+    if isinstance(scan, FoundScan):
+        return read_found(scan)
+    if scan.is_dir():
+        return read_series(scan)
+    if scan.is_file():
+        return read_pet(scan)
     raise InputError(
         "A scan must be a folder of DICOM files or a NIfTI file, got no such path",
-        culprit=str(path),
+        culprit=str(scan),
         mend="mend the path",
     )
 
 
 def infer(
-    classifier: CalibratedClassifier, path: Path, prevalence: dict[str, float] | None = None
+    classifier: CalibratedClassifier, scan: Path | FoundScan, prevalence: dict[str, float] | None = None
 ) -> Inference:
     """Read, normalise and classify one scan with the imaging settings the classifier was trained with.
 
@@ -67,14 +71,14 @@ def infer(
     ----------
     classifier : CalibratedClassifier
         Its card holds the tracer and the imaging settings of training.
-    path : Path
+    scan : Path or FoundScan
         As in `read_scan`.
     prevalence : dict or None
         The clinic's own class shares; they change what is reported beside the training prevalence.
     """
     volume, normalised = None, None
     try:
-        volume = read_scan(path)
+        volume = read_scan(scan)
         _check_tracer(volume, str(classifier.card.get("tracer", "AV1451")))
         normalised = normalise(volume, ImagingSettings(**classifier.card.get("imaging", {})))
     except RefusedScan as refusal:

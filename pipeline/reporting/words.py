@@ -86,6 +86,10 @@ def _millimetres(value: float) -> str:
     return f"{value:g} mm"
 
 
+def _years(value: float) -> str:
+    return f"{value:.0f} years" if value < 90 else "90 years or more"  # an age beyond 89 can identify
+
+
 def _yes_or_no(value: object) -> str:
     return "yes" if value is True else "no" if value is False else str(value)
 
@@ -98,12 +102,12 @@ ACQUISITION: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("Reconstruction", "reconstruction", str),
     ("Attenuation corrected", "attenuation_corrected", _yes_or_no),
     ("Series description", "series_description", str),
-    ("Study instance UID", "study_instance_uid", str),
+    ("Study instance UID (pseudonym)", "study_instance_uid", str),
     ("Frames averaged", "frames_averaged", str),
     ("Motion between frames", "motion_mm", lambda v: f"{v:.1f} mm"),
     ("Resolution", "resolution_mm", _millimetres),
     ("Reference region", "reference_region", lambda v: str(v).replace("_", " ")),
-    ("Age", "age", lambda v: f"{v:.0f} years"),
+    ("Age", "age", _years),
     ("Sex", "sex", str),
 )
 """Label, fact and how it is written. What is not listed here is never shown: facts come from files made
