@@ -52,10 +52,11 @@ def progress(title: str) -> Iterator[Tick]:
 
 
 def show_table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """Print a table; the first column is text, the others are numbers."""
+    """Print a table; columns that hold only numbers stand flush right."""
     table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
-    for n, name in enumerate(header):
-        table.add_column(name, justify="left" if n == 0 else "right", overflow="fold")
+    for name, column in zip(header, zip(*rows, strict=True), strict=True):
+        numbers = all(cell[:1].isdigit() for cell in column)
+        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(cell.replace("[", "\\[") for cell in row))
     console.print(table)

@@ -83,9 +83,18 @@ def _prefect() -> Check:
 
 
 def _store(output: Path) -> Check:
-    problem = tracking.try_store(tracking.store_of(TrackingSettings(), output))
-    seen = f"{metadata.version('mlflow')}, SQLite in {output}" + (f": {problem}" if problem else "")
-    return Check("MLflow store", problem is None, seen, "choose a writable output folder")
+    version, mend = metadata.version("mlflow"), "choose a writable output folder"
+    if (output / "mlflow.db").is_file():
+        problem = tracking.try_store(tracking.store_of(TrackingSettings(), output))
+        return Check("MLflow store", problem is None, problem or f"{version}, SQLite in {output}", mend)
+    place = _nearest(output)
+    if place.is_dir() and os.access(place, os.W_OK):
+        return Check("MLflow store", ok=True, seen=f"{version}; the first run makes SQLite in {output}")
+    return Check("MLflow store", ok=False, seen=f"{place} is not a writable folder", mend=mend)
+
+
+def _nearest(path: Path) -> Path:
+    return next(p for p in (path.resolve(), *path.resolve().parents) if p.exists())
 
 
 def _pango() -> Check:
@@ -103,8 +112,7 @@ def _pango() -> Check:
 
 
 def _disk(output: Path) -> Check:
-    place = next(p for p in (output.resolve(), *output.resolve().parents) if p.exists())
-    free = shutil.disk_usage(place).free / 2**30
+    free = shutil.disk_usage(_nearest(output)).free / 2**30
     return Check("Disk", free > 5, f"{free:.0f} GiB free", "free 5 GiB: the demo writes about 2")
 
 

@@ -35,6 +35,11 @@ def test_a_folder_without_leave_to_write_is_seen(tmp_path):
     assert "writable" in store.seen
 
 
+def test_looking_makes_no_file(tmp_path):
+    examine(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_output_that_is_a_file_is_seen(tmp_path):
     (tmp_path / "out").write_text("")
     store = next(c for c in examine(tmp_path / "out") if c.name == "MLflow store")
