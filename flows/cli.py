@@ -239,7 +239,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except TaucalError as error:
-        console.print(f"taucal: {error}", style="red", markup=False)
+        console.print(f"taucal: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         console.print(

@@ -63,6 +63,7 @@ def compare_losses(study: Study) -> dict[str, Any]:
     ConfigError
         If the baseline is not among the losses or a title stands twice.
     """
+    check_names(study)
     titles = [loss.title for loss in study.compare.losses]
     if study.compare.baseline not in titles or len(set(titles)) != len(titles):
         raise ConfigError(

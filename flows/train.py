@@ -16,6 +16,7 @@ from flows.cohorts import (
     split_of,
 )
 from flows.console import progress, say, show_table
+from flows.names import check_names
 from flows.steps import as_flow, run_once
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
@@ -102,6 +103,7 @@ def train_study(study: Study) -> Trained:
     TrainingError
         If the loss becomes not finite.
     """
+    check_names(study)
     return as_flow("train", lambda: _train_study(study))
 
 
