@@ -11,6 +11,7 @@ from typing import Any
 
 from flows.cohorts import load_cohort, sizes_in_words, split_of
 from flows.console import progress, say, show_table
+from flows.names import check_names
 from flows.scan_reports import today
 from flows.steps import as_flow, as_task, run_once
 from flows.train import SHOWN, cell_of, decisive

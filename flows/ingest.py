@@ -136,18 +136,18 @@ def ingest_scan(order: _Order) -> dict[str, Any]:
     except RefusedScan as refusal:
         gone = ScanOutcome.of_refusal(order.found.label(pseudonymiser), "conversion", refusal)
         return {"outcome": asdict(gone)}
-    if is_done(record, key, order.bids):
-        remembered: dict[str, Any] = read_json(record)
-        return remembered
-    outcome, scan, files = _work(order)
-    done = {
-        "key": key,
-        "files": {path.relative_to(order.bids).as_posix(): path.stat().st_size for path in files},
-        "outcome": asdict(outcome),
-        **scan,
-    }
-    write_json(record, done)
-    return done
+    if not is_done(record, key, order.bids):
+        outcome, scan, files = _work(order)
+        done = {
+            "key": key,
+            "files": {path.relative_to(order.bids).as_posix(): path.stat().st_size for path in files},
+            "outcome": asdict(outcome),
+            **scan,
+        }
+        write_json(record, done)
+    # Also a new record is read back: JSON has an order of its own, and tables are to have the same columns.
+    remembered: dict[str, Any] = read_json(record)
+    return remembered
 
 
 def _work(order: _Order) -> tuple[ScanOutcome, dict[str, Any], list[Path]]:
