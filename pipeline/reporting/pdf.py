@@ -1,4 +1,4 @@
-"""The same page as a tagged PDF, where the machine can; running headers and page numbers are added."""
+"""The same page as a tagged PDF/A-3u, where the machine can, with running headers and page numbers."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ def _pdf_bytes(html: str) -> bytes:
         stream,
         stylesheets=[paper],
         pdf_identifier=hashlib.sha256(html.encode("utf-8")).digest()[:16],
-        pdf_variant="pdf/ua-1",
+        pdf_variant="pdf/a-3u",
+        pdf_tags=True,
     )
     return stream.getvalue()

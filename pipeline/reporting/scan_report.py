@@ -42,6 +42,7 @@ __all__ = [
     "write_scan_report",
 ]
 
+Group = tuple[str, list[RegionRow]]
 META_ROI_RANGE = (0.9, 2.4)
 Z_RANGE = (0.0, 6.0)
 Z_MARKS = (0, 2, 4, 6)
@@ -99,13 +100,17 @@ def scan_schema() -> dict[str, Any]:
 def scan_html(report: ScanReport, suvr: Volume | None, saliency: NDArray[np.floating] | None = None) -> str:
     """Return the report as one HTML page; see `write_scan_report`."""
     who = f"sub-{report.subject} ses-{report.session}"
+    passed = [f for f in report.findings if f.verdict == "pass"]
+    half = (len(passed) + 1) // 2
     hottest = f"{report.hottest_side} {title_of(report.hottest_region).lower()}".strip()
     return render(
         "scan.html.j2",
         report=report,
         who=who,
         hottest=hottest,
-        groups=_groups(report.regions),
+        region_columns=_columns(_groups(report.regions)),
+        noted=[f for f in report.findings if f.verdict != "pass"],
+        passed=[rows for rows in (passed[:half], passed[half:]) if rows],
         metrics=_metrics(report.model.metrics),
         pictures=_pictures(report, suvr, saliency),
         trend=trend(report.visits),
@@ -152,9 +157,21 @@ def _surfaces(z: dict[str, float]) -> list[bytes]:
     return [pictures.draw_surfaces(views, Z_RANGE, Z_MARKS) for views in (right, left)]
 
 
-def _groups(regions: tuple[RegionRow, ...]) -> list[tuple[str, list[RegionRow]]]:
+def _groups(regions: tuple[RegionRow, ...]) -> list[Group]:
     found = [(name, [r for r in regions if r.group == name]) for name in GROUP_ORDER]
     return [(name, rows) for name, rows in found if rows]
+
+
+def _columns(groups: list[Group], count: int = 3) -> list[list[Group]]:
+    """Share groups out to columns of like height, in order.
+
+    A style sheet could do so alone, but laying that out takes a PDF writer longer than all the rest.
+    """
+    heights = [len(rows) + 2 for _, rows in groups]  # a header, and the gap below
+    middles = [sum(heights[:n]) + height / 2 for n, height in enumerate(heights)]
+    place = [min(int(count * middle / sum(heights)), count - 1) for middle in middles]
+    columns = [[group for group, at in zip(groups, place, strict=True) if at == n] for n in range(count)]
+    return [column for column in columns if column]
 
 
 def _metrics(rows: tuple[MetricRow, ...]) -> list[tuple[str, MetricRow]]:

@@ -1,5 +1,7 @@
 """A measured scan, a prediction and a model, made once; every report test starts from them."""
 
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -124,3 +126,40 @@ def context(norms) -> ReportContext:
     return ReportContext(
         model, "2026-11-21", "4f1c09e2", norms, Likeness(low=0.8, high=0.9, count=40, right=34)
     )
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's Chromium, headless."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def violations(browser, tmp_path) -> Callable[[str], list[str]]:
+    """What axe-core finds by all its rules, at two widths; the page's policy is lifted for that script."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    def find(html: str) -> list[str]:
+        path = tmp_path / "page.html"
+        path.write_text(html)
+        found = []
+        for width in (1200, 400):
+            context = browser.new_context(viewport={"width": width, "height": 900}, bypass_csp=True)
+            page = context.new_page()
+            page.goto(path.as_uri())
+            for rule in Axe().run(page).response["violations"]:
+                found += [f"{width} px, {rule['id']}: {node['html'][:200]}" for node in rule["nodes"]]
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            found += [f"{width} px: the page is {wide} px wide"] if wide > width else []
+            context.close()
+        return found
+
+    return find

@@ -102,3 +102,8 @@ def test_the_json_holds_the_same_facts(report, tmp_path):
 
 def test_the_same_comparison_gives_the_same_bytes(report):
     assert comparison_html(report) == comparison_html(report)
+
+
+@pytest.mark.slow
+def test_axe_finds_no_violation(report, violations):
+    assert violations(comparison_html(report)) == []

@@ -224,3 +224,8 @@ def test_a_study_without_phantom_history_or_refusals_is_shorter(sources):
     assert "SYNTHETIC" not in page
     assert "true probability" not in page
     assert report.flow.found == len(sources.cohort)
+
+
+@pytest.mark.slow
+def test_axe_finds_no_violation(html, violations):
+    assert violations(html) == []

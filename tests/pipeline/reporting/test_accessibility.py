@@ -1,0 +1,34 @@
+"""Every kind of page before axe-core in a real browser, at desktop and phone width."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.atlas import SHAPE
+from pipeline.errors import RefusedScan
+from pipeline.reporting.scan_build import build_scan_report
+from pipeline.reporting.scan_report import scan_html
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["report", "refer", "refused", "warned"])
+def test_a_scan_report_has_no_violation(scan, context, prediction, doubtful, suvr, violations, kind):
+    bare = replace(scan, regions=None, composites={}, findings=(), visits=())
+    shared = {"clinic_prevalence": (0.3, 0.3, 0.4), "clinic_probabilities": (0.01, 0.07, 0.92)}
+    finding = replace(scan.findings[0], verdict="warn")
+    report = {
+        "report": build_scan_report(scan, context, replace(prediction, **shared)),
+        "refer": build_scan_report(replace(scan, facts={"synthetic": True}), context, doubtful),
+        "refused": build_scan_report(bare, context, None, RefusedScan("empty", "No image", mend="send one")),
+        "warned": build_scan_report(replace(scan, findings=(finding,)), context, doubtful),
+    }[kind]
+    shown = None if kind == "refused" else suvr
+    saliency = None if kind == "refused" else np.ones(SHAPE)
+    assert violations(scan_html(report, shown, saliency)) == []
+
+
+@pytest.mark.slow
+def test_axe_would_find_a_violation(violations):
+    page = "<!DOCTYPE html><html><head><title>x</title></head><body><img src='data:,'></body></html>"
+    assert any("image-alt" in line for line in violations(page))
