@@ -26,7 +26,6 @@ from pydicom.uid import ExplicitVRLittleEndian, PositronEmissionTomographyImageS
 from pipeline.ingest.bids import write_scan
 from pipeline.ingest.dicom import read_series
 
-
 _LABELS = ("taucal", "taucal, compressed", "dcm2niix", "dcm2niix, compressed")
 
 

@@ -122,7 +122,7 @@ def _kill(folder: Path, after_s: float, workers: int) -> int:
     left = sum(Path(name).name.startswith(".tmp-") for name in stood)
     broken = half_written(bids) if bids.exists() else []
     print(
-        f"killed after {after_s:4.1f} s: {images} images stood, {left} unfinished, {len(broken)} half-written",
+        f"killed after {after_s:4.1f} s: {images} images stood, {left} unfinished, {len(broken)} broken",
         flush=True,
     )
     return len(broken)
