@@ -16,19 +16,35 @@ from pipeline.reporting.words import METRIC_TITLES, interval_text
 __all__ = ["StudyReport", "StudySources", "build_study_report", "write_study_report"]
 
 CHECKLIST = (
-    ("Title, objectives", "Title and summary"),
-    ("Source of data, eligibility", "Where the scans went"),
-    ("Outcome and its timing", "Cohort: diagnosis of the visit nearest the scan"),
-    ("Predictors", "SUVR volume only; no clinical score, no age, no sex"),
-    ("Sample size, missing data", "Where the scans went; Cohort"),
-    ("Model building, tuning", "Training; Choice of the calibrator"),
-    ("Performance measures with intervals", "What was measured on the test scans"),
-    ("Calibration", "Reliability; Choice of the calibrator"),
-    ("Fairness: performance in subgroups", "Slices of the test scans"),
-    ("Model output, thresholds", "Risk and coverage; Prediction sets"),
-    ("Limitations", "What this report can't tell"),
-    ("Protocol, code and data availability", "Versions"),
+    ("1 Title", "Title"),
+    ("2 Abstract", "In a sentence"),
+    ("3 Background", "Not here: README"),
+    ("4 Objectives", "In a sentence; README"),
+    ("5 Data", "Where the scans went; Cohort"),
+    ("6 Participants", "Where the scans went, with every rule of refusal; Cohort"),
+    ("7 Data preparation", "Where the scans went; README, a scan's way"),
+    ("8 Outcome", "Cohort: diagnosis of the visit nearest the scan"),
+    ("9 Predictors", "SUVR volume only; no clinical score, no age, no sex"),
+    ("10 Sample size", "Cohort; small slices and intervals say where it is too small"),
+    ("11 Missing data", "Where the scans went: without diagnosis; refused"),
+    ("12 Analytical methods", "Training; Choice of the calibrator; What was measured"),
+    ("13 Class imbalance", "Cohort; Confusion; Prediction sets: by class"),
+    ("14 Fairness", "Slices of the test scans"),
+    ("15 Model output", "Calibrated probabilities; Risk and coverage; Prediction sets"),
+    ("16 Training versus evaluation", "Cohort: parts that share no subject"),
+    ("17 Ethical approval", "Not here: with the source of the data"),
+    ("18 Open science", "Versions; configuration logged with the run; code in the repository"),
+    ("19 Patient and public involvement", "None"),
+    ("20 Participants in results", "Where the scans went; Cohort"),
+    ("21 Model development in results", "Training; Choice of the calibrator"),
+    ("22 Model specification", "Versions; the classifier logged with the run"),
+    ("23 Model performance", "What was measured, with intervals; Reliability; Slices"),
+    ("24 Model updating", "Not here: retraining makes a report of its own"),
+    ("25 Interpretation", "In a sentence; How to read each figure"),
+    ("26 Limitations", "What this report can't tell"),
+    ("27 Usability", "Risk and coverage; each scan's report: intended use, quality control, refer"),
 )
+"""The 27 items of TRIPOD+AI (Collins et al., BMJ 2024), and where each is answered."""
 
 
 def write_study_report(report: StudyReport, folder: Path, *, pdf: bool = True) -> dict[str, Path]:

@@ -149,6 +149,8 @@ def acquisition_facts(facts: Mapping[str, Any]) -> tuple[Named, ...]:
         rows.append(Named(label=WINDOW, value=f"{start:.0f} to {end:.0f} min after injection"))
     for label, name, written in ACQUISITION:
         value = facts.get(name)
+        if name == "motion_mm" and facts.get("frames_averaged") == 1:
+            continue  # one frame shows no motion, whatever there was before it was averaged
         if value not in (None, ""):
             rows.append(Named(label=label, value=_written(value, written)))
     return tuple(rows)

@@ -158,3 +158,16 @@ def test_numbers_that_are_not_finite_are_refused():
 
 def test_regions_keep_the_order_of_the_table(report, regions):
     assert [r.region for r in report.regions] == list(pd.unique(regions.region))
+
+
+def test_facts_claim_no_more_than_is_known(scan, context, prediction):
+    facts = {"frames_averaged": 1, "motion_mm": 0.0, "age": 93, "attenuation_corrected": True}
+    facts |= {"injected_activity_bq": 3.7e8, "window_start_min": 80.2, "window_end_min": 99.9}
+    told = build_scan_report(replace(scan, facts=facts), context, prediction).acquisition
+    assert {fact.label: fact.value for fact in told} == {
+        "Window after injection": "80 to 100 min after injection",
+        "Injected activity": "370 MBq",
+        "Attenuation corrected": "yes",
+        "Frames averaged": "1",
+        "Age": "90 years or more",
+    }

@@ -198,6 +198,11 @@ def test_the_page_says(html, words):
     assert words in html
 
 
+def test_every_item_of_the_checklist_is_on_the_page_once(html):
+    items = re.findall(r'<th scope="row">(\d+) [A-Z][^<]+</th><td>([^<]+)</td>', html)
+    assert [int(number) for number, _ in items] == list(range(1, 28))
+
+
 def test_figures_come_with_their_numbers(report, tmp_path):
     written = write_study_report(report, tmp_path, pdf=False)
     names = {p.name for p in written["figures"].iterdir()}
