@@ -37,6 +37,7 @@ from pipeline.reporting.dicom_objects.codes import (
 from pipeline.reporting.scan_numbers import ClassProbability, Composite, RegionRow, ScanReport
 
 MAKER = "taucal"
+LIBRARY_IMAGES = 24
 _UNITLESS = Code("{ratio}", "UCUM", "ratio")
 
 
@@ -49,7 +50,8 @@ def measurement_report(
     ----------
     report : ScanReport
     source : sequence of Dataset
-        The images the report was made from; they become the image library.
+        The images the report was made from. Some of them, evenly taken, become the image library, which
+        describes each at length; the document's evidence names them all.
     device_uid : str
         Stands for the model and its version.
     """
@@ -67,7 +69,7 @@ def measurement_report(
         procedure_reported=_concept(PROCEDURE),
         imaging_measurements=list(_groups(report)),
         title=codes.DCM.ImagingMeasurementReport,
-        referenced_images=list(source),
+        referenced_images=list(source[:: -(-len(source) // LIBRARY_IMAGES)]),
     )
 
 

@@ -180,6 +180,16 @@ def test_the_structured_report_names_model_scheme_and_images(report, series, tmp
     assert found.PreliminaryFlag == "PRELIMINARY"
 
 
+def test_evidence_names_every_image_of_a_long_series_and_the_library_some(report, series, tmp_path):
+    uids = [pydicom.dcmread(series / "1.dcm")[k].value for k in ("StudyInstanceUID", "SeriesInstanceUID")]
+    for number in range(4, 61):
+        _slice(number, *uids, generate_uid()).save_as(series / f"{number}.dcm", enforce_file_format=True)
+    found = pydicom.dcmread(_write(report, series, tmp_path / "out")["dicom_sr"])
+    evidence = found.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+    assert len(evidence.ReferencedSOPSequence) == 60
+    assert len(_items(found, "Source")) == 20
+
+
 def test_a_refused_scan_holds_no_probability(scan, context, series, tmp_path):
     bare = replace(scan, regions=None, composites={}, findings=(), visits=())
     refused = build_scan_report(bare, context, None, RefusedScan("wrong-tracer", "The tracer must be AV1451"))
