@@ -91,7 +91,7 @@ def main() -> None:
                 command = [program, "-z", packed, "-f", "theirs", "-w", "1", "-o", str(out), str(source)]
                 subprocess.run(command, check=True, capture_output=True)
                 seconds[label].append(time.perf_counter() - begun)
-        theirs = nib.load(out / "theirs.nii")
+        theirs = nib.load(out / "theirs.nii.gz")
         print(f"{asked.slices} slices of {asked.pixels} x {asked.pixels}, median of {asked.runs} runs")
         middle = {label: statistics.median(runs) for label, runs in seconds.items()}
         for label, peer in zip(_LABELS[:2], _LABELS[2:], strict=True):
