@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import monai.networks.nets as monai_nets
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -114,9 +113,18 @@ def _small_cnn(
     return Network(body, nn.Sequential(nn.Dropout(dropout), nn.Linear(channels, num_classes)))
 
 
-def _densenet(kind: type[nn.Module]) -> Callable[..., Network]:
+def _from_monai(name: str) -> Any:
+    """Return a network of MONAI, which takes seconds to import and which the small network does without."""
+    from monai.networks import nets
+
+    return getattr(nets, name)
+
+
+def _densenet(name: str) -> Callable[..., Network]:
     def build(num_classes: int, in_shape: tuple[int, ...], **options: Any) -> Network:
-        net: Any = kind(spatial_dims=len(in_shape), in_channels=1, out_channels=num_classes, **options)
+        net: Any = _from_monai(name)(
+            spatial_dims=len(in_shape), in_channels=1, out_channels=num_classes, **options
+        )
         head = net.class_layers.out
         net.class_layers.out = nn.Identity()
         return Network(net, head)
@@ -124,9 +132,11 @@ def _densenet(kind: type[nn.Module]) -> Callable[..., Network]:
     return build
 
 
-def _resnet(kind: Callable[..., nn.Module]) -> Callable[..., Network]:
+def _resnet(name: str) -> Callable[..., Network]:
     def build(num_classes: int, in_shape: tuple[int, ...], **options: Any) -> Network:
-        net: Any = kind(spatial_dims=len(in_shape), n_input_channels=1, num_classes=num_classes, **options)
+        net: Any = _from_monai(name)(
+            spatial_dims=len(in_shape), n_input_channels=1, num_classes=num_classes, **options
+        )
         head, net.fc = net.fc, nn.Identity()
         return Network(net, head)
 
@@ -134,7 +144,7 @@ def _resnet(kind: Callable[..., nn.Module]) -> Callable[..., Network]:
 
 
 def _seresnet(num_classes: int, in_shape: tuple[int, ...], **options: Any) -> Network:
-    net: Any = monai_nets.SEResNet50(
+    net: Any = _from_monai("SEResNet50")(
         spatial_dims=len(in_shape), in_channels=1, num_classes=num_classes, **options
     )
     head, net.last_linear = net.last_linear, nn.Identity()
@@ -143,7 +153,7 @@ def _seresnet(num_classes: int, in_shape: tuple[int, ...], **options: Any) -> Ne
 
 def _efficientnet(num_classes: int, in_shape: tuple[int, ...], **options: Any) -> Network:
     options = {"pretrained": False, **options}
-    net: Any = monai_nets.EfficientNetBN(
+    net: Any = _from_monai("EfficientNetBN")(
         "efficientnet-b0", spatial_dims=len(in_shape), in_channels=1, num_classes=num_classes, **options
     )
     head, net._fc = net._fc, nn.Identity()
@@ -152,11 +162,11 @@ def _efficientnet(num_classes: int, in_shape: tuple[int, ...], **options: Any) -
 
 NETWORKS: dict[str, Callable[..., Network]] = {
     "small_cnn": _small_cnn,
-    "densenet121": _densenet(monai_nets.DenseNet121),
-    "densenet169": _densenet(monai_nets.DenseNet169),
-    "resnet10": _resnet(monai_nets.resnet10),
-    "resnet18": _resnet(monai_nets.resnet18),
-    "resnet50": _resnet(monai_nets.resnet50),
+    "densenet121": _densenet("DenseNet121"),
+    "densenet169": _densenet("DenseNet169"),
+    "resnet10": _resnet("resnet10"),
+    "resnet18": _resnet("resnet18"),
+    "resnet50": _resnet("resnet50"),
     "seresnet50": _seresnet,
     "efficientnet_b0": _efficientnet,
 }
