@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -93,3 +95,19 @@ def test_frames_that_move_are_undone(make_head):
     assert motion == pytest.approx(3 * np.linalg.norm([0.3 * 2.5, 0.2 * 2.5, 0.25 * 3]), abs=0.5)
     target = expected.regions.kind == "target"
     np.testing.assert_allclose(found.regions.suvr[target], expected.regions.suvr[target], rtol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict", "told"),
+    [
+        (70_000 / (3.7e8 * 2 ** (-4800 / 6586.2)), "pass", "SUV of the reference region: 1.4"),
+        (70 / (3.7e8 * 2 ** (-4800 / 6586.2)), "warn", "check unit, weight, dose and times"),
+        (None, "pass", "could not be checked"),
+    ],
+    ids=["sound", "weight in tonnes", "unknown"],
+)
+def test_units_are_checked_by_suv_where_the_header_allows_it(head, factor, verdict, told):
+    volume = replace(head.volume, facts={**head.volume.facts, "suv_factor": factor})
+    (finding,) = [f for f in normalise(volume, ImagingSettings()).findings if f.rule == "suv"]
+    assert finding.verdict == verdict
+    assert told in finding.message
