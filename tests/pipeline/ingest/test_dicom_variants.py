@@ -1,4 +1,4 @@
-"""Rarer ways to write PET as DICOM: codecs by other programs, converted multi-frame images, telling factors."""
+"""Rarer ways to write PET as DICOM: other codecs, converted multi-frame images, telling factors."""
 
 from __future__ import annotations
 
