@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from flows.console import progress, say, show_table
-from flows.ingest import ingest
+from flows.ingest import ingest, key_beside
 from flows.phantom import make_phantom
 from flows.report import read_shipped, report_cohort_scan, report_study, three_kinds
 from flows.train import show_results, train_study
 from pipeline.config import Study
 from pipeline.errors import ConfigError
+from pipeline.ingest.deidentify import make_known_key
 
 DEMO_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 
@@ -26,6 +27,7 @@ def run_demo(study: Study) -> dict[str, Any]:
     say("1  phantom")
     make_phantom(study.phantom, source, study.seed)
     say("2  ingest: DICOM, de-identified BIDS-PET, MNI space, SUVR")
+    make_known_key(study.ingest.key_file or key_beside(bids), study.seed)
     ingested = ingest(source, bids, study.ingest, study.imaging, study.cohort.classes)
     say("3-6  split, train, calibrate, evaluate, track")
     trained = train_study(study)

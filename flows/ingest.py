@@ -89,6 +89,11 @@ def ingest(
     return as_flow("ingest", lambda: _ingest(source, bids, settings, imaging, classes))
 
 
+def key_beside(bids: Path) -> Path:
+    """Return where the key of a dataset lies when no other place was named."""
+    return bids.with_name(bids.name + ".key")
+
+
 def _ingest(
     source: Path, bids: Path, settings: IngestSettings, imaging: ImagingSettings, classes: tuple[str, ...]
 ) -> Ingested:
@@ -96,7 +101,7 @@ def _ingest(
     # A folder that cannot be written is refused before the key is made or a scan is read.
     with exclusive(bids.parent / f".{bids.name}.lock", "dataset", wait=False):
         remove_unfinished(bids)
-        key = load_or_make_key(settings.key_file or bids.with_name(bids.name + ".key"), bids)
+        key = load_or_make_key(settings.key_file or key_beside(bids), bids)
         left_alone = _in_words(found.ignored)
         say(f"Found {len(found.scans)} PET series ({found.layout} layout); left alone: {left_alone}.")
         orders = [

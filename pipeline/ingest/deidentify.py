@@ -143,14 +143,31 @@ def load_or_make_key(path: Path, dataset: Path) -> bytes:
     return Pseudonymiser(key).key
 
 
-def _make_key(path: Path) -> None:
-    """Write a new key whole; where another process was faster, its key stands."""
+def make_known_key(path: Path, seed: int) -> None:
+    """Write the key of a synthetic dataset, unless a key stands there.
+
+    Anyone can compute it, and it protects nobody: there is nobody to protect. With it, two runs of one seed
+    give the same pseudonyms and so the same split.
+
+    Parameters
+    ----------
+    path : Path
+        The key file.
+    seed : int
+        Of the synthetic cohort.
+    """
+    if not path.exists():
+        _make_key(path, hashlib.sha256(f"synthetic {seed}".encode()).hexdigest()[: 2 * KEY_BYTES])
+
+
+def _make_key(path: Path, key: str | None = None) -> None:
+    """Write a key whole, a new one where none is given; where another process was faster, its key stands."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "w", encoding="ascii") as stream:
-            stream.write(secrets.token_hex(KEY_BYTES) + "\n")
+            stream.write((key or secrets.token_hex(KEY_BYTES)) + "\n")
         if not path.exists():
             # A link fails where the name is taken, which a rename would not.
             try:

@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 from pipeline.errors import InputError, RefusedScan
 from pipeline.ingest.bids import write_dataset_files
 from pipeline.ingest.convert import convert_scan
-from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
+from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key, make_known_key
 from pipeline.ingest.outcomes import ScanOutcome, write_ingest_report
 from pipeline.ingest.sources import find_scans
 
@@ -221,3 +221,14 @@ def test_session_labels_stay_when_later_scans_arrive(make_series, tmp_path):
     dates = [date.fromisoformat(s) for s in sorted(sessions)]
     assert dates[1] - dates[0] == date(2020, 1, 10) - date(2018, 6, 1)
     assert dates[2] - dates[1] >= timedelta(days=500)
+
+
+def test_a_synthetic_dataset_has_the_key_of_its_seed_and_a_key_that_stands_is_kept(tmp_path):
+    one, other, same = (tmp_path / name for name in ("one.key", "other.key", "same.key"))
+    make_known_key(one, 7)
+    make_known_key(other, 8)
+    make_known_key(same, 7)
+    keys = [load_or_make_key(path, tmp_path / "bids") for path in (one, other, same)]
+    assert keys[0] == keys[2] != keys[1]
+    make_known_key(one, 8)
+    assert load_or_make_key(one, tmp_path / "bids") == keys[0]
