@@ -24,7 +24,8 @@ from pipeline.files import (
 )
 from pipeline.imaging import process
 from pipeline.ingest import bids as bids_files
-from pipeline.ingest.convert import Converted, convert_scan
+from pipeline.ingest.convert import convert_scan
+from pipeline.ingest.converted import Converted
 from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
 from pipeline.ingest.outcomes import ScanOutcome, write_ingest_report
 from pipeline.ingest.sources import FoundScan, find_scans

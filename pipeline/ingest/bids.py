@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.files import write_json, write_text
+from pipeline.ingest.converted import Converted, sidecar_of
 from pipeline.ingest.nifti import read_nifti, write_nifti
 from pipeline.ingest.sidecar import OWN_FACTS, read_sidecar
 from pipeline.scan import Fact, Volume
-
-if TYPE_CHECKING:
-    from pipeline.ingest.convert import Converted
 
 BIDS_VERSION = "1.10.0"
 UNKNOWN = "n/a"
@@ -33,11 +31,6 @@ def image_path(bids: Path, subject: str, session: str, tracer: str, radionuclide
     label = nuclide + "".join(c for c in tracer if c.isalnum())
     name = f"sub-{subject}_ses-{session}_trc-{label}_pet.nii.gz"
     return bids / f"sub-{subject}" / f"ses-{session}" / "pet" / name
-
-
-def sidecar_of(image: Path) -> Path:
-    """Return the JSON beside an image."""
-    return image.with_name(image.name.removesuffix(".gz").removesuffix(".nii") + ".json")
 
 
 def write_scan(volume: Volume, facts: Mapping[str, Fact], path: Path) -> Path:

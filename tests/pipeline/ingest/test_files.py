@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InputError, RefusedScan
 from pipeline.ingest import bids
-from pipeline.ingest.convert import Converted, convert_scan
+from pipeline.ingest.convert import convert_scan
+from pipeline.ingest.converted import Converted
 from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.dicom import read_series
 from pipeline.ingest.nifti import read_nifti, write_nifti
