@@ -105,7 +105,7 @@ LIMITS: dict[str, Limit] = {
     "reference-coverage": Limit("Share of the cerebellum in the field of view", 0.98, 0.9, "below", _WHOLE),
     "reference-uniformity": Limit("Variation in the reference region (SD/mean)", 0.2, 0.35, "above", _LOOK),
     "noise": Limit("Noise in white matter (SD/mean)", 0.25, 0.5, "above", "average more frames"),
-    "implausible-suvr": Limit("Median cortical SUVR, or its inverse", 2.8, 4.0, "above", "check the tracer"),
+    "implausible-suvr": Limit("Median cortical SUVR, or its inverse", 3.5, 5.5, "above", "check the tracer"),
 }  # fmt: skip
 
 
