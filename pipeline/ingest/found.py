@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import RefusedScan
-from pipeline.files import fingerprint
+from pipeline.files import fingerprint, sha256_of_file
 from pipeline.ingest.deidentify import Pseudonymiser
 
 
@@ -90,7 +90,7 @@ class FoundScan:
         return f"sub-{pseudonymiser.subject(self.subject_label)}_ses-{self.session(pseudonymiser)}"
 
     def fingerprint(self) -> str:
-        """Return sixteen hex digits that change whenever files or what the tables say of them change.
+        """Return sixteen hex digits that change with the bytes of the files and with what the tables say of them.
 
         Raises
         ------
@@ -100,12 +100,11 @@ class FoundScan:
         rows = []
         for path in (*self.files, *self.sidecars):
             try:
-                status = path.stat()
+                rows.append((path.name, sha256_of_file(path)))
             except OSError as error:
                 raise RefusedScan(
                     "vanished", "A scan's files must stay while it is read, one is gone", mend="ingest again"
                 ) from error
-            rows.append((path.name, status.st_size, status.st_mtime_ns))
         said = (
             self.identity, str(self.scan_date), self.twin, self.diagnosis, self.days_to_diagnosis, self.age,
             self.sex, self.site, self.visit, self.posterior, self.notes,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param
 
 from pipeline.tracking.store import Store, nameless
 
@@ -89,11 +89,6 @@ def log_run(store: Store, record: RunRecord, files: Path | None = None) -> str:
 def add_artifacts(store: Store, run_id: str, folder: Path, place: str) -> None:
     """Add the files below a folder to a run, under `place`."""
     store.client().log_artifacts(run_id, str(folder), place)
-
-
-def add_tags(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
-    """Add tags to a run."""
-    store.client().log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
 
 
 def git_revision() -> str:

@@ -18,8 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.config import TrackingSettings
 from pipeline.errors import InputError
 from pipeline.files import exclusive
-
-_LOGIN_NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
+from pipeline.processes import environment
 
 
 @dataclass(frozen=True)
@@ -87,13 +86,5 @@ def try_store(store: Store) -> str | None:
 @contextlib.contextmanager
 def nameless() -> Iterator[None]:
     """Let MLflow read no user name: it writes the login name into tags of runs and models."""
-    before = {name: os.environ.get(name) for name in _LOGIN_NAMES}
-    os.environ["LOGNAME"] = "taucal"
-    try:
+    with environment({"LOGNAME": "taucal"}):  # what getpass asks first
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

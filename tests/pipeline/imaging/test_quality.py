@@ -42,7 +42,9 @@ def test_refusal_tells_rule_value_and_mend():
 
 
 def test_notes_and_warnings_refuse_nothing():
-    refuse_if_needed([note("window", "warn", "unknown"), judge("frame-motion", 7.0)])
+    findings = [note("window", "warn", "unknown"), judge("frame-motion", 7.0)]
+    assert "refuse" not in {f.verdict for f in findings}
+    refuse_if_needed(findings)
 
 
 def cut(volume: Volume, low: int, high: int) -> Volume:
