@@ -90,7 +90,7 @@ class FoundScan:
         return f"sub-{pseudonymiser.subject(self.subject_label)}_ses-{self.session(pseudonymiser)}"
 
     def fingerprint(self) -> str:
-        """Return sixteen hex digits that change with the bytes of the files and with what the tables say of them.
+        """Return sixteen hex digits that change with the files' bytes and with what the tables say of them.
 
         Raises
         ------
