@@ -132,7 +132,8 @@ def _train_study(study: Study) -> Trained:
 
 def decisive(study: Study) -> dict[str, Any]:
     """Return the settings that decide what is learned: not where it is written or how it is compared."""
-    left_out = {"name", "output", "cohort", "tracking", "compare", "phantom", "ingest"}
+    places = {"name", "output", "cohort", "tracking", "phantom", "ingest"}
+    left_out = places | {"compare", "dask", "retrain", "serve", "notify"}
     return study.model_dump(mode="json", exclude=left_out)
 
 

@@ -1,0 +1,1 @@
+"""The commands of `taucal`, by who types them."""

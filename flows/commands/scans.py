@@ -1,0 +1,58 @@
+"""One scan: its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import Json, Output
+from flows.console import emit_json, say
+from pipeline.errors import ConfigError
+
+
+def report(
+    scans: Annotated[list[Path], typer.Argument(help="DICOM folders or NIfTI files.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the reports.", show_default=False)],
+    model: Annotated[str, typer.Option(help="Registered model or bundle folder.")] = "@champion",
+    output: Output = Path("data/demo"),
+    prevalence: Annotated[
+        str | None, typer.Option(help="The clinic's own class shares.", show_default=False)
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option(help="Secret of the pseudonyms; default: OUT.key.")] = None,
+    pdf: Annotated[bool, typer.Option(help="Also write a PDF.")] = True,
+    dicom: Annotated[
+        bool, typer.Option("--dicom", help="Also write DICOM objects; they carry the patient's identity.")
+    ] = False,
+    send: Annotated[
+        str | None,
+        typer.Option(metavar="AET@HOST:PORT", help="Send the DICOM objects there.", show_default=False),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a clinician's report for scans that need not be in any cohort."""
+    from flows.scan_reports import Request, report_scans
+
+    request = Request(out, model, output, _prevalence(prevalence), key_file, pdf, dicom, send)
+    written = report_scans(scans, request)
+    for pages in written:
+        say(f"Report: {pages['html']}")
+    if json:
+        emit_json(written)
+
+
+def _prevalence(text: str | None) -> dict[str, float] | None:
+    if text is None:
+        return None
+    try:
+        shares = {name.strip(): float(value) for name, value in (part.split("=") for part in text.split(","))}
+    except ValueError as error:
+        raise ConfigError(
+            f"A prevalence must look like CN=.6,MCI=.3,AD=.1, got {text!r}", culprit="--prevalence"
+        ) from error
+    if any(not 0 < value < 1 for value in shares.values()) or abs(sum(shares.values()) - 1) > 0.01:
+        raise ConfigError(
+            f"Class shares must lie between 0 and 1 and add to 1, got {text!r}", culprit="--prevalence"
+        )
+    return shares

@@ -1,0 +1,59 @@
+"""The settings of a study, section by section, and how its YAML file is read."""
+
+from pipeline.config.data import (
+    AugmentationSettings,
+    CohortSettings,
+    ImagingSettings,
+    ImbalanceSettings,
+    IngestSettings,
+    PhantomSettings,
+    PreprocessingSettings,
+    SplitSettings,
+)
+from pipeline.config.learning import (
+    CalibrationSettings,
+    DecisionSettings,
+    EvaluationSettings,
+    LossSettings,
+    NetworkSettings,
+    TrainingSettings,
+)
+from pipeline.config.operation import (
+    CompareSettings,
+    DaskSettings,
+    EmailSettings,
+    GateSettings,
+    NotifySettings,
+    RetrainSettings,
+    ServeSettings,
+    TrackingSettings,
+)
+from pipeline.config.reading import load_study
+from pipeline.config.study import Study
+
+__all__ = [
+    "AugmentationSettings",
+    "CalibrationSettings",
+    "CohortSettings",
+    "CompareSettings",
+    "DaskSettings",
+    "DecisionSettings",
+    "EmailSettings",
+    "EvaluationSettings",
+    "GateSettings",
+    "ImagingSettings",
+    "ImbalanceSettings",
+    "IngestSettings",
+    "LossSettings",
+    "NetworkSettings",
+    "NotifySettings",
+    "PhantomSettings",
+    "PreprocessingSettings",
+    "RetrainSettings",
+    "ServeSettings",
+    "SplitSettings",
+    "Study",
+    "TrackingSettings",
+    "TrainingSettings",
+    "load_study",
+]

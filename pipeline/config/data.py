@@ -1,0 +1,107 @@
+"""Where scans come from, what is accepted of them, and what the network is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.config.section import Count, Fraction, Positive, Section
+
+
+class CohortSettings(Section):
+    """Which labelled scans or images are learned from."""
+
+    kind: Literal["bids", "medmnist", "cifar10", "cifar100", "tiny_imagenet", "image_folder"] = "bids"
+    path: Path
+    classes: tuple[str, ...] = ()
+    """Class names in the order of their labels; CN, MCI, AD for `bids`, those of the data for images."""
+    min_subjects_per_class: Count = 8
+    """Fewer cannot stand in four parts with two subjects each."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_classes(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("kind", "bids") == "bids" and not given.get("classes"):
+            return {**given, "classes": ("CN", "MCI", "AD")}
+        return given
+
+
+class ImbalanceSettings(Section):
+    """Make the training part rarer in some classes; the other parts keep what they have."""
+
+    ratio: Annotated[float, Field(ge=1)] = 1.0
+    """Largest over smallest class; classes between follow the usual exponential tail. 1 leaves all."""
+
+
+class IngestSettings(Section):
+    """Where scans come from and what is accepted."""
+
+    source: Path | None = None
+    layout: Literal["auto", "dicom", "adni", "bids", "nifti"] = "auto"
+    tracer: str = "AV1451"
+    key_file: Path | None = None
+    """Secret of the pseudonyms; outside the dataset. Made on first use where it is missing."""
+    max_days_to_diagnosis: Count = 180
+    workers: Count = 2
+    runner: Literal["processes", "dask"] = "processes"
+
+
+class ImagingSettings(Section):
+    """From an accepted scan to SUVR in template space."""
+
+    window_start_min: Positive = 80.0
+    window_end_min: Positive = 100.0
+    """Minutes after injection over which frames are averaged."""
+    resolution_mm: Positive = 8.0
+    """Common resolution (FWHM) that every scan is smoothed to."""
+
+
+class SplitSettings(Section):
+    """Shares of subjects; what remains is for training."""
+
+    validation: Fraction = 0.12
+    calibration: Fraction = 0.2
+    test: Fraction = 0.25
+
+    @model_validator(mode="after")
+    def _leaves_training(self) -> Self:
+        if self.validation + self.calibration + self.test >= 0.9:
+            raise ValueError("validation + calibration + test must leave at least a tenth for training")
+        return self
+
+
+class PreprocessingSettings(Section):
+    """What the network sees."""
+
+    spacing_mm: Literal[2, 4, 8] = 4
+    suvr_max: Positive = 4.0
+
+
+class AugmentationSettings(Section):
+    """Random changes of training volumes; never a left-right flip of a brain, asymmetry is evidence."""
+
+    probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    rotate_deg: Annotated[float, Field(ge=0)] = 5.0
+    translate_mm: Annotated[float, Field(ge=0)] = 4.0
+    scale: Annotated[float, Field(ge=0, lt=0.5)] = 0.05
+    intensity_scale: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    intensity_shift: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    noise_sd: Annotated[float, Field(ge=0)] = 0.05
+    blur_sigma_mm: Annotated[float, Field(ge=0)] = 2.0
+    bias_field: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    crop_pixels: Annotated[int, Field(ge=0)] = 0
+    """Images only: zeros on every side before a random crop of the original size."""
+    flip: bool = False
+    """Images only: left and right exchanged half of the time."""
+
+
+class PhantomSettings(Section):
+    """A synthetic cohort, see `pipeline.phantom`."""
+
+    preset: Literal["three_class", "three_class_clinical", "five_class"] = "three_class"
+    subjects: Count = 160
+    scans: Count = 200
+    spoiled: Annotated[float, Field(ge=0, lt=0.5)] = 0.03
+    workers: Count = 2

@@ -1,0 +1,79 @@
+"""How a network is trained, calibrated, judged and allowed to speak."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from pipeline.config.section import Count, Fraction, NotNegative, Positive, Section
+
+
+class NetworkSettings(Section):
+    """A network by name, see `models.networks.NETWORKS`."""
+
+    name: str = "small_cnn"
+    spatial_dims: Literal[2, 3] = 3
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class LossSettings(Section):
+    """A loss by name, see `models.losses.LOSSES`."""
+
+    name: str = "gce"
+    options: dict[str, Any] = Field(default_factory=dict)
+    label: str | None = None
+    """How tables call it; the name where not given."""
+
+    @property
+    def title(self) -> str:
+        """What tables call this loss."""
+        return self.label or self.name
+
+
+class TrainingSettings(Section):
+    """The optimisation of one network."""
+
+    loss: LossSettings = LossSettings()
+    epochs: Count = 30
+    batch_size: Annotated[int, Field(ge=2)] = 16
+    micro_batch: Count | None = None
+    """Scans in memory at once; the step still equals the whole batch's."""
+    learning_rate: Positive = 1e-3
+    weight_decay: NotNegative = 1e-2
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of `sgd`, after Nesterov."""
+    warmup_epochs: Annotated[int, Field(ge=0)] = 2
+    gradient_clip: Positive | None = 1.0
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    patience: Count | None = None
+    """Epochs without a better validation NLL before stopping; none trains to the end."""
+    sampling: Literal["natural", "class_balanced"] = "natural"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compile: bool = False
+
+
+class CalibrationSettings(Section):
+    """Candidates for `select_calibrator`, simplest first."""
+
+    candidates: tuple[str, ...] = ("identity", "temperature", "adaptive_temperature")
+    folds: Annotated[int, Field(ge=2)] = 5
+
+
+class DecisionSettings(Section):
+    """When the classifier abstains."""
+
+    coverage: Fraction = 0.9
+    """Class-conditional coverage of the prediction sets."""
+    max_risk: Fraction = 0.2
+    """Share of wrong answers tolerated among calibration scans at or above the operating point."""
+    ood_quantile: Fraction = 0.99
+    refits: Count = 200
+
+
+class EvaluationSettings(Section):
+    """Intervals of the metrics."""
+
+    draws: Count = 2000
+    level: Fraction = 0.95

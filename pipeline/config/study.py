@@ -1,0 +1,90 @@
+"""One study is one YAML file: everything that decides its results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import yaml
+from pydantic import model_validator
+
+from pipeline.config.data import (
+    AugmentationSettings,
+    CohortSettings,
+    ImagingSettings,
+    ImbalanceSettings,
+    IngestSettings,
+    PhantomSettings,
+    PreprocessingSettings,
+    SplitSettings,
+)
+from pipeline.config.learning import (
+    CalibrationSettings,
+    DecisionSettings,
+    EvaluationSettings,
+    NetworkSettings,
+    TrainingSettings,
+)
+from pipeline.config.operation import (
+    CompareSettings,
+    DaskSettings,
+    NotifySettings,
+    RetrainSettings,
+    ServeSettings,
+    TrackingSettings,
+)
+from pipeline.config.section import Count, Section
+
+
+class Study(Section):
+    """Everything that decides a result; two runs of one study give the same numbers on CPU.
+
+    Examples
+    --------
+    >>> study = Study(name="tiny", output="data/tiny", cohort={"path": "data/tiny/bids"})
+    >>> study.training.loss.name
+    'gce'
+    """
+
+    name: str
+    seed: int = 2026
+    output: Path
+    cohort: CohortSettings
+    ingest: IngestSettings = IngestSettings()
+    imaging: ImagingSettings = ImagingSettings()
+    imbalance: ImbalanceSettings = ImbalanceSettings()
+    split: SplitSettings = SplitSettings()
+    preprocessing: PreprocessingSettings = PreprocessingSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    network: NetworkSettings = NetworkSettings()
+    training: TrainingSettings = TrainingSettings()
+    ensemble: Count = 1
+    """Networks trained from other initial weights, their probabilities averaged."""
+    calibration: CalibrationSettings = CalibrationSettings()
+    decision: DecisionSettings = DecisionSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    tracking: TrackingSettings = TrackingSettings()
+    phantom: PhantomSettings = PhantomSettings()
+    compare: CompareSettings = CompareSettings()
+    dask: DaskSettings = DaskSettings()
+    retrain: RetrainSettings = RetrainSettings()
+    serve: ServeSettings = ServeSettings()
+    notify: NotifySettings = NotifySettings()
+
+    @model_validator(mode="after")
+    def _brains_are_not_mirrored(self) -> Self:
+        if self.cohort.kind == "bids" and (self.augmentation.flip or self.augmentation.crop_pixels):
+            raise ValueError("augmentation.flip and augmentation.crop_pixels are for images, not for scans")
+        return self
+
+    def without_places(self) -> Study:
+        """Return the study without the folders scans came from and whom it writes to.
+
+        A folder's name can identify people; an address can hold a secret.
+        """
+        ingest = self.ingest.model_copy(update={"source": None, "key_file": None})
+        return self.model_copy(update={"ingest": ingest, "notify": NotifySettings(), "dask": DaskSettings()})
+
+    def to_yaml(self) -> str:
+        """Return the resolved study, defaults included, as a file `load_study` reads."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
