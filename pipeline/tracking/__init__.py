@@ -7,11 +7,11 @@ from pipeline.tracking.registry import (
     load_classifier,
     origin,
     promote,
-    register,
     rollback,
 )
 from pipeline.tracking.runs import RunRecord, add_artifacts, log_run
 from pipeline.tracking.store import Store, store_of, try_store
+from pipeline.tracking.versions import register
 
 __all__ = [
     "CHAMPION",
