@@ -1,4 +1,4 @@
-"""What stands between an SUVR volume and the network: the same code in training and in prediction."""
+"""What stands between a scan or an image and the network: the same code in training and in prediction."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 TEMPLATE_SHAPE = (96, 112, 96)
 TEMPLATE_SPACING_MM = 2.0
@@ -60,6 +62,11 @@ class Preprocessing:
             )
         if not self.suvr_max > 0:
             raise ValueError(f"suvr_max must be positive, got {self.suvr_max}")
+
+    @property
+    def spatial_dims(self) -> int:
+        """Number of axes the network's convolutions run along: 3."""
+        return 3
 
     @property
     def factor(self) -> int:
@@ -116,3 +123,97 @@ class Preprocessing:
     def from_dict(cls, settings: dict[str, Any]) -> Preprocessing:
         """Rebuild from `to_dict`."""
         return cls(**settings)
+
+
+@dataclass(frozen=True)
+class ImagePreprocessing:
+    """Bytes of 2D images to zero mean and unit variance: ``(x / 255 - mean) / sd``, channel by channel.
+
+    Parameters
+    ----------
+    in_shape : tuple of int
+        Channels, height and width of one image.
+    mean, sd : tuple of float, one of each channel
+        Of the training images, in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the shape is not of three positive numbers, or `mean` and `sd` are not finite, one of each channel,
+        with `sd` positive.
+
+    Examples
+    --------
+    >>> grey = ImagePreprocessing((1, 1, 2), mean=(0.5,), sd=(0.25,))
+    >>> grey(np.array([[[0, 255]]], dtype=np.uint8)).tolist()
+    [[[-2.0, 2.0]]]
+    """
+
+    in_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        shape = tuple(int(n) for n in self.in_shape)
+        object.__setattr__(self, "in_shape", shape)
+        if len(shape) != 3 or min(shape) < 1:
+            raise ValueError(f"An image's shape must be channels, height and width, got {shape}")
+        for name in ("mean", "sd"):
+            values = tuple(float(v) for v in getattr(self, name))
+            object.__setattr__(self, name, values)
+            if len(values) != shape[0] or not np.isfinite(values).all():
+                raise ValueError(f"{name} must hold a number for each of {shape[0]} channels, got {values}")
+        if min(self.sd) <= 0:
+            raise ValueError(f"sd must be positive in every channel, got {self.sd}")
+
+    @property
+    def spatial_dims(self) -> int:
+        """Number of axes the network's convolutions run along: 2."""
+        return 2
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Prepare one image (C, H, W) or many (N, C, H, W).
+
+        Raises
+        ------
+        ValueError
+            If they are not bytes or have another shape.
+        """
+        images = np.asarray(images)
+        if images.dtype != np.uint8:
+            raise ValueError(f"Images must be bytes from 0 to 255 (uint8), got {images.dtype}")
+        if images.ndim not in (3, 4) or images.shape[-3:] != self.in_shape:
+            raise ValueError(
+                f"Images must have the shape (N, C, H, W) of {self.in_shape}, got {images.shape}"
+            )
+        prepared: NDArray[np.float32] = self.normalise(torch.tensor(images)).numpy()
+        return prepared
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return float32 of bytes, both (..., C, H, W) and on the same device; a batch at a time."""
+        mean, sd = (torch.tensor(v, device=images.device).reshape(-1, 1, 1) for v in (self.mean, self.sd))
+        return (images.to(torch.float32) / 255 - mean) / sd
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON-able values; ``kind`` tells them from those of volumes."""
+        return {"kind": "image", **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any]) -> ImagePreprocessing:
+        """Rebuild from `to_dict`."""
+        return cls(**{name: value for name, value in settings.items() if name != "kind"})
+
+
+AnyPreprocessing = Preprocessing | ImagePreprocessing
+
+
+def preprocessing_from_dict(settings: dict[str, Any]) -> AnyPreprocessing:
+    """Rebuild either kind from its `to_dict`; without a ``kind`` it is that of volumes.
+
+    Examples
+    --------
+    >>> preprocessing_from_dict({"kind": "image", "in_shape": [1, 8, 8], "mean": [0.5], "sd": [0.2]}).in_shape
+    (1, 8, 8)
+    """
+    kind = ImagePreprocessing if settings.get("kind") == "image" else Preprocessing
+    return kind.from_dict(settings)

@@ -13,7 +13,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
-from models.preprocessing import Preprocessing
+from models.preprocessing import AnyPreprocessing, Preprocessing
 from pipeline.config import PreprocessingSettings
 from pipeline.errors import CohortError
 from pipeline.files import fingerprint, sha256_of_file, written_whole
@@ -28,12 +28,13 @@ class LabelledVolumes:
     Parameters
     ----------
     scan_ids, subjects : tuple of str, length N
-    volumes : ndarray or memmap of float32, shape (N, X, Y, Z)
-        What the network sees, in [0, 1].
+    volumes : ndarray or memmap
+        Float32, shape (N, X, Y, Z): volumes as the network sees them, in [0, 1]. Or uint8, shape (N, C, H, W):
+        images, normalised batch by batch.
     labels : ndarray of int64, shape (N,)
     class_names : tuple of str
-    preprocessing : Preprocessing
-        How they were made; travels on into the classifier.
+    preprocessing : Preprocessing or ImagePreprocessing
+        How volumes were made, how images are normalised; travels on into the classifier.
     content : str
         Fingerprint of voxels, labels and preprocessing; `digest` returns it.
 
@@ -45,10 +46,10 @@ class LabelledVolumes:
 
     scan_ids: tuple[str, ...]
     subjects: tuple[str, ...]
-    volumes: NDArray[np.float32]
+    volumes: NDArray[np.float32] | NDArray[np.uint8]
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
-    preprocessing: Preprocessing
+    preprocessing: AnyPreprocessing
     content: str
 
     def __post_init__(self) -> None:
