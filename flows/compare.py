@@ -20,9 +20,10 @@ from pipeline import tracking
 from pipeline.config import LossSettings, Study
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.evaluation.comparison import Comparison, Run, compare_runs
-from pipeline.files import fingerprint
+from pipeline.files import fingerprint, read_json, write_json
 from pipeline.learning.inference import predict
 from pipeline.learning.loading import LabelledVolumes
+from pipeline.learning.posterior import Undone
 from pipeline.learning.prediction import Predictions
 from pipeline.learning.training import train
 from pipeline.reporting.comparison_report import ComparisonReport, LossRow, write_comparison_report
@@ -34,7 +35,11 @@ STAGES = {
     "one temperature": "temperature",
     "adaptive temperature": "adaptive_temperature",
 }
-"""What tables call a calibrator -> its name; each is fitted on the calibration part of the split."""
+"""What tables call a calibrator -> its name; each is fitted on the calibration part of the split.
+
+Uncalibrated is as the loss trained it. A calibrator gets logits with class weights undone, if asked for."""
+
+UNDONE = "undone.json"
 
 METRICS_COMPARED = ("negative_log_likelihood", "classwise_ece", "balanced_accuracy", "macro_auroc")
 
@@ -110,6 +115,7 @@ def run_cell(study: Study, cell: Cell, volumes: LabelledVolumes, split: Split) -
         for part in ("calibration", "test"):
             predictions = predict(trained.network, volumes.subset(split.part(part)), device=training.device)
             yield predictions.save(cell.folder / f"{part}.npz")
+        yield write_json(cell.folder / UNDONE, trained.undone.to_dict())
 
     as_task("train a cell", lambda: run_once(cell.folder / "done.json", key, work))
 
@@ -118,7 +124,7 @@ def _conclude(
     study: Study, cells: list[Cell], failed: list[str], volumes: LabelledVolumes, split: Split
 ) -> dict[str, Any]:
     by_stage = {stage: compare_runs(
-        [_run(cell, stage, len(split.train)) for cell in cells],
+        [_run(study, cell, stage, len(split.train)) for cell in cells],
         study.compare.baseline, METRICS_COMPARED,
         draws=study.evaluation.draws, level=study.evaluation.level, seed=study.seed,
     ) for stage in STAGES}  # fmt: skip
@@ -132,9 +138,14 @@ def _conclude(
     return {**{name: str(path) for name, path in pages.items()}, "failed": failed}
 
 
-def _run(cell: Cell, stage: str, training_scans: int) -> Run:
+def _run(study: Study, cell: Cell, stage: str, training_scans: int) -> Run:
     calibration, test = (Predictions.load(cell.folder / f"{part}.npz") for part in ("calibration", "test"))
-    calibrator = build_calibrator(STAGES[stage]).fit(calibration.logits, calibration.labels)
+    undone = Undone.from_dict(read_json(cell.folder / UNDONE))
+    calibrator = build_calibrator(STAGES[stage])
+    # A loss is first judged by its own logits: what it does for rare classes is its point.
+    as_trained = not calibrator.needs_fitting or not study.compare.undo_weighting
+    shown = [undone.reverse(p.logits) if as_trained else p.logits for p in (calibration, test)]
+    calibrator.fit(shown[0], calibration.labels)
     return Run(
         loss=cell.loss.title,
         seed=cell.seed,
@@ -143,7 +154,7 @@ def _run(cell: Cell, stage: str, training_scans: int) -> Run:
         scan_ids=test.scan_ids,
         subjects=test.subjects,
         labels=test.labels,
-        probabilities=calibrator.transform(test.logits),
+        probabilities=calibrator.transform(shown[1]),
     )
 
 

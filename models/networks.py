@@ -41,8 +41,8 @@ class Network(nn.Module):
         logits: Tensor = self.head(self.features(x))
         return logits
 
-    def shift_logits(self, offset: Tensor) -> None:
-        """Add a constant to the logits of each class, shape (K,), by moving the bias of the last layer.
+    def rescale_logits(self, scale: Tensor, offset: Tensor) -> None:
+        """Make the logits of class k ``scale[k] * z_k + offset[k]``, by changing the last layer.
 
         Raises
         ------
@@ -51,9 +51,10 @@ class Network(nn.Module):
         """
         last = [m for m in self.head.modules() if isinstance(m, nn.Linear)][-1:]
         if not last or last[0].bias is None:
-            raise ValueError("Logits can be shifted only where the head ends in a linear layer with a bias")
+            raise ValueError("Logits can be rescaled only where the head ends in a linear layer with a bias")
         with torch.no_grad():
-            last[0].bias.add_(offset.to(last[0].bias))
+            last[0].weight.mul_(scale.to(last[0].weight)[:, None])
+            last[0].bias.mul_(scale.to(last[0].bias)).add_(offset.to(last[0].bias))
 
     @property
     def batch_statistics(self) -> tuple[str, ...]:

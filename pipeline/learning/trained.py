@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from models.networks import Network, build_network
 from models.preprocessing import Preprocessing
 from pipeline.files import read_json, write_json, written_whole
+from pipeline.learning.posterior import Undone
 
 WEIGHTS = "network.safetensors"
 RECORD = "training.json"
@@ -34,8 +35,9 @@ class TrainedNetwork:
     class_counts : tuple of int
         Training scans of each class.
     sampling : str
-        How scans were drawn. Where classes were drawn equally often, the logits have been moved back to the
-        prevalence of the training scans.
+        How scans were drawn.
+    undone : Undone
+        What has been done to the last layer, so that the logits speak at the class shares of training.
     best_epoch : int
         Epoch (from 0) the weights are of.
     history : tuple of dict
@@ -51,6 +53,7 @@ class TrainedNetwork:
     class_names: tuple[str, ...]
     class_counts: tuple[int, ...]
     sampling: str
+    undone: Undone
     best_epoch: int
     history: tuple[Metrics, ...]
     made_of: str
@@ -71,6 +74,7 @@ class TrainedNetwork:
             "class_names": self.class_names,
             "class_counts": self.class_counts,
             "sampling": self.sampling,
+            "undone": self.undone.to_dict(),
             "best_epoch": self.best_epoch,
             "history": self.history,
             "made_of": self.made_of,
@@ -94,6 +98,7 @@ class TrainedNetwork:
             tuple(record["class_names"]),
             tuple(record["class_counts"]),
             record["sampling"],
+            Undone.from_dict(record["undone"]),
             record["best_epoch"],
             tuple(record["history"]),
             record["made_of"],

@@ -25,8 +25,12 @@ from pipeline.learning.batches import Batch, Batches
 from pipeline.learning.course import CHECKPOINT, Course, begin
 from pipeline.learning.devices import choose_device, mixed_precision, ranks, to_device
 from pipeline.learning.loading import LabelledVolumes
+from pipeline.learning.posterior import Undone
 from pipeline.learning.trained import RECORD, Metrics, TrainedNetwork
 from pipeline.scan import Split
+
+# Raised whenever a change of code changes the weights: what an older program left is not used.
+_REVISION = 2
 
 Progress = Callable[[int, int, Metrics], None]
 
@@ -74,7 +78,6 @@ def train(
     training, validation = volumes.subset(split.train), volumes.subset(split.validation)
     _check_classes(training)
     settings, place = study.training, ranks()
-    offset = _prior_offset(training, settings)
     batches = Batches(
         training,
         study.augmentation,
@@ -85,17 +88,18 @@ def train(
         ranks=place.number,
     )
     course = begin(training, study, choose_device(settings.device))
+    undone = Undone.of(course.loss, training.class_counts, settings.sampling)
     course.resume(folder, made_of)
     while len(course.history) < settings.epochs and not _is_over(course, settings):
         started = time.perf_counter()
         metrics = _train_epoch(course, batches, settings)
-        metrics |= _validate(course, validation, offset, settings)
+        metrics |= _validate(course, validation, undone, settings)
         course.history.append(metrics | {"seconds": time.perf_counter() - started})
         if place.rank == 0:
             course.save(folder, made_of)
             if progress is not None:
                 progress(len(course.history), settings.epochs, course.history[-1])
-    trained = _finish(course, training, study, made_of)
+    trained = _finish(course, training, undone, study, made_of)
     if place.rank == 0:
         trained.save(folder)
         (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -120,7 +124,7 @@ def _made_of(volumes: LabelledVolumes, split: Split, study: Study) -> str:
     for how_not_what in ("device", "compile"):
         sections["training"].pop(how_not_what)
     sections["training"]["loss"].pop("label")
-    return fingerprint(volumes.content, split.train, split.validation, sections)
+    return fingerprint(_REVISION, volumes.content, split.train, split.validation, sections)
 
 
 def _check_classes(training: LabelledVolumes) -> None:
@@ -131,14 +135,6 @@ def _check_classes(training: LabelledVolumes) -> None:
             culprit="the training part of the split",
             mend="add subjects or leave the class out of cohort.classes",
         )
-
-
-def _prior_offset(training: LabelledVolumes, settings: TrainingSettings) -> Tensor:
-    """Return what moves logits from the class mix the network saw to that of the training scans."""
-    counts = torch.tensor(training.class_counts, dtype=torch.float64)
-    if settings.sampling == "natural":
-        return torch.zeros_like(counts)
-    return torch.log(counts / counts.sum()) + math.log(len(counts))
 
 
 def _is_over(course: Course, settings: TrainingSettings) -> bool:
@@ -196,13 +192,13 @@ def _not_finite(value: float, norm: float, scan_ids: Sequence[str], epoch: int) 
 
 
 def _validate(
-    course: Course, validation: LabelledVolumes, offset: Tensor, settings: TrainingSettings
+    course: Course, validation: LabelledVolumes, undone: Undone, settings: TrainingSettings
 ) -> Metrics:
     logits = torch.from_numpy(run(course.judged, validation.volumes, batch_size=settings.batch_size)[0])
     labels = torch.from_numpy(validation.labels)
     course.loss.eval()
     course.loss.end_epoch(logits.to(course.device), labels.to(course.device))
-    logits = logits + offset
+    logits = undone.apply(logits)
     nll = float(nn.functional.cross_entropy(logits, labels))
     least = min((past["validation_nll"] for past in course.history), default=math.inf)
     if settings.patience is not None and nll < least:
@@ -216,11 +212,13 @@ def _balanced_accuracy(predicted: NDArray[np.int64], labels: NDArray[np.int64]) 
     return float(np.mean([(predicted[labels == k] == k).mean() for k in np.unique(labels)]))
 
 
-def _finish(course: Course, training: LabelledVolumes, study: Study, made_of: str) -> TrainedNetwork:
+def _finish(
+    course: Course, training: LabelledVolumes, undone: Undone, study: Study, made_of: str
+) -> TrainedNetwork:
     network = course.judged
     if course.best is not None:
         network.load_state_dict(course.best)
-    network.shift_logits(_prior_offset(training, study.training))
+    network.rescale_logits(undone.scale, undone.offset)
     return TrainedNetwork(
         network.cpu().eval(),
         study.network.name,
@@ -229,6 +227,7 @@ def _finish(course: Course, training: LabelledVolumes, study: Study, made_of: st
         training.class_names,
         training.class_counts,
         study.training.sampling,
+        undone,
         course.best_epoch if course.best is not None else len(course.history) - 1,
         tuple(course.history),
         made_of,

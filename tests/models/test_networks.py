@@ -56,13 +56,14 @@ def test_place_weighted_pooling_can_tell_places_apart():
     assert pooling(here).item() == -pooling(there).item() == 1
 
 
-def test_shifted_logits_are_the_logits_plus_the_offset():
+def test_rescaled_logits_are_the_logits_times_the_scale_plus_the_offset():
     network = build_network("small_cnn", 3, SHAPE).eval()
     x, offset = torch.rand(2, 1, *SHAPE), torch.tensor([0.5, -1.0, 2.0])
+    scale = torch.tensor([1.0, 2.0, 0.5])
     with torch.no_grad():
         before = network(x)
-        network.shift_logits(offset)
-        torch.testing.assert_close(network(x), before + offset)
+        network.rescale_logits(scale, offset)
+        torch.testing.assert_close(network(x), before * scale + offset)
 
 
 def test_a_run_gives_the_same_in_batches_of_any_size(rng):
