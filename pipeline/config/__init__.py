@@ -1,5 +1,6 @@
 """The settings of a study, section by section, and how its YAML file is read."""
 
+from pipeline.config.addresses import without_password
 from pipeline.config.data import (
     AugmentationSettings,
     CohortSettings,
@@ -56,4 +57,5 @@ __all__ = [
     "TrackingSettings",
     "TrainingSettings",
     "load_study",
+    "without_password",
 ]

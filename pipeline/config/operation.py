@@ -14,7 +14,12 @@ class TrackingSettings(Section):
     """Where runs and models are kept."""
 
     uri: str | None = None
-    """SQLAlchemy address or MLflow server; a SQLite file in the output folder where not given."""
+    """SQLAlchemy address (``postgresql+psycopg://USER@HOST/DATABASE``) or MLflow server; a SQLite file in the
+    output folder where not given. Passwords belong in ``PGPASSWORD`` or ``~/.pgpass``: no written study keeps
+    one."""
+    artifacts: str | None = None
+    """Folder or address of models and files, fixed when the experiment is made; where not given,
+    ``mlartifacts`` beside the SQLite file or in the output folder. An MLflow server has its own."""
     experiment: str = "taucal"
     model_name: str = "taucal"
 
@@ -52,8 +57,8 @@ class GateSettings(Section):
     negative_log_likelihood: NotNegative = 0.05
     classwise_ece: NotNegative = 0.03
     balanced_accuracy: NotNegative = 0.05
-    level: Fraction = 0.95
-    """Of the one-sided intervals of the differences."""
+    level: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    """Of the one-sided limits of the differences."""
     draws: Count = 2000
 
 

@@ -8,6 +8,7 @@ from typing import Self
 import yaml
 from pydantic import model_validator
 
+from pipeline.config.addresses import without_password
 from pipeline.config.data import (
     AugmentationSettings,
     CohortSettings,
@@ -78,13 +79,26 @@ class Study(Section):
         return self
 
     def without_places(self) -> Study:
-        """Return the study without the folders scans came from and whom it writes to.
+        """Return the study without the folders scans came from, whom it writes to and where models are kept.
 
         A folder's name can identify people; an address can hold a secret.
         """
         ingest = self.ingest.model_copy(update={"source": None, "key_file": None})
-        return self.model_copy(update={"ingest": ingest, "notify": NotifySettings(), "dask": DaskSettings()})
+        tracking = self.tracking.model_copy(update={"uri": None, "artifacts": None})
+        left_out = {
+            "ingest": ingest,
+            "tracking": tracking,
+            "notify": NotifySettings(),
+            "dask": DaskSettings(),
+        }
+        return self.model_copy(update=left_out)
 
     def to_yaml(self) -> str:
-        """Return the resolved study, defaults included, as a file `load_study` reads."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        """Return the resolved study, defaults included, as a file `load_study` reads.
+
+        The password of a database is left out: the file lies in a folder that is shared.
+        """
+        tree = self.model_dump(mode="json")
+        if self.tracking.uri:
+            tree["tracking"]["uri"] = without_password(self.tracking.uri)
+        return yaml.safe_dump(tree, sort_keys=False)

@@ -10,7 +10,7 @@ from pipeline.tracking.registry import (
     rollback,
 )
 from pipeline.tracking.runs import RunRecord, add_artifacts, log_run
-from pipeline.tracking.store import Store, store_of, try_store
+from pipeline.tracking.store import Store, store_at, store_of, try_store
 from pipeline.tracking.versions import register
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "promote",
     "register",
     "rollback",
+    "store_at",
     "store_of",
     "try_store",
 ]

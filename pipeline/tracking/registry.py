@@ -108,7 +108,7 @@ def load_classifier(store: Store, name: str = f"@{CHAMPION}") -> CalibratedClass
     except MlflowException as error:
         raise InputError(
             f"A registered model must exist, got {str(error).splitlines()[0]}",
-            culprit=f"{uri} at {store.uri}",
+            culprit=f"{uri} at {store.address}",
             mend="run `taucal train` or `taucal demo` first, or name another with --model and --output",
         ) from error
 

@@ -5,73 +5,128 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 # Hospital networks: nothing phones home. MLflow reads this when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# A server that is not there is told within seconds, not after minutes of trying again.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
 import mlflow
 from mlflow.exceptions import MlflowException
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
-from pipeline.config import TrackingSettings
+from pipeline.config import TrackingSettings, load_study, without_password
 from pipeline.errors import InputError
 from pipeline.files import exclusive
 from pipeline.processes import environment
+
+_SQLITE = "sqlite:///"
+_DATABASES = ("postgresql", "mysql", "mssql")
+_LOCK = 0x7A0CA1
+"""Key of PostgreSQL's advisory lock; any number that nobody else takes."""
 
 
 @dataclass(frozen=True)
 class Store:
     """An MLflow tracking address with the experiment and model name used in it.
 
-    `artifacts` is None where the server decides where artifacts go.
+    Parameters
+    ----------
+    uri : str
+        May hold a password: show `address` instead.
+    experiment, model_name : str
+    artifacts : str or None
+        Address of the folder of models and files; None where the server decides.
     """
 
-    uri: str
+    uri: str = field(repr=False)
     experiment: str
     model_name: str
-    artifacts: Path | None
+    artifacts: str | None
+
+    @property
+    def address(self) -> str:
+        """The address without its password."""
+        return without_password(self.uri)
 
     def client(self) -> mlflow.MlflowClient:
-        """Return a client; a new SQLite file is initialised by one process at a time.
+        """Return a client; a new database is initialised by one process at a time.
 
         Raises
         ------
         InputError
             If the store cannot be opened.
         """
-        with exclusive(self._lock_file(), "MLflow store"):
-            try:
+        try:
+            with self._alone():
                 client = mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
                 if client.get_experiment_by_name(self.experiment) is None:
-                    place = self.artifacts.resolve().as_uri() if self.artifacts else None
-                    client.create_experiment(self.experiment, artifact_location=place)
-            except (MlflowException, SQLAlchemyError, OSError) as error:
-                seen = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-                raise InputError(
-                    f"The MLflow store must be reachable, got {seen}",
-                    culprit=self.uri,
-                    mend="mend tracking.uri or choose a writable output folder",
-                ) from error
+                    client.create_experiment(self.experiment, artifact_location=self.artifacts)
+        except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
+            first = without_password(str(error).partition("\n")[0])
+            raise InputError(
+                f"The MLflow store must be reachable, got {type(error).__name__}: {first}",
+                culprit=self.address,
+                mend=_mend(error),
+            ) from error
         return client
 
     def experiment_id(self) -> str:
         """Return the id of the experiment, made where it is missing."""
         return str(self.client().get_experiment_by_name(self.experiment).experiment_id)
 
-    def _lock_file(self) -> Path | None:
-        if not self.uri.startswith("sqlite:///"):
-            return None
-        return Path(self.uri.removeprefix("sqlite:///")).with_suffix(".lock")
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the store alone; a database that is not there fails at once: MLflow tries for minutes."""
+        if self.uri.startswith(_SQLITE):
+            with exclusive(Path(self.uri.removeprefix(_SQLITE)).with_suffix(".lock"), "MLflow store"):
+                yield
+        elif self.uri.startswith(_DATABASES):
+            with create_engine(self.uri, poolclass=NullPool).connect() as connection:
+                if self.uri.startswith("postgresql"):
+                    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+                yield
+        else:
+            yield
+
+
+def _mend(error: Exception) -> str:
+    if isinstance(error, ImportError):
+        return "install taucal[postgresql] and name the driver, as in postgresql+psycopg://USER@HOST/DATABASE"
+    return "mend tracking.uri or choose a writable output folder"
 
 
 def store_of(settings: TrackingSettings, output: Path) -> Store:
-    """Resolve the settings of a study: without an address, ``mlflow.db`` in its output folder."""
+    """Resolve the settings of a study: without an address, ``mlflow.db`` in its output folder.
+
+    Examples
+    --------
+    >>> settings = TrackingSettings(uri="postgresql+psycopg://jo:secret@db/taucal")
+    >>> store = store_of(settings, Path("/data/study"))
+    >>> store.address, store.artifacts
+    ('postgresql+psycopg://jo@db/taucal', 'file:///data/study/mlartifacts')
+    """
     folder = output.resolve()
-    uri = settings.uri or f"sqlite:///{folder / 'mlflow.db'}"
-    artifacts = folder / "mlartifacts" if uri.startswith("sqlite:") else None
-    return Store(uri, settings.experiment, settings.model_name, artifacts)
+    uri = settings.uri or f"{_SQLITE}{folder / 'mlflow.db'}"
+    return Store(uri, settings.experiment, settings.model_name, _artifacts(settings.artifacts, uri, folder))
+
+
+def store_at(output: Path) -> Store:
+    """Return the store of the study that wrote to a folder, as the ``study.yaml`` in it says."""
+    study = output / "study.yaml"
+    return store_of(load_study(study).tracking if study.is_file() else TrackingSettings(), output)
+
+
+def _artifacts(given: str | None, uri: str, folder: Path) -> str | None:
+    if given is not None:
+        return given if "://" in given else Path(given).resolve().as_uri()
+    if uri.startswith(_SQLITE):
+        return (Path(uri.removeprefix(_SQLITE)).resolve().parent / "mlartifacts").as_uri()
+    return (folder / "mlartifacts").as_uri() if uri.startswith(_DATABASES) else None
 
 
 def try_store(store: Store) -> str | None:
