@@ -19,7 +19,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 FORMAT = "taucal-classifier"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 holds one network, 2 several; one network is still written as 1, which older programs read."""
 DESCRIPTION = "classifier.json"
 WEIGHTS = "network.safetensors"
 ARRAYS = "arrays.safetensors"
@@ -32,7 +33,9 @@ class BundleError(ValueError):
     """A stored classifier is not whole, not ours, altered, or newer than this program."""
 
 
-def write_bundle(folder: Path, description: dict[str, Any], weights: Tensors, arrays: Arrays) -> Path:
+def write_bundle(
+    folder: Path, description: dict[str, Any], weights: Tensors, arrays: Arrays, version: int = FORMAT_VERSION
+) -> Path:
     """Write a bundle beside its place and move it there; an older bundle of that name is replaced.
 
     Parameters
@@ -42,6 +45,8 @@ def write_bundle(folder: Path, description: dict[str, Any], weights: Tensors, ar
         JSON-able, without NaN.
     weights : dict of str to Tensor
     arrays : dict of str to ndarray
+    version : int
+        The oldest format that can say this.
 
     Raises
     ------
@@ -54,7 +59,7 @@ def write_bundle(folder: Path, description: dict[str, Any], weights: Tensors, ar
         WEIGHTS: save_tensors({name: w.detach().cpu().contiguous() for name, w in weights.items()}),
         ARRAYS: save_arrays({name: np.ascontiguousarray(a) for name, a in arrays.items()}),
     }
-    head = {"format": FORMAT, "format_version": FORMAT_VERSION, "description": description}
+    head = {"format": FORMAT, "format_version": version, "description": description}
     head["checksums"] = {name: _sha256(content) for name, content in files.items()}
     head["sha256"] = _sha256(_canonical(head))
     folder.parent.mkdir(parents=True, exist_ok=True)

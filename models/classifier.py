@@ -15,7 +15,8 @@ from scipy import ndimage
 from models.bundle import FORMAT_VERSION, BundleError, read_bundle, write_bundle
 from models.calibrators import Calibrator
 from models.conformal import ConformalSets
-from models.networks import Network, build_network, run
+from models.ensemble import build_members, doubt_of, member_logits, members_in
+from models.networks import Network, run
 from models.outliers import OutlierDetector
 from models.prediction import Prediction, reasons_to_refer
 from models.preprocessing import Preprocessing
@@ -25,6 +26,7 @@ from models.saliency import saliency
 __all__ = ["FORMAT_VERSION", "BundleError", "CalibratedClassifier", "Prediction", "Preprocessing"]
 
 Floats = NDArray[np.floating[Any]]
+_Doubles = NDArray[np.float64]
 _SALIENCY_SIGMA_MM = 4.0
 
 
@@ -37,6 +39,8 @@ class _Said(NamedTuple):
     in_set: NDArray[np.bool_]
     mahalanobis: float
     energy: float
+    entropy: float
+    mutual_information: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +52,9 @@ class CalibratedClassifier:
     preprocessing : Preprocessing
         What stands between an SUVR volume and the network, as in training.
     network : Network
+        May be a `models.ensemble.Ensemble` of several.
     network_name, network_options
-        What `build_network` made it from.
+        What `build_network` made it, or each of its members, from.
     calibrator : Calibrator
         Fitted on the calibration scans.
     refits : tuple of Calibrator
@@ -141,15 +146,25 @@ class CalibratedClassifier:
         """Classify several scans; parameters as in `predict`, one entry a scan."""
         stated = None if prevalence is None else self._stated(prevalence)
         logits, features = self.logits(np.asarray(suvr))
+        members = member_logits(self.network, logits, features)
         probabilities = self.calibrator.transform(logits)
-        refitted = np.stack([probabilities, *(c.transform(logits) for c in self.refits)])
-        low, high = np.percentile(refitted[1:] if self.refits else refitted, [5, 95], axis=0)
-        low, high = np.minimum(low, probabilities), np.maximum(high, probabilities)
-        sets = self.conformal.sets(probabilities)
-        distances, energies = self.outliers.mahalanobis(features), self.outliers.energy(logits)
+        said = zip(
+            probabilities,
+            *self._interval(probabilities, members),
+            self.conformal.sets(probabilities),
+            self.outliers.mahalanobis(features),
+            self.outliers.energy(logits),
+            *doubt_of(_through(self.calibrator, members)),
+            strict=True,
+        )
         quality = quality_reasons if quality_reasons is not None else [()] * len(logits)
-        said = zip(probabilities, low, high, sets, distances, energies, strict=True)
         return [self._prediction(_Said(*row), tuple(quality[n]), stated) for n, row in enumerate(said)]
+
+    def _interval(self, probabilities: _Doubles, members: _Doubles) -> tuple[_Doubles, _Doubles]:
+        """Return 5th and 95th percentile over every member through every refit, holding the probabilities."""
+        drawn = np.concatenate([_through(c, members) for c in self.refits or (self.calibrator,)])
+        low, high = np.percentile(drawn, [5, 95], axis=0)
+        return np.minimum(low, probabilities), np.maximum(high, probabilities)
 
     def saliency(self, suvr: Floats, class_name: str | None = None) -> NDArray[np.float32]:
         """Show where the likelihood of a class hangs on the scan.
@@ -180,9 +195,11 @@ class CalibratedClassifier:
         ValueError
             If the card or an option is not JSON-able, or the folder holds other files.
         """
+        members = members_in(self.network)
+        several = {"members": members} if members > 1 else {}
         description = {
             "preprocessing": self.preprocessing.to_dict(),
-            "network": {"name": self.network_name, "options": dict(self.network_options)},
+            "network": {"name": self.network_name, "options": dict(self.network_options)} | several,
             "calibrator": self.calibrator.to_dict(),
             "refits": [c.to_dict() for c in self.refits],
             "conformal": self.conformal.to_dict(),
@@ -191,7 +208,8 @@ class CalibratedClassifier:
             "operating_point": float(self.operating_point),
             "card": dict(self.card),
         }
-        return write_bundle(folder, description, self.network.state_dict(), self.outliers.to_arrays())
+        weights, arrays = self.network.state_dict(), self.outliers.to_arrays()
+        return write_bundle(folder, description, weights, arrays, version=2 if several else 1)
 
     @classmethod
     def load(cls, folder: Path) -> CalibratedClassifier:
@@ -200,13 +218,20 @@ class CalibratedClassifier:
         Raises
         ------
         BundleError
-            If a file is missing or altered, or the format is newer than this program; the file is named.
+            If a file is missing or altered, or the format is newer than this program; the file is named. If
+            the weights are not those of the network that is described.
         """
         stored, weights, arrays = read_bundle(Path(folder))
         preprocessing = Preprocessing.from_dict(stored["preprocessing"])
         name, options = stored["network"]["name"], stored["network"]["options"]
-        network = build_network(name, len(stored["class_names"]), preprocessing.in_shape, **options)
-        network.load_state_dict(weights)
+        members, classes = stored["network"].get("members", 1), len(stored["class_names"])
+        network = build_members(name, classes, preprocessing.in_shape, members, **options)
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise BundleError(
+                f"The weights must be those of {members} x {name}, they are not in {folder}: store it again"
+            ) from error
         return cls(
             preprocessing,
             network,
@@ -244,7 +269,7 @@ class CalibratedClassifier:
             (float(said.energy), self.outliers.energy_limit),
             (confidence, self.operating_point),
         )
-        clinic = None
+        networks, clinic = members_in(self.network), None
         if stated is not None:
             clinic = tuple(adjust_prevalence(said.probabilities, self.prevalence, stated).tolist())
         return Prediction(
@@ -265,4 +290,12 @@ class CalibratedClassifier:
             clinic_probabilities=clinic,
             decision="refer" if reasons else "report",
             reasons=reasons,
+            networks=networks,
+            entropy=float(said.entropy) if networks > 1 else None,
+            mutual_information=float(said.mutual_information) if networks > 1 else None,
         )
+
+
+def _through(calibrator: Calibrator, members: _Doubles) -> _Doubles:
+    """Return the probabilities (M, N, K) a calibrator makes of members' logits, in one call."""
+    return calibrator.transform(members.reshape(-1, members.shape[-1])).reshape(members.shape)

@@ -22,12 +22,13 @@ class OutlierDetector:
 
     Parameters
     ----------
-    means : ndarray, shape (classes seen, F)
-        Of the features of each class that calibration scans belong to.
-    precision : ndarray, shape (F, F)
-        Inverse of the shrunk covariance of features about their class means.
+    means : ndarray, shape (classes seen, M F)
+        Of the features of each class that calibration scans belong to; of M networks side by side.
+    precision : ndarray, shape (M F, F)
+        Inverse of the shrunk covariance of features about their class means, one network's below the other's.
+        Each network has its own: the distance of a scan is the mean of the networks' distances.
     shrinkage : float
-        Share of the covariance that is the scaled identity, 0 to 1.
+        Share of the covariance that is the scaled identity, 0 to 1; mean over the networks.
     mahalanobis_limit, energy_limit : float
         Larger values are out of distribution.
 
@@ -64,6 +65,7 @@ class OutlierDetector:
         quantile: float = 0.99,
         *,
         subjects: Sequence[Hashable] | None = None,
+        networks: int = 1,
     ) -> OutlierDetector:
         """Return the detector of calibration scans.
 
@@ -72,7 +74,7 @@ class OutlierDetector:
 
         Parameters
         ----------
-        features : array_like, shape (N, F)
+        features : array_like, shape (N, M F)
             Penultimate activations.
         logits : array_like, shape (N, K)
         labels : array_like of int, shape (N,)
@@ -82,20 +84,26 @@ class OutlierDetector:
             about one ordinary scan in N + 1 lies beyond.
         subjects : sequence, length N, optional
             Whose scan each row is; scans of one subject then stand in one fold.
+        networks : int
+            Whose features stand side by side, M.
 
         Raises
         ------
         ValueError
-            If the lengths differ, there are fewer than two scans, a value is not finite, or `quantile` lies
-            outside (0, 1).
+            If the lengths differ, there are fewer than two scans, a value is not finite, `quantile` lies
+            outside (0, 1), or the features are not those of so many networks.
         """
         x, z, y = _checked(features, logits, labels, quantile)
-        means, precision, shrinkage = _gaussians(x, y)
+        if x.shape[1] % networks:
+            raise ValueError(
+                f"The features must be those of {networks} networks side by side, got {x.shape[1]} features"
+            )
+        means, precision, shrinkage = _gaussians(x, y, networks)
         distances = np.empty(len(x))
         folds = _folds(y, subjects)
         for fold in np.unique(folds):
             held_out = folds == fold
-            other_means, other_precision, _ = _gaussians(x[~held_out], y[~held_out])
+            other_means, other_precision, _ = _gaussians(x[~held_out], y[~held_out], networks)
             distances[held_out] = _distance(x[held_out], other_means, other_precision)
         return cls(
             means=means,
@@ -106,7 +114,7 @@ class OutlierDetector:
         )
 
     def mahalanobis(self, features: ArrayLike) -> Floats:
-        """Return the distance (not squared) of features (N, F) to the nearest class mean, shape (N,).
+        """Return the distance (not squared) of features (N, M F) to the nearest class mean, shape (N,).
 
         Raises
         ------
@@ -158,7 +166,14 @@ def ledoit_wolf(residuals: Floats) -> tuple[Floats, float]:
     return (1 - shrinkage) * covariance + shrinkage * scale * np.eye(f), shrinkage
 
 
-def _gaussians(x: Floats, y: NDArray[np.int64]) -> tuple[Floats, Floats, float]:
+def _gaussians(x: Floats, y: NDArray[np.int64], networks: int) -> tuple[Floats, Floats, float]:
+    # Apart for each network: one covariance of all their features would be M squared times as large.
+    found = [_gaussian(own, y) for own in np.split(x, networks, axis=1)]
+    means, precisions, shrinkages = zip(*found, strict=True)
+    return np.hstack(means), np.vstack(precisions), float(np.mean(shrinkages))
+
+
+def _gaussian(x: Floats, y: NDArray[np.int64]) -> tuple[Floats, Floats, float]:
     classes, place = np.unique(y, return_inverse=True)
     means = np.stack([x[place == k].mean(axis=0) for k in range(len(classes))])
     covariance, shrinkage = ledoit_wolf(x - means[place])
@@ -168,6 +183,12 @@ def _gaussians(x: Floats, y: NDArray[np.int64]) -> tuple[Floats, Floats, float]:
 
 
 def _distance(x: Floats, means: Floats, precision: Floats) -> Floats:
+    networks = len(precision) // precision.shape[1]
+    parts = (np.split(x, networks, axis=1), np.split(means, networks, axis=1), np.split(precision, networks))
+    return np.asarray(np.mean([_to_nearest(*own) for own in zip(*parts, strict=True)], axis=0))
+
+
+def _to_nearest(x: Floats, means: Floats, precision: Floats) -> Floats:
     squared = np.stack([np.einsum("nf,nf->n", (x - m) @ precision, x - m) for m in means])
     return np.asarray(np.sqrt(np.maximum(squared.min(axis=0), 0)))
 

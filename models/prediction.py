@@ -17,8 +17,10 @@ class Prediction:
         Calibrated, at the prevalence of training.
     lower, upper : tuple of float, length K
         5th and 95th percentile of each probability over calibrators fitted again on bootstrap draws of the
-        calibration subjects, widened to hold the probability itself. They cover the doubt about the
-        calibrator, not that about the network or the scan.
+        calibration subjects, and over the networks of an ensemble (each network through each calibrator),
+        widened to hold the probability itself. They cover the doubt about the calibrator and, with an
+        ensemble, what one network alone would say that was trained from other initial weights, which moves
+        more than their average does. They do not cover the quality of the scan or people unlike the cohort.
     prediction_set : tuple of str
         Classes that cannot be ruled out.
     coverage : float
@@ -36,6 +38,11 @@ class Prediction:
     decision : {"report", "refer"}
     reasons : tuple of str
         Why the scan is referred to an expert, in words; empty when it is not.
+    networks : int
+        How many were averaged.
+    entropy, mutual_information : float or None
+        Of the mean of the networks' calibrated probabilities, in nats, and the part of it that is their
+        disagreement (epistemic); None for one network, which cannot disagree.
     """
 
     class_names: tuple[str, ...]
@@ -55,6 +62,16 @@ class Prediction:
     clinic_probabilities: tuple[float, ...] | None
     decision: Literal["report", "refer"]
     reasons: tuple[str, ...]
+    networks: int = 1
+    entropy: float | None = None
+    mutual_information: float | None = None
+
+    @property
+    def mean_entropy(self) -> float | None:
+        """Mean entropy of the networks, nats: the doubt they share (aleatoric); None for one network."""
+        if self.entropy is None or self.mutual_information is None:
+            return None
+        return self.entropy - self.mutual_information
 
 
 def reasons_to_refer(

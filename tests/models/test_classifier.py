@@ -188,8 +188,8 @@ def test_a_missing_file_is_named(classifier, tmp_path, name):
 
 def test_a_newer_format_is_refused_before_anything_else(classifier, tmp_path):
     folder = classifier.save(tmp_path / "bundle")
-    (folder / DESCRIPTION).write_text(json.dumps({"format": "taucal-classifier", "format_version": 2}))
-    with pytest.raises(BundleError, match="must be 1 or older, got 2"):
+    (folder / DESCRIPTION).write_text(json.dumps({"format": "taucal-classifier", "format_version": 3}))
+    with pytest.raises(BundleError, match="must be 2 or older, got 3"):
         CalibratedClassifier.load(folder)
 
 

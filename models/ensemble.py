@@ -1,0 +1,170 @@
+"""Several networks that answer as one: their probabilities averaged, and how far they disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import entr
+from torch import Tensor, nn
+
+from models.networks import Network, build_network
+
+Floats = NDArray[np.float64]
+
+
+class Ensemble(Network):
+    """Networks of one kind, trained apart, as one network.
+
+    Its features are those of the members side by side, shape (N, M F). The softmax of its logits is the mean
+    of the members' probabilities, and their energy ``-logsumexp`` the mean of the members' energies. So
+    whatever is done with the logits of one network (calibration, conformal sets, energy, saliency) is done
+    with these as well: the members are averaged first and calibrated together afterwards.
+
+    Parameters
+    ----------
+    members : sequence of Network
+        Two or more; their weights are shared, not copied.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two.
+
+    References
+    ----------
+    Lakshminarayanan, Pritzel, Blundell, Simple and Scalable Predictive Uncertainty Estimation using Deep
+    Ensembles, NeurIPS 2017. Averaging before calibrating: Rahaman & Thiery, Uncertainty Quantification and
+    Deep Ensembles, NeurIPS 2021; calibrated members leave an average that is not confident enough.
+    """
+
+    body: _Bodies
+    head: _Heads
+
+    def __init__(self, members: Sequence[Network]) -> None:
+        if len(members) < 2:
+            raise ValueError(f"An ensemble must have two networks or more, got {len(members)}")
+        super().__init__(_Bodies(m.body for m in members), _Heads(m.head for m in members))
+
+    def __len__(self) -> int:
+        return len(self.head)
+
+    def rescale_logits(self, scale: Tensor, offset: Tensor) -> None:
+        """Rescale the logits of every member, as `Network.rescale_logits` does."""
+        for body, head in zip(self.body, self.head, strict=True):
+            Network(body, head).rescale_logits(scale, offset)
+
+
+class _Bodies(nn.ModuleList):
+    """Features of all members side by side."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([body(x) for body in self], dim=1)
+
+
+class _Heads(nn.ModuleList):
+    """Logits of the average, from the members' features side by side."""
+
+    def each(self, features: Tensor) -> Tensor:
+        """Return the logits of each member, shape (M, N, K)."""
+        parts = features.chunk(len(self), dim=1)
+        return torch.stack([head(part) for head, part in zip(self, parts, strict=True)])
+
+    def forward(self, features: Tensor) -> Tensor:
+        return pooled(self.each(features).double())
+
+
+def pooled(members: Tensor) -> Tensor:
+    """Return logits (N, K) whose softmax is the mean of the members' probabilities.
+
+    Their ``logsumexp`` is the mean of the members'. Members that agree to the bit leave their own logits, to
+    the bit.
+
+    Parameters
+    ----------
+    members : Tensor, shape (M, N, K)
+        Logits.
+
+    Examples
+    --------
+    >>> two = torch.tensor([[[0.0, 0.0]], [[0.0, 1.0986123]]], dtype=torch.float64)
+    >>> pooled(two).softmax(dim=1)
+    tensor([[0.3750, 0.6250]], dtype=torch.float64)
+    """
+    levels = members.logsumexp(dim=2)
+    level = levels[0] + (levels - levels[0]).mean(dim=0)
+    # On one level, so that what follows averages probabilities; sums relative to the largest cannot overflow.
+    same = members - (levels - level)[..., None]
+    top = same.detach().amax(dim=0)
+    return top + torch.log1p(torch.expm1(same - top).mean(dim=0))
+
+
+def together(networks: Sequence[Network]) -> Network:
+    """Return the networks as one: the only one itself, several as an `Ensemble`."""
+    return networks[0] if len(networks) == 1 else Ensemble(networks)
+
+
+def build_members(
+    name: str, num_classes: int, in_shape: tuple[int, ...], members: int, **options: Any
+) -> Network:
+    """Build so many networks as one; as `models.networks.build_network`."""
+    return together([build_network(name, num_classes, in_shape, **options) for _ in range(members)])
+
+
+def members_in(network: Network) -> int:
+    """Return how many networks answer: 1 for a network that is no ensemble."""
+    return len(network) if isinstance(network, Ensemble) else 1
+
+
+@torch.no_grad()
+def member_logits(network: Network, logits: Floats, features: NDArray[np.float32]) -> Floats:
+    """Return the logits of each member, shape (M, N, K), of scans that `models.networks.run` ran.
+
+    Parameters
+    ----------
+    network : Network
+    logits, features : ndarray, shape (N, K) and (N, M F)
+        What `run` returned for it.
+    """
+    if not isinstance(network, Ensemble):
+        return logits[None]
+    device = next(network.parameters()).device
+    each: Floats = network.head.each(torch.from_numpy(features).to(device)).double().cpu().numpy()
+    return each
+
+
+class Doubt(NamedTuple):
+    """The entropy of an averaged answer and the part of it that is disagreement, nats, shape (N,) each."""
+
+    entropy: Floats
+    mutual_information: Floats
+
+
+def doubt_of(probabilities: Floats) -> Doubt:
+    """Split the doubt of an ensemble into what its members share and what they disagree about.
+
+    The entropy of the average is the mean entropy of the members (aleatoric: each of them finds the scan
+    ambiguous) plus the mutual information of answer and member (epistemic: they find different things).
+
+    Parameters
+    ----------
+    probabilities : ndarray, shape (M, N, K)
+
+    References
+    ----------
+    Depeweg et al., Decomposition of Uncertainty in Bayesian Deep Learning, ICML 2018.
+
+    Examples
+    --------
+    >>> members = np.array([[[0.5, 0.5], [1.0, 0.0]], [[0.5, 0.5], [0.0, 1.0]]])
+    >>> doubt_of(members).entropy.round(3).tolist(), doubt_of(members).mutual_information.round(3).tolist()
+    ([0.693, 0.693], [0.0, 0.693])
+    """
+    # Relative to the first: members that agree to the bit then disagree by exactly nothing.
+    mean = np.maximum(probabilities[0] + (probabilities - probabilities[0]).mean(axis=0), 0)
+    total, own = entr(mean).sum(axis=-1), entr(probabilities).sum(axis=-1)
+    shared = own[0] + (own - own[0]).mean(axis=0)
+    return Doubt(total, np.maximum(total - shared, 0))
