@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,23 +13,40 @@ from flows.console import say
 from flows.ingest import COHORT_TABLE, REGION_TABLE
 from pipeline.config import Study
 from pipeline.errors import CohortError
-from pipeline.learning.loading import LabelledVolumes, load_medmnist, load_volumes
+from pipeline.learning.images import read_images
+from pipeline.learning.imbalance import long_tail
+from pipeline.learning.loading import LabelledVolumes, load_volumes
+from pipeline.learning.medmnist import load_medmnist
 from pipeline.learning.split import split_subjects
 from pipeline.scan import PARTS, Cohort, Split
 
 
+def cohort_and_split(study: Study) -> tuple[Cohort, LabelledVolumes, Split]:
+    """Return the labelled cohort of a study, its volumes, and who is in which part.
+
+    Raises
+    ------
+    CohortError
+        If the cohort is not there, no scan has a diagnosis, or a class has too few subjects.
+    """
+    cohort, volumes, official = load_cohort(study)
+    return cohort, volumes, official or split_of(study, cohort)
+
+
 def load_cohort(study: Study) -> tuple[Cohort, LabelledVolumes, Split | None]:
-    """Return the labelled cohort of a study, its volumes, and the published split where there is one.
+    """Return the labelled cohort of a study, its volumes, and the split where the data have one of their own.
+
+    A cohort of images has no scans, only volumes.
 
     Raises
     ------
     CohortError
         If the cohort is not there or no scan has a diagnosis.
     """
-    if study.cohort.kind == "medmnist":
-        volumes, split = load_medmnist(
-            study.cohort.path, study.cohort.classes, validation=study.split.validation, seed=study.seed
-        )
+    cache = study.output / "cache"
+    if study.cohort.kind != "bids":
+        volumes, split = _published(study, cache)
+        split = made_rarer(study, split, volumes)
         return Cohort((), volumes.class_names), volumes, split
     table = study.cohort.path / COHORT_TABLE
     cohort = Cohort.read_tsv(table, study.cohort.classes)
@@ -44,13 +62,27 @@ def load_cohort(study: Study) -> tuple[Cohort, LabelledVolumes, Split | None]:
         say(f"{len(without)} scans without a diagnosis are left out: {', '.join(without[:5])}.")
     # Refused before the volumes are read: a class with two subjects need not wait for that.
     split_of(study, labelled)
-    return labelled, load_volumes(labelled, study.preprocessing, study.output / "cache"), None
+    return labelled, load_volumes(labelled, study.preprocessing, cache), None
+
+
+def _published(study: Study, cache: Path) -> tuple[LabelledVolumes, Split]:
+    cohort, seed = study.cohort, study.seed
+    if cohort.kind == "medmnist":
+        return load_medmnist(cohort.path, cohort.classes, validation=study.split.validation, seed=seed)
+    return read_images(cohort, study.split, seed=seed, cache=cache)
 
 
 def split_of(study: Study, cohort: Cohort) -> Split:
-    """Split a cohort by subject as its study asks."""
+    """Split a cohort by subject as its study asks, the training part as rare as it asks."""
     least = study.cohort.min_subjects_per_class
-    return split_subjects(cohort, study.split, seed=study.seed, min_subjects=least)
+    split = split_subjects(cohort, study.split, seed=study.seed, min_subjects=least)
+    return made_rarer(study, split, cohort)
+
+
+def made_rarer(study: Study, split: Split, of: Cohort | LabelledVolumes) -> Split:
+    """Return a split with its training part as imbalanced as the study asks; every split comes by here."""
+    label_of = dict(zip(of.scan_ids, of.labels.tolist(), strict=True))
+    return long_tail(split, label_of, of.class_names, ratio=study.imbalance.ratio, seed=study.seed)
 
 
 def sizes_in_words(split: Split, volumes: LabelledVolumes) -> str:

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from flows.cohorts import load_cohort, sizes_in_words, split_of
+from flows.cohorts import cohort_and_split, sizes_in_words
 from flows.console import progress, say, show_table
 from flows.names import check_names
 from flows.scan_reports import today
@@ -82,8 +82,7 @@ def compare_losses(study: Study) -> dict[str, Any]:
 
 
 def _compare(study: Study) -> dict[str, Any]:
-    cohort, volumes, official = load_cohort(study)
-    split = official or split_of(study, cohort)
+    _, volumes, split = cohort_and_split(study)
     say(f"Split: {sizes_in_words(split, volumes)}.")
     cells = [
         Cell(loss, seed, study.output / "cells" / f"{loss.title.replace(' ', '_')}-seed{seed}")

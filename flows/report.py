@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.cohorts import load_cohort, split_of
+from flows.cohorts import cohort_and_split
 from flows.ingest import read_outcomes
 from flows.scan_reports import Teller, tell, today
 from flows.train import Trained
@@ -83,12 +83,12 @@ def read_shipped(study: Study, trained: Trained) -> Shipped:
     """Read the classifier, the cohort and the test predictions of a trained study."""
     files = trained.files
     classifier = CalibratedClassifier.load(files.bundle)
-    cohort, _, official = load_cohort(study)
+    cohort, _, split = cohort_and_split(study)
     test = Predictions.load(files.predictions("test"))
     return Shipped(
         Teller(classifier, str(trained.version), trained.run_id, today()),
         cohort,
-        official or split_of(study, cohort),
+        split,
         test,
         classifier.calibrator.transform(test.logits),
     )

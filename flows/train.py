@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from flows.cohorts import (
-    load_cohort,
+    cohort_and_split,
     region_table,
     regional_features,
     regional_norms_of,
     sizes_in_words,
-    split_of,
 )
 from flows.console import progress, say, show_table
 from flows.names import check_names
@@ -115,8 +114,7 @@ def _train_study(study: Study) -> Trained:
             mend="run `taucal compare` for this cohort",
         )
     files = Files(study.output)
-    cohort, volumes, official = load_cohort(study)
-    split = official or split_of(study, cohort)
+    cohort, volumes, split = cohort_and_split(study)
     write_text(files.study, study.to_yaml())
     write_json(files.split, split.to_dict())
     say(f"Split by subject: {sizes_in_words(split, volumes)}.")

@@ -19,6 +19,8 @@ class CohortSettings(Section):
     """Class names in the order of their labels; CN, MCI, AD for `bids`, those of the data for images."""
     min_subjects_per_class: Count = 8
     """Fewer cannot stand in four parts with two subjects each."""
+    image_size: Annotated[int, Field(ge=8)] | None = None
+    """Pixels of a side pictures of an `image_folder` are resized to; none asks for pictures of one size."""
 
     @model_validator(mode="before")
     @classmethod

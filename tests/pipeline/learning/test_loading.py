@@ -10,8 +10,8 @@ from models.preprocessing import Preprocessing
 from pipeline.atlas import AFFINE, SHAPE
 from pipeline.config import PreprocessingSettings
 from pipeline.errors import CohortError
-from pipeline.learning.loading import load_medmnist, load_volumes
-from pipeline.scan import PARTS, Cohort, Scan
+from pipeline.learning.loading import load_volumes
+from pipeline.scan import Cohort, Scan
 
 SETTINGS = PreprocessingSettings(spacing_mm=8, suvr_max=4)
 
@@ -99,42 +99,3 @@ def test_preprocessing_averages_cells_and_clips():
 def test_a_spacing_that_does_not_fit_the_grid_is_refused(spacing):
     with pytest.raises(ValueError, match=f"spacing_mm must .* got {spacing}"):
         Preprocessing(spacing_mm=spacing, suvr_max=4)
-
-
-def test_adrenal_mnist_keeps_its_official_split(shared_data):
-    path = shared_data("adrenalmnist3d") / "adrenalmnist3d.npz"
-    volumes, split = load_medmnist(path, validation=0.12, seed=3)
-    with np.load(path) as official:
-        test = volumes.subset(split.test)
-        np.testing.assert_array_equal(test.volumes * 255, official["test_images"])
-        np.testing.assert_array_equal(test.labels, official["test_labels"][:, 0])
-        calibration = volumes.subset(split.calibration)
-        np.testing.assert_array_equal(calibration.labels, official["val_labels"][:, 0])
-    assert {part: len(split.part(part)) for part in PARTS} == {
-        "train": 1046,
-        "validation": 142,
-        "calibration": 98,
-        "test": 298,
-    }
-    assert volumes.subset(split.validation).class_counts == (111, 31)
-    assert volumes.volumes.min() == 0
-    assert volumes.volumes.max() == 1
-    assert load_medmnist(path, validation=0.12, seed=3)[1].digest() == split.digest()
-
-
-def test_a_file_that_is_no_medmnist_archive_is_refused(tmp_path):
-    path = tmp_path / "adrenal.npz"
-    with pytest.raises(CohortError, match=r"must exist, got no such file.*data/README.md"):
-        load_medmnist(path)
-    path.write_bytes(b"not an archive")
-    with pytest.raises(CohortError, match=r"must hold train_images.*download it again"):
-        load_medmnist(path)
-    np.savez(path, train_images=np.zeros((2, 28, 28, 28), np.uint8))
-    with pytest.raises(CohortError, match=r"must hold train_images.*train_labels"):
-        load_medmnist(path)
-
-
-def test_a_label_without_a_name_is_refused(shared_data):
-    path = shared_data("adrenalmnist3d") / "adrenalmnist3d.npz"
-    with pytest.raises(CohortError, match=r"labels 0 to 1 and 1 names.*normal"):
-        load_medmnist(path, ("normal",))

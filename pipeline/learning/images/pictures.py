@@ -1,0 +1,125 @@
+"""Picture files, decoded once and mapped from disk afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.errors import CohortError
+from pipeline.files import fingerprint, written_whole
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+_GREY = ("1", "L")
+_COLOUR = ("RGB", "RGBA", "P", "PA", "LA", "CMYK", "YCbCr")
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the pictures of a folder by name, without hidden files."""
+    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    return sorted(found, key=lambda p: p.name)
+
+
+def decode_pictures(
+    root: Path, names: Sequence[str], cache: Path, size: int | None = None
+) -> tuple[NDArray[np.uint8], str]:
+    """Return the pixels of pictures, shape (N, C, H, W), and a fingerprint of their bytes.
+
+    C is 1 where every picture is grey, else 3; transparency is dropped.
+
+    Parameters
+    ----------
+    root : Path
+    names : sequence of str
+        Files below `root`.
+    cache : Path
+        Folder for the decoded pixels, one ``.npy`` for these bytes and this size.
+    size : int or None
+        Side of the square every picture is resized to; where None, all must have one size.
+
+    Raises
+    ------
+    CohortError
+        If a picture is missing, cannot be decoded, has more than 8 bits a channel or another size.
+    """
+    hashes = [hashlib.sha256(_bytes_of(root, name)).hexdigest() for name in names]
+    made_of = fingerprint(hashes, size)
+    path = cache / f"images-{made_of}.npy"
+    if not path.is_file():
+        shape = (len(names), *_common_shape(root, names, size))
+        with written_whole(path) as beside:
+            stack = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape)
+            for row, name in enumerate(names):
+                stack[row] = _decoded(root, name, shape[1], size)
+            stack.flush()
+            del stack
+    return np.load(path, mmap_mode="r"), made_of
+
+
+def _bytes_of(root: Path, name: str) -> bytes:
+    try:
+        return (root / name).read_bytes()
+    except OSError as error:
+        raise CohortError(
+            f"Every picture must be readable, got {error.strerror}",
+            culprit=name,
+            mend="unpack the images again",
+        ) from error
+
+
+def _common_shape(root: Path, names: Sequence[str], size: int | None) -> tuple[int, int, int]:
+    first, grey = None, True
+    for name in names:
+        image = _opened(root, name)
+        grey = grey and image.mode in _GREY
+        if first is None:
+            first = image.size
+        if size is None and image.size != first:
+            raise CohortError(
+                f"Images must have one size, got {image.width} x {image.height} where the first has "
+                f"{first[0]} x {first[1]}",
+                culprit=name,
+                mend="resize them, or set cohort.image_size",
+            )
+    if first is None:
+        raise CohortError("A cohort to learn from must hold images, got none", culprit=str(root))
+    width, height = (size, size) if size else first
+    return 1 if grey else 3, height, width
+
+
+def _opened(root: Path, name: str) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(_bytes_of(root, name)), formats=("PNG", "JPEG"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _broken(name, "is none") from error
+    if image.mode not in (*_GREY, *_COLOUR):
+        raise CohortError(
+            f"A picture must have 8 bits a channel, got the mode {image.mode}",
+            culprit=name,
+            mend="convert it to grey or colour of 8 bits",
+        )
+    return image
+
+
+def _decoded(root: Path, name: str, channels: int, size: int | None) -> NDArray[np.uint8]:
+    try:
+        image = _opened(root, name).convert("L" if channels == 1 else "RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _broken(name, "is not whole") from error
+    if size:
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image, dtype=np.uint8)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _broken(name: str, how: str) -> CohortError:
+    return CohortError(
+        f"A picture must be a whole PNG or JPEG file, this {how}",
+        culprit=name,
+        mend="unpack or download the images again, or remove the file",
+    )

@@ -1,0 +1,100 @@
+"""A long tail: the training part made rarer in some classes, the other parts left as they are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.errors import CohortError
+from pipeline.scan import Split
+
+
+def tail_counts(counts: Sequence[int], ratio: float) -> tuple[int, ...]:
+    """Return how many of each class a long tail keeps: ``n_max * ratio ** (-k / (K - 1))``, rounded down.
+
+    The classes take their places k by falling count, those of equal count in class order: balanced data get
+    the benchmarks' tail, data that are imbalanced already keep their order. No class gets more than it has.
+
+    Parameters
+    ----------
+    counts : sequence of int, length K
+    ratio : float
+        Largest over smallest class, at least 1.
+
+    References
+    ----------
+    Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, section 5.1; the rounding
+    is that of the code of Cao et al., LDAM, NeurIPS 2019.
+
+    Examples
+    --------
+    >>> tail_counts([5000] * 10, ratio=100)
+    (5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50)
+    >>> tail_counts([20, 900, 400], ratio=9)
+    (20, 900, 300)
+    """
+    have = np.asarray(counts, dtype=np.int64)
+    places = np.empty(len(have))
+    places[np.argsort(-have, kind="stable")] = np.arange(len(have))
+    wanted = have.max() * float(ratio) ** (-places / max(1, len(have) - 1))
+    # A whole number may come out a hair below itself.
+    kept = np.minimum(have, np.floor(wanted + 1e-6).astype(np.int64))
+    return tuple(kept.tolist())
+
+
+def long_tail(
+    split: Split, label_of: Mapping[str, int], class_names: Sequence[str], *, ratio: float, seed: int
+) -> Split:
+    """Thin out the training part of a split to a long tail; who is in the other parts stays.
+
+    The calibration and validation parts are therefore held out *before* the tail is cut: they keep the class
+    mix of the data, as the test part does. On a balanced benchmark that makes the calibration part balanced,
+    which is how published results with temperature scaling on long tails hold it out, and which a cohort that
+    is rare by nature cannot offer. The paper of GCE does not state its own way.
+
+    Scans are dropped by a keyed hash of their ids, so that a steeper tail holds a part of a gentler one. They
+    are scans, not subjects: a subject may keep one visit of three.
+
+    Parameters
+    ----------
+    split : Split
+    label_of : mapping of scan id to class index
+    class_names : sequence of str
+    ratio : float
+        See `tail_counts`; 1 leaves all.
+    seed : int
+        Decides which scans stay.
+
+    Raises
+    ------
+    CohortError
+        If a class would be left without a scan.
+    """
+    members: list[list[str]] = [[] for _ in class_names]
+    for scan_id in split.train:
+        members[label_of[scan_id]].append(scan_id)
+    kept = tail_counts([len(ids) for ids in members], ratio)
+    emptied = [
+        f"{name} (of {len(ids)})" for name, ids, n in zip(class_names, members, kept, strict=True) if not n
+    ]
+    if emptied:
+        raise CohortError(
+            f"Every class must keep a training scan, at a ratio of {ratio:g} none is left of "
+            f"{', '.join(emptied)}",
+            culprit="imbalance.ratio",
+            mend="choose a smaller ratio, or add scans",
+        )
+    stay = {
+        scan_id
+        for ids, n in zip(members, kept, strict=True)
+        for scan_id in sorted(ids, key=lambda i: _rank(seed, i))[:n]
+    }
+    return replace(split, train=tuple(i for i in split.train if i in stay))
+
+
+def _rank(seed: int, scan_id: str) -> bytes:
+    # Another word than the split's, or those that just missed the calibration part would go first.
+    return hashlib.sha256(f"tail:{seed}:{scan_id}".encode()).digest()
