@@ -85,11 +85,12 @@ class LabelledVolumes:
         """Return the named scans in the order named; the voxels are copied into memory."""
         row_of = {name: row for row, name in enumerate(self.scan_ids)}
         rows = np.array([row_of[name] for name in scan_ids], dtype=np.int64)
+        chosen: NDArray[Any] = self.volumes[rows]
         return replace(
             self,
             scan_ids=tuple(scan_ids),
             subjects=tuple(self.subjects[r] for r in rows),
-            volumes=chosen,
+            volumes=np.asarray(chosen),
             labels=self.labels[rows],
             content=fingerprint(self.content, list(scan_ids)),
         )
@@ -137,6 +138,19 @@ def load_volumes(cohort: Cohort, settings: PreprocessingSettings, cache: Path) -
         preprocessing,
         content=fingerprint(made_of, labels.tolist(), cohort.class_names),
     )
+
+
+def prepare_scans(cohort: Cohort, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Return the prepared volumes of a few scans, shape (N, X, Y, Z); diagnoses are not needed.
+
+    Raises
+    ------
+    CohortError
+        If there is no scan, or a scan's file is unreadable or not SUVR on the template grid.
+    """
+    if not len(cohort):
+        raise CohortError("A cohort to load must hold scans, got none", mend="run `taucal ingest` first")
+    return np.stack([_prepare(scan, preprocessing) for scan in cohort.scans])
 
 
 def _bytes_of(scan: Scan) -> str:
