@@ -109,6 +109,10 @@ class Preprocessing:
         )
         return prepared
 
+    def normalise(self, volumes: Tensor) -> Tensor:
+        """Return volumes as they are: they were scaled when they were prepared."""
+        return volumes
+
     def to_grid(self, coarse: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Bring a map on the network's grid back to the grid of the volumes, each value repeated."""
         for axis in range(coarse.ndim):
