@@ -1,26 +1,33 @@
-"""The order of scans in an epoch, and its batches, prepared ahead of the network."""
+"""The order of scans or images in an epoch, and its batches, prepared ahead of the network."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-from monai.transforms import Compose
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.preprocessing import ImagePreprocessing, Preprocessing
 from pipeline.config import AugmentationSettings
+from pipeline.learning.devices import kept_on, to_device
+from pipeline.learning.image_transforms import draw_moves, move
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.transforms import augment, build_augmentation
+
+_CPU = torch.device("cpu")
+# Rows of the training set and their places in the epoch's order to what the network is shown.
+_Prepare = Callable[[NDArray[np.int64], range], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Augmented volumes (N, 1, X, Y, Z), labels (N,) and the scans' rows in the training set (N,)."""
+    """Augmented volumes (N, 1, X, Y, Z) or images (N, C, H, W), labels (N,) and rows in the set (N,)."""
 
     volumes: Tensor
     labels: Tensor
@@ -82,6 +89,8 @@ class Batches:
         This process and how many share the batch.
     workers : int
         Threads that prepare batches ahead; the result does not depend on it.
+    device : torch.device
+        Where images are augmented; the whole set is kept there if it is small. Volumes are left to the step.
     """
 
     volumes: LabelledVolumes
@@ -92,6 +101,7 @@ class Batches:
     rank: int = 0
     ranks: int = 1
     workers: int = 1
+    device: torch.device = _CPU
 
     def __len__(self) -> int:
         return len(cut(np.arange(len(self.volumes)), self.batch_size, self.ranks))
@@ -99,31 +109,56 @@ class Batches:
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch; the next ones are being prepared meanwhile."""
         order = epoch_order(self.volumes.labels, self.sampling, self.seed, epoch)
-        own = threading.local()  # MONAI's transforms hold their random state, so each thread has its own
+        preprocessing = self.volumes.preprocessing
+        if isinstance(preprocessing, ImagePreprocessing):
+            prepare = self._images(preprocessing, epoch)
+        else:
+            prepare = self._scans(preprocessing, epoch)
 
-        def begin() -> None:
-            own.augmentation = build_augmentation(self.augmentation, self.volumes.preprocessing)
-
-        def prepare(rows: NDArray[np.int64], first: int) -> Batch:
+        def make(rows: NDArray[np.int64], first: int) -> Batch:
             draws = range(first + self.rank, first + len(rows), self.ranks)
-            return self._batch(own.augmentation, rows[self.rank :: self.ranks], draws, epoch)
+            own = rows[self.rank :: self.ranks]
+            return Batch(prepare(own, draws), torch.from_numpy(self.volumes.labels[own]), own)
 
         batches = cut(order, self.batch_size, self.ranks)
         starts = np.cumsum([0, *map(len, batches)]).tolist()
-        with ThreadPoolExecutor(self.workers, initializer=begin) as pool:
+        with ThreadPoolExecutor(self.workers) as pool:
             waiting = []
             for rows, first in zip(batches, starts, strict=False):
-                waiting.append(pool.submit(prepare, rows, first))
+                waiting.append(pool.submit(make, rows, first))
                 if len(waiting) > self.workers + 1:
                     yield waiting.pop(0).result()
             for batch in waiting:
                 yield batch.result()
 
-    def _batch(
-        self, augmentation: Compose | None, rows: NDArray[np.int64], draws: range, epoch: int
-    ) -> Batch:
-        changed = [
-            augment(augmentation, torch.from_numpy(self.volumes.volumes[row][None]), self.seed, epoch, draw)
-            for row, draw in zip(rows, draws, strict=True)
-        ]
-        return Batch(torch.stack(changed), torch.from_numpy(self.volumes.labels[rows]), rows)
+    def _scans(self, preprocessing: Preprocessing, epoch: int) -> _Prepare:
+        own = threading.local()  # MONAI's transforms hold their random state, so each thread has its own
+
+        def prepare(rows: NDArray[np.int64], draws: range) -> Tensor:
+            if not hasattr(own, "augmentation"):
+                own.augmentation = build_augmentation(self.augmentation, preprocessing)
+            voxels = (torch.from_numpy(self.volumes.volumes[row][None]) for row in rows)
+            changed = [
+                augment(own.augmentation, volume, self.seed, epoch, draw)
+                for volume, draw in zip(voxels, draws, strict=True)
+            ]
+            return torch.stack(changed)
+
+        return prepare
+
+    def _images(self, preprocessing: ImagePreprocessing, epoch: int) -> _Prepare:
+        padding, flip = self.augmentation.crop_pixels, self.augmentation.flip
+        moves = torch.from_numpy(draw_moves(self.augmentation, len(self.volumes), self.seed, epoch))
+
+        def prepare(rows: NDArray[np.int64], draws: range) -> Tensor:
+            chosen = self._bytes[torch.from_numpy(rows).to(self._bytes.device, non_blocking=True)]
+            images = to_device(chosen, self.device)
+            if padding or flip:
+                images = move(images, moves[draws.start : draws.stop : draws.step], padding)
+            return preprocessing.normalise(images)
+
+        return prepare
+
+    @cached_property
+    def _bytes(self) -> Tensor:
+        return kept_on(self.device, torch.from_numpy(self.volumes.volumes))

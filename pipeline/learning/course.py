@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.losses import Loss, build_loss
@@ -18,7 +18,7 @@ from models.networks import Network, build_network
 from pipeline.config import Study, TrainingSettings
 from pipeline.errors import ConfigError
 from pipeline.files import written_whole
-from pipeline.learning.devices import prepared
+from pipeline.learning.devices import memory_order, prepared
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.trained import Metrics
 
@@ -113,7 +113,13 @@ def begin(training: LabelledVolumes, study: Study, device: torch.device) -> Cour
     settings, classes = study.training, len(training.class_names)
     torch.manual_seed(study.seed)
     try:
-        network = build_network(study.network.name, classes, training.in_shape, **study.network.options)
+        network = build_network(
+            study.network.name,
+            classes,
+            training.in_shape,
+            study.network.spatial_dims,
+            **study.network.options,
+        )
     except ValueError as error:
         raise ConfigError(str(error), culprit="the network section") from error
     counts = training.class_counts
@@ -130,7 +136,7 @@ def begin(training: LabelledVolumes, study: Study, device: torch.device) -> Cour
         )
     network.to(device)
     if device.type == "cuda":
-        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        network.to(memory_format=memory_order(network.spatial_dims))  # type: ignore[call-overload]
     averaged = None
     if settings.ema_decay is not None:
         averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))  # type: ignore[no-untyped-call]
@@ -142,10 +148,11 @@ def _optimizer(network: nn.Module, settings: TrainingSettings) -> Optimizer:
     # Biases and norms are not decayed: shrinking them does not make the function simpler.
     decayed = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
-    return AdamW(
-        [
-            {"params": decayed, "weight_decay": settings.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        lr=settings.learning_rate,
-    )
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    if settings.optimizer == "sgd":
+        momentum = settings.momentum
+        return SGD(groups, lr=settings.learning_rate, momentum=momentum, nesterov=momentum > 0)
+    return AdamW(groups, lr=settings.learning_rate)

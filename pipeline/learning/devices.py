@@ -79,7 +79,7 @@ class InPieces(nn.Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits (N, K) of volumes (N, 1, X, Y, Z)."""
+        """Return logits (N, K) of volumes (N, 1, X, Y, Z) or images (N, C, H, W)."""
         if self.size is None or self.size >= len(x):
             logits: Tensor = self.network(x)
             return logits
@@ -101,8 +101,21 @@ def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[o
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
-def to_device(volumes: Tensor, device: torch.device) -> Tensor:
-    """Move volumes (N, 1, X, Y, Z) to a device, in the memory order its convolutions prefer."""
+def memory_order(spatial_dims: int) -> torch.memory_format:
+    """Return the memory order that convolutions on a GPU prefer: channels last."""
+    return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
+
+
+def to_device(batch: Tensor, device: torch.device) -> Tensor:
+    """Move volumes (N, 1, X, Y, Z) or images (N, C, H, W) to a device, in the memory order it prefers."""
     if device.type != "cuda":
-        return volumes
-    return volumes.pin_memory().to(device, non_blocking=True, memory_format=torch.channels_last_3d)
+        return batch
+    batch = batch if batch.is_cuda else batch.pin_memory()
+    return batch.to(device, non_blocking=True, memory_format=memory_order(batch.ndim - 2))
+
+
+def kept_on(device: torch.device, images: Tensor) -> Tensor:
+    """Move a whole training set to a GPU if it fits into a quarter of the free memory; else leave it."""
+    if device.type != "cuda" or 4 * images.nbytes > torch.cuda.mem_get_info(device)[0]:
+        return images
+    return images.to(device)

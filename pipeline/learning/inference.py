@@ -1,4 +1,4 @@
-"""Running a trained network over labelled volumes."""
+"""Running a trained network over labelled volumes or images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def predict(
     network: Network | TrainedNetwork,
     volumes: LabelledVolumes,
     *,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     device: str = "auto",
 ) -> Predictions:
     """Return logits and features of every scan; nothing is fitted and nothing is calibrated here.
@@ -23,8 +23,8 @@ def predict(
     network : Network or TrainedNetwork
         On return it is on the CPU again.
     volumes : LabelledVolumes
-    batch_size : int
-        Scans in memory at once.
+    batch_size : int, optional
+        Scans in memory at once; 16 volumes or 512 images where not given.
     device : {"auto", "cpu", "cuda"}
 
     Returns
@@ -32,8 +32,14 @@ def predict(
     Predictions
     """
     network = network.network if isinstance(network, TrainedNetwork) else network
+    at_once = batch_size or (512 if volumes.preprocessing.spatial_dims == 2 else 16)
     try:
-        logits, features = run(network.to(choose_device(device)), volumes.volumes, batch_size=batch_size)
+        logits, features = run(
+            network.to(choose_device(device)),
+            volumes.volumes,
+            batch_size=at_once,
+            normalise=volumes.preprocessing.normalise,
+        )
     finally:
         network.cpu()
     return Predictions(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from models.networks import Network, build_network
-from models.preprocessing import Preprocessing
+from models.preprocessing import AnyPreprocessing, preprocessing_from_dict
 from pipeline.files import read_json, write_json, written_whole
 from pipeline.learning.posterior import Undone
 
@@ -30,7 +30,7 @@ class TrainedNetwork:
     network : Network
     name, options
         What `models.networks.build_network` made it from.
-    preprocessing : Preprocessing
+    preprocessing : Preprocessing or ImagePreprocessing
     class_names : tuple of str
     class_counts : tuple of int
         Training scans of each class.
@@ -49,7 +49,7 @@ class TrainedNetwork:
     network: Network
     name: str
     options: dict[str, Any]
-    preprocessing: Preprocessing
+    preprocessing: AnyPreprocessing
     class_names: tuple[str, ...]
     class_counts: tuple[int, ...]
     sampling: str
@@ -86,9 +86,11 @@ class TrainedNetwork:
     def load(cls, folder: Path) -> TrainedNetwork:
         """Read what `save` wrote."""
         record = read_json(folder / RECORD)
-        preprocessing = Preprocessing.from_dict(record["preprocessing"])
+        preprocessing = preprocessing_from_dict(record["preprocessing"])
         name, options = record["network"]["name"], record["network"]["options"]
-        network = build_network(name, len(record["class_names"]), preprocessing.in_shape, **options)
+        network = build_network(
+            name, len(record["class_names"]), preprocessing.in_shape, preprocessing.spatial_dims, **options
+        )
         network.load_state_dict(load_file(folder / WEIGHTS))
         return cls(
             network.eval(),

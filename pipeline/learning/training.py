@@ -1,4 +1,4 @@
-"""The training loop: one page, nothing hidden between loss and gradient.
+"""The training loop of volumes and images: one page, nothing hidden between loss and gradient.
 
 Killed at any point and started again, it ends with the same weights, byte for byte on the CPU with the same
 number of threads: all that is random in an epoch follows from (seed, epoch), the state at its end is written
@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.networks import run
+from models.networks import Network, run
 from pipeline.config import Study, TrainingSettings
-from pipeline.errors import CohortError, TrainingError
-from pipeline.files import fingerprint
+from pipeline.errors import CohortError, ConfigError, TrainingError
+from pipeline.files import fingerprint, read_json
 from pipeline.learning.batches import Batch, Batches
 from pipeline.learning.course import CHECKPOINT, Course, begin
 from pipeline.learning.devices import choose_device, mixed_precision, ranks, to_device
@@ -67,17 +67,19 @@ def train(
     TrainingError
         If the loss or the gradient is not finite; the batch's scan ids are named.
     ConfigError
-        If the network, the loss or an option is unknown, or `micro_batch` is asked of a network with batch
-        statistics.
+        If the network, the loss or an option is unknown, the network or the augmentation is not one of such
+        data, or `micro_batch` is asked of a network with batch statistics.
     CohortError
         If the training part lacks a class.
     """
     made_of = _made_of(volumes, split, study)
-    if (folder / RECORD).is_file() and (done := TrainedNetwork.load(folder)).made_of == made_of:
-        return done
+    if (folder / RECORD).is_file() and read_json(folder / RECORD).get("made_of") == made_of:
+        return TrainedNetwork.load(folder)
     training, validation = volumes.subset(split.train), volumes.subset(split.validation)
     _check_classes(training)
+    _check_dimensions(training, study)
     settings, place = study.training, ranks()
+    device = choose_device(settings.device)
     batches = Batches(
         training,
         study.augmentation,
@@ -86,8 +88,9 @@ def train(
         study.seed,
         rank=place.rank,
         ranks=place.number,
+        device=device,
     )
-    course = begin(training, study, choose_device(settings.device))
+    course = begin(training, study, device)
     undone = Undone.of(course.loss, training.class_counts, settings.sampling)
     course.resume(folder, made_of)
     while len(course.history) < settings.epochs and not _is_over(course, settings):
@@ -137,6 +140,22 @@ def _check_classes(training: LabelledVolumes) -> None:
         )
 
 
+def _check_dimensions(training: LabelledVolumes, study: Study) -> None:
+    needed, given = training.preprocessing.spatial_dims, study.network.spatial_dims
+    if given != needed:
+        raise ConfigError(
+            f"A network must have as many dimensions as the data, {needed}, got {given}",
+            culprit="network.spatial_dims",
+            mend=f"set it to {needed}",
+        )
+    if needed == 3 and (study.augmentation.flip or study.augmentation.crop_pixels):
+        raise ConfigError(
+            "Only images may be flipped or cropped; in a brain, left and right and the place are evidence",
+            culprit="the augmentation section",
+            mend="remove augmentation.flip and augmentation.crop_pixels",
+        )
+
+
 def _is_over(course: Course, settings: TrainingSettings) -> bool:
     waited = len(course.history) - 1 - course.best_epoch
     return settings.patience is not None and bool(course.history) and waited >= settings.patience
@@ -168,7 +187,7 @@ def _step(course: Course, batch: Batch, rate: float, settings: TrainingSettings)
     course.optimizer.zero_grad(set_to_none=True)
     with mixed_precision(course.device):
         logits = course.step(to_device(batch.volumes, course.device))
-    loss: Tensor = course.loss(logits.float(), batch.labels.to(course.device))
+    loss: Tensor = course.loss(logits.float(), batch.labels.to(course.device, non_blocking=True))
     loss.backward()  # type: ignore[no-untyped-call]
     limit = math.inf if settings.gradient_clip is None else settings.gradient_clip
     norm = float(nn.utils.clip_grad_norm_(course.network.parameters(), limit))
@@ -194,7 +213,7 @@ def _not_finite(value: float, norm: float, scan_ids: Sequence[str], epoch: int) 
 def _validate(
     course: Course, validation: LabelledVolumes, undone: Undone, settings: TrainingSettings
 ) -> Metrics:
-    logits = torch.from_numpy(run(course.judged, validation.volumes, batch_size=settings.batch_size)[0])
+    logits = _logits(course.judged, validation, settings.batch_size)
     labels = torch.from_numpy(validation.labels)
     course.loss.eval()
     course.loss.end_epoch(logits.to(course.device), labels.to(course.device))
@@ -206,6 +225,11 @@ def _validate(
         course.best_epoch = len(course.history)
     recall = _balanced_accuracy(logits.argmax(1).numpy(), validation.labels)
     return {"validation_nll": nll, "validation_balanced_accuracy": recall}
+
+
+def _logits(network: Network, volumes: LabelledVolumes, batch_size: int) -> Tensor:
+    normalise = volumes.preprocessing.normalise
+    return torch.from_numpy(run(network, volumes.volumes, batch_size=batch_size, normalise=normalise)[0])
 
 
 def _balanced_accuracy(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
