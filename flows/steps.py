@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from prefect import flow, task
+from prefect import flow, tags, task
 
+from flows.orphans import process_tag
 from pipeline.files import read_json, write_json
 
 T = TypeVar("T")
@@ -63,9 +64,10 @@ def as_flow(name: str, work: Callable[[], T]) -> T:
 
     Prefect stores parameters and the text of errors in its database, and a folder's name can identify a
     patient. So the flow has no parameters, and an error reaches Prefect by its kind alone; the caller gets it
-    whole.
+    whole. The run bears the tag of its process, by which `flows.orphans` finds it when that was killed.
     """
-    return _kept_private(flow(name=name, validate_parameters=False), work)
+    with tags(process_tag()):
+        return _kept_private(flow(name=name, validate_parameters=False), work)
 
 
 def as_task(name: str, work: Callable[[], T]) -> T:
