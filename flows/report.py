@@ -18,8 +18,8 @@ from pipeline import tracking
 from pipeline.config import Study
 from pipeline.evaluation.selection import select_calibrator
 from pipeline.imaging.process import Normalised, read_derivative
+from pipeline.learning.ensemble import TrainedEnsemble
 from pipeline.learning.prediction import Predictions
-from pipeline.learning.trained import TrainedNetwork
 from pipeline.one_scan import Inference
 from pipeline.reporting.scan_build import MeasuredScan
 from pipeline.reporting.scan_numbers import Visit
@@ -112,7 +112,7 @@ def report_study(study: Study, trained: Trained, shipped: Shipped) -> dict[str, 
         shipped=shipped.probabilities,
         cohort=shipped.cohort,
         split=shipped.split,
-        history=TrainedNetwork.load(files.network).history,
+        history=TrainedEnsemble.load(files.network).history,
         posterior=shipped.cohort.subset(shipped.test.scan_ids).posterior,
         operating_point=shipped.teller.classifier.operating_point,
         outcomes=outcomes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,10 @@ from pipeline.evaluation.intervals import Interval
 from pipeline.evaluation.results import Results, Rivals, evaluate
 from pipeline.evaluation.selection import select_calibrator
 from pipeline.files import fingerprint, read_json, write_json, write_text
+from pipeline.learning.ensemble import MEMBERS, TrainedEnsemble, train_ensemble
 from pipeline.learning.inference import predict
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.prediction import Predictions
-from pipeline.learning.trained import TrainedNetwork
-from pipeline.learning.training import train
 from pipeline.scan import Cohort, Split
 
 
@@ -68,7 +67,7 @@ class Files:
 
     @property
     def network(self) -> Path:
-        """The trained network, uncalibrated."""
+        """The trained networks, uncalibrated, each in a folder of its own."""
         return self.folder / "network"
 
     def predictions(self, part: str) -> Path:
@@ -115,11 +114,31 @@ def _train_study(study: Study) -> Trained:
         )
     files = Files(study.output)
     cohort, volumes, split = cohort_and_split(study)
+    say(f"Split by subject: {sizes_in_words(split, volumes)}.")
+    return make_classifier(
+        study, cohort, volumes, split, files, lambda: fit_network(study, volumes, split, files)
+    )
+
+
+def make_classifier(  # noqa: PLR0913 - a cohort comes in three parts
+    study: Study,
+    cohort: Cohort,
+    volumes: LabelledVolumes,
+    split: Split,
+    files: Files,
+    fit: Callable[[], Iterable[Path]],
+) -> Trained:
+    """Take a split cohort to a registered classifier; what is done already is not done again.
+
+    Parameters
+    ----------
+    fit : callable
+        Leaves a network and its predictions in `files`; returns the files written.
+    """
     write_text(files.study, study.to_yaml())
     write_json(files.split, split.to_dict())
-    say(f"Split by subject: {sizes_in_words(split, volumes)}.")
     key = fingerprint(volumes.digest(), split.digest(), decisive(study))
-    run_once(files.record("training"), key, lambda: fit_network(study, volumes, split, files))
+    run_once(files.record("training"), key, fit)
     run_once(
         files.record("classifier"), key, lambda: calibrate_and_judge(study, cohort, volumes, split, files)
     )
@@ -137,10 +156,20 @@ def decisive(study: Study) -> dict[str, Any]:
 
 def fit_network(study: Study, volumes: LabelledVolumes, split: Split, files: Files) -> Iterable[Path]:
     """Train, and predict the parts that are calibrated and judged on; return the files written."""
-    say(f"Training {study.network.name} with {study.training.loss.title} on {len(split.train)} scans.")
+    network = study.network.name if study.ensemble == 1 else f"{study.ensemble} networks {study.network.name}"
+    say(f"Training {network} with {study.training.loss.title} on {len(split.train)} scans.")
     with progress("train") as tick:
-        trained = train(volumes, split, study, files.training, lambda n, of, m: tick(n, of, _in_words(m)))
-    return [trained.save(files.network) / "training.json"] + [
+        trained = train_ensemble(
+            volumes, split, study, files.training, lambda n, of, m: tick(n, of, _in_words(m))
+        )
+    return keep_network(trained, study, volumes, split, files)
+
+
+def keep_network(
+    trained: TrainedEnsemble, study: Study, volumes: LabelledVolumes, split: Split, files: Files
+) -> list[Path]:
+    """Keep networks and what they say of the parts that are calibrated and judged on."""
+    return [trained.save(files.network) / MEMBERS] + [
         predict(trained.network, volumes.subset(split.part(part)), device=study.training.device).save(
             files.predictions(part)
         )
@@ -157,12 +186,12 @@ def calibrate_and_judge(
     study: Study, cohort: Cohort, volumes: LabelledVolumes, split: Split, files: Files
 ) -> Iterable[Path]:
     """Choose the calibrator on the calibration scans, then open the test scans once; return the files."""
-    trained = TrainedNetwork.load(files.network)
+    trained = TrainedEnsemble.load(files.network)
     calibration, test = (Predictions.load(files.predictions(part)) for part in ("calibration", "test"))
     candidates, folds = study.calibration.candidates, study.calibration.folds
     selection = select_calibrator(calibration, candidates, folds, study.seed)
     say(f"Calibrator: {selection.chosen}. {selection.reason}")
-    rivals = _rivals(study, cohort, volumes, split, trained)
+    rivals = rivals_of(study, cohort, volumes, split, trained)
     results = evaluate(test, calibration, selection, rivals, study.evaluation, seed=study.seed)
     card = _card(study, cohort, volumes, split, results)
     classifier = assemble(trained, calibration, selection, study.decision, card, seed=study.seed)
@@ -173,9 +202,10 @@ def calibrate_and_judge(
     return [*sorted(files.bundle.iterdir()), write_json(files.results, results.to_dict())]
 
 
-def _rivals(
-    study: Study, cohort: Cohort, volumes: LabelledVolumes, split: Split, trained: TrainedNetwork
+def rivals_of(
+    study: Study, cohort: Cohort, volumes: LabelledVolumes, split: Split, trained: TrainedEnsemble
 ) -> Rivals:
+    """Return what a classifier is held against on the test scans: class shares, regions alone, the truth."""
     regions = region_table(study)
     if regions is None:
         return Rivals(trained.prevalence)
@@ -224,7 +254,7 @@ def track(study: Study, results: Results, files: Files, key: str) -> tuple[str, 
     """Log the run, register the classifier and make it the champion; return run id and version."""
     store = tracking.store_of(study.tracking, study.output)
     classifier = CalibratedClassifier.load(files.bundle)
-    trained = TrainedNetwork.load(files.network)
+    trained = TrainedEnsemble.load(files.network)
     digests = {"data.digest": classifier.card["data_digest"], "split.digest": classifier.card["split_digest"]}
     logged = files.folder / "logged"
     write_text(logged / files.study.name, study.without_places().to_yaml())

@@ -9,15 +9,17 @@ from models.calibrators import CALIBRATORS
 from models.classifier import CalibratedClassifier
 from models.conformal import ConformalSets
 from models.outliers import OutlierDetector
+from models.preprocessing import Preprocessing
 from pipeline.config import DecisionSettings
+from pipeline.errors import InputError
 from pipeline.evaluation.decision import choose_operating_point
 from pipeline.evaluation.selection import Selection, refit_on_subjects
+from pipeline.learning.ensemble import TrainedEnsemble
 from pipeline.learning.prediction import Predictions
-from pipeline.learning.trained import TrainedNetwork
 
 
 def assemble(
-    trained: TrainedNetwork,
+    trained: TrainedEnsemble,
     calibration: Predictions,
     selection: Selection,
     settings: DecisionSettings,
@@ -25,16 +27,18 @@ def assemble(
     *,
     seed: int,
 ) -> CalibratedClassifier:
-    """Fit everything but the network on the calibration scans.
+    """Fit everything but the networks on the calibration scans.
 
-    The interval of a scan's probability comes from the shipped calibrator refitted on draws of subjects;
-    where that is the identity, from one temperature.
+    Several networks are averaged before they are calibrated, with one calibrator: networks that are each
+    calibrated on their own make an average that is not confident enough. The interval of a scan's probability
+    comes from the shipped calibrator refitted on draws of subjects, with every network through each of these;
+    where that calibrator is the identity, from one temperature.
 
     Parameters
     ----------
-    trained : TrainedNetwork
+    trained : TrainedEnsemble
     calibration : Predictions
-        Of the calibration split; the test split is not looked at.
+        Of the calibration split, by ``trained.network``; the test split is not looked at.
     selection : Selection
         The calibrator to ship.
     settings : DecisionSettings
@@ -42,16 +46,28 @@ def assemble(
         JSON-able facts that reports tell about the classifier.
     seed : int
         Of the bootstrap refits.
+
+    Raises
+    ------
+    InputError
+        If the networks are of images, not of scans.
+
+    References
+    ----------
+    Rahaman & Thiery, Uncertainty Quantification and Deep Ensembles, NeurIPS 2021.
     """
+    member = trained.members[0]
+    if not isinstance(member.preprocessing, Preprocessing):
+        raise InputError("A classifier of scans needs networks of SUVR volumes, got networks of images")
     probabilities = selection.calibrator.transform(calibration.logits)
     # Identity has nothing to refit, which is no certainty: one temperature tells how far off it may be.
     doubted = selection.chosen if CALIBRATORS[selection.chosen].needs_fitting else "temperature"
     refits = refit_on_subjects(calibration, doubted, draws=settings.refits, seed=seed)
     return CalibratedClassifier(
-        preprocessing=trained.preprocessing,
+        preprocessing=member.preprocessing,
         network=trained.network,
-        network_name=trained.name,
-        network_options=trained.options,
+        network_name=member.name,
+        network_options=member.options,
         calibrator=selection.calibrator,
         refits=tuple(refits),
         conformal=ConformalSets.fit(probabilities, calibration.labels, settings.coverage),
@@ -61,8 +77,9 @@ def assemble(
             calibration.labels,
             settings.ood_quantile,
             subjects=calibration.subjects,
+            networks=len(trained),
         ),
-        class_names=trained.class_names,
+        class_names=member.class_names,
         prevalence=tuple(trained.prevalence.tolist()),
         operating_point=choose_operating_point(probabilities, calibration.labels, settings.max_risk),
         card=card,

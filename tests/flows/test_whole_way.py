@@ -83,7 +83,7 @@ def test_the_second_run_does_nothing_and_ends_the_same(whole_way):
 def test_two_runs_of_one_seed_give_the_same_network_and_the_same_metrics(whole_way, tmp_path):
     other = whole_way.study.model_copy(update={"output": tmp_path / "other"})
     train_study(other)
-    for made in (Path("network") / "network.safetensors", Path("predictions_test.npz")):
+    for made in (Path("network") / "member-0" / "network.safetensors", Path("predictions_test.npz")):
         assert (tmp_path / "other" / made).read_bytes() == (whole_way.folder / made).read_bytes()
     again, before = (read_json(folder / "results.json") for folder in (tmp_path / "other", whole_way.folder))
     for mine, theirs in zip(again["rows"], before["rows"], strict=True):

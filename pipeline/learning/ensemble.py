@@ -1,0 +1,128 @@
+"""Train a network once, or several times from other initial weights: an ensemble of one or more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.ensemble import together
+from models.networks import Network
+from pipeline.config import Study
+from pipeline.files import read_json, write_json
+from pipeline.learning.loading import LabelledVolumes
+from pipeline.learning.trained import Metrics, TrainedNetwork
+from pipeline.learning.training import train
+from pipeline.scan import Split
+
+MEMBERS = "members.json"
+
+Progress = Callable[[int, int, Metrics], None]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedEnsemble:
+    """Networks of one study, the same but for the seed of their training; often only one.
+
+    Parameters
+    ----------
+    members : tuple of TrainedNetwork
+    """
+
+    members: tuple[TrainedNetwork, ...]
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @cached_property
+    def network(self) -> Network:
+        """The members as one network; of one member, its network itself."""
+        return together([member.network for member in self.members])
+
+    @property
+    def prevalence(self) -> NDArray[np.float64]:
+        """Class shares the logits stand for, shape (K,): those of the training scans."""
+        return self.members[0].prevalence
+
+    @property
+    def history(self) -> tuple[Metrics, ...]:
+        """Per epoch the mean of each metric over the members that were still trained."""
+        longest = max(self.members, key=lambda member: len(member.history)).history
+        return tuple(
+            {
+                name: float(np.mean([m.history[n][name] for m in self.members if n < len(m.history)]))
+                for name in metrics
+            }
+            for n, metrics in enumerate(longest)
+        )
+
+    def save(self, folder: Path) -> Path:
+        """Write each member into a folder of its own, then how many there are, which vouches for them."""
+        for number, member in enumerate(self.members):
+            member.save(member_folder(folder, number))
+        write_json(folder / MEMBERS, {"members": len(self)})
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path) -> TrainedEnsemble:
+        """Read what `save` wrote."""
+        count = read_json(folder / MEMBERS)["members"]
+        return cls(tuple(TrainedNetwork.load(member_folder(folder, number)) for number in range(count)))
+
+
+def train_ensemble(
+    volumes: LabelledVolumes,
+    split: Split,
+    study: Study,
+    folder: Path,
+    progress: Progress | None = None,
+) -> TrainedEnsemble:
+    """Train the study's networks one by one on the same split, going on where an earlier call was stopped.
+
+    They differ in initial weights, order of scans, augmentation and dropout; all follow from the study's
+    seed. What was trained for a smaller ensemble is used for a larger one.
+
+    Parameters
+    ----------
+    volumes, split, study
+        As in `pipeline.learning.training.train`; the study's ``ensemble`` says how many.
+    folder : Path
+        Holds ``member-0``, ``member-1`` and so on.
+    progress : callable, optional
+        As in `train`; counts the epochs of all members.
+    """
+    members = []
+    for number in range(study.ensemble):
+        seeded = study.model_copy(update={"seed": member_seed(study.seed, number)})
+        told = None if progress is None else _counting(progress, number, study.ensemble)
+        members.append(train(volumes, split, seeded, member_folder(folder, number), told))
+    return TrainedEnsemble(tuple(members))
+
+
+def member_seed(seed: int, number: int) -> int:
+    """Return the seed of a member; the first has the study's, so that a single network is member 0.
+
+    Examples
+    --------
+    >>> member_seed(2026, 0), member_seed(2026, 1) == member_seed(2026, 2)
+    (2026, False)
+    """
+    if number == 0:
+        return seed
+    return int(np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1)[0])
+
+
+def member_folder(folder: Path, number: int) -> Path:
+    """Return where a member stands below the folder of its ensemble."""
+    return folder / f"member-{number}"
+
+
+def _counting(progress: Progress, number: int, members: int) -> Progress:
+    def told(done: int, epochs: int, metrics: Metrics) -> None:
+        progress(number * epochs + done, members * epochs, metrics)
+
+    return told
