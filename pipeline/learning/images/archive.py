@@ -81,8 +81,9 @@ def _from_tar(path: Path, names: Sequence[str]) -> tuple[dict[str, bytes], list[
                 else:
                     others.append(name)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        told = str(error).partition("\n")[0].rstrip(":")  # tarfile lists every format it has tried
         raise CohortError(
-            f"An archive must be readable to its end: {error}",
+            f"An archive must be readable to its end: {told}",
             culprit=str(path),
             mend="download it again, the copy is not whole or is something else",
         ) from error
