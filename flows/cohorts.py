@@ -48,21 +48,43 @@ def load_cohort(study: Study) -> tuple[Cohort, LabelledVolumes, Split | None]:
         volumes, split = _published(study, cache)
         split = made_rarer(study, split, volumes)
         return Cohort((), volumes.class_names), volumes, split
-    table = study.cohort.path / COHORT_TABLE
-    cohort = Cohort.read_tsv(table, study.cohort.classes)
+    labelled = labelled_cohort(study)
+    # Refused before the volumes are read: a class with two subjects need not wait for that.
+    split_of(study, labelled)
+    return labelled, load_volumes(labelled, study.preprocessing, cache), None
+
+
+def whole_cohort(study: Study) -> Cohort:
+    """Return every scan of a cohort of kind bids that has an SUVR volume, with a diagnosis or without.
+
+    Raises
+    ------
+    CohortError
+        If the cohort's table is not there.
+    """
+    return Cohort.read_tsv(study.cohort.path / COHORT_TABLE, study.cohort.classes)
+
+
+def labelled_cohort(study: Study) -> Cohort:
+    """Return the scans of a cohort of kind bids that have a diagnosis; tell how many have none.
+
+    Raises
+    ------
+    CohortError
+        If the cohort is not there or no scan has a diagnosis.
+    """
+    cohort = whole_cohort(study)
     labelled = cohort.labelled()
     if not labelled.scans:
         raise CohortError(
             "A cohort to learn from needs diagnoses, no scan has one",
-            culprit=str(table),
+            culprit=str(study.cohort.path / COHORT_TABLE),
             mend="put the diagnosis table beside the scans and ingest again",
         )
     if len(labelled) < len(cohort):
         without = [s.scan_id for s in cohort.scans if s.diagnosis is None]
         say(f"{len(without)} scans without a diagnosis are left out: {', '.join(without[:5])}.")
-    # Refused before the volumes are read: a class with two subjects need not wait for that.
-    split_of(study, labelled)
-    return labelled, load_volumes(labelled, study.preprocessing, cache), None
+    return labelled
 
 
 def _published(study: Study, cache: Path) -> tuple[LabelledVolumes, Split]:

@@ -133,6 +133,17 @@ class Scan:
         return f"sub-{self.subject}_ses-{self.session}"
 
 
+def subject_of_scan_id(scan_id: str) -> str:
+    """Return the subject a scan id names.
+
+    Examples
+    --------
+    >>> subject_of_scan_id("sub-07_ses-2021")
+    '07'
+    """
+    return scan_id.removeprefix("sub-").rpartition("_ses-")[0]
+
+
 _FIXED_COLUMNS = ("scan_id", "subject", "session", "tracer", "diagnosis", "path")
 _POSTERIOR_PREFIX = "posterior_"
 
@@ -332,6 +343,12 @@ class Split:
     def to_dict(self) -> dict[str, list[str]]:
         """Return part name -> scan ids, and nothing else."""
         return {part: list(self.part(part)) for part in PARTS}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, list[str]]) -> Split:
+        """Read what `to_dict` gave; scan ids tell their subject."""
+        subject_of = {i: subject_of_scan_id(i) for part in PARTS for i in value[part]}
+        return cls(**{part: tuple(value[part]) for part in PARTS}, subject_of=subject_of)
 
     def digest(self) -> str:
         """Fingerprint of who is where."""

@@ -99,6 +99,51 @@ def assign_parts(class_of: Mapping[str, str], shares: Mapping[str, float], *, se
     return part_of
 
 
+def extend_split(
+    earlier: Split, cohort: Cohort, settings: SplitSettings, *, seed: int, train: bool = True
+) -> Split:
+    """Share out a cohort that has grown: who stood in a part stays there, new subjects are shared out.
+
+    A subject scanned again takes its new scans to its part, so every old test subject stays in test. Where a
+    new subject goes follows from its name and the seed alone: however the cohort grows, and whichever split
+    is extended, it goes to the same part.
+
+    Parameters
+    ----------
+    earlier : Split
+        Scans of it that the cohort no longer holds are left out.
+    cohort : Cohort
+        Every scan with a diagnosis.
+    settings : SplitSettings
+        Chances of a new subject to get into each part; what remains is for training.
+    seed : int
+    train : bool
+        Without, new subjects go to calibration and test only, in the proportion of their shares.
+    """
+    part_of = {earlier.subject_of[i]: part for part in PARTS for i in earlier.part(part)}
+    chances = {"calibration": settings.calibration, "test": settings.test}
+    if train:
+        chances = {"validation": settings.validation, **chances}
+    else:
+        chances = {part: share / sum(chances.values()) for part, share in chances.items()}
+    scans: dict[str, list[str]] = {part: [] for part in PARTS}
+    for scan in cohort.scans:
+        part = part_of.get(scan.subject) or _part_by_chance(seed, scan.subject, chances)
+        scans[part].append(scan.scan_id)
+    subject_of = dict(zip(cohort.scan_ids, cohort.subjects, strict=True))
+    return Split(**{part: tuple(ids) for part, ids in scans.items()}, subject_of=subject_of)
+
+
+def _part_by_chance(seed: int, subject: str, chances: Mapping[str, float]) -> str:
+    place = int.from_bytes(_rank(seed, subject)[:8], "big") / 2**64
+    reached = 0.0
+    for part, chance in chances.items():
+        reached += chance
+        if place < reached:
+            return part
+    return "train" if reached < 1 - 1e-9 else list(chances)[-1]
+
+
 def _rank(seed: int, subject: str) -> bytes:
     return hashlib.sha256(f"{seed}:{subject}".encode()).digest()
 

@@ -9,7 +9,7 @@ from pipeline.tracking.registry import (
     promote,
     rollback,
 )
-from pipeline.tracking.runs import RunRecord, add_artifacts, log_run
+from pipeline.tracking.runs import RunRecord, add_artifacts, log_run, read_artifact
 from pipeline.tracking.store import Store, store_at, store_of, try_store
 from pipeline.tracking.versions import register
 
@@ -24,6 +24,7 @@ __all__ = [
     "log_run",
     "origin",
     "promote",
+    "read_artifact",
     "register",
     "rollback",
     "store_at",
