@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
 from models.classifier import CalibratedClassifier, Prediction
 from pipeline.config import ImagingSettings
-from pipeline.errors import InputError, RefusedScan
+from pipeline.errors import InputError, RefusedScan, TaucalError
 from pipeline.imaging.process import Normalised, normalise
 from pipeline.ingest.bids import read_pet
 from pipeline.ingest.convert import read_found
@@ -37,6 +38,34 @@ class Inference:
     normalised: Normalised | None
     prediction: Prediction | None
     refusal: RefusedScan | None
+
+
+class Answer(TypedDict):
+    """What is sent back for one scan.
+
+    Parameters
+    ----------
+    decision : {"report", "refer", "refused"}
+    reasons : list of str
+        Why it is referred or refused, in words.
+    rule : str or None
+        Machine name of the rule a refused scan broke.
+    probabilities, lower, upper : dict of class name to float, or None
+        Calibrated, at the prevalence of training, with the interval of the calibration; None where refused.
+    prediction_set : list of str or None
+        Classes that cannot be ruled out.
+    clinic_probabilities : dict of class name to float, or None
+        At the stated prevalence, where one is stated.
+    """
+
+    decision: Literal["report", "refer", "refused"]
+    reasons: list[str]
+    rule: str | None
+    probabilities: dict[str, float] | None
+    lower: dict[str, float] | None
+    upper: dict[str, float] | None
+    prediction_set: list[str] | None
+    clinic_probabilities: dict[str, float] | None
 
 
 def read_scan(scan: Path | FoundScan) -> Volume:
@@ -99,18 +128,52 @@ def _check_tracer(volume: Volume, expected: str) -> None:
         )
 
 
-def answer(classifier: CalibratedClassifier, path: Path) -> dict[str, Any]:
-    """Classify one scan and return what a server sends back: JSON-able, no identifiers."""
-    inference = infer(classifier, path)
-    if inference.prediction is None:
-        refusal = inference.refusal
-        return {"decision": "refused", "reasons": [str(refusal)], "rule": getattr(refusal, "rule", None)}
+def answer(
+    classifier: CalibratedClassifier, path: Path, prevalence: dict[str, float] | None = None
+) -> Answer:
+    """Classify one scan and return what a server sends back: JSON-able, without identifiers.
+
+    Parameters
+    ----------
+    classifier : CalibratedClassifier
+    path : Path
+        A folder of DICOM files or a NIfTI file; one that is not there is refused as any other.
+    prevalence : dict, optional
+        The clinic's own class shares.
+    """
+    try:
+        inference = infer(classifier, path, prevalence)
+    except InputError as error:
+        return _refused(error, "no-such-scan")
+    if inference.refusal is not None:
+        return _refused(inference.refusal, inference.refusal.rule)
     p = inference.prediction
-    return {
-        "decision": p.decision,
-        "reasons": list(p.reasons),
-        "probabilities": dict(zip(p.class_names, p.probabilities, strict=True)),
-        "lower": dict(zip(p.class_names, p.lower, strict=True)),
-        "upper": dict(zip(p.class_names, p.upper, strict=True)),
-        "prediction_set": list(p.prediction_set),
-    }
+    assert p is not None
+
+    def of_class(values: Sequence[float]) -> dict[str, float]:
+        return dict(zip(p.class_names, values, strict=True))
+
+    return Answer(
+        decision=p.decision,
+        reasons=list(p.reasons),
+        rule=None,
+        probabilities=of_class(p.probabilities),
+        lower=of_class(p.lower),
+        upper=of_class(p.upper),
+        prediction_set=list(p.prediction_set),
+        clinic_probabilities=None if p.clinic_probabilities is None else of_class(p.clinic_probabilities),
+    )
+
+
+def _refused(error: TaucalError, rule: str) -> Answer:
+    # Without the culprit: names of folders and files can be those of people, and servers keep logs.
+    return Answer(
+        decision="refused",
+        reasons=[f"{error.problem}: {error.mend}" if error.mend else error.problem],
+        rule=rule,
+        probabilities=None,
+        lower=None,
+        upper=None,
+        prediction_set=None,
+        clinic_probabilities=None,
+    )

@@ -97,8 +97,7 @@ def load_classifier(store: Store, name: str = f"@{CHAMPION}") -> CalibratedClass
     if Path(name).is_dir():
         return _load(Path(name))
     uri = f"models:/{store.model_name}{name}" if name.startswith("@") else name
-    mlflow.set_tracking_uri(store.uri)
-    mlflow.set_registry_uri(store.uri)
+    store.be_default()
     try:
         with tempfile.TemporaryDirectory(prefix="taucal-") as place:
             local = mlflow.artifacts.download_artifacts(

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 
+from pipeline.errors import InputError
+from pipeline.files import fingerprint, read_json
 from pipeline.tracking.store import Store, nameless
 
 _BATCH = 900
@@ -66,6 +72,7 @@ def log_run(store: Store, record: RunRecord, files: Path | None = None) -> str:
         "mlflow.source.name": "taucal",
         "taucal.version": metadata.version("taucal"),
         "git.revision": git_revision(),
+        "environment.digest": environment_digest(),
         **({"mlflow.parentRunId": record.parent} if record.parent else {}),
         **record.tags,
     }
@@ -91,6 +98,25 @@ def add_artifacts(store: Store, run_id: str, folder: Path, place: str) -> None:
     store.client().log_artifacts(run_id, str(folder), place)
 
 
+def read_artifact(store: Store, run_id: str, name: str) -> Any:
+    """Return a JSON file that was logged to a run.
+
+    Raises
+    ------
+    InputError
+        If the run has no such file.
+    """
+    with tempfile.TemporaryDirectory(prefix="taucal-") as place:
+        try:
+            return read_json(Path(store.client().download_artifacts(run_id, name, place)))
+        except (MlflowException, OSError) as error:
+            raise InputError(
+                f"A run must hold {name}, got none",
+                culprit=f"run {run_id} at {store.address}",
+                mend="train the study again",
+            ) from error
+
+
 def git_revision() -> str:
     """Return the commit of the code that runs, or ``"unknown"`` outside a checkout."""
     try:
@@ -101,3 +127,14 @@ def git_revision() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     return answer.stdout.strip() or "unknown"
+
+
+def installed() -> list[str]:
+    """Return every installed distribution as ``name==version``, sorted; no paths."""
+    found = {d.name.lower().replace("_", "-"): d.version for d in metadata.distributions() if d.name}
+    return [f"{name}=={version}" for name, version in sorted(found.items())]
+
+
+def environment_digest() -> str:
+    """Return sixteen hex digits for the interpreter and every installed distribution."""
+    return fingerprint(sys.version_info[:3], installed())

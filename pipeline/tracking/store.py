@@ -26,6 +26,7 @@ from pipeline.processes import environment
 
 _SQLITE = "sqlite:///"
 _DATABASES = ("postgresql", "mysql", "mssql")
+_ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
 _LOCK = 0x7A0CA1
 """Key of PostgreSQL's advisory lock; any number that nobody else takes."""
 
@@ -62,7 +63,9 @@ class Store:
             If the store cannot be opened.
         """
         try:
-            with self._alone():
+            # MLflow would write the folder it happens to be started in into a new database.
+            root = {_ARTIFACT_ROOT: self.artifacts} if self.artifacts else {}
+            with self._alone(), environment(root):
                 client = mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
                 if client.get_experiment_by_name(self.experiment) is None:
                     client.create_experiment(self.experiment, artifact_location=self.artifacts)
@@ -78,6 +81,11 @@ class Store:
     def experiment_id(self) -> str:
         """Return the id of the experiment, made where it is missing."""
         return str(self.client().get_experiment_by_name(self.experiment).experiment_id)
+
+    def be_default(self) -> None:
+        """Make this the store of the process: MLflow asks the default one about ``models:/`` addresses."""
+        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_registry_uri(self.uri)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

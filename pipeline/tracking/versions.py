@@ -3,63 +3,169 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import mlflow
+from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.types.schema import Array, ColSpec, DataType, Map, Object, Property, Schema
 
 import models
 import pipeline
-from pipeline.tracking.store import Store, nameless
+from models.classifier import FORMAT_VERSION, CalibratedClassifier
+from pipeline.files import read_json, write_json, write_text
+from pipeline.tracking.model_card import description, model_card
+from pipeline.tracking.runs import environment_digest, git_revision, installed
+from pipeline.tracking.store import Store
 
-_REQUIREMENTS = (
-    "torch", "monai", "numpy", "scipy", "pandas", "pydantic", "pyyaml", "nibabel", "pydicom", "nilearn",
-    "safetensors", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle",
-    "scikit-learn", "mlflow",
+REQUIREMENTS = (
+    "torch", "numpy", "scipy", "pandas", "pydantic", "pyyaml", "nibabel", "pydicom", "nilearn", "safetensors",
+    "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "mlflow",
 )  # fmt: skip
 """What the model needs where it is served."""
+
+EXAMPLE = ["bids/sub-EXAMPLE/ses-EXAMPLE/pet/sub-EXAMPLE_ses-EXAMPLE_trc-18FAV1451_pet.nii.gz"]
+"""A path that exists nowhere: MLflow shows it to whoever asks how the model is called."""
+
+_EXAMPLE_FILES = {"artifact_path": "input_example.json", "serving_input_path": "serving_input_example.json"}
 
 
 def register(store: Store, run_id: str, bundle: Path, tags: Mapping[str, str], key: str) -> int:
     """Log a saved `CalibratedClassifier` as an MLflow model and register it; return the version.
 
     The model is code and data: `scan_classifier.py`, the packages `pipeline` and `models`, safetensors and
-    JSON. Nothing is pickled. A version with the same key is returned as it is.
+    JSON, and a model card. Nothing is pickled. A version with the same key is returned as it is.
+
+    Parameters
+    ----------
+    store : Store
+    run_id : str
+        The run the classifier came from.
+    bundle : Path
+    tags : mapping of str to str
+        Hashes of data and split, and the like.
+    key : str
+        Fingerprint of what the classifier depends on.
+
+    Raises
+    ------
+    models.classifier.BundleError
+        If the bundle is not whole.
     """
     client = store.client()
+    known = _version_of(client, store.model_name, key)
+    if known is not None:
+        return known
+    all_tags = {**_provenance(bundle), **tags}
+    card = model_card(CalibratedClassifier.load(bundle), all_tags)
+    logged = client.create_logged_model(store.experiment_id(), "classifier", source_run_id=run_id)
+    with tempfile.TemporaryDirectory(prefix="taucal-") as staging:
+        folder = _write_model(Path(staging), bundle, card, Model(run_id=run_id, model_id=logged.model_id))
+        client.log_model_artifacts(logged.model_id, str(folder))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    store.be_default()
+    version = client.create_model_version(
+        store.model_name,
+        f"models:/{logged.model_id}",
+        run_id=run_id,
+        tags={**all_tags, "taucal.key": key},
+        description=description(card),
+        model_id=logged.model_id,
+    )
+    return int(version.version)
+
+
+def _version_of(client: mlflow.MlflowClient, name: str, key: str) -> int | None:
+    """Return the version with a key; make the registered model where it is missing."""
     try:
-        for version in client.search_model_versions(f"name = '{store.model_name}'"):
-            if version.tags.get("taucal.key") == key:
-                return int(version.version)
-    except MlflowException:
-        pass  # no such registered model yet
-    mlflow.set_tracking_uri(store.uri)
-    mlflow.set_registry_uri(store.uri)
-    staged = tempfile.TemporaryDirectory(prefix="taucal-")
-    with staged as staging, nameless(), mlflow.start_run(run_id):
-        model = _log_model(Path(staging), bundle)
-    registered = mlflow.register_model(model.model_uri, store.model_name, tags={**tags, "taucal.key": key})
-    return int(registered.version)
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    found = client.search_model_versions(f"name = '{name}' and tags.`taucal.key` = '{key}'")
+    return int(found[0].version) if found else None
 
 
-def _log_model(staging: Path, bundle: Path) -> Any:
-    # Staged copies: MLflow writes the absolute path of what it is given into the model's files.
+def _provenance(bundle: Path) -> dict[str, str]:
+    return {
+        "taucal.version": metadata.version("taucal"),
+        "git.revision": git_revision(),
+        "bundle.format_version": str(FORMAT_VERSION),
+        "bundle.digest": str(read_json(bundle / "classifier.json")["sha256"]),
+        "environment.digest": environment_digest(),
+        "python.version": ".".join(map(str, sys.version_info[:3])),
+    }
+
+
+def _write_model(staging: Path, bundle: Path, card: str, facts: Model) -> Path:
+    """Write the model's folder; none of its files says where or by whom it was made."""
     for package in (pipeline, models):
         source = Path(package.__path__[0])
         shutil.copytree(source, staging / source.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     shutil.copytree(bundle, staging / "bundle")
     script = staging / "scan_classifier.py"
     shutil.copyfile(Path(__file__).with_name("scan_classifier.py"), script)
-    return mlflow.pyfunc.log_model(
-        name="classifier",
+    artifacts = {
+        "bundle": staging / "bundle",
+        "model_card": write_text(staging / "model_card.md", card),
+        "environment": write_text(staging / "environment.txt", "\n".join(installed()) + "\n"),
+    }
+    folder = staging / "model"
+    mlflow.pyfunc.save_model(
+        str(folder),
         python_model=str(script),
-        artifacts={"bundle": str(staging / "bundle")},
+        artifacts={name: str(path) for name, path in artifacts.items()},
         code_paths=[str(staging / "pipeline"), str(staging / "models")],
-        pip_requirements=[f"{name}=={_version(name)}" for name in _REQUIREMENTS],
+        pip_requirements=[f"{name}=={_version(name)}" for name in REQUIREMENTS],
+        mlflow_model=facts,
+    )
+    _describe(folder)
+    return folder
+
+
+def _describe(folder: Path) -> None:
+    """Add what comes out and an example to the model's description, and take out where it was staged.
+
+    The example is written here, since MLflow would ask the model about it: a scan that is not there.
+    """
+    write_json(folder / _EXAMPLE_FILES["artifact_path"], EXAMPLE)
+    write_json(folder / _EXAMPLE_FILES["serving_input_path"], {"inputs": EXAMPLE})
+    described = Model.load(str(folder))
+    described.signature.outputs = answers_schema()
+    described.saved_input_example_info = {"type": "json_object", **_EXAMPLE_FILES}
+    flavor = described.flavors["python_function"]
+    flavor["model_code_path"] = "scan_classifier.py"
+    for artifact in flavor["artifacts"].values():
+        artifact["uri"] = artifact["path"]
+    described.save(str(folder / "MLmodel"))
+
+
+def answers_schema() -> Schema:
+    """Return what comes back for each scan, see `pipeline.one_scan.Answer`, in MLflow's words."""
+    words, numbers = Array(DataType.string), Map(DataType.double)
+    return Schema(
+        [
+            ColSpec(
+                Object(
+                    [
+                        Property("decision", DataType.string),
+                        Property("reasons", words),
+                        Property("rule", DataType.string, required=False),
+                        *(
+                            Property(name, numbers, required=False)
+                            for name in ("probabilities", "lower", "upper", "clinic_probabilities")
+                        ),
+                        Property("prediction_set", words, required=False),
+                    ]
+                )
+            )
+        ]
     )
 
 

@@ -1,0 +1,187 @@
+"""What a registered classifier is, was tested on, and must not be used for: Markdown that travels with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from models.classifier import CalibratedClassifier
+
+RESEARCH_USE = "Research use only - not for diagnostic use."
+_FEW_SUBJECTS = 50
+_FEW_SCANS = 10
+_TITLES = {
+    "negative_log_likelihood": "negative log-likelihood (lower is better)",
+    "brier_score": "Brier score (lower is better)",
+    "expected_calibration_error": "expected calibration error (lower is better)",
+    "classwise_ece": "classwise calibration error (lower is better)",
+    "balanced_accuracy": "balanced accuracy (higher is better)",
+    "macro_auroc": "macro AUROC (higher is better)",
+}
+
+
+def model_card(classifier: CalibratedClassifier, made_from: Mapping[str, str]) -> str:
+    """Write the card of a classifier from what is stored in it.
+
+    Parameters
+    ----------
+    classifier : CalibratedClassifier
+        Its `card` holds the facts of training and evaluation.
+    made_from : mapping of str to str
+        Versions and hashes by name.
+
+    Returns
+    -------
+    str
+        Markdown; what is not known is said to be so.
+    """
+    sections = {
+        "Intended use": _intended(classifier),
+        "Trained on": _trained_on(classifier),
+        "Tested on": _tested_on(classifier.card),
+        "Calibration and abstention": _calibration(classifier),
+        "Where it fails": _failures(classifier),
+        "Versions and hashes": [f"- {name}: `{value}`" for name, value in made_from.items()],
+    }
+    text = [f"# Model card: {_tracer(classifier)} PET to {', '.join(classifier.class_names)}", ""]
+    text += [_in_short(classifier)]
+    for title, lines in sections.items():
+        text += ["", f"## {title}", "", *lines]
+    return "\n".join(text) + "\n"
+
+
+def description(card: str) -> str:
+    r"""Return the first lines of a card, for the registry's list of versions.
+
+    Examples
+    --------
+    >>> description("# Model card\n\nWhat it is.\n\n## Intended use\n...")
+    'What it is.'
+    """
+    return card.partition("\n## ")[0].partition("\n")[2].strip()
+
+
+def _tracer(classifier: CalibratedClassifier) -> str:
+    return str(classifier.card.get("tracer", "AV1451"))
+
+
+def _kind(card: Mapping[str, Any]) -> str:
+    return "synthetic scans" if card.get("synthetic") else "scans"
+
+
+def _parts(card: Mapping[str, Any], part: str) -> str:
+    scans, subjects = card.get("split", {}).get(part), card.get("subjects", {}).get(part)
+    told = f"{scans if scans is not None else 'an unknown number of'} {_kind(card)}"
+    return told if subjects is None else f"{told} of {subjects} subjects"
+
+
+def _in_short(classifier: CalibratedClassifier) -> str:
+    card = classifier.card
+    scores = [
+        f"{title.partition(' (')[0]} {_interval(card['metrics'][name])}"
+        for name, title in _TITLES.items()
+        if name in card.get("metrics", {})
+    ]
+    found = f": {'; '.join(scores[:1] + scores[-2:])} (95 % intervals)" if scores else ""
+    return (
+        f"**{RESEARCH_USE}** Calibrated probabilities of {', '.join(classifier.class_names)} from one "
+        f"{_tracer(classifier)} PET scan. Trained on {_parts(card, 'train')}, tested on "
+        f"{_parts(card, 'test')}{found}."
+    )
+
+
+def _interval(metric: Mapping[str, float]) -> str:
+    return f"{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
+
+
+def _intended(classifier: CalibratedClassifier) -> list[str]:
+    return [
+        f"Research on {_tracer(classifier)} PET of adults with suspected Alzheimer's disease: probabilities, "
+        "a prediction set and reasons to refer, for a reader who also sees the scan. It takes one scan as "
+        "DICOM, NIfTI or BIDS-PET; no MRI is needed.",
+        "",
+        "Not for diagnosis, triage, treatment or follow-up of a person, and not for other tracers.",
+    ]
+
+
+def _trained_on(classifier: CalibratedClassifier) -> list[str]:
+    card = classifier.card
+    counts = card.get("class_counts", {})
+    lines = [f"- {_parts(card, 'train')}, for training alone"]
+    lines += [f"- scans by class: {', '.join(f'{n} {name}' for name, n in counts.items())}"] if counts else []
+    shares = zip(classifier.class_names, classifier.prevalence, strict=True)
+    lines += [f"- class shares the probabilities stand for: {', '.join(f'{n} {p:.2f}' for n, p in shares)}"]
+    lines += [f"- network: {classifier.network_name}; loss: {card.get('loss', {}).get('name', 'unknown')}"]
+    return lines
+
+
+def _tested_on(card: Mapping[str, Any]) -> list[str]:
+    metrics = card.get("metrics", {})
+    if not metrics:
+        return ["No test is on record."]
+    return [
+        f"{_parts(card, 'test')}, none of whom stands in training or calibration; opened once. Intervals of "
+        "95 % over subjects.",
+        "",
+        *_table(
+            ("metric", "value [95 % interval]"),
+            [(_TITLES.get(name, name.replace("_", " ")), _interval(m)) for name, m in metrics.items()],
+        ),
+    ]
+
+
+def _calibration(classifier: CalibratedClassifier) -> list[str]:
+    card = classifier.card
+    chosen = card.get("calibrator", {})
+    lines = [
+        f"- calibrator: {chosen.get('name', 'unknown')}. {chosen.get('reason', '')}".rstrip(),
+        f"- prediction sets hold the true class of {classifier.conformal.coverage:.0%} of the scans of every "
+        "class, if new scans are like those of calibration",
+        f"- below a confidence of {classifier.operating_point:.2f} a scan is referred",
+    ]
+    rows = [
+        (f"{low:.0%} - {high:.0%}", str(count), str(right))
+        for low, high, count, right in card.get("likeness", [])
+        if count
+    ]
+    return [*lines, "", *_table(("confidence", "held-out scans", "of which right"), rows)] if rows else lines
+
+
+def _failures(classifier: CalibratedClassifier) -> list[str]:
+    return [
+        f"- {line}"
+        for line in (
+            *_weak_points(classifier),
+            "A negative tau PET scan does not exclude Alzheimer's disease.",
+            "Off-target binding (choroid plexus, striatum, brainstem, meninges, skull) can look like tau; "
+            "other tauopathies bind this tracer weakly or not at all.",
+            "Other scanners, reconstructions, time windows and populations than those of training shift the "
+            "probabilities; the checks for unlike scans find large shifts only.",
+            "At class shares other than those of training the probabilities must be adjusted "
+            "(`--prevalence`).",
+            "The intervals of a probability cover the doubt about its calibration, not all doubt.",
+        )
+    ]
+
+
+def _weak_points(classifier: CalibratedClassifier) -> Iterator[str]:
+    card = classifier.card
+    if card.get("synthetic"):
+        yield "It was trained and tested on synthetic scans: nothing here speaks of patients."
+    subjects = card.get("subjects", {}).get("test")
+    if subjects is not None and subjects < _FEW_SUBJECTS:
+        yield f"It was tested on {subjects} subjects only: the intervals are wide and small groups unseen."
+    balanced, chance = card.get("metrics", {}).get("balanced_accuracy"), 1 / len(classifier.class_names)
+    if balanced is not None and balanced["low"] <= chance:
+        yield f"It is not shown to do better than chance: balanced accuracy {_interval(balanced)}."
+    counts = card.get("class_counts", {})
+    for name in (name for name, n in counts.items() if n < _FEW_SUBJECTS):
+        yield f"Few scans of {name} were trained on ({counts[name]})."
+    for low, high, count, right in card.get("likeness", []):
+        if count >= _FEW_SCANS and right / count < low:
+            yield f"It was too sure between {low:.0%} and {high:.0%}: {right} of {count} scans were right."
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [header, ["---"] * len(header), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
