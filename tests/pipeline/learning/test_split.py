@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import SplitSettings
 from pipeline.errors import CohortError, LeakageError
-from pipeline.learning.split import split_subjects, subject_classes
+from pipeline.learning.split import extend_split, split_subjects, subject_classes
 from pipeline.scan import PARTS, Cohort, Scan, Split
 
 NAMES = ("CN", "MCI", "AD")
@@ -138,3 +138,55 @@ def test_a_scan_without_a_diagnosis_is_refused_by_name():
 def test_a_split_that_shares_a_subject_cannot_be_made():
     with pytest.raises(LeakageError, match=r"1 in both train and test in 07: split by subject"):
         Split(("a",), (), (), ("b",), {"a": "07", "b": "07"})
+
+
+def many(count: int, start: int = 0) -> Cohort:
+    return cohort({f"{n:04d}": [NAMES[n % 3]] for n in range(start, start + count)})
+
+
+def test_an_extended_split_leaves_everybody_where_they_were():
+    settings = SplitSettings()
+    old = split_subjects(many(90), settings, seed=3)
+    grown = extend_split(old, many(400), settings, seed=3)
+    for part in PARTS:
+        assert set(old.part(part)) <= set(grown.part(part))
+    assert sum(len(grown.part(part)) for part in PARTS) == 400
+
+
+def test_new_subjects_go_where_their_name_says_whatever_comes_with_them():
+    settings = SplitSettings()
+    old = split_subjects(many(90), settings, seed=3)
+    some, more = (extend_split(old, many(n), settings, seed=3) for n in (120, 400))
+    for part in PARTS:
+        assert set(some.part(part)) <= set(more.part(part))
+
+
+def test_new_subjects_are_shared_out_as_asked():
+    settings = SplitSettings(validation=0.1, calibration=0.2, test=0.3)
+    empty = Split((), (), (), (), {})
+    split = extend_split(empty, many(4000), settings, seed=0)
+    shares = [len(split.part(part)) / 4000 for part in PARTS]
+    np.testing.assert_allclose(shares, [0.4, 0.1, 0.2, 0.3], atol=0.03)
+    without = extend_split(empty, many(4000), settings, seed=0, train=False)
+    assert not without.train
+    assert not without.validation
+    assert len(without.test) / 4000 == pytest.approx(0.6, abs=0.03)
+
+
+def test_a_new_visit_follows_its_subject():
+    old = split_subjects(many(90), SplitSettings(), seed=3)
+    again = cohort({f"{n:04d}": [NAMES[n % 3]] * 2 for n in range(90)})
+    split = extend_split(old, again, SplitSettings(), seed=4)
+    for part in PARTS:
+        assert {split.subject_of[i] for i in split.part(part)} == {old.subject_of[i] for i in old.part(part)}
+
+
+def test_scans_that_are_gone_are_left_out():
+    old = split_subjects(many(90), SplitSettings(), seed=3)
+    split = extend_split(old, many(60, start=30), SplitSettings(), seed=3)
+    assert sum(len(split.part(part)) for part in PARTS) == 60
+
+
+def test_a_split_reads_back_from_what_was_stored():
+    split = split_subjects(many(90), SplitSettings(), seed=3)
+    assert Split.from_dict(split.to_dict()) == split
