@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import getpass
 import hashlib
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +145,8 @@ def fingerprint_of_tree(folder: Path) -> str:
 def exclusive(lock: Path | None, what: str, *, wait: bool = True) -> Iterator[None]:
     """Hold a lock file for as long as the block runs; the system frees it when the process dies.
 
+    The file tells who holds it since when; what it tells once nobody holds it means nothing.
+
     Parameters
     ----------
     lock : Path or None
@@ -169,14 +174,38 @@ def exclusive(lock: Path | None, what: str, *, wait: bool = True) -> Iterator[No
             fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             stream.seek(0)
-            holder = stream.read().strip() or "?"
             raise InputError(
-                f"Only one process at a time may write the {what}, process {holder} does",
+                f"Only one process at a time may write the {what}, {_in_words(stream.read())}",
                 culprit=str(lock),
                 mend="wait until it is done",
             ) from error
         # Who holds the lock is told for the message alone: a full disk does not matter.
         with contextlib.suppress(OSError):
             os.ftruncate(stream.fileno(), 0)
-            os.write(stream.fileno(), str(os.getpid()).encode())
+            os.write(stream.fileno(), json.dumps(_holder()).encode())
         yield
+
+
+def whoami() -> str:
+    """Return who runs this program: ``TAUCAL_WHO``, or the login name."""
+    try:
+        return os.environ.get("TAUCAL_WHO", "").strip() or getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"user {os.getuid()}"
+
+
+def now() -> str:
+    """Return the time in UTC to the second, as ``2026-11-21T15:40:00Z``."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _holder() -> dict[str, Any]:
+    return {"process": os.getpid(), "host": socket.gethostname(), "who": whoami(), "since": now()}
+
+
+def _in_words(holder: str) -> str:
+    try:
+        told = json.loads(holder)
+        return f"process {told['process']} does ({told['who']} on {told['host']} since {told['since']})"
+    except (ValueError, TypeError, KeyError):  # read between its two writes, or by a full disk never written
+        return "another one does"

@@ -59,7 +59,7 @@ def test_a_lock_refuses_names_its_holder_and_dies_with_it(tmp_path):
     holder.start()
     assert held.wait(30)
     with (
-        pytest.raises(InputError, match=f"process {holder.pid} does"),
+        pytest.raises(InputError, match=rf"process {holder.pid} does \(\S+ on \S+ since 20\d\d-\S+Z\)"),
         exclusive(tmp_path / "lock", "dataset", wait=False),
     ):
         pass
