@@ -11,7 +11,7 @@ set_quiet_defaults()
 
 import typer  # noqa: E402 - the defaults must stand before Prefect is imported by what follows
 
-from flows.commands import learning, operation, scans  # noqa: E402
+from flows.commands import learning, operation, scans, serving  # noqa: E402
 from flows.console import console  # noqa: E402
 from pipeline.errors import TaucalError  # noqa: E402
 
@@ -30,9 +30,11 @@ COMMANDS = (
     (learning.ingest, "taucal ingest ~/ADNI --out data/adni/bids"),
     (learning.train, "taucal train configs/adni.yaml --set training.epochs=60"),
     (learning.compare, "taucal compare configs/adrenal.yaml --set cohort.path=data/adrenalmnist3d.npz"),
+    (scans.predict, "taucal predict data/new/SCAN_FOLDER --prevalence CN=.6,MCI=.3,AD=.1 --json"),
     (scans.report, "taucal report data/new/SCAN_FOLDER --out data/reports --prevalence CN=.6,MCI=.3,AD=.1"),
     (operation.promote, "taucal promote 3 --output data/demo"),
     (operation.rollback, "taucal rollback --output data/demo"),
+    (serving.serve, "taucal serve configs/adni.yaml --set serve.prefect_port=4201"),
     (operation.doctor, "taucal doctor --output data/demo"),
 )
 """Each command with the example its ``--help`` shows."""

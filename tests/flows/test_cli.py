@@ -11,7 +11,18 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 
-COMMANDS = ("demo", "phantom", "ingest", "train", "compare", "report", "promote", "rollback", "doctor")
+COMMANDS = (
+    "demo",
+    "phantom",
+    "ingest",
+    "train",
+    "compare",
+    "predict",
+    "report",
+    "promote",
+    "rollback",
+    "doctor",
+)
 
 
 def taucal(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,99 @@
+"""The flows that run on a schedule; each in a process of its own, which `flows.serve` lets Prefect start.
+
+They take no parameters: Prefect stores those, and a folder's name can identify a patient. The study reaches
+them through the environment, and errors reach Prefect by their kind alone.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prefect import Flow, State, flow
+from prefect.client.schemas.objects import FlowRun
+
+from flows.console import say
+from flows.notify import tell
+from flows.steps import WorkFailed
+from pipeline.config import Study, load_study
+from pipeline.errors import ConfigError
+
+STUDY = "TAUCAL_STUDY"
+"""Environment variable that names the file of the resolved study."""
+SERVER = "TAUCAL_SERVE_PID"
+"""Environment variable with the process that serves; a flow ends when it does."""
+
+_LOOK_EVERY_SECONDS = 0.5
+
+
+def tell_of_crash(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
+    """Tell that a flow's process was killed; Prefect calls this in the process that serves."""
+    say(f"{flow.name} crashed.")
+    tell(_study(), "failure", {"flow": flow.name, "kind": "Crashed"})
+
+
+@flow(name="nightly-ingest", on_crashed=[tell_of_crash])
+def nightly_ingest() -> None:
+    """Take new scans of the study's source to SUVR."""
+    _privately("nightly-ingest", _ingest)
+
+
+@flow(name="new-reports", on_crashed=[tell_of_crash])
+def new_reports() -> None:
+    """Write the report of every scan that has none."""
+    _privately("new-reports", _report)
+
+
+def _ingest(study: Study) -> None:
+    from flows.ingest import ingest
+
+    if study.ingest.source is None:
+        raise ConfigError("An ingest needs a folder of scans, got none", culprit="ingest.source")
+    ingest(study.ingest.source, study.cohort.path, study.ingest, study.imaging, study.cohort.classes)
+
+
+def _report(study: Study) -> None:
+    from flows.new_reports import report_new_scans
+
+    reports = report_new_scans(study)
+    if reports.failed:
+        facts = {"flow": "new-reports", "kind": "scans without a report", "scans": len(reports.failed)}
+        tell(study, "failure", facts)
+
+
+def _privately(name: str, work: Callable[[Study], object]) -> None:
+    """Do the work of a flow; what goes wrong is told here in full, to Prefect and outside by its kind."""
+    _end_with_server()
+    study = None
+    try:
+        study = _study()
+        work(study)
+    except Exception as error:  # noqa: BLE001 - raised again by its kind, whatever it is
+        say(f"{name} failed: {error}")
+        kind = type(error).__name__
+        if study is not None:
+            tell(study, "failure", {"flow": name, "kind": kind})
+        raise WorkFailed(kind) from None
+
+
+def _study() -> Study:
+    try:
+        return load_study(Path(os.environ[STUDY]))
+    except KeyError as error:
+        raise ConfigError("A deployed flow must be started by `taucal serve`", culprit=STUDY) from error
+
+
+def _end_with_server() -> None:
+    """End this process when the one that serves is gone: killed, it could not say so."""
+    if SERVER in os.environ:
+        threading.Thread(target=_watch, args=(int(os.environ[SERVER]),), daemon=True).start()
+
+
+def _watch(server: int) -> None:
+    while os.getppid() == server:
+        time.sleep(_LOOK_EVERY_SECONDS)
+    os._exit(1)

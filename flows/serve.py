@@ -1,0 +1,274 @@
+"""Serve: the schedules of a study, with Prefect's and MLflow's pages, until somebody ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from prefect import Flow
+from prefect._internal.versioning import VersionType
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound
+from prefect.runner import Runner
+from prefect.schedules import Cron
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.types.entrypoint import EntrypointType
+from pydantic import ValidationError
+
+from flows import deployed
+from flows.console import say, show_table
+from flows.notify import tell
+from flows.orphans import end_orphans, process_tag
+from flows.servers import Place, Server, mlflow_server, place_of, prefect_server, wait_until_ready
+from pipeline import tracking
+from pipeline.config import Study
+from pipeline.errors import ConfigError
+from pipeline.files import exclusive, not_writable
+from pipeline.processes import environment
+
+SCHEDULES: dict[str, Flow[[], None]] = {
+    "ingest": deployed.nightly_ingest,
+    "reports": deployed.new_reports,
+}
+"""Key of section `serve` -> what runs then."""
+
+INNER_FLOWS = ("ingest", "new-scan-reports")
+"""What `as_flow` calls the work inside the scheduled flows."""
+
+_OF_SCANS = ("ingest", "reports")
+_SECONDS_TO_STOP = 60.0
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A flow and when it runs."""
+
+    key: str
+    flow: Flow[[], None]
+    cron: str
+
+
+def serve(study: Study) -> None:
+    """Run the schedules of a study until Ctrl-C or SIGTERM; everything that was started ends with it.
+
+    Prefect's server is the one that ``PREFECT_API_URL`` names, else one is started here; so is MLflow's
+    where the study keeps its runs in a database. A schedule that is not in the study is paused.
+
+    Raises
+    ------
+    ConfigError
+        If a cron line is none, or nothing would be started.
+    InputError
+        If a port is in use, or the schedules of this study run already.
+    TaucalError
+        If a server does not start, or ends.
+    """
+    schedules = planned(study)
+    folder = study.output.resolve() / ".serve"
+    _make_private(folder)
+    with (
+        exclusive(folder / "lock", "schedules of this study", wait=False),
+        environment(_for_children(_write_private(study, folder))),
+        _servers(study, folder) as servers,
+    ):
+        orphans = end_orphans([*(flow.name for flow in SCHEDULES.values()), *INNER_FLOWS])
+        if orphans:
+            say(f"{orphans} runs of a process that was killed are ended.")
+            tell(study, "failure", {"kind": "Crashed", "runs": orphans})
+        asyncio.run(_run(study, schedules, servers))
+    say("Ended; nothing is left running.")
+
+
+def _for_children(study_file: Path) -> dict[str, str]:
+    return {
+        deployed.STUDY: str(study_file),
+        deployed.SERVER: str(os.getpid()),
+        "PYTHONSAFEPATH": "1",  # a folder `flows` where the command was typed is not ours
+    }
+
+
+def planned(study: Study) -> list[Schedule]:
+    """Return the schedules of a study that can be started; say which cannot.
+
+    Raises
+    ------
+    ConfigError
+        If a cron line is none, or nothing is left.
+    """
+    schedules = []
+    for key, flow in SCHEDULES.items():
+        cron = getattr(study.serve, key)
+        reason = None if cron is None else _why_not(study, key)
+        if reason:
+            say(f"serve.{key} is not started: {reason}.")
+        elif cron is not None:
+            schedules.append(Schedule(key, flow, _checked(cron, key)))
+    if not schedules:
+        raise ConfigError("A study to serve needs a schedule, got none", culprit="serve")
+    return schedules
+
+
+def _why_not(study: Study, key: str) -> str | None:
+    if key in _OF_SCANS and study.cohort.kind != "bids":
+        return f"a cohort of kind {study.cohort.kind} holds no scans"
+    if key == "ingest" and study.ingest.source is None:
+        return "ingest.source does not say where scans come from"
+    return None
+
+
+def _checked(cron: str, key: str) -> str:
+    try:
+        return CronSchedule(cron=cron, timezone="UTC").cron
+    except ValidationError as error:
+        raise ConfigError(
+            f"A schedule must be a cron line, got {cron!r}",
+            culprit=f"serve.{key}",
+            mend='minute hour day month weekday, as in "0 2 * * *" for two in the night, in UTC',
+        ) from error
+
+
+@contextlib.contextmanager
+def _servers(study: Study, folder: Path) -> Iterator[list[Server]]:
+    """Start what is not there yet; yield what was started, with Prefect's address in force."""
+    settings, theirs = study.serve, PREFECT_API_URL.value()
+    store = tracking.store_of(study.tracking, study.output)
+    remote = store.uri.startswith(("http://", "https://", "databricks"))
+    with contextlib.ExitStack() as stack:
+        servers: list[Server] = []
+        rows = []
+        if not theirs:
+            place = _announced(place_of(settings.host, settings.prefect_port, "serve.prefect_port"))
+            servers.append(stack.enter_context(prefect_server(place, folder)))
+        if not remote:
+            # A new SQLite file is made before two processes open it at once.
+            store.client()
+            place = _announced(place_of(settings.host, settings.mlflow_port, "serve.mlflow_port"))
+            servers.append(stack.enter_context(mlflow_server(place, folder, store.uri, store.artifacts)))
+        for server in servers:
+            wait_until_ready(server, "/api/health" if server.name == "Prefect" else "/health")
+            rows.append([server.name, server.url])
+        rows += [["Prefect", theirs.removesuffix("/api")]] if theirs else []
+        rows += [["MLflow", store.address]] if remote else []
+        show_table("Pages", ["what", "where"], sorted(rows))
+        api = theirs or f"{servers[0].url}/api"
+        stack.enter_context(environment({"PREFECT_API_URL": api}))
+        stack.enter_context(temporary_settings({PREFECT_API_URL: api}))
+        yield servers
+
+
+def _announced(place: Place) -> Place:
+    if not place.is_loopback:
+        say(
+            f"WARNING: {place.setting.removesuffix('_port')} listens on {place.host}: whoever reaches this "
+            "machine can read and change everything there, for these servers ask for no password."
+        )
+    return place
+
+
+async def _run(study: Study, schedules: Sequence[Schedule], servers: Sequence[Server]) -> None:
+    """Let Prefect's runner start what is due, until a signal comes or something ends."""
+    await _forget_schedules(study)
+    runner = Runner(name="taucal", pause_on_shutdown=True)
+    for schedule in schedules:
+        await runner.aadd_deployment(await _deployment(study, schedule))
+    work = asyncio.create_task(runner.start())
+    while not (runner.started or work.done()):
+        await asyncio.sleep(0.05)
+    stop = asyncio.Event()
+    # After the runner's start, which takes SIGTERM for itself.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    show_table("Schedules, in UTC", ["what", "when"], [[s.flow.name, s.cron] for s in schedules])
+    say("Serving; Ctrl-C ends it.")
+    try:
+        while not (stop.is_set() or work.done()):
+            for server in servers:
+                server.check()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 1)
+        if work.done():
+            work.result()
+    finally:
+        await _stop(runner, work, deaf=any(server.process.poll() is not None for server in servers))
+
+
+async def _stop(runner: Runner, work: asyncio.Task[None], *, deaf: bool) -> None:
+    """End the runs and pause the schedules; a server that is gone cannot be told."""
+    say("Ending what runs ...")
+    try:
+        async with asyncio.timeout(_SECONDS_TO_STOP / 10 if deaf else _SECONDS_TO_STOP):
+            if deaf:
+                runner.pause_on_shutdown = False
+                work.cancel()
+            elif runner.started:
+                await runner.astop()
+            await work
+    except asyncio.CancelledError:
+        if not deaf:
+            raise
+    except Exception as error:  # noqa: BLE001 - children end with this process in any case
+        say(f"Prefect could not be told of the end: {type(error).__name__}.")
+
+
+async def _forget_schedules(study: Study) -> None:
+    """Pause what an earlier process may have left; runs that fell due while nobody served are dropped."""
+    async with get_client() as client:
+        for flow in SCHEDULES.values():
+            with contextlib.suppress(ObjectNotFound):
+                found = await client.read_deployment_by_name(f"{flow.name}/{name_of(study)}")
+                await client.pause_deployment(found.id)
+
+
+async def _deployment(study: Study, schedule: Schedule) -> RunnerDeployment:
+    return await schedule.flow.ato_deployment(
+        name=name_of(study),
+        schedule=Cron(schedule.cron, timezone="UTC"),
+        paused=False,
+        # A run that falls due while the one before still runs is dropped: one that waited would wait for ever
+        # where the one before was killed.
+        concurrency_limit=ConcurrencyLimitConfig(
+            limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
+        ),
+        tags=[process_tag()],
+        version=metadata.version("taucal"),
+        version_type=VersionType.SIMPLE,  # else the address and branch of a git checkout are stored
+        entrypoint_type=EntrypointType.MODULE_PATH,  # else a path is
+    )
+
+
+def name_of(study: Study) -> str:
+    """Return what Prefect calls the deployments of a study.
+
+    Examples
+    --------
+    >>> name_of(Study(name="Tau/2026", output="x", cohort={"path": "x"}))
+    'Tau-2026'
+    """
+    return study.name.replace("/", "-").replace("%", "-")
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise not_writable(folder, error) from error
+
+
+def _write_private(study: Study, folder: Path) -> Path:
+    """Write the resolved study for the flows; it holds what `without_places` leaves out."""
+    path = folder / "study.yaml"
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(handle, "w", encoding="utf-8") as stream:  # noqa: PTH123 - a handle, so that no moment is public
+        stream.write(study.to_yaml())
+    return path
