@@ -84,7 +84,8 @@ def sidecar(volume: Volume, facts: Mapping[str, Fact]) -> dict[str, Any]:
         "Units": units,
         "TracerName": facts.get("tracer") or UNKNOWN,
         "TracerRadionuclide": facts.get("radionuclide") or UNKNOWN,
-        "InjectedRadioactivity": float(dose) / 1e6 if isinstance(dose, (int, float)) else None,
+        # BIDS wants a number here: nobody injects 0, that is how a dose which nobody told is written.
+        "InjectedRadioactivity": float(dose) / 1e6 if isinstance(dose, (int, float)) else 0,
         "InjectedRadioactivityUnits": "MBq" if dose is not None else UNKNOWN,
         "InjectedMass": UNKNOWN,
         "InjectedMassUnits": UNKNOWN,

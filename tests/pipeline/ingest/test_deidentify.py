@@ -194,8 +194,18 @@ def test_the_official_validator_finds_no_error(make_series, tmp_path):
     make_series(
         folder=tmp_path / "src" / "b", frames=3, edit=lambda ds, *_: setattr(ds, "PatientID", "other")
     )
+
+    def tells_little(dataset, *_):
+        dataset.PatientID = "silent"
+        del dataset.RadiopharmaceuticalInformationSequence[0].RadionuclideTotalDose
+        for name in ("PatientWeight", "ReconstructionMethod", "Manufacturer"):
+            if name in dataset:
+                delattr(dataset, name)
+
+    make_series(folder=tmp_path / "src" / "c", edit=tells_little)
     out = tmp_path / "bids"
     found = find_scans(tmp_path / "src")
+    assert len(found.scans) == 3
     converted = [convert_scan(scan, out, HERE, "AV1451") for scan in found.scans]
     write_dataset_files(out, converted)
     write_ingest_report([], found.ignored, found.layout, out)
