@@ -77,7 +77,7 @@ class Teller:
         return {
             "taucal": metadata.version("taucal"),
             "model version": self.version,
-            "network": self.classifier.network_name,
+            "network": self.classifier.network_title,
             "loss": str(card.get("loss", {}).get("name", "unknown")),
             "calibrator": str(card.get("calibrator", {}).get("name", "unknown")),
             "data digest": str(card.get("data_digest", "unknown")),

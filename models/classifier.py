@@ -98,6 +98,12 @@ class CalibratedClassifier:
             )
         self.network.eval()
 
+    @property
+    def network_title(self) -> str:
+        """What texts call the network: its name, and how many were averaged where there are several."""
+        members = members_in(self.network)
+        return self.network_name if members == 1 else f"{members} x {self.network_name}"
+
     def to(self, device: str | torch.device) -> CalibratedClassifier:
         """Move the network to a device and return the classifier."""
         self.network.to(device)

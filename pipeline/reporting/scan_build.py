@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from pipeline.reporting.regional import (
 from pipeline.reporting.scan_numbers import (
     ClassProbability,
     Distance,
+    Doubt,
     FindingRow,
     Likeness,
     ModelFacts,
@@ -179,6 +181,7 @@ def _answer(prediction: Prediction) -> dict[str, Any]:
         "coverage": prediction.coverage,
         "confidence": prediction.confidence,
         "operating_point": prediction.operating_point,
+        "doubt": _doubt(prediction),
         "distances": (
             Distance(
                 label="Mahalanobis distance of features",
@@ -190,8 +193,17 @@ def _answer(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _distance(label: str, value: float, limit: float) -> Distance:
-    return Distance(label=label, value=value, limit=limit)
+def _doubt(prediction: Prediction) -> Doubt | None:
+    entropy, disagreed, shared = prediction.entropy, prediction.mutual_information, prediction.mean_entropy
+    if entropy is None or disagreed is None or shared is None:
+        return None
+    return Doubt(
+        networks=prediction.networks,
+        entropy=entropy,
+        mutual_information=disagreed,
+        mean_entropy=shared,
+        limit=math.log(len(prediction.class_names)),
+    )
 
 
 def _refused(refusal: RefusedScan | None) -> dict[str, Any]:

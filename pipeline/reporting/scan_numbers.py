@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.reporting.page import Facts, Named, Text, percent, percent_range
+from pipeline.reporting.page import Facts, Named, Text, number, percent, percent_range
 
 Verdict = Literal["report", "refer", "refused"]
 Quality = Literal["pass", "warn", "refuse"]
@@ -16,8 +16,9 @@ Quality = Literal["pass", "warn", "refuse"]
 class ClassProbability(Facts):
     """One class of the answer.
 
-    `lower` and `upper` are the 5th and 95th percentile over refits of the calibrator; `trained_share` is the
-    class's prevalence in training, which the probability assumes.
+    `lower` and `upper` are the 5th and 95th percentile over refits of the calibrator and over the networks,
+    where there are several; `trained_share` is the class's prevalence in training, which the probability
+    assumes.
     """
 
     name: Text
@@ -56,6 +57,30 @@ class Likeness(Facts):
         told = "1 held-out scan" if self.count == 1 else f"{self.count} held-out scans"
         were = "was" if self.right == 1 else "were"
         return f"Of {told} rated {percent_range(self.low, self.high)}, {self.right} {were} right.{few}"
+
+
+class Doubt(Facts):
+    """How undecided an average of several networks is, and how much of that is their disagreement, in nats.
+
+    `entropy` is that of the mean of the networks' calibrated probabilities, at most `limit`, where nothing is
+    known; `mutual_information` is the part they disagree about, `mean_entropy` the part they share.
+    """
+
+    networks: int
+    entropy: float
+    mutual_information: float
+    mean_entropy: float
+    limit: float
+
+    @property
+    def sentence(self) -> str:
+        """The split in words."""
+        return (
+            f"Doubt in the answer: entropy {number(self.entropy)} nats, between 0 (certain) and "
+            f"{number(self.limit)} (nothing known). {number(self.mutual_information)} of it is disagreement "
+            f"between the {self.networks} networks, which more training scans may lessen; "
+            f"{number(self.mean_entropy)} they share: to each of them the scan looks ambiguous."
+        )
 
 
 class Distance(Facts):
@@ -201,6 +226,7 @@ class ScanReport(Facts):
     confidence: float | None = None
     operating_point: float | None = None
     likeness: Likeness | None = None
+    doubt: Doubt | None = None
     distances: tuple[Distance, ...] = ()
     quality: Quality
     findings: tuple[FindingRow, ...] = ()
@@ -219,3 +245,29 @@ class ScanReport(Facts):
     def clinic(self) -> bool:
         """Whether a clinic's own prevalence was given."""
         return any(c.clinic_probability is not None for c in self.classes)
+
+    @property
+    def interval_over(self) -> str:
+        """What the interval of a probability runs over."""
+        refits = "refits of the calibration"
+        return refits if self.doubt is None else f"{refits} and over {self.doubt.networks} networks"
+
+    @property
+    def interval_covers(self) -> str:
+        """What the interval of a probability covers."""
+        covered = "It shows how far the probability would move had other subjects been drawn to calibrate it"
+        if self.doubt is None:
+            return f"{covered}."
+        return (
+            f"{covered}, and what a single one of the {self.doubt.networks} networks, trained alike from "
+            "other initial weights, would say in place of their average; the average itself moves less."
+        )
+
+    @property
+    def interval_leaves_out(self) -> str:
+        """What the interval of a probability does not cover."""
+        training = "a network trained anew" if self.doubt is None else "networks trained on other scans"
+        return (
+            f"It does not cover: {training}, a scanner or population unlike those of training, errors of the "
+            "diagnoses it learned from, or movement and misregistration of this scan."
+        )

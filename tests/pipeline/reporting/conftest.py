@@ -99,6 +99,12 @@ def doubtful(prediction) -> Prediction:
 
 
 @pytest.fixture(scope="session")
+def averaged(prediction) -> Prediction:
+    """The clear answer as the average of five networks."""
+    return replace(prediction, networks=5, entropy=0.49, mutual_information=0.07)
+
+
+@pytest.fixture(scope="session")
 def scan() -> MeasuredScan:
     """A scan with its regions, composites, findings and two visits."""
     return MeasuredScan(

@@ -101,6 +101,36 @@ def test_the_clinics_own_prevalence_stands_beside(scan, context, prediction, suv
     assert "CN <1 %, MCI 2 %, AD 98 %" in told
 
 
+def test_one_network_says_what_its_interval_leaves_out(html):
+    told = _plain(html)
+    assert "from the 5th to the 95th percentile over refits of the calibration. Blue" in told
+    assert "had other subjects been drawn to calibrate it. It does not cover: a network trained anew" in told
+    assert "networks" not in told.partition("What the interval covers")[2].partition("Where it fails")[0]
+
+
+def test_an_ensemble_says_what_its_interval_covers_and_how_its_doubt_splits(scan, context, averaged, suvr):
+    report = build_scan_report(scan, context, averaged)
+    told = _plain(scan_html(report, suvr))
+    for words in (
+        "percentile over refits of the calibration and over 5 networks. Blue",
+        "what a single one of the 5 networks, trained alike from other initial weights, would say",
+        "the average itself moves less. It does not cover: networks trained on other scans, a scanner or",
+        "entropy 0.49 nats, between 0 (certain) and 1.10 (nothing known). 0.07 of it is disagreement",
+        "between the 5 networks, which more training scans may lessen; 0.42 they share",
+    ):
+        assert words in told
+    assert "trained anew" not in told
+    told_as_json = report.model_dump(mode="json")["doubt"]
+    assert told_as_json == {
+        "networks": 5,
+        "entropy": 0.49,
+        "mutual_information": 0.07,
+        "mean_entropy": pytest.approx(0.42),
+        "limit": pytest.approx(np.log(3)),
+    }
+    jsonschema.validate(report.model_dump(mode="json"), scan_schema())
+
+
 def test_a_referred_scan_says_refer_and_every_reason(scan, context, doubtful, suvr):
     told = _plain(scan_html(build_scan_report(scan, context, doubtful), suvr))
     assert "Refer for expert read" in told
