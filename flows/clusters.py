@@ -1,0 +1,156 @@
+"""Run jobs on a Dask cluster: one that runs already, one of a job queue, or workers of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster, as_completed, get_worker
+from distributed.scheduler import KilledWorker
+
+from flows.runners import (
+    JobFailed,
+    Outcome,
+    Place,
+    Runner,
+    Work,
+    WorkerKilled,
+    in_worker,
+    places,
+    worth_another,
+)
+from pipeline.config import DaskSettings
+from pipeline.errors import ConfigError, TaucalError
+
+_SECONDS_TO_CONNECT = 20
+
+# A worker that was killed is told once, by us; who looks for more asks for it.
+if "DASK_LOGGING__DISTRIBUTED" not in os.environ:
+    for name in ("distributed", "distributed.client", "distributed.scheduler", "distributed.nanny"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def on_dask(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outcome]:
+    """Run every order on the cluster that the settings name; outcomes as `runners.finished` yields them.
+
+    Jobs go through Dask alone: their orders, which hold paths, stay out of Prefect's database.
+    """
+    number = min(runner.workers, len(orders))
+    with _client(runner.dask, number) as (client, shared):
+        tries = dict.fromkeys(range(len(orders)), 0)
+        index_of = {_submit(client, shared, work, order): n for n, order in enumerate(orders)}
+        coming = as_completed(list(index_of), loop=client.loop)
+        for future in coming:
+            index = index_of.pop(future)
+            result, error = _outcome(future)
+            if error is not None and worth_another(error, tries[index], runner.retries):
+                tries[index] += 1
+                again = _submit(client, shared, work, orders[index])
+                index_of[again] = index
+                coming.add(again)
+            else:
+                yield Outcome(index, result, error)
+
+
+def _submit(client: Any, shared: Sequence[Place], work: Work, order: Any) -> Any:
+    return client.submit(_in_dask_worker, tuple(shared), work, order, pure=False)
+
+
+def _in_dask_worker(shared: Sequence[Place], work: Work, order: Any) -> tuple[Any, TaucalError | None]:
+    name = get_worker().name
+    # Workers of this machine are numbered; elsewhere a queue has given each its cores.
+    place = shared[name] if isinstance(name, int) and name < len(shared) else Place()
+    # A worker of several threads would mix what is random in one training into the other.
+    with _one_at_a_time:
+        return in_worker(place, work, order)
+
+
+_one_at_a_time = threading.Lock()
+
+
+def _outcome(future: Any) -> tuple[Any, TaucalError | None]:
+    try:
+        result, error = future.result()
+    except KilledWorker:
+        return None, WorkerKilled(
+            "A Dask worker ended before its job was done",
+            mend="see whether its machine is out of memory, or ask for fewer workers",
+        )
+    except Exception as error:  # noqa: BLE001 - whatever Dask says of it, the other jobs go on
+        return None, JobFailed(f"{type(error).__name__}: {error}")
+    return result, error
+
+
+@contextlib.contextmanager
+def _client(settings: DaskSettings, workers: int) -> Iterator[tuple[Any, Sequence[Place]]]:
+    with contextlib.ExitStack() as held:
+        shared: Sequence[Place] = ()
+        if settings.address is not None:
+            where: Any = settings.address
+        elif settings.jobqueue is not None:
+            where = held.enter_context(queue_cluster(settings))
+            where.scale(workers)
+        else:
+            shared = places(workers)
+            where = held.enter_context(_this_machine(workers))
+        yield held.enter_context(_connected(where)), shared
+
+
+def _connected(where: Any) -> Any:
+    try:
+        return Client(where, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
+    except OSError as error:
+        raise ConfigError(
+            f"dask.address must be of a scheduler that runs, got {type(error).__name__}",
+            culprit=str(where),
+            mend="start one with `dask scheduler`, or remove the line",
+        ) from error
+
+
+def _this_machine(workers: int) -> Any:
+    # One kill is told at once and retried by our own count, not by Dask's.
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit=0,  # torch's memory is not Dask's to count
+            silence_logs=logging.CRITICAL,
+        )
+
+
+def queue_cluster(settings: DaskSettings) -> Any:
+    """Return the cluster of a job queue, without a worker yet.
+
+    Raises
+    ------
+    ConfigError
+        If dask-jobqueue is not installed or does not take the options.
+    """
+    try:
+        import dask_jobqueue  # an extra: few have a queue
+    except ImportError as error:
+        raise ConfigError(
+            f"dask.jobqueue {settings.jobqueue} needs dask-jobqueue, which is not installed",
+            mend="pip install 'taucal[slurm]'",
+        ) from error
+    options = {"cores": 1, "processes": 1, "memory": "8GB", **settings.options}
+    # A worker does one job at a time: the cores are asked for, but not as so many threads of Dask.
+    options = {"job_cpu": options["cores"], **options, "cores": options["processes"]}
+    # No page of the scheduler: it would listen on every address of the machine.
+    options["scheduler_options"] = {"dashboard": False, **options.get("scheduler_options", {})}
+    try:
+        return getattr(dask_jobqueue, f"{settings.jobqueue}Cluster")(**options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"dask.options must be options of {settings.jobqueue}Cluster: {error}",
+            culprit="dask.options",
+            mend="see the documentation of dask-jobqueue",
+        ) from error
