@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from models.calibrators import CALIBRATORS
 from models.losses import LOSSES
-from models.networks import NETWORKS
+from models.networks import IMAGE_NETWORKS, NETWORKS
 from pipeline.config import Study
 from pipeline.errors import ConfigError
 
@@ -20,7 +20,8 @@ def check_names(study: Study) -> None:
     ConfigError
         Naming the key, the nearest name and all names.
     """
-    _check("network.name", [study.network.name], NETWORKS)
+    networks = IMAGE_NETWORKS if study.network.spatial_dims == 2 else NETWORKS
+    _check("network.name", [study.network.name], networks)
     _check("training.loss.name", [study.training.loss.name], LOSSES)
     _check("compare.losses", [loss.name for loss in study.compare.losses], LOSSES)
     _check("calibration.candidates", study.calibration.candidates, CALIBRATORS)

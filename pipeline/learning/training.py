@@ -150,7 +150,7 @@ def _check_dimensions(training: LabelledVolumes, study: Study) -> None:
         )
     if needed == 3 and (study.augmentation.flip or study.augmentation.crop_pixels):
         raise ConfigError(
-            "Only images may be flipped or cropped; in a brain, left and right and the place are evidence",
+            "Only images may be flipped or cropped: in a volume, left and right and the place are evidence",
             culprit="the augmentation section",
             mend="remove augmentation.flip and augmentation.crop_pixels",
         )

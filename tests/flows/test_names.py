@@ -19,6 +19,10 @@ def test_the_defaults_name_what_there_is():
     ("section", "told"),
     [
         ({"network": {"name": "densnet121"}}, r"network\.name.*'densnet121'.*did you mean 'densenet121'"),
+        (
+            {"network": {"name": "densenet121", "spatial_dims": 2}},
+            r"network\.name.*'densenet121'.*Known: resnet18, resnet32, resnet50, small_cnn",
+        ),
         ({"training": {"loss": {"name": "gcee"}}}, r"training\.loss\.name.*did you mean 'gce'"),
         (
             {"compare": {"losses": [{"name": "ce"}, {"name": "focl"}]}},
