@@ -3,6 +3,7 @@
 from pipeline.config.addresses import without_password
 from pipeline.config.data import (
     AugmentationSettings,
+    BatchSettings,
     CohortSettings,
     ImagingSettings,
     ImbalanceSettings,
@@ -34,6 +35,7 @@ from pipeline.config.study import Study
 
 __all__ = [
     "AugmentationSettings",
+    "BatchSettings",
     "CalibrationSettings",
     "CohortSettings",
     "CompareSettings",

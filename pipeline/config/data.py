@@ -99,6 +99,19 @@ class AugmentationSettings(Section):
     """Images only: left and right exchanged half of the time."""
 
 
+class BatchSettings(Section):
+    """New subjects who arrive together, one scan each, and what has changed by then."""
+
+    scans: Count = 16
+    prevalence: tuple[float, ...] = ()
+    """Class shares of those who come; the preset's where not given."""
+    spoiled: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    new_scanner: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share from a scanner that no earlier cohort has: blurred, and too bright above the cerebellum."""
+    broken: Annotated[float, Field(ge=0, lt=0.8)] = 0.0
+    """Share whose attenuation correction is wrong while the header says that all is well."""
+
+
 class PhantomSettings(Section):
     """A synthetic cohort, see `pipeline.phantom`."""
 
@@ -107,3 +120,5 @@ class PhantomSettings(Section):
     scans: Count = 200
     spoiled: Annotated[float, Field(ge=0, lt=0.5)] = 0.03
     workers: Count = 2
+    batches: tuple[BatchSettings, ...] = ()
+    """What comes after the cohort, a batch a month; see `pipeline.phantom.write_batch`."""

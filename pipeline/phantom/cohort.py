@@ -10,6 +10,7 @@ import datetime as dt
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.config import PhantomSettings
 from pipeline.errors import InputError
@@ -31,11 +32,18 @@ SPOILED_RULES = (
     "not-attenuation-corrected",
     "outside-window",
 )
+BROKEN_RULES = ("wrong-attenuation-map", "attenuation-only-claimed")
+"""What a broken reconstruction does without a word in the header: it dims the front, which passes every check
+of quality, or all but the rim, of which checks warn."""
 MAX_VISITS = 3
 VENDORS = ("SIEMENS", "GE MEDICAL SYSTEMS", "Philips")
 _SITES = 12
 _DYNAMIC_SHARE = 0.15
-_FIRST_IMAGE_ID = 1_000_001
+FIRST_IMAGE_ID, IMAGE_ID_STEP = 1_000_001, 17
+DRAWN_AT = dt.date(2018, 1, 1)
+"""Day at which the ages of subjects are drawn."""
+COHORT_STREAM, BATCH_STREAM = 0, 5
+"""Streams of random numbers, beside those that make the scans."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class PlannedScan:
     posterior : tuple of float
         P(class | stage, subtype), exact.
     spoiled : str
-        The rule this scan breaks on purpose; empty for a sound scan.
+        The rule this scan breaks on purpose, of `SPOILED_RULES` or `BROKEN_RULES`; empty for a sound scan.
     """
 
     image_id: int
@@ -105,23 +113,18 @@ def plan_cohort(settings: PhantomSettings, seed: int) -> tuple[PlannedScan, ...]
     """
     _check(settings)
     preset = PRESETS[settings.preset]
-    rng = np.random.default_rng([seed, 0])
+    rng = np.random.default_rng([seed, COHORT_STREAM])
     labels, stages, typical = sample_classes(preset, settings.subjects, rng)
     visits = _visits_per_subject(settings.subjects, settings.scans, rng)
     scans: list[PlannedScan] = []
     for k in range(settings.subjects):
-        subject = _draw_subject(k, rng)
-        first = Latents(
-            stage=float(stages[k]),
-            typical=bool(typical[k]),
-            asymmetry=float(rng.normal(0.0, 0.08)),
-            capacity=0.9 * float(rng.lognormal(0.0, 0.25)),
-        )
+        subject = draw_subject(k, rng)
+        first = draw_latents((float(stages[k]), bool(typical[k])), rng)
         scans += _draw_visits(preset, subject, first, int(labels[k]), int(visits[k]), rng)
-    scans = [replace(s, image_id=_FIRST_IMAGE_ID + 17 * n) for n, s in enumerate(scans)]
+    scans = [replace(s, image_id=FIRST_IMAGE_ID + IMAGE_ID_STEP * n) for n, s in enumerate(scans)]
     chosen = rng.permutation(len(scans))[: round(settings.spoiled * len(scans))]
     for n, where in enumerate(chosen):
-        scans[where] = _spoil(scans[where], SPOILED_RULES[n % len(SPOILED_RULES)])
+        scans[where] = spoil(scans[where], SPOILED_RULES[n % len(SPOILED_RULES)])
     return tuple(scans)
 
 
@@ -145,7 +148,8 @@ def _visits_per_subject(subjects: int, scans: int, rng: np.random.Generator) -> 
     return [int(v) for v in rng.permutation(visits)]
 
 
-def _draw_subject(index: int, rng: np.random.Generator) -> Subject:
+def draw_subject(index: int, rng: np.random.Generator) -> Subject:
+    """Draw a person; the index makes the roster number."""
     site = int(rng.integers(_SITES))
     male = bool(rng.random() < 0.48)
     height_m = float(np.clip(rng.normal(1.76 if male else 1.62, 0.07), 1.4, 2.0))
@@ -156,13 +160,19 @@ def _draw_subject(index: int, rng: np.random.Generator) -> Subject:
         index=index,
         ptid=f"{2 + 9 * site:03d}_S_{rid:04d}",
         male=male,
-        birth=dt.date(2018, 1, 1) - dt.timedelta(days=round(365.25 * age)),
+        birth=DRAWN_AT - dt.timedelta(days=round(365.25 * age)),
         education_years=int(np.clip(round(rng.normal(16.0, 2.5)), 8, 20)),
         height_m=height_m,
         weight_kg=round(float(np.clip(rng.normal(26.5, 3.5), 18.0, 38.0)) * height_m**2, 1),
         vendor=VENDORS[site % len(VENDORS)],
         older_phase=bool(rng.random() < 0.15),
     )
+
+
+def draw_latents(drawn: tuple[float, bool], rng: np.random.Generator) -> Latents:
+    """Draw what an image shows beside stage and subtype, which are drawn with the class."""
+    asymmetry = float(rng.normal(0.0, 0.08))
+    return Latents(*drawn, asymmetry, capacity=0.9 * float(rng.lognormal(0.0, 0.25)))
 
 
 def _draw_visits(
@@ -181,24 +191,33 @@ def _draw_visits(
         p = posterior(preset, np.array([latents.stage]), np.array([latents.typical]))[0]
         if rank is None:
             rank = rank_of(p, label, rng)
-        after_s, frames_s = _draw_frames(rng)
-        clock = dt.datetime.combine(day, dt.time(9)) + dt.timedelta(seconds=int(rng.integers(6 * 3600)))
-        scans.append(
-            PlannedScan(
-                image_id=0,
-                subject=subject,
-                visit=visit,
-                start=clock,
-                after_injection_s=after_s,
-                frames_s=frames_s,
-                dose_bq=370e6 * float(np.clip(rng.normal(1.0, 0.05), 0.9, 1.1)),
-                latents=latents,
-                label=class_at(p, rank),
-                posterior=tuple(float(x) for x in p),
-                diagnosed_on=day + dt.timedelta(days=int(rng.integers(-75, 76))),
-            )
-        )
+        scans.append(plan_scan(subject, visit, day, (latents, class_at(p, rank), p), rng))
     return scans
+
+
+def plan_scan(
+    subject: Subject,
+    visit: int,
+    day: dt.date,
+    person: tuple[Latents, int, NDArray[np.float64]],
+    rng: np.random.Generator,
+) -> PlannedScan:
+    """Plan one scan of a person with these latents, class and posterior; the image id is given later."""
+    latents, label, p = person
+    after_s, frames_s = _draw_frames(rng)
+    return PlannedScan(
+        image_id=0,
+        subject=subject,
+        visit=visit,
+        start=dt.datetime.combine(day, dt.time(9)) + dt.timedelta(seconds=int(rng.integers(6 * 3600))),
+        after_injection_s=after_s,
+        frames_s=frames_s,
+        dose_bq=370e6 * float(np.clip(rng.normal(1.0, 0.05), 0.9, 1.1)),
+        latents=latents,
+        label=label,
+        posterior=tuple(float(x) for x in p),
+        diagnosed_on=day + dt.timedelta(days=int(rng.integers(-75, 76))),
+    )
 
 
 def _draw_frames(rng: np.random.Generator) -> tuple[float, tuple[float, ...]]:
@@ -211,7 +230,8 @@ def _draw_frames(rng: np.random.Generator) -> tuple[float, tuple[float, ...]]:
     return after_s, (300.0 * frames,)
 
 
-def _spoil(scan: PlannedScan, rule: str) -> PlannedScan:
+def spoil(scan: PlannedScan, rule: str) -> PlannedScan:
+    """Plan a scan so that it breaks a rule."""
     scan = replace(scan, spoiled=rule)
     if rule == "outside-window":
         # Flow, not binding, is what the first half hour shows.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from pipeline.atlas import AFFINE, SPACING_MM
+from pipeline.atlas import AFFINE, SHAPE, SPACING_MM
 from pipeline.phantom.anatomy import Rendering
 
 FloatArray = NDArray[np.float64]
@@ -38,6 +38,10 @@ class ScannerModel:
         Whether pixels are stored as signed 16-bit integers.
     per_slice_slope : bool
         Whether each slice has a rescale slope of its own, or one serves the whole frame.
+    resolution_mm : (float, float)
+        Least and largest FWHM of the point spread.
+    brighter : float
+        How much too bright it shows what lies above the cerebellum.
     """
 
     vendor: str
@@ -49,6 +53,8 @@ class ScannerModel:
     spacing_mm: tuple[float, float, float]
     signed: bool
     per_slice_slope: bool
+    resolution_mm: tuple[float, float] = (5.0, 8.0)
+    brighter: float = 0.0
 
 
 SCANNERS: dict[str, ScannerModel] = {
@@ -65,6 +71,13 @@ SCANNERS: dict[str, ScannerModel] = {
         (112, 112, 78), (2.25, 2.25, 2.5), signed=True, per_slice_slope=False,
     ),
 }  # fmt: skip
+
+NEW_SCANNER = ScannerModel(
+    "taucal", "Phantom PET 2", "2.0", "OSEM 4i16s", "GAUSSIAN8",
+    (112, 112, 66), (2.25, 2.25, 3.0), signed=True, per_slice_slope=False,
+    resolution_mm=(9.0, 11.0), brighter=0.15,
+)  # fmt: skip
+"""Comes with a later batch: its images pass every check and differ from those of the others all the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +119,7 @@ def acquire(
     rendering : Rendering
         What is in the head.
     vendor : str
-        A key of `SCANNERS`.
+        A key of `SCANNERS`, or the vendor of `NEW_SCANNER`.
     frames_s : tuple of float
         Length of each frame in seconds.
     subject_seed, scan_seed : list of int
@@ -114,15 +127,18 @@ def acquire(
     attenuation_corrected : bool
         False leaves out the correction: the middle of the head looks cold.
     """
-    scanner = SCANNERS[vendor]
+    scanner = scanner_of(vendor)
     rng = np.random.default_rng(scan_seed)
     shape_change = _draw_shape(np.random.default_rng(subject_seed))
     table_mm = np.array([0.0, 0.0, -float(rng.uniform(100, 900))])
     centre_mm = table_mm + _HEAD_CENTRE_MM
     pose = _rigid(rng.normal(0, 4.0, 3), rng.normal(0, 5.0, 3) + table_mm, _HEAD_CENTRE_MM)
-    resolution_mm = float(rng.uniform(5.0, 8.0))
+    resolution_mm = float(rng.uniform(*scanner.resolution_mm))
     affine = _native_affine(scanner, centre_mm)
-    blurred = _blur(rendering.suvr, resolution_mm, np.diag(shape_change)[:3])
+    shown = (
+        rendering.suvr * (1 + scanner.brighter * above_cerebellum()) if scanner.brighter else rendering.suvr
+    )
+    blurred = _blur(shown, resolution_mm, np.diag(shape_change)[:3])
     activity = REFERENCE_BQML * float(rng.normal(1.0, 0.03))
     noise_sd = float(rng.uniform(0.15, 0.20)) * np.sqrt(1200.0 / np.array(frames_s))
     placed = [drift @ pose @ shape_change for drift in _draw_drift(len(frames_s), centre_mm, rng)]
@@ -135,6 +151,35 @@ def acquire(
         # Slow washout between frames remains after decay correction.
         frames.append(np.maximum(image, 0) * np.float32(activity * 0.99**k))
     return Acquisition(scanner, frames, affine, placed, resolution_mm)
+
+
+def scanner_of(vendor: str) -> ScannerModel:
+    """Return the scanner of a vendor, the new one among them."""
+    return NEW_SCANNER if vendor == NEW_SCANNER.vendor else SCANNERS[vendor]
+
+
+def above_cerebellum() -> NDArray[np.float32]:
+    """Return a smooth field in template space: 0 in the inferior cerebellum, 1 from the temporal lobes up."""
+    return _ramp((0.0, 0.55, 0.84), through_mm=(0.0, -48.0, -20.0), width_mm=9.0)
+
+
+def with_wrong_map(rendering: Rendering) -> Rendering:
+    """Show a head as under an attenuation map that lies too far back: its front loses a third of its counts.
+
+    No check of quality notices it: the image looks like a brain.
+    """
+    lost = np.float32(0.35) * _ramp((0.0, 1.0, 0.0), through_mm=(0.0, 15.0, 0.0), width_mm=9.0)
+    return replace(rendering, suvr=rendering.suvr * (1 - lost))
+
+
+def _ramp(
+    along: tuple[float, float, float], through_mm: tuple[float, float, float], width_mm: float
+) -> NDArray[np.float32]:
+    """Rise from 0 to 1 along a direction of template space, a half at a point."""
+    places = (SPACING_MM * a + AFFINE[k, 3] for k, a in enumerate(np.ogrid[tuple(map(slice, SHAPE))]))
+    far_mm = sum(d * (x - x0) for d, x, x0 in zip(along, places, through_mm, strict=True))
+    rise: NDArray[np.float32] = (1 / (1 + np.exp(-far_mm / width_mm))).astype(np.float32)
+    return rise
 
 
 def _sample(

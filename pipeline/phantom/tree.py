@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,16 @@ from pipeline.config import PhantomSettings
 from pipeline.errors import InputError, TaucalError
 from pipeline.files import exclusive, read_json, write_json, write_text, written_whole
 from pipeline.phantom.anatomy import Rendering, draw_glucose_uptake, draw_uptake, render
+from pipeline.phantom.batch import plan_batch
 from pipeline.phantom.cohort import PlannedScan, plan_cohort
 from pipeline.phantom.decoys import has_decoys, write_decoys
 from pipeline.phantom.dicom import WATERMARK, folder_of, write_series
 from pipeline.phantom.population import PRESETS, Preset
-from pipeline.phantom.scanner import Acquisition, acquire
+from pipeline.phantom.scanner import Acquisition, acquire, with_wrong_map
 from pipeline.phantom.tables import EXPORT_DATE, demographics_table, diagnosis_table, truth_table
 from pipeline.processes import worker_pool
 
+Progress = Callable[[int, int], None]
 _FORMAT = 2
 _README = f"""{WATERMARK}: every scan and every person below this folder was made up by taucal.
 
@@ -38,7 +41,7 @@ def write_cohort(
     settings: PhantomSettings,
     out: Path,
     seed: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write a synthetic AV1451 cohort as an ADNI download; go on where an earlier call stopped.
 
@@ -67,57 +70,116 @@ def write_cohort(
         If the disk is full; what was finished stays.
     """
     scans = plan_cohort(settings, seed)
-    with exclusive(out.parent / f".{out.name}.lock", "cohort", wait=False):
-        _claim(out, settings, seed)
+    with _writing(out):
+        _claim_cohort(out, settings, seed)
         _write_tables(scans, PRESETS[settings.preset], out / "tables")
-        missing = [s for s in scans if not (out / folder_of(s)).is_dir()]
-        done = len(scans) - len(missing)
-        if progress:
-            progress(done, len(scans))
         _write_decoys(scans, out)
-        for _ in _write_all(missing, out, seed, settings.workers):
-            done += 1
-            if progress:
-                progress(done, len(scans))
+        _write_missing(scans, out, seed, settings.workers, progress)
     return out
 
 
-def _write_tables(scans: tuple[PlannedScan, ...], preset: Preset, folder: Path) -> None:
+def write_batch(
+    settings: PhantomSettings,
+    out: Path,
+    seed: int,
+    number: int,
+    progress: Progress | None = None,
+) -> Path:
+    """Add a batch of new subjects to a cohort on disk; go on where an earlier call stopped.
+
+    The batch brings tables of its own beside those that are there, so the tables together list everyone.
+
+    Parameters
+    ----------
+    settings, out, seed
+        Those of the cohort; `settings.batches` tells what comes.
+    number : int
+        From 1. Batches may be added in any order.
+    progress : callable, optional
+        Called as ``progress(done, total)`` in scans of the batch.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    InputError
+        As `write_cohort`, or if there is no such batch.
+    TaucalError
+        If the disk is full; what was finished stays.
+    """
+    scans = plan_batch(settings, seed, number)
+    with _writing(out):
+        _claim_cohort(out, settings, seed)
+        batch = settings.batches[number - 1].model_dump(mode="json")
+        _claim(out / f"phantom-batch{number:02d}.json", {"synthetic": True, "batch": number, **batch})
+        _write_tables(scans, PRESETS[settings.preset], out / "tables", f"_batch{number:02d}")
+        _write_missing(scans, out, seed, settings.workers, progress)
+    return out
+
+
+def _writing(out: Path) -> AbstractContextManager[None]:
+    return exclusive(out.parent / f".{out.name}.lock", "cohort", wait=False)
+
+
+def _write_missing(
+    scans: tuple[PlannedScan, ...], out: Path, seed: int, workers: int, progress: Progress | None
+) -> None:
+    missing = [s for s in scans if not (out / folder_of(s)).is_dir()]
+    done = len(scans) - len(missing)
+    if progress:
+        progress(done, len(scans))
+    for _ in _write_all(missing, out, seed, workers):
+        done += 1
+        if progress:
+            progress(done, len(scans))
+
+
+def _write_tables(scans: tuple[PlannedScan, ...], preset: Preset, folder: Path, ending: str = "") -> None:
     tables = {
-        f"DXSUM_{EXPORT_DATE}.csv": diagnosis_table(scans, preset),
-        f"PTDEMOG_{EXPORT_DATE}.csv": demographics_table(scans),
-        "PHANTOM_TRUTH.csv": truth_table(scans, preset),
+        f"DXSUM_{EXPORT_DATE}{ending}.csv": diagnosis_table(scans, preset),
+        f"PTDEMOG_{EXPORT_DATE}{ending}.csv": demographics_table(scans),
+        f"PHANTOM_TRUTH{ending}.csv": truth_table(scans, preset),
     }
     for name, table in tables.items():
         with written_whole(folder / name) as beside:
             table.to_csv(beside, index=False)
 
 
-def _claim(out: Path, settings: PhantomSettings, seed: int) -> None:
-    """Make the folder ours, or see that it already is."""
+def _claim_cohort(out: Path, settings: PhantomSettings, seed: int) -> None:
+    """Make the folder the cohort's, or see that it already is."""
     manifest = out / "phantom.json"
-    ours = {
-        "synthetic": True,
-        "format": _FORMAT,
-        "seed": seed,
-        "settings": settings.model_dump(mode="json", exclude={"workers"}),
-    }
-    if manifest.is_file():
-        if read_json(manifest) != ours:
-            raise InputError(
-                "The folder must be new or hold the same cohort, got one of other settings or another seed",
-                culprit=str(out),
-                mend="choose another folder or delete this one",
-            )
-        return
-    if out.exists() and (not out.is_dir() or any(not p.name.startswith(".") for p in out.iterdir())):
+    occupied = out.exists() and (not out.is_dir() or any(not p.name.startswith(".") for p in out.iterdir()))
+    if occupied and not manifest.is_file():
         raise InputError(
             "The folder of a new cohort must be empty, got one that holds something else",
             culprit=str(out),
             mend="choose another folder",
         )
-    write_json(manifest, ours)
-    write_text(out / "README.txt", _README)
+    ours = {
+        "synthetic": True,
+        "format": _FORMAT,
+        "seed": seed,
+        "settings": settings.model_dump(mode="json", exclude={"workers", "batches"}),
+    }
+    if _claim(manifest, ours):
+        write_text(out / "README.txt", _README)
+
+
+def _claim(manifest: Path, ours: dict[str, object]) -> bool:
+    """Write down what a folder holds, unless it says so already; return whether it is new."""
+    if not manifest.is_file():
+        write_json(manifest, ours)
+        return True
+    if read_json(manifest) != ours:
+        raise InputError(
+            "The folder must be new or hold the same cohort, got one of other settings or another seed",
+            culprit=str(manifest.parent),
+            mend="choose another folder or delete this one",
+        )
+    return False
 
 
 def _write_all(scans: list[PlannedScan], out: Path, seed: int, workers: int) -> Iterator[None]:
@@ -181,12 +243,12 @@ def make_scan(scan: PlannedScan, seed: int) -> tuple[Rendering, Acquisition]:
         uptake = draw_uptake(scan.latents, [seed, _SUBJECT_UPTAKE, subject], [seed, _SCAN_UPTAKE, own])
     rendering = render(uptake)
     acquisition = acquire(
-        rendering,
+        with_wrong_map(rendering) if scan.spoiled == "wrong-attenuation-map" else rendering,
         scan.subject.vendor,
         scan.frames_s,
         [seed, _SUBJECT_HEAD, subject],
         [seed, _SCAN_SCANNER, own],
-        attenuation_corrected=scan.spoiled != "not-attenuation-corrected",
+        attenuation_corrected=scan.spoiled not in ("not-attenuation-corrected", "attenuation-only-claimed"),
     )
     return rendering, acquisition
 
