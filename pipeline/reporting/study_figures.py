@@ -53,7 +53,8 @@ _WORDS = {
         "Training loss and validation metrics over epochs",
         "Loss on training scans and negative log-likelihood on validation scans by epoch. A validation "
         "curve that rises while the loss falls is overfitting; calibration mends its confidence, not its "
-        "mistakes. Losses other than cross-entropy are on another scale than the NLL.",
+        "mistakes. Losses other than cross-entropy are on another scale than the NLL. Of several networks, "
+        "the mean.",
     ),
     "posterior": (
         "Stated against true probability",

@@ -111,7 +111,7 @@ def _trained_on(classifier: CalibratedClassifier) -> list[str]:
     lines += [f"- scans by class: {', '.join(f'{n} {name}' for name, n in counts.items())}"] if counts else []
     shares = zip(classifier.class_names, classifier.prevalence, strict=True)
     lines += [f"- class shares the probabilities stand for: {', '.join(f'{n} {p:.2f}' for n, p in shares)}"]
-    lines += [f"- network: {classifier.network_name}; loss: {card.get('loss', {}).get('name', 'unknown')}"]
+    lines += [f"- network: {classifier.network_title}; loss: {card.get('loss', {}).get('name', 'unknown')}"]
     return lines
 
 
