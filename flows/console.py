@@ -21,6 +21,8 @@ from rich.table import Table
 
 _WIDTH_OF_FILES = 150
 console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDTH_OF_FILES)
+results = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
+"""For what a command was asked to print; all else goes to standard error."""
 
 Tick = Callable[[int, int, str], None]
 """Called with (done, total, what stands beside the bar)."""
@@ -51,7 +53,7 @@ def progress(title: str) -> Iterator[Tick]:
         yield tick
 
 
-def show_table(title: str, header: list[str], rows: list[list[str]]) -> None:
+def show_table(title: str, header: list[str], rows: list[list[str]], on: Console = console) -> None:
     """Print a table; columns that hold only numbers stand flush right."""
     table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
     for name, column in zip(header, zip(*rows, strict=True), strict=True):
@@ -59,7 +61,7 @@ def show_table(title: str, header: list[str], rows: list[list[str]]) -> None:
         table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(cell.replace("[", "\\[") for cell in row))
-    console.print(table)
+    on.print(table)
 
 
 def emit_json(value: Any) -> None:

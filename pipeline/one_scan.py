@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict
 
 from models.classifier import CalibratedClassifier, Prediction
 from pipeline.config import ImagingSettings
-from pipeline.errors import InputError, RefusedScan, TaucalError
+from pipeline.errors import ConfigError, InputError, RefusedScan, TaucalError
 from pipeline.imaging.process import Normalised, normalise
 from pipeline.ingest.bids import read_pet
 from pipeline.ingest.convert import read_found
@@ -126,6 +126,23 @@ def _check_tracer(volume: Volume, expected: str) -> None:
             mend="this classifier was trained on another tracer and says nothing about this scan",
             measured=str(tracer),
         )
+
+
+def check_prevalence(classifier: CalibratedClassifier, prevalence: Mapping[str, float]) -> dict[str, float]:
+    """Return a clinic's class shares in the order of the classes.
+
+    Raises
+    ------
+    ConfigError
+        If they do not name the classes.
+    """
+    if set(prevalence) != set(classifier.class_names):
+        raise ConfigError(
+            f"A prevalence must name the classes {', '.join(classifier.class_names)}, "
+            f"got {', '.join(prevalence)}",
+            culprit="--prevalence",
+        )
+    return {name: prevalence[name] for name in classifier.class_names}
 
 
 def answer(

@@ -1,4 +1,4 @@
-"""One scan: its report."""
+"""One scan: its answer, its report."""
 
 from __future__ import annotations
 
@@ -8,18 +8,37 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import Json, Output
-from flows.console import emit_json, say
+from flows.console import emit_json, results, say, show_table
 from pipeline.errors import ConfigError
+
+Scans = Annotated[list[Path], typer.Argument(help="DICOM folders or NIfTI files.", show_default=False)]
+Model = Annotated[str, typer.Option(help="Registered model or bundle folder.")]
+Prevalence = Annotated[str | None, typer.Option(help="The clinic's own class shares.", show_default=False)]
+
+
+def predict(
+    scans: Scans,
+    model: Model = "@champion",
+    output: Output = Path("data/demo"),
+    prevalence: Prevalence = None,
+    json: Json = False,
+) -> None:
+    """Print what the registered model says of scans, as it would where it is served; nothing is written."""
+    from flows.predict import predict_scans, rows_of
+
+    answers = predict_scans(scans, model, output, _prevalence(prevalence))
+    if json:
+        emit_json([{"scan": str(path), **told} for path, told in zip(scans, answers, strict=True)])
+    else:
+        show_table("Research use only - not for diagnostic use", *rows_of(scans, answers), on=results)
 
 
 def report(
-    scans: Annotated[list[Path], typer.Argument(help="DICOM folders or NIfTI files.", show_default=False)],
+    scans: Scans,
     out: Annotated[Path, typer.Option(help="Folder for the reports.", show_default=False)],
-    model: Annotated[str, typer.Option(help="Registered model or bundle folder.")] = "@champion",
+    model: Model = "@champion",
     output: Output = Path("data/demo"),
-    prevalence: Annotated[
-        str | None, typer.Option(help="The clinic's own class shares.", show_default=False)
-    ] = None,
+    prevalence: Prevalence = None,
     key_file: Annotated[Path | None, typer.Option(help="Secret of the pseudonyms; default: OUT.key.")] = None,
     pdf: Annotated[bool, typer.Option(help="Also write a PDF.")] = True,
     dicom: Annotated[

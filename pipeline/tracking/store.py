@@ -54,6 +54,10 @@ class Store:
         """The address without its password."""
         return without_password(self.uri)
 
+    def is_new(self) -> bool:
+        """Return whether it is a SQLite file that nobody has made yet."""
+        return self.uri.startswith(_SQLITE) and not Path(self.uri.removeprefix(_SQLITE)).is_file()
+
     def client(self) -> mlflow.MlflowClient:
         """Return a client; a new database is initialised by one process at a time.
 
