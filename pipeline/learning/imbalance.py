@@ -50,10 +50,10 @@ def long_tail(
 ) -> Split:
     """Thin out the training part of a split to a long tail; who is in the other parts stays.
 
-    The calibration and validation parts are therefore held out *before* the tail is cut: they keep the class
-    mix of the data, as the test part does. On a balanced benchmark that makes the calibration part balanced,
-    which is how published results with temperature scaling on long tails hold it out, and which a cohort that
-    is rare by nature cannot offer. The paper of GCE does not state its own way.
+    The calibration and validation parts are thus held out *before* the tail is cut: they keep the class mix
+    of the data, as the test part does, so that a calibrator is fitted on the mix it is judged on. Where a
+    benchmark is balanced, rare classes then have more calibration scans than a cohort that is rare by nature
+    can offer. The literature also holds out after cutting; the paper of GCE does not state its way.
 
     Scans are dropped by a keyed hash of their ids, so that a steeper tail holds a part of a gentler one. They
     are scans, not subjects: a subject may keep one visit of three.
@@ -73,6 +73,8 @@ def long_tail(
     CohortError
         If a class would be left without a scan.
     """
+    if ratio == 1:
+        return split
     members: list[list[str]] = [[] for _ in class_names]
     for scan_id in split.train:
         members[label_of[scan_id]].append(scan_id)
