@@ -31,7 +31,7 @@ class CohortSettings(Section):
 
 
 class ImbalanceSettings(Section):
-    """Make the training part rarer in some classes; the other parts keep what they have."""
+    """Make the training part rarer in some classes; the other parts are held out first and keep their mix."""
 
     ratio: Annotated[float, Field(ge=1)] = 1.0
     """Largest over smallest class; classes between follow the usual exponential tail. 1 leaves all."""
