@@ -1,33 +1,52 @@
 """All that touches MLflow: where runs are kept, what is logged, which model is the champion."""
 
+from pipeline.tracking.audit import Audit, Entry, audit_of, whoami
 from pipeline.tracking.registry import (
+    CHALLENGER,
     CHAMPION,
     PREVIOUS,
+    challenge,
+    champion_and_previous,
     champion_version,
+    check_version,
+    decision_of,
     load_classifier,
     origin,
+    point,
     promote,
     rollback,
+    set_decision,
 )
 from pipeline.tracking.runs import RunRecord, add_artifacts, log_run, read_artifact
 from pipeline.tracking.store import Store, store_at, store_of, try_store
 from pipeline.tracking.versions import register
 
 __all__ = [
+    "CHALLENGER",
     "CHAMPION",
     "PREVIOUS",
+    "Audit",
+    "Entry",
     "RunRecord",
     "Store",
     "add_artifacts",
+    "audit_of",
+    "challenge",
+    "champion_and_previous",
     "champion_version",
+    "check_version",
+    "decision_of",
     "load_classifier",
     "log_run",
     "origin",
+    "point",
     "promote",
     "read_artifact",
     "register",
     "rollback",
+    "set_decision",
     "store_at",
     "store_of",
     "try_store",
+    "whoami",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -11,19 +12,51 @@ from mlflow.exceptions import MlflowException
 
 from models.classifier import BundleError as StoredBundleError
 from models.classifier import CalibratedClassifier
+from pipeline.config import without_password
 from pipeline.errors import BundleError, InputError
 from pipeline.tracking.store import Store
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
+CHALLENGER = "challenger"
+"""The newest version that was made to replace the champion and has not."""
+
+_DECISION = "taucal.decision"
+"""Tag of a version: the hash of the audit's entry by which it became champion."""
+_ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
+"""How MLflow says that there is no such model, version or alias; all else is a failure to look."""
 
 
 def champion_version(store: Store, alias: str = CHAMPION) -> int | None:
     """Return the version an alias points to, or None."""
+    if store.is_new():
+        return None  # looking makes no store
     try:
         return int(store.client().get_model_version_by_alias(store.model_name, alias).version)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in _ABSENT:
+            raise
         return None
+
+
+def check_version(store: Store, version: int) -> None:
+    """Refuse a version that is not registered.
+
+    Raises
+    ------
+    InputError
+        If there is no such version.
+    """
+    try:
+        store.client().get_model_version(store.model_name, str(version))
+    except MlflowException as error:
+        if error.error_code not in _ABSENT:
+            raise
+        raise InputError(
+            f"The version must be registered, got {version}",
+            culprit=f"{store.model_name} at {store.address}",
+            mend="choose one that MLflow lists",
+        ) from error
 
 
 def origin(store: Store, name: str) -> tuple[str, str]:
@@ -41,11 +74,7 @@ def origin(store: Store, name: str) -> tuple[str, str]:
 def promote(store: Store, version: int) -> None:
     """Make a version the champion; the champion before becomes `previous`."""
     before = champion_version(store)
-    if before == version:
-        return
-    if before is not None:
-        _set_alias(store, PREVIOUS, before)
-    _set_alias(store, CHAMPION, version)
+    point(store, version, None if before == version else before)
 
 
 def rollback(store: Store) -> int:
@@ -56,23 +85,67 @@ def rollback(store: Store) -> int:
     InputError
         If there is no previous champion.
     """
+    now, before = champion_and_previous(store)
+    point(store, before, now)
+    return before
+
+
+def champion_and_previous(store: Store) -> tuple[int, int]:
+    """Return the versions a rollback swaps.
+
+    Raises
+    ------
+    InputError
+        If there is no previous champion.
+    """
     now, before = champion_version(store), champion_version(store, PREVIOUS)
-    if now is None or before is None:
+    if now is None or before is None or now == before:
         raise InputError(
             "A rollback needs a previous champion, got none",
             culprit=store.model_name,
             mend="promote a second version first",
         )
-    _set_alias(store, CHAMPION, before)
-    _set_alias(store, PREVIOUS, now)
-    return before
+    return now, before
 
 
-def _set_alias(store: Store, alias: str, version: int, tries: int = 5) -> None:
-    # Two processes that set an alias at once can fail once on SQLite.
+def point(store: Store, champion: int, previous: int | None) -> None:
+    """Set the aliases of a move; done again after a crash it ends in the same state.
+
+    The champion's alias is last: until it moves, the one before answers.
+    """
+    if previous is not None:
+        _set_alias(store, PREVIOUS, previous)
+    _set_alias(store, CHAMPION, champion)
+    if champion_version(store, CHALLENGER) == champion:
+        _patiently(lambda: store.client().delete_registered_model_alias(store.model_name, CHALLENGER))
+
+
+def challenge(store: Store, version: int) -> None:
+    """Name a version the challenger."""
+    _set_alias(store, CHALLENGER, version)
+
+
+def decision_of(store: Store, version: int) -> str | None:
+    """Return the hash of the audit's entry by which a version last became champion, or None."""
+    tags: dict[str, str] = store.client().get_model_version(store.model_name, str(version)).tags
+    return tags.get(_DECISION)
+
+
+def set_decision(store: Store, version: int, sha256: str) -> None:
+    """Leave the hash of the audit's entry at the version that it made champion: the move is complete."""
+    client = store.client()
+    _patiently(lambda: client.set_model_version_tag(store.model_name, str(version), _DECISION, sha256))
+
+
+def _set_alias(store: Store, alias: str, version: int) -> None:
+    _patiently(lambda: store.client().set_registered_model_alias(store.model_name, alias, str(version)))
+
+
+def _patiently(write: Callable[[], object], tries: int = 5) -> None:
+    # Two processes that write to the registry at once can fail once on SQLite.
     for left in reversed(range(tries)):
         try:
-            store.client().set_registered_model_alias(store.model_name, alias, str(version))
+            write()
         except MlflowException:
             if not left:
                 raise
@@ -97,6 +170,8 @@ def load_classifier(store: Store, name: str = f"@{CHAMPION}") -> CalibratedClass
     if Path(name).is_dir():
         return _load(Path(name))
     uri = f"models:/{store.model_name}{name}" if name.startswith("@") else name
+    if store.is_new():
+        raise _no_model(uri, store, "no store")  # asking MLflow would make one
     store.be_default()
     try:
         with tempfile.TemporaryDirectory(prefix="taucal-") as place:
@@ -105,11 +180,15 @@ def load_classifier(store: Store, name: str = f"@{CHAMPION}") -> CalibratedClass
             )
             return _load(Path(local) / "artifacts" / "bundle")
     except MlflowException as error:
-        raise InputError(
-            f"A registered model must exist, got {str(error).splitlines()[0]}",
-            culprit=f"{uri} at {store.address}",
-            mend="run `taucal train` or `taucal demo` first, or name another with --model and --output",
-        ) from error
+        raise _no_model(uri, store, without_password(str(error).partition("\n")[0])) from error
+
+
+def _no_model(uri: str, store: Store, seen: str) -> InputError:
+    return InputError(
+        f"A registered model must exist, got {seen}",
+        culprit=f"{uri} at {store.address}",
+        mend="run `taucal train` or `taucal demo` first, or name another with --model and --output",
+    )
 
 
 def _load(folder: Path) -> CalibratedClassifier:
