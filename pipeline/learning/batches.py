@@ -149,9 +149,10 @@ class Batches:
     def _images(self, preprocessing: ImagePreprocessing, epoch: int) -> _Prepare:
         padding, flip = self.augmentation.crop_pixels, self.augmentation.flip
         moves = torch.from_numpy(draw_moves(self.augmentation, len(self.volumes), self.seed, epoch))
+        kept = self._bytes  # before there are threads that would each bring it to the device
 
         def prepare(rows: NDArray[np.int64], draws: range) -> Tensor:
-            chosen = self._bytes[torch.from_numpy(rows).to(self._bytes.device, non_blocking=True)]
+            chosen = kept[torch.from_numpy(rows).to(kept.device, non_blocking=True)]
             images = to_device(chosen, self.device)
             if padding or flip:
                 images = move(images, moves[draws.start : draws.stop : draws.step], padding)
