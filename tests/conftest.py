@@ -38,3 +38,74 @@ def shared_data():
 def rng() -> np.random.Generator:
     """A generator with a fixed seed: tests do not depend on their order."""
     return np.random.default_rng(20261121)
+
+
+@pytest.fixture(scope="session")
+def small_classifier():
+    """A classifier of an untrained network, calibrated on noise, whose card tells of a small study."""
+    import torch
+
+    from models.calibrators import build_calibrator
+    from models.classifier import CalibratedClassifier
+    from models.conformal import ConformalSets
+    from models.networks import build_network
+    from models.outliers import OutlierDetector
+    from models.preprocessing import Preprocessing
+
+    preprocessing = Preprocessing(spacing_mm=8, suvr_max=4)
+    torch.manual_seed(0)
+    network = build_network("small_cnn", 3, preprocessing.in_shape, width=4).eval()
+    labels = np.arange(30) % 3
+    with torch.no_grad():
+        features = network.features(torch.rand(30, 1, *preprocessing.in_shape))
+        logits = network.head(features).double().numpy()
+    calibrator = build_calibrator("temperature").fit(logits, labels)
+    return CalibratedClassifier(
+        preprocessing=preprocessing,
+        network=network,
+        network_name="small_cnn",
+        network_options={"width": 4},
+        calibrator=calibrator,
+        refits=tuple(build_calibrator("temperature").fit(logits[n:], labels[n:]) for n in (3, 6)),
+        conformal=ConformalSets.fit(calibrator.transform(logits), labels, coverage=0.9),
+        outliers=OutlierDetector.fit(features.numpy(), logits, labels),
+        class_names=("CN", "MCI", "AD"),
+        prevalence=(0.5, 0.3, 0.2),
+        operating_point=0.4,
+        card={
+            "study": "small",
+            "synthetic": True,
+            "tracer": "AV1451",
+            "loss": {"name": "gce"},
+            "calibrator": {"name": "temperature", "reason": "It had the lowest NLL."},
+            "split": {"train": 90, "test": 30},
+            "subjects": {"train": 80, "test": 25},
+            "class_counts": {"CN": 60, "MCI": 20, "AD": 10},
+            "metrics": {
+                "negative_log_likelihood": {"value": 0.81, "low": 0.52, "high": 1.14},
+                "balanced_accuracy": {"value": 0.41, "low": 0.3, "high": 0.52},
+            },
+            "likeness": [[0.5, 0.6, 4, 3], [0.8, 0.9, 20, 11]],
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def pet_scans(tmp_path_factory) -> dict[str, Path]:
+    """One sound phantom scan as DICOM and as NIfTI, a folder of no scan, and a path to nothing."""
+    from pipeline.config import PhantomSettings
+    from pipeline.ingest.bids import write_scan
+    from pipeline.ingest.dicom import read_series
+    from pipeline.phantom import plan_cohort
+    from pipeline.phantom.dicom import write_series
+    from pipeline.phantom.tree import make_scan
+
+    folder = tmp_path_factory.mktemp("scans")
+    (planned,) = plan_cohort(PhantomSettings(subjects=1, scans=1, spoiled=0), 7)
+    places = {name: folder / name for name in ("dicom", "empty")}
+    for place in places.values():
+        place.mkdir()
+    write_series(planned, make_scan(planned, 7)[1], places["dicom"])
+    volume = read_series(places["dicom"])
+    nifti = write_scan(volume, volume.facts, folder / "sub-A_ses-B_trc-18FAV1451_pet.nii.gz")
+    return {**places, "nifti": nifti, "nothing": folder / "nothing"}

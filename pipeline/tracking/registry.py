@@ -39,24 +39,17 @@ def champion_version(store: Store, alias: str = CHAMPION) -> int | None:
         return None
 
 
-def check_version(store: Store, version: int) -> None:
-    """Refuse a version that is not registered.
-
-    Raises
-    ------
-    InputError
-        If there is no such version.
-    """
+def registered_ms(store: Store, version: int) -> int | None:
+    """Return when a version was registered, in milliseconds since 1970; None where it is not."""
+    if store.is_new():
+        return None
     try:
-        store.client().get_model_version(store.model_name, str(version))
+        found = store.client().get_model_version(store.model_name, str(version))
     except MlflowException as error:
         if error.error_code not in _ABSENT:
             raise
-        raise InputError(
-            f"The version must be registered, got {version}",
-            culprit=f"{store.model_name} at {store.address}",
-            mend="choose one that MLflow lists",
-        ) from error
+        return None
+    return int(found.creation_timestamp)
 
 
 def origin(store: Store, name: str) -> tuple[str, str]:
@@ -168,7 +161,7 @@ def load_classifier(store: Store, name: str = f"@{CHAMPION}") -> CalibratedClass
         If there is no such model.
     """
     if Path(name).is_dir():
-        return _load(Path(name))
+        return load_bundle(Path(name))
     uri = f"models:/{store.model_name}{name}" if name.startswith("@") else name
     if store.is_new():
         raise _no_model(uri, store, "no store")  # asking MLflow would make one
@@ -178,7 +171,7 @@ def load_classifier(store: Store, name: str = f"@{CHAMPION}") -> CalibratedClass
             local = mlflow.artifacts.download_artifacts(
                 artifact_uri=uri, dst_path=place, tracking_uri=store.uri
             )
-            return _load(Path(local) / "artifacts" / "bundle")
+            return load_bundle(Path(local) / "artifacts" / "bundle")
     except MlflowException as error:
         raise _no_model(uri, store, without_password(str(error).partition("\n")[0])) from error
 
@@ -191,7 +184,14 @@ def _no_model(uri: str, store: Store, seen: str) -> InputError:
     )
 
 
-def _load(folder: Path) -> CalibratedClassifier:
+def load_bundle(folder: Path) -> CalibratedClassifier:
+    """Load a classifier from its folder.
+
+    Raises
+    ------
+    BundleError
+        If it is not whole or not ours.
+    """
     try:
         return CalibratedClassifier.load(folder)
     except StoredBundleError as error:

@@ -17,15 +17,16 @@ from mlflow.types.schema import Array, ColSpec, DataType, Map, Object, Property,
 
 import models
 import pipeline
-from models.classifier import FORMAT_VERSION, CalibratedClassifier
+from models.classifier import FORMAT_VERSION
 from pipeline.files import read_json, write_json, write_text
 from pipeline.tracking.model_card import description, model_card
+from pipeline.tracking.registry import load_bundle
 from pipeline.tracking.runs import environment_digest, git_revision, installed
 from pipeline.tracking.store import Store
 
 REQUIREMENTS = (
-    "torch", "numpy", "scipy", "pandas", "pydantic", "pyyaml", "nibabel", "pydicom", "nilearn", "safetensors",
-    "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "mlflow",
+    "torch", "monai", "numpy", "scipy", "pandas", "pydantic", "pyyaml", "nibabel", "pydicom", "nilearn",
+    "safetensors", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "mlflow",
 )  # fmt: skip
 """What the model needs where it is served."""
 
@@ -54,15 +55,16 @@ def register(store: Store, run_id: str, bundle: Path, tags: Mapping[str, str], k
 
     Raises
     ------
-    models.classifier.BundleError
+    BundleError
         If the bundle is not whole.
     """
     client = store.client()
     known = _version_of(client, store.model_name, key)
     if known is not None:
         return known
+    classifier = load_bundle(bundle)
     all_tags = {**_provenance(bundle), **tags}
-    card = model_card(CalibratedClassifier.load(bundle), all_tags)
+    card = model_card(classifier, all_tags)
     logged = client.create_logged_model(store.experiment_id(), "classifier", source_run_id=run_id)
     with tempfile.TemporaryDirectory(prefix="taucal-") as staging:
         folder = _write_model(Path(staging), bundle, card, Model(run_id=run_id, model_id=logged.model_id))
