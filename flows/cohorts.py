@@ -20,6 +20,8 @@ from pipeline.learning.medmnist import load_medmnist
 from pipeline.learning.split import split_subjects
 from pipeline.scan import PARTS, Cohort, Split
 
+_CLASSES_TOLD = 10
+
 
 def cohort_and_split(study: Study) -> tuple[Cohort, LabelledVolumes, Split]:
     """Return the labelled cohort of a study, its volumes, and who is in which part.
@@ -108,13 +110,16 @@ def made_rarer(study: Study, split: Split, of: Cohort | LabelledVolumes) -> Spli
 
 
 def sizes_in_words(split: Split, volumes: LabelledVolumes) -> str:
-    """Tell how many scans of each class each part has."""
+    """Tell how many scans of each class each part has; of many classes, the fewest and the most."""
     class_of = dict(zip(volumes.scan_ids, volumes.labels.tolist(), strict=True))
+    names = volumes.class_names
+    few = len(names) <= _CLASSES_TOLD
     words = []
     for part in PARTS:
-        counts = np.bincount([class_of[i] for i in split.part(part)], minlength=len(volumes.class_names))
-        words.append(f"{part} {len(split.part(part))} ({'/'.join(map(str, counts))})")
-    return ", ".join(words) + f" scans of {'/'.join(volumes.class_names)}"
+        counts = np.bincount([class_of[i] for i in split.part(part)], minlength=len(names))
+        told = "/".join(map(str, counts)) if few else f"{counts.min()} to {counts.max()} a class"
+        words.append(f"{part} {len(split.part(part))} ({told})")
+    return ", ".join(words) + " scans of " + ("/".join(names) if few else f"{len(names)} classes")
 
 
 def region_table(study: Study) -> pd.DataFrame | None:

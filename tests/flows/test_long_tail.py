@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.cohorts import cohort_and_split, split_of
+from flows.cohorts import cohort_and_split, sizes_in_words, split_of
 from flows.compare import compare_losses
 from pipeline.config import Study, load_study
 from pipeline.errors import CohortError
@@ -63,6 +63,7 @@ def test_the_tail_is_cut_from_the_training_part_alone(tiny_cifar, tmp_path):
     _, volumes, split = cohort_and_split(study(tiny_cifar, tmp_path))
     assert volumes.subset(split.train).class_counts == (8, 6, 5, 5, 4, 3, 3, 2, 2, 2)
     held_out = {part: volumes.subset(split.part(part)).class_counts for part in PARTS[1:]}
+    assert sizes_in_words(split, volumes).startswith("train 40 (8/6/5/5/4/3/3/2/2/2), validation 10 (1/1/1")
     assert held_out == {"validation": (1,) * 10, "calibration": (1,) * 10, "test": (5,) * 10}
 
 
@@ -94,3 +95,18 @@ def test_a_cohort_of_scans_gets_its_tail_too(tmp_path):
     assert np.bincount(cohort.subset(whole.train).labels).tolist() == [22, 22]
     assert np.bincount(cohort.subset(tail.train).labels).tolist() == [22, 5]
     assert [tail.part(part) for part in PARTS[1:]] == [whole.part(part) for part in PARTS[1:]]
+
+
+def test_sizes_of_many_classes_are_told_by_the_fewest_and_the_most(tmp_path, rng):
+    folder = tmp_path / "cifar-100-binary"
+    folder.mkdir()
+    for name, each in (("train.bin", 12), ("test.bin", 3)):
+        labels = (np.arange(20 * each) % 20).astype(np.uint8)[:, None]
+        pixels = rng.integers(0, 256, (20 * each, 3072), dtype=np.uint8)
+        (folder / name).write_bytes(np.hstack([labels // 5, labels, pixels]).tobytes())
+    (folder / "fine_label_names.txt").write_text("\n".join(f"class {k}" for k in range(20)))
+    _, volumes, split = cohort_and_split(study(folder, tmp_path / "out", "cohort.kind=cifar100"))
+    assert sizes_in_words(split, volumes) == (
+        "train 100 (2 to 10 a class), validation 20 (1 to 1 a class), calibration 20 (1 to 1 a class), "
+        "test 60 (3 to 3 a class) scans of 20 classes"
+    )
