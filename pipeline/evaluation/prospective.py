@@ -1,0 +1,189 @@
+"""How good classifiers were while in use: the scans of each period, judged before any learned from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.evaluation.intervals import Interval, bootstrap, bootstrap_mean, paired_bootstrap
+from pipeline.evaluation.metrics import classwise_ece, negative_log_likelihood
+
+Floats = NDArray[np.float64]
+SCORED = ("negative_log_likelihood", "classwise_ece")
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What the classifier in use said of a period's scans.
+
+    Parameters
+    ----------
+    version : int
+        Of the registered model; 0 where several are pooled.
+    probabilities : ndarray, shape (N, K)
+        Calibrated.
+    covered : ndarray of bool, shape (N,)
+        Whether the prediction set holds the true class.
+    referred : ndarray of bool, shape (N,)
+        Whether the scan was referred to a person.
+    """
+
+    version: int
+    probabilities: Floats
+    covered: NDArray[np.bool_]
+    referred: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class PeriodSaid:
+    """The scans of a period, and what the classifier of each policy said of them when they came.
+
+    Parameters
+    ----------
+    scan_ids, subjects : tuple of str, length N
+    labels : ndarray of int, shape (N,)
+    posterior : ndarray, shape (N, K), or None
+        The true class probabilities, of a phantom.
+    said : mapping of policy to Said
+    """
+
+    scan_ids: tuple[str, ...]
+    subjects: tuple[str, ...]
+    labels: NDArray[np.int64]
+    posterior: Floats | None
+    said: Mapping[str, Said]
+
+    def __len__(self) -> int:
+        return len(self.scan_ids)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-able values."""
+        return {
+            "scan_ids": list(self.scan_ids),
+            "subjects": list(self.subjects),
+            "labels": self.labels.tolist(),
+            "posterior": None if self.posterior is None else self.posterior.tolist(),
+            "said": {
+                policy: {
+                    "version": said.version,
+                    "probabilities": said.probabilities.tolist(),
+                    "covered": said.covered.tolist(),
+                    "referred": said.referred.tolist(),
+                }
+                for policy, said in self.said.items()
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> PeriodSaid:
+        """Read what `to_dict` gave."""
+        posterior = value["posterior"]
+        return cls(
+            tuple(value["scan_ids"]),
+            tuple(value["subjects"]),
+            np.array(value["labels"], dtype=np.int64),
+            None if posterior is None else np.array(posterior, dtype=np.float64),
+            {
+                policy: Said(
+                    said["version"],
+                    np.array(said["probabilities"], dtype=np.float64),
+                    np.array(said["covered"], dtype=np.bool_),
+                    np.array(said["referred"], dtype=np.bool_),
+                )
+                for policy, said in value["said"].items()
+            },
+        )
+
+
+def pool(periods: Sequence[PeriodSaid]) -> PeriodSaid:
+    """Put periods together, in order; those without a scan add nothing.
+
+    Raises
+    ------
+    InputError
+        If no period has a scan.
+    """
+    held = [period for period in periods if len(period)]
+    if not held:
+        raise InputError("A judgement needs scans, no period has one", mend="see what ingest refused and why")
+    posteriors = [p.posterior for p in held if p.posterior is not None]
+
+    def together(policy: str) -> Said:
+        parts = [period.said[policy] for period in held]
+        return Said(
+            0,
+            np.concatenate([p.probabilities for p in parts]),
+            np.concatenate([p.covered for p in parts]),
+            np.concatenate([p.referred for p in parts]),
+        )
+
+    return PeriodSaid(
+        tuple(i for period in held for i in period.scan_ids),
+        tuple(s for period in held for s in period.subjects),
+        np.concatenate([period.labels for period in held]),
+        np.concatenate(posteriors) if len(posteriors) == len(held) else None,
+        {policy: together(policy) for policy in held[0].said},
+    )
+
+
+def measure(period: PeriodSaid, policy: str) -> dict[str, float]:
+    """Return NLL, classwise ECE, coverage and the share referred; with a known posterior also its own NLL.
+
+    Examples
+    --------
+    >>> said = Said(1, np.array([[0.5, 0.5]]), np.array([True]), np.array([False]))
+    >>> period = PeriodSaid(("a",), ("a",), np.array([0]), np.array([[1.0, 0.0]]), {"never": said})
+    >>> measure(period, "never")["coverage"], round(measure(period, "never")["negative_log_likelihood"], 3)
+    (1.0, 0.693)
+    """
+    said = period.said[policy]
+    values = {
+        "negative_log_likelihood": negative_log_likelihood(said.probabilities, period.labels),
+        "classwise_ece": classwise_ece(said.probabilities, period.labels),
+        "coverage": float(said.covered.mean()),
+        "referred": float(said.referred.mean()),
+    }
+    if period.posterior is not None:
+        values["oracle"] = negative_log_likelihood(period.posterior, period.labels)
+    return values
+
+
+def measure_with_intervals(
+    period: PeriodSaid, policy: str, *, draws: int = 2000, level: float = 0.95, seed: int = 0
+) -> dict[str, Interval]:
+    """Return what `measure` returns with intervals over subjects, and ``above_oracle`` for ``oracle``."""
+    said = period.said[policy]
+    found = bootstrap(
+        said.probabilities, period.labels, period.subjects, SCORED, draws=draws, level=level, seed=seed
+    )
+    for name, values in {"coverage": said.covered, "referred": said.referred}.items():
+        found[name] = bootstrap_mean(values, period.subjects, draws=draws, level=level, seed=seed)
+    if period.posterior is not None:
+        found["above_oracle"] = paired_bootstrap(
+            said.probabilities, period.posterior, period.labels, period.subjects, SCORED[:1],
+            draws=draws, level=level, seed=seed,
+        )[SCORED[0]]  # fmt: skip
+    return found
+
+
+def compare_policies(
+    period: PeriodSaid, ours: str, other: str, *, draws: int = 2000, level: float = 0.95, seed: int = 0
+) -> dict[str, Interval]:
+    """Return our NLL, classwise ECE, coverage and share referred minus the other's, paired by subject."""
+    a, b = period.said[ours], period.said[other]
+    found = paired_bootstrap(
+        a.probabilities, b.probabilities, period.labels, period.subjects, SCORED,
+        draws=draws, level=level, seed=seed,
+    )  # fmt: skip
+    for name, left, right in (
+        ("coverage", a.covered, b.covered),
+        ("referred", a.referred, b.referred),
+    ):
+        change = left.astype(np.float64) - right.astype(np.float64)
+        found[name] = bootstrap_mean(change, period.subjects, draws=draws, level=level, seed=seed)
+    return found
