@@ -20,9 +20,9 @@ def named(own: tuple[str, ...], given: tuple[str, ...], culprit: str) -> tuple[s
     """
     if len(set(own)) != len(own) or len(own) < 2:
         raise CohortError(f"Classes must be at least two with names of their own, got {own}", culprit=culprit)
-    if given and len(given) != len(own):
+    if given and (len(given) != len(own) or len(set(given)) != len(given)):
         raise CohortError(
-            f"cohort.classes must name each of the {len(own)} classes once, got {len(given)} names",
+            f"cohort.classes must name each of the {len(own)} classes once, got {', '.join(given)}",
             culprit=culprit,
             mend="mend cohort.classes, or leave it out for the names of the data",
         )

@@ -195,8 +195,20 @@ def test_a_link_in_an_archive_is_not_followed(cifar10, tmp_path):
 def test_other_names_must_be_as_many_as_the_classes(cifar10):
     names = tuple("abcdefghij")
     assert read("cifar10", cifar10[0], classes=names)[0].class_names == names
-    with pytest.raises(CohortError, match=r"each of the 10 classes once, got 2 names in batches.meta.txt"):
-        read("cifar10", cifar10[0], classes=("cat", "dog"))
+    for wrong in (("cat", "dog"), (*names[:9], "a")):
+        with pytest.raises(
+            CohortError, match=rf"10 classes once, got {', '.join(wrong)} in batches.meta.txt"
+        ):
+            read("cifar10", cifar10[0], classes=wrong)
+
+
+def test_a_class_without_test_images_is_named(cifar10):
+    path = cifar10[0] / "test_batch.bin"
+    content = path.read_bytes()
+    records = [content[i : i + 3073] for i in range(0, len(content), 3073)]
+    path.write_bytes(b"".join(record for record in records if record[0] != 4))
+    with pytest.raises(CohortError, match=r"at least 1 test images; class 4 has 0"):
+        read("cifar10", cifar10[0])
 
 
 def test_too_few_images_of_a_class_are_refused(tmp_path, rng):
