@@ -37,7 +37,7 @@ COHORT_TABLE = DERIVATIVES / "cohort.tsv"
 REGION_TABLE = DERIVATIVES / "regional_suvr.tsv"
 
 # Raised whenever a change of code changes what a scan becomes: old records no longer count as done.
-_REVISION = 1
+_REVISION = 2
 
 
 @dataclass(frozen=True)

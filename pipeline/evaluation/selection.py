@@ -15,6 +15,9 @@ from pipeline.errors import InputError
 from pipeline.evaluation.metrics import PROBABILITY_FLOOR, classwise_ece
 from pipeline.learning.prediction import Predictions
 
+_SURE = 1.645
+"""Standard errors by which a candidate must beat the identity: 95 %, one-sided."""
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
@@ -73,11 +76,12 @@ class Selection:
 def select_calibrator(
     predictions: Predictions, candidates: tuple[str, ...], folds: int, seed: int
 ) -> Selection:
-    """Take the simplest candidate that is not shown to be worse than the best.
+    """Take the simplest candidate that is not shown to be worse than the best; the identity, unless beaten.
 
     Each candidate is scored by its negative log-likelihood on the subjects left out, the same folds for all.
-    Taken is the first candidate whose distance to the best is within one standard error of that distance,
-    paired over subjects. A candidate whose cross-validated loss is above the identity's is never taken.
+    The identity stays unless the best candidate beats it by 1.645 standard errors of the difference, paired
+    over subjects (95 %, one-sided): what is fitted on few scans may do harm, and the identity cannot. Of the
+    others the first is taken whose distance to the best is within one standard error of that distance.
 
     Parameters
     ----------
@@ -273,6 +277,11 @@ def _choose(scores: tuple[CandidateScore, ...], candidates: tuple[str, ...]) -> 
             f"identity, because cross-validated NLL is worse with {tried} than {identity.nll:.4f}.",
         )
     best = min(eligible, key=lambda score: score.nll)
+    if best is not identity and identity in eligible and identity.behind <= _SURE * identity.behind_se:
+        return "identity", (
+            f"identity, because {best.name} is not seen to be better: its cross-validated NLL, "
+            f"{best.nll:.4f}, is lower by {identity.behind:.4f}, standard error {identity.behind_se:.4f}."
+        )
     chosen = next(score for score in eligible if score.behind <= score.behind_se)
     if chosen is best:
         beside = "" if best is identity else f" (identity {identity.nll:.4f})"

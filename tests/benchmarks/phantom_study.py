@@ -1,0 +1,192 @@
+"""Losses against the phantom's known posterior, conformal sets, and scans from elsewhere.
+
+    taucal compare configs/compare_phantom.yaml
+    python tests/benchmarks/phantom_study.py configs/compare_phantom.yaml
+
+Reads the cells that the comparison left. First table: mean absolute error of the probabilities against the
+true ones, and NLL above that of the true ones, per loss, as trained and after each calibrator; mean over
+seeds, and the 2.5th to 97.5th percentile over draws of test subjects, seeds drawn along. Second: which share
+of test scans of each class their 90 % class-conditional set holds, mean over seeds, and in how many seeds the
+count lies within the central 95 % of what so few scans in calibration and test allow (beta-binomial). Third:
+AUROC of distance and energy for telling test scans from four kinds of scans from elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage, stats
+
+from flows.cohorts import cohort_and_split, region_table
+from models.calibrators import build_calibrator
+from models.conformal import ConformalSets
+from models.networks import run
+from models.outliers import OutlierDetector
+from pipeline.config import load_study
+from pipeline.evaluation.metrics import ood_auroc
+from pipeline.files import read_json
+from pipeline.imaging.process import read_derivative
+from pipeline.learning.posterior import Undone
+from pipeline.learning.prediction import Predictions
+from pipeline.learning.trained import TrainedNetwork
+from pipeline.phantom.anatomy import draw_glucose_uptake, render
+from pipeline.scan import Cohort
+
+STAGES = {"as trained": None, "one temperature": "temperature", "ATS": "adaptive_temperature"}
+SHOWN_OUT = ("CE", "GCE")
+ELSEWHERE = 60
+RESOLUTION_MM = 8.0
+SPACING_MM = 2.0
+
+
+def cells_of(folder: Path, loss: str, seeds: tuple[int, ...]) -> list[Path]:
+    """Return the folders of a loss, one a seed."""
+    return [folder / "cells" / f"{loss.replace(' ', '_')}-seed{seed}" for seed in seeds]
+
+
+def said(cell: Path, stage: str) -> tuple[np.ndarray, Predictions]:
+    """Return probabilities of the test scans at a stage, and the predictions."""
+    calibration, test = (Predictions.load(cell / f"{part}.npz") for part in ("calibration", "test"))
+    if STAGES[stage] is None:
+        undone = Undone.from_dict(read_json(cell / "undone.json"))
+        return build_calibrator("identity").transform(undone.reverse(test.logits)), test
+    calibrator = build_calibrator(STAGES[stage]).fit(calibration.logits, calibration.labels)
+    return calibrator.transform(test.logits), test
+
+
+def with_interval(per_seed: np.ndarray, subjects: tuple[str, ...], draws: int = 1000) -> str:
+    """Return mean and interval of values, shape (seeds, scans), over draws of subjects and seeds."""
+    rng = np.random.default_rng(0)
+    place = np.unique(subjects, return_inverse=True)[1]
+    means = []
+    for _ in range(draws):
+        weight = np.bincount(rng.integers(place.max() + 1, size=place.max() + 1), minlength=place.max() + 1)[
+            place
+        ]
+        seeds = rng.integers(len(per_seed), size=len(per_seed))
+        means.append(np.average(per_seed[seeds].mean(axis=0), weights=weight))
+    low, high = np.percentile(means, [2.5, 97.5])
+    return f"{per_seed.mean():.3f} [{low:.3f}, {high:.3f}]"
+
+
+def posterior_table(folder: Path, losses: list[str], seeds: tuple[int, ...], cohort: Cohort) -> None:
+    """Print error against the true posterior and NLL above it."""
+    for title, measure in {"posterior error": _error, "NLL above the oracle's": _excess}.items():
+        print(f"\n{title}\n\n| loss | " + " | ".join(STAGES) + " |\n|" + "---|" * (len(STAGES) + 1))
+        for loss in losses:
+            row = []
+            for stage in STAGES:
+                values = []
+                for cell in cells_of(folder, loss, seeds):
+                    probabilities, test = said(cell, stage)
+                    values.append(measure(probabilities, test, cohort.subset(test.scan_ids).posterior))
+                row.append(with_interval(np.array(values), test.subjects))
+            print(f"| {loss} | " + " | ".join(row) + " |")
+
+
+def _error(probabilities: np.ndarray, test: Predictions, posterior: np.ndarray) -> np.ndarray:
+    return np.abs(probabilities - posterior).mean(axis=1)
+
+
+def _excess(probabilities: np.ndarray, test: Predictions, posterior: np.ndarray) -> np.ndarray:
+    rows = np.arange(len(test))
+    floor = np.finfo(float).tiny
+    return np.log(np.maximum(posterior, floor))[rows, test.labels] - np.log(
+        np.maximum(probabilities, floor)[rows, test.labels]
+    )
+
+
+def coverage_table(folder: Path, losses: list[str], seeds: tuple[int, ...], coverage: float) -> None:
+    """Print coverage per class after ATS, and whether it lies within what so few scans allow."""
+    names = Predictions.load(cells_of(folder, losses[0], seeds)[0] / "test.npz").class_names
+    print(f"\ncoverage of {coverage:.0%} sets after ATS\n\n| loss | " + " | ".join(names) + " | mean size |")
+    print("|" + "---|" * (len(names) + 2))
+    for loss in losses:
+        held = {name: [] for name in names}
+        within = dict.fromkeys(names, 0)
+        sizes = []
+        for cell in cells_of(folder, loss, seeds):
+            calibration, test = (Predictions.load(cell / f"{part}.npz") for part in ("calibration", "test"))
+            calibrator = build_calibrator("adaptive_temperature").fit(calibration.logits, calibration.labels)
+            conformal = ConformalSets.fit(
+                calibrator.transform(calibration.logits), calibration.labels, coverage
+            )
+            sets = conformal.sets(calibrator.transform(test.logits))
+            sizes.append(sets.sum(axis=1).mean())
+            for k, name in enumerate(names):
+                mine = test.labels == k
+                held[name].append(sets[mine, k].mean())
+                n = int((calibration.labels == k).sum())
+                rank = int(np.ceil((n + 1) * coverage))
+                allowed = stats.betabinom(int(mine.sum()), rank, n + 1 - rank).interval(0.95)
+                within[name] += allowed[0] <= sets[mine, k].sum() <= allowed[1]
+        row = [f"{np.mean(held[n]):.1%} ({within[n]} of {len(seeds)} within)" for n in names]
+        print(f"| {loss} | " + " | ".join(row) + f" | {np.mean(sizes):.2f} |")
+
+
+def from_elsewhere(cohort: Cohort, table, test: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Return SUVR volumes that are no AV1451 scans as the classifier knows them."""
+    scans = cohort.subset(test[:ELSEWHERE]).scans
+    sound = [read_derivative(s.path.parent, s.path.name.split("_space-")[0]).suvr.array for s in scans]
+    white = table.loc[[s.scan_id for s in scans], "both_white_matter"].to_numpy()
+    blur = RESOLUTION_MM / 2.3548 / SPACING_MM
+    glucose = [
+        ndimage.gaussian_filter(render(draw_glucose_uptake([9, n])).suvr, blur) for n in range(ELSEWHERE)
+    ]
+    truncated = [np.where(np.arange(v.shape[2]) < v.shape[2] * 0.6, v, 0) for v in sound]
+    return {
+        "FDG-like": np.stack(glucose),
+        "reference: white matter": np.stack([v / w for v, w in zip(sound, white, strict=True)]),
+        "upper 40 % missing": np.stack(truncated),
+        "upside down": np.stack([v[:, :, ::-1] for v in sound]),
+    }
+
+
+def elsewhere_table(folder: Path, seeds: tuple[int, ...], volumes: dict[str, np.ndarray]) -> None:
+    """Print how well distance and energy tell test scans from others; mean and least over seeds."""
+    print("\nAUROC, mean over seeds (least)\n\n| loss | score | " + " | ".join(volumes) + " |")
+    print("|" + "---|" * (len(volumes) + 2))
+    for loss in SHOWN_OUT:
+        found = {score: {kind: [] for kind in volumes} for score in ("distance", "energy")}
+        for cell in cells_of(folder, loss, seeds):
+            trained = TrainedNetwork.load(cell / "training")
+            calibration, test = (Predictions.load(cell / f"{part}.npz") for part in ("calibration", "test"))
+            detector = OutlierDetector.fit(
+                calibration.features, calibration.logits, calibration.labels, subjects=calibration.subjects
+            )
+            for kind, strange in volumes.items():
+                prepared = np.stack([trained.preprocessing(volume) for volume in strange])
+                logits, features = run(trained.network, prepared)
+                pairs = {
+                    "distance": (detector.mahalanobis(test.features), detector.mahalanobis(features)),
+                    "energy": (detector.energy(test.logits), detector.energy(logits)),
+                }
+                for score, (inside, outside) in pairs.items():
+                    found[score][kind].append(ood_auroc(inside, outside))
+        for score, kinds in found.items():
+            cells = " | ".join(f"{np.mean(v):.2f} ({min(v):.2f})" for v in kinds.values())
+            print(f"| {loss} | {score} | {cells} |")
+
+
+def main() -> None:
+    """Print the three tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    asked = parser.parse_args()
+    study = load_study(asked.config, tuple(asked.overrides))
+    cohort, _, split = cohort_and_split(study)
+    losses = [loss.title for loss in study.compare.losses]
+    posterior_table(study.output, losses, study.compare.seeds, cohort)
+    coverage_table(study.output, losses, study.compare.seeds, 0.9)
+    elsewhere_table(
+        study.output, study.compare.seeds, from_elsewhere(cohort, region_table(study), split.test)
+    )
+
+
+if __name__ == "__main__":
+    main()
