@@ -9,6 +9,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+# A worker that was killed is told once, by us. Workers inherit this; who looks for more sets it to "info".
+os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
+
 import dask
 from distributed import Client, LocalCluster, as_completed, get_worker
 from distributed.scheduler import KilledWorker
@@ -28,11 +31,8 @@ from pipeline.config import DaskSettings
 from pipeline.errors import ConfigError, TaucalError
 
 _SECONDS_TO_CONNECT = 20
-
-# A worker that was killed is told once, by us; who looks for more asks for it.
-if "DASK_LOGGING__DISTRIBUTED" not in os.environ:
-    for name in ("distributed", "distributed.client", "distributed.scheduler", "distributed.nanny"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+for _name in ("distributed", "distributed.client", "distributed.scheduler"):
+    logging.getLogger(_name).setLevel(os.environ["DASK_LOGGING__DISTRIBUTED"].upper())
 
 
 def on_dask(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outcome]:

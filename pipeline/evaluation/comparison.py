@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.evaluation.intervals import Interval
 from pipeline.evaluation.metrics import HIGHER_IS_BETTER, WEIGHTED
-from pipeline.evaluation.runs import RECALL, Draws, Key, MetricTable, Run, runs_by_loss
+from pipeline.evaluation.runs import COVERAGE, RECALL, Draws, Key, MetricTable, Run, runs_by_loss
 from pipeline.evaluation.significance import components_t_test, corrected_resampled_t_test, holm
 
 __all__ = ["DEFAULT_METRICS", "Comparison", "Difference", "LossResult", "Run", "Verdict", "compare_runs"]
@@ -55,9 +55,10 @@ class LossResult:
     seeds, folds : int
         How many stand behind the numbers.
     metrics : mapping of str to Interval
-        Mean over seeds of the metric on the test scans of all folds.
-    recall : tuple of Interval
-        Of each class.
+        Mean over seeds of the metric on the test scans of all folds; per-scan values of the runs too.
+    recall, coverage : tuple of Interval
+        Of each class: its scans that were found, those whose conformal set holds it. The second is empty
+        where the runs do not tell.
     differences : tuple of Difference
         Empty for the baseline.
     sentence : str
@@ -70,6 +71,7 @@ class LossResult:
     recall: tuple[Interval, ...]
     differences: tuple[Difference, ...]
     sentence: str
+    coverage: tuple[Interval, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ def compare_runs(
         All of one calibrator, or all uncalibrated.
     baseline : str
     metrics : sequence of str
-        Names in `pipeline.evaluation.metrics.METRICS`.
+        What is tested: names in `pipeline.evaluation.metrics.METRICS`, or per-scan values that all runs have
+        and of which less is better. Other per-scan values are measured only.
     draws : int
     level : float
         In (0, 1).
@@ -145,7 +148,9 @@ def compare_runs(
     Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
     Draws of n - 1: Rao & Wu, Resampling inference with complex survey data, JASA 83, 1988.
     """
-    unknown = [name for name in metrics if name not in WEIGHTED]
+    runs = tuple(runs)
+    known = {*WEIGHTED, *(name for run in runs[:1] for name in run.per_scan)}
+    unknown = [name for name in metrics if name not in known]
     if unknown or not metrics:
         raise InputError(f"Metrics must be some of {', '.join(WEIGHTED)}, got {', '.join(unknown) or 'none'}")
     by_loss = runs_by_loss(runs, baseline)
@@ -181,8 +186,9 @@ def _result(
         loss=loss,
         seeds=len({seed for seed, _ in keys}),
         folds=len({fold for _, fold in keys}),
-        metrics={name: intervals[name] for name in table.metrics},
+        metrics={name: interval for name, interval in intervals.items() if " of class " not in name},
         recall=tuple(interval for name, interval in intervals.items() if name.startswith(RECALL)),
+        coverage=tuple(i for name, i in intervals.items() if name.startswith(f"{COVERAGE} of class ")),
         differences=differences,
         sentence=sentence,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.evaluation.intervals import Interval
 from pipeline.evaluation.metrics import METRICS, WEIGHTED
-from pipeline.evaluation.sample import Sample, Weighted
+from pipeline.evaluation.sample import Sample, Weighted, mean_over_draws
 
 Floats = NDArray[np.float64]
 Key = tuple[int, int]
 """Seed and fold."""
 
 RECALL = "recall of class "
+COVERAGE = "set_coverage"
+"""The per-scan value that tells whether a conformal set holds the true class; each class has its own too."""
 _NUMBERS_AT_ONCE = 400_000
 
 
@@ -37,6 +39,8 @@ class Run:
     scan_ids, subjects : tuple of str, length N
     labels : ndarray of int, shape (N,)
     probabilities : ndarray, shape (N, K)
+    per_scan : mapping of str to ndarray, shape (N,)
+        Values whose mean over scans is a measure of its own, as the distance to a known posterior.
 
     Raises
     ------
@@ -52,9 +56,11 @@ class Run:
     subjects: tuple[str, ...]
     labels: NDArray[np.int64]
     probabilities: Floats
+    per_scan: Mapping[str, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        lengths = (len(self.scan_ids), len(self.subjects), len(self.labels), len(self.probabilities))
+        a_scan_each = (self.scan_ids, self.subjects, self.labels, self.probabilities)
+        lengths = tuple(len(values) for values in (*a_scan_each, *self.per_scan.values()))
         if len(set(lengths)) != 1 or self.training_scans < 1:
             raise InputError(
                 "A run must have as many scan ids as subjects, labels and probabilities, and training scans, "
@@ -110,9 +116,19 @@ class Draws:
     count: int
     level: float
     seed: int
+    _last: dict[tuple[str, ...], list[Floats]] = field(default_factory=dict)
 
-    def subject_weights(self, subjects: Sequence[str]) -> Iterator[Floats]:
-        """Yield how often each scan counts: once, then in each draw; in chunks (draws, N)."""
+    def weights(self, subjects: tuple[str, ...]) -> list[Floats]:
+        """Return how often each scan counts: once, then in each draw; in chunks (draws, N).
+
+        Hundreds of runs have the same test scans: the last answer is kept.
+        """
+        if subjects not in self._last:
+            self._last.clear()
+            self._last[subjects] = list(self._drawn(subjects))
+        return self._last[subjects]
+
+    def _drawn(self, subjects: tuple[str, ...]) -> Iterator[Floats]:
         place = np.searchsorted(self.people, np.asarray(subjects))
         yield np.ones((1, len(place)))
         rng = np.random.default_rng([self.seed, 0])
@@ -146,6 +162,7 @@ class MetricTable:
     ----------
     by_loss : mapping of str to mapping of Key to Run
     metrics : tuple of str
+        Names in `pipeline.evaluation.metrics.METRICS` or of per-scan values of the runs.
     draws : Draws
     """
 
@@ -155,7 +172,7 @@ class MetricTable:
     _known: dict[tuple[str, frozenset[Key]], dict[str, Floats]] = field(default_factory=dict)
 
     def values(self, loss: str, keys: frozenset[Key]) -> dict[str, Floats]:
-        """Return per metric, and per class the recall, the values (n_seeds, 1 + draws).
+        """Return per metric and per-scan value, and per class, the values (n_seeds, 1 + draws).
 
         First those of the test scans themselves. The test scans of a seed's folds are taken together.
         """
@@ -174,8 +191,12 @@ class MetricTable:
     def gaps_per_run(self, metric: str, loss: str, baseline: str, keys: frozenset[Key]) -> Floats:
         """Return the differences (n_runs,) of a metric to the baseline, seed by seed and fold by fold."""
         pairs = [(self.by_loss[loss][key], self.by_loss[baseline][key]) for key in sorted(keys)]
-        of = METRICS[metric]
-        return np.array([of(a.probabilities, a.labels) - of(b.probabilities, b.labels) for a, b in pairs])
+        if metric in METRICS:
+            of = METRICS[metric]
+            gaps = [of(a.probabilities, a.labels) - of(b.probabilities, b.labels) for a, b in pairs]
+        else:
+            gaps = [float(a.per_scan[metric].mean() - b.per_scan[metric].mean()) for a, b in pairs]
+        return np.array(gaps)
 
     def intervals(self, loss: str, keys: frozenset[Key]) -> dict[str, Interval]:
         """Return the interval of each metric and recall."""
@@ -184,18 +205,31 @@ class MetricTable:
     def _over_draws(self, runs: list[Run]) -> dict[str, Floats]:
         labels = np.concatenate([run.labels for run in runs])
         sample = Sample(np.concatenate([run.probabilities for run in runs]), labels)
-        functions = {name: WEIGHTED[name] for name in self.metrics}
-        functions |= {f"{RECALL}{k}": _recall(k) for k in range(sample.num_classes)}
-        chunks = list(self.draws.subject_weights([subject for run in runs for subject in run.subjects]))
+        functions = {name: WEIGHTED[name] for name in self.metrics if name in WEIGHTED}
+        functions |= {f"{RECALL}{k}": _share(k, sample.correct) for k in range(sample.num_classes)}
+        for name in runs[0].per_scan:
+            values = np.concatenate([run.per_scan[name] for run in runs])
+            functions[name] = _mean(values)
+            if name == COVERAGE:
+                functions |= {
+                    f"{COVERAGE} of class {k}": _share(k, values) for k in range(sample.num_classes)
+                }
+        chunks = self.draws.weights(tuple(subject for run in runs for subject in run.subjects))
         return {name: np.concatenate([f(sample, c) for c in chunks]) for name, f in functions.items()}
 
 
-def _recall(k: int) -> Weighted:
+def _mean(values: Floats) -> Weighted:
+    return lambda _, weights: mean_over_draws(weights, values)
+
+
+def _share(k: int, values: Floats) -> Weighted:
+    """Return the mean of per-scan values over the scans of a class; NaN in a draw without any."""
+
     def weighted(sample: Sample, weights: Floats) -> Floats:
         of_class = sample.labels == k
         count = weights[:, of_class].sum(axis=1)
-        hits = weights[:, of_class] @ sample.correct[of_class]
-        recall: Floats = np.divide(hits, count, out=np.full(len(weights), np.nan), where=count > 0)
-        return recall
+        total = weights[:, of_class] @ values[of_class]
+        share: Floats = np.divide(total, count, out=np.full(len(weights), np.nan), where=count > 0)
+        return share
 
     return weighted

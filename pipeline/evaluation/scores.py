@@ -174,12 +174,15 @@ def macro_auroc_over_draws(sample: Sample, weights: Floats) -> Floats:
     total, classes = np.zeros(len(weights)), np.zeros(len(weights))
     for k in range(sample.num_classes):
         order, starts = tied_groups(sample.probabilities[:, k])
-        member = sample.onehot[order, k]
         in_order = weights[:, order]
-        positive = np.add.reduceat(in_order * member, starts, axis=1)
-        negative = np.add.reduceat(in_order * (1 - member), starts, axis=1)
+        positive = in_order * sample.onehot[order, k]
+        negative = in_order - positive
+        if len(starts) < len(order):  # without ties each scan is a group of its own
+            positive = np.add.reduceat(positive, starts, axis=1)
+            negative = np.add.reduceat(negative, starts, axis=1)
         above = np.cumsum(negative, axis=1)
-        wins = (positive * (above - negative / 2)).sum(axis=1)
+        # Counts and halves of them: sums in any order are exact.
+        wins = np.einsum("ij,ij->i", positive, above - negative / 2)
         pairs = positive.sum(axis=1) * above[:, -1]
         total += wins / np.maximum(pairs, 1)
         classes += pairs > 0

@@ -3,67 +3,75 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 from pydantic import Field
 
-from pipeline.evaluation.metrics import HIGHER_IS_BETTER
 from pipeline.files import write_json, written_whole
 from pipeline.reporting import figures
-from pipeline.reporting.page import Facts, Named, Text, data_uri, render, signed
+from pipeline.reporting.page import Facts, Named, Text, data_uri, render
 from pipeline.reporting.pdf import write_page
 from pipeline.reporting.study_numbers import Measured
 from pipeline.reporting.words import METRIC_TITLES, interval_text
 
-Told = Literal["better", "worse", "not told apart"]
-SIGNIFICANCE = 0.05
-JUDGED_BY = ("balanced_accuracy", "macro_auroc", "negative_log_likelihood", "classwise_ece")
-"""Metrics that the sentences speak of."""
+DRAWN = (
+    "balanced_accuracy",
+    "macro_auroc",
+    "negative_log_likelihood",
+    "classwise_ece",
+    "posterior_error",
+)
+"""Metrics that the figure shows."""
+COLUMNS = METRIC_TITLES | {
+    "excess_nll": "NLL above the oracle ↓",
+    "set_coverage": "Sets that hold the truth",
+    "set_size": "Classes in a set ↓",
+}
+"""What tables show, in order."""
 
 
 class Difference(Facts):
-    """A loss minus the baseline, paired by subject; `p` adjusted over the losses, None where not tested."""
+    """A loss minus the baseline, paired by subject; `p` is adjusted over the losses."""
 
     value: float
     low: float
     high: float
-    p: float | None = None
-
-    def told(self, *, higher_is_better: bool) -> Told:
-        """Return whether the loss is better, worse, or not told apart from the baseline.
-
-        Examples
-        --------
-        >>> Difference(value=-0.1, low=-0.2, high=-0.01).told(higher_is_better=False)
-        'better'
-        >>> Difference(value=-0.1, low=-0.2, high=-0.01, p=0.2).told(higher_is_better=False)
-        'not told apart'
-        """
-        if self.low <= 0 <= self.high or (self.p is not None and self.p >= SIGNIFICANCE):
-            return "not told apart"
-        return "better" if (self.value > 0) == higher_is_better else "worse"
+    p: float
+    verdict: Text
 
 
 class LossRow(Facts):
-    """One loss over its seeds: metrics before and after calibration, and the differences to the baseline.
+    """One loss at one stage: metrics, differences to the baseline, and what they mean in a sentence.
 
-    `recall` maps a class to the share of its test scans that were found; `difference` is after calibration.
+    `recall` maps a class to the share of its test scans that were found, `coverage` to the share whose
+    conformal set holds it.
     """
 
     name: Text
     seeds: int
-    calibrator: Text = ""
-    before: dict[str, Measured]
-    after: dict[str, Measured]
+    folds: int = 1
+    metrics: dict[str, Measured]
     difference: dict[str, Difference] = Field(default_factory=dict)
-    recall: dict[str, float] = Field(default_factory=dict)
+    recall: dict[str, Measured] = Field(default_factory=dict)
+    coverage: dict[str, Measured] = Field(default_factory=dict)
+    sentence: str
+
+
+class Stage(Facts):
+    """All losses before a calibrator, or after one; `note` says what was done to the logits."""
+
+    name: Text
+    note: Text = ""
+    losses: tuple[LossRow, ...]
 
 
 class ComparisonReport(Facts):
-    """All the report of a comparison says. Dates are passed in: the same results give the same bytes."""
+    """All the report of a comparison says. Dates are passed in: the same results give the same bytes.
 
-    format_version: int = 1
+    `published` holds figures from the literature beside ours, a sentence each.
+    """
+
+    format_version: int = 2
     title: Text
     report_date: Text
     run_id: Text
@@ -72,50 +80,29 @@ class ComparisonReport(Facts):
     baseline: Text
     test_scans: int
     test_subjects: int
-    losses: tuple[LossRow, ...]
+    level: float = 0.95
+    set_coverage: float = 0.9
+    stages: tuple[Stage, ...]
+    published: tuple[Text, ...] = ()
     failed: tuple[Named, ...] = ()
     versions: tuple[Named, ...] = ()
 
 
-def sentence(row: LossRow, baseline: str) -> str:
-    """Return what is known of one loss against the baseline, in one sentence.
-
-    Examples
-    --------
-    >>> gain = Difference(value=0.03, low=0.01, high=0.05)
-    >>> row = LossRow(name="gce", seeds=3, before={}, after={}, difference={"balanced_accuracy": gain})
-    >>> sentence(row, "ce")
-    'gce is better than ce by balanced accuracy (+0.030, +0.010 to +0.050).'
-    """
-    if row.name == baseline:
-        return f"{row.name} is the baseline."
-    parts: dict[Told, list[str]] = {"better": [], "worse": [], "not told apart": []}
-    for metric in JUDGED_BY:
-        if metric in row.difference:
-            d = row.difference[metric]
-            told = d.told(higher_is_better=metric in HIGHER_IS_BETTER)
-            name = metric.replace("_", " ").replace("ece", "ECE").replace("auroc", "AUROC")
-            numbers = f"({signed(d.value, 3)}, {signed(d.low, 3)} to {signed(d.high, 3)})"
-            parts[told].append(name if told == "not told apart" else f"{name} {numbers}")
-    words = [f"{told} than {baseline} by {_and(parts[told])}" for told in ("better", "worse") if parts[told]]
-    if parts["not told apart"]:
-        words.append(f"not told apart from {baseline} by {_and(parts['not told apart'])}")
-    return f"{row.name} is {'; '.join(words)}." if words else f"{row.name} was not compared with {baseline}."
-
-
-def _and(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
-
-
 def comparison_table(report: ComparisonReport) -> pd.DataFrame:
-    """Return one row a loss, stage and metric: value, low, high, and the difference to the baseline."""
+    """Return one row a loss, stage and metric: value, low, high, and the difference to the baseline.
+
+    Recall and coverage of a class are metrics of their own, ``recall: CLASS``.
+    """
     rows = []
-    for loss in report.losses:
-        for stage, metrics in (("before", loss.before), ("after", loss.after)):
-            for metric, m in metrics.items():
-                d = loss.difference.get(metric) if stage == "after" else None
+    for stage in report.stages:
+        for loss in stage.losses:
+            classes = {f"recall: {name}": m for name, m in loss.recall.items()}
+            classes |= {f"set_coverage: {name}": m for name, m in loss.coverage.items()}
+            for metric, m in {**loss.metrics, **classes}.items():
+                d = loss.difference.get(metric)
                 rows.append(
-                    {"loss": loss.name, "seeds": loss.seeds, "calibration": stage, "metric": metric}
+                    {"loss": loss.name, "seeds": loss.seeds, "folds": loss.folds}
+                    | {"calibration": stage.name, "metric": metric}
                     | m.model_dump()
                     | {f"difference_{k}": v for k, v in (d.model_dump() if d else {}).items()}
                 )
@@ -139,19 +126,22 @@ def write_comparison_report(report: ComparisonReport, folder: Path, *, pdf: bool
 
 def comparison_html(report: ComparisonReport) -> str:
     """Return the report as one HTML page."""
-    seen = {m for loss in report.losses for m in loss.after}
-    columns = {name: title for name, title in METRIC_TITLES.items() if name in seen}
-    judged = [m for m in JUDGED_BY if m in columns]
+    last = report.stages[-1]
+    seen = {m for stage in report.stages for loss in stage.losses for m in loss.metrics}
+    columns = {name: title for name, title in COLUMNS.items() if name in seen}
+    drawn = [m for m in DRAWN if m in columns]
     forest = figures.forest_figure(
-        {m: [(loss.name, loss.after[m]) for loss in report.losses if m in loss.after] for m in judged},
-        {m: METRIC_TITLES[m] for m in judged},
+        {m: [(loss.name, loss.metrics[m]) for loss in last.losses if m in loss.metrics] for m in drawn},
+        {m: COLUMNS[m] for m in drawn},
     )
     return render(
         "comparison.html.j2",
         report=report,
         who=report.title,
+        last=last,
         columns=columns,
-        forest=data_uri(figures.svg(forest), "image/svg+xml") if judged else "",
-        sentences=[(loss.name, sentence(loss, report.baseline)) for loss in report.losses],
+        forest=data_uri(figures.svg(forest), "image/svg+xml") if drawn else "",
         cell=interval_text,
+        level=f"{100 * report.level:g} %",
+        coverage=f"{100 * report.set_coverage:g} %",
     )

@@ -1,6 +1,7 @@
 """All that touches MLflow: where runs are kept, what is logged, which model is the champion."""
 
 from pipeline.tracking.audit import Audit, Entry, audit_of, whoami
+from pipeline.tracking.comparisons import conclude, logged_cells
 from pipeline.tracking.registry import (
     CHALLENGER,
     CHAMPION,
@@ -8,12 +9,12 @@ from pipeline.tracking.registry import (
     challenge,
     champion_and_previous,
     champion_version,
-    check_version,
     decision_of,
     load_classifier,
     origin,
     point,
     promote,
+    registered_ms,
     rollback,
     set_decision,
 )
@@ -34,15 +35,17 @@ __all__ = [
     "challenge",
     "champion_and_previous",
     "champion_version",
-    "check_version",
+    "conclude",
     "decision_of",
     "load_classifier",
     "log_run",
+    "logged_cells",
     "origin",
     "point",
     "promote",
     "read_artifact",
     "register",
+    "registered_ms",
     "rollback",
     "set_decision",
     "store_at",

@@ -1,0 +1,276 @@
+"""What a comparison ends with: statistics at every stage, tables, a page, runs in MLflow."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.cells import UNDONE, Cell, Material
+from flows.console import progress, say, show_table
+from flows.scan_reports import today
+from flows.train import SHOWN, cell_of, decisive
+from models.calibrators import build_calibrator
+from models.conformal import ConformalSets
+from pipeline import tracking
+from pipeline.config import Study
+from pipeline.evaluation.comparison import Comparison, LossResult, compare_runs
+from pipeline.evaluation.intervals import Interval
+from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.published import beside_published, published_for
+from pipeline.evaluation.runs import COVERAGE, Run
+from pipeline.evaluation.scores import PROBABILITY_FLOOR
+from pipeline.files import fingerprint, read_json
+from pipeline.learning.posterior import Undone
+from pipeline.learning.prediction import Predictions
+from pipeline.reporting.comparison_report import (
+    ComparisonReport,
+    Difference,
+    LossRow,
+    Stage,
+    write_comparison_report,
+)
+from pipeline.reporting.page import Named
+from pipeline.reporting.study_numbers import Measured
+
+STAGES = {
+    "uncalibrated": "identity",
+    "one temperature": "temperature",
+    "adaptive temperature": "adaptive_temperature",
+}
+"""What tables call a calibrator -> its name; each is fitted on the calibration part of the split.
+
+Uncalibrated is as the loss trained it. A calibrator gets logits with class weights undone, if asked for."""
+
+TESTED = ("negative_log_likelihood", "classwise_ece", "balanced_accuracy", "macro_auroc")
+TOLD = SHOWN | {
+    "posterior_error": "posterior error",
+    "excess_nll": "NLL above oracle",
+    COVERAGE: "coverage of sets",
+    "set_size": "classes in a set",
+}
+"""What tables call the metrics."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What a finished cell left: its logits, and what was undone of its loss."""
+
+    cell: Cell
+    calibration: Predictions
+    test: Predictions
+    undone: Undone
+    training_scans: int
+    posterior: NDArray[np.float64] | None
+
+    @classmethod
+    def of(cls, cell: Cell, material: Material) -> Kept:
+        """Read what a finished cell left."""
+        calibration, test = (Predictions.load(cell.folder / f"{p}.npz") for p in ("calibration", "test"))
+        undone = Undone.from_dict(read_json(cell.folder / UNDONE))
+        trained_on = len(material.splits[cell.fold].train)
+        return cls(cell, calibration, test, undone, trained_on, material.posterior(test.scan_ids))
+
+    def run(self, study: Study, stage: str) -> Run:
+        """Return the cell's test scans at a stage: calibrator and sets are fitted on calibration scans."""
+        calibrator = build_calibrator(STAGES[stage])
+        # A loss is first judged by its own logits: what it does for rare classes is its point.
+        as_trained = not calibrator.needs_fitting or not study.compare.undo_weighting
+        parts = (self.calibration, self.test)
+        held, tested = (self.undone.reverse(p.logits) if as_trained else p.logits for p in parts)
+        calibrator.fit(held, self.calibration.labels)
+        probabilities = calibrator.transform(tested)
+        sets = ConformalSets.fit(
+            calibrator.transform(held), self.calibration.labels, study.decision.coverage
+        ).sets(probabilities)
+        return Run(
+            loss=self.cell.loss.title,
+            seed=self.cell.seed,
+            fold=self.cell.fold,
+            training_scans=self.training_scans,
+            scan_ids=self.test.scan_ids,
+            subjects=self.test.subjects,
+            labels=self.test.labels,
+            probabilities=probabilities,
+            per_scan={**self._beside_truth(probabilities), **_of_sets(sets, self.test.labels)},
+        )
+
+    def _beside_truth(self, probabilities: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        if self.posterior is None:
+            return {}
+        rows = np.arange(len(self.test))
+        said, true = (
+            np.log(np.maximum(p[rows, self.test.labels], PROBABILITY_FLOOR))
+            for p in (probabilities, self.posterior)
+        )
+        return {
+            "posterior_error": np.abs(probabilities - self.posterior).mean(axis=1),
+            "excess_nll": true - said,
+        }
+
+
+def _of_sets(sets: NDArray[np.bool_], labels: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    holds = sets[np.arange(len(labels)), labels]
+    return {COVERAGE: holds.astype(np.float64), "set_size": sets.sum(axis=1).astype(np.float64)}
+
+
+def log_cell(store: tracking.Store, study: Study, kept: Kept, parent: str, tags: Mapping[str, str]) -> None:
+    """Log a finished cell below the run of its comparison: settings, curves, metrics at every stage."""
+    cell = kept.cell
+    settings = decisive(cell.study(study))["training"]
+    settings["loss"] = cell.loss.model_dump_json()
+    metrics = {
+        f"{stage.replace(' ', '_')}.{name}": METRICS[name](run.probabilities, run.labels)
+        for stage in STAGES
+        for run in [kept.run(study, stage)]
+        for name in TESTED
+    }
+    course = cell.course()
+    if course.validation_nll is not None:
+        metrics["validation_nll"] = course.validation_nll
+    record = tracking.RunRecord(
+        name=cell.title,
+        key=cell.key,
+        params={"loss": cell.loss.title, "seed": cell.seed, "fold": cell.fold}
+        | {f"training.{name}": value for name, value in settings.items()},
+        tags=tags,
+        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
+        curves=course.history,
+        parent=parent,
+    )
+    tracking.log_run(store, record)
+
+
+def statistics(study: Study, kept: Sequence[Kept]) -> tuple[dict[str, Comparison], tuple[str, ...]]:
+    """Compare the losses at every stage; also say what others have published for such data."""
+    tested = TESTED + (("posterior_error",) if kept[0].posterior is not None else ())
+    compared: dict[str, Comparison] = {}
+    runs: dict[str, list[Run]] = {}
+    with progress("statistics") as tick:
+        for done, (stage, calibrator) in enumerate(STAGES.items()):
+            tick(done, len(STAGES), stage)
+            runs[calibrator] = [one.run(study, stage) for one in kept]
+            compared[stage] = compare_runs(
+                runs[calibrator], study.compare.baseline, tested,
+                draws=study.evaluation.draws, level=study.evaluation.level, seed=study.seed,
+            )  # fmt: skip
+        tick(len(STAGES), len(STAGES), "")
+    names = {loss.title: loss.name for loss in study.compare.losses}
+    figures = published_for(study.cohort.kind, study.imbalance.ratio)
+    return compared, tuple(row.sentence for row in beside_published(figures, runs, names))
+
+
+def write_pages(
+    study: Study,
+    material: Material,
+    by_stage: Mapping[str, Comparison],
+    published: tuple[str, ...],
+    failed: Sequence[str],
+) -> dict[str, str]:
+    """Write the page and the tables of a comparison; return their paths."""
+    first = next(iter(by_stage.values()))
+    report = ComparisonReport(
+        title=study.name,
+        report_date=today(),
+        run_id=fingerprint(material.volumes.digest(), decisive(study)),
+        synthetic=material.cohort.posterior is not None,
+        class_names=material.volumes.class_names,
+        baseline=study.compare.baseline,
+        test_scans=first.scans,
+        test_subjects=first.subjects,
+        level=first.level,
+        set_coverage=study.decision.coverage,
+        stages=tuple(
+            _stage(study, name, comparison, material.volumes.class_names)
+            for name, comparison in by_stage.items()
+        ),
+        published=published,
+        failed=tuple(Named(label=f.partition(": ")[0], value=f.partition(": ")[2]) for f in failed),
+        versions=(Named(label="taucal", value=metadata.version("taucal")),),
+    )
+    pages = write_comparison_report(report, study.output / "comparison")
+    return {name: str(path) for name, path in pages.items()}
+
+
+def _stage(study: Study, name: str, comparison: Comparison, class_names: tuple[str, ...]) -> Stage:
+    if STAGES[name] == "identity":
+        note = "Logits as the loss trained them."
+    elif study.compare.undo_weighting:
+        note = "Class weights and sampling are undone first: logits speak at the class shares of training."
+    else:
+        note = "Calibrated as the loss trained them: class weights are not undone."
+    return Stage(name=name, note=note, losses=tuple(_row(r, class_names) for r in comparison.results))
+
+
+def _row(result: LossResult, class_names: tuple[str, ...]) -> LossRow:
+    differences = {
+        d.metric: Difference(
+            value=d.interval.value, low=d.interval.low, high=d.interval.high, p=d.p_holm, verdict=d.verdict
+        )
+        for d in result.differences
+        if _is_finite(d.interval) and math.isfinite(d.p_holm)
+    }
+    return LossRow(
+        name=result.loss,
+        seeds=result.seeds,
+        folds=result.folds,
+        metrics=_measured(result.metrics.items()),
+        difference=differences,
+        recall=_measured(zip(class_names, result.recall, strict=False)),
+        coverage=_measured(zip(class_names, result.coverage, strict=False)),
+        sentence=result.sentence,
+    )
+
+
+def _measured(found: Iterable[tuple[str, Interval]]) -> dict[str, Measured]:
+    """Leave out what is not defined, as the recall of a class without test scans."""
+    return {name: Measured(**asdict(interval)) for name, interval in found if _is_finite(interval)}
+
+
+def _is_finite(interval: Interval) -> bool:
+    return all(map(math.isfinite, (interval.value, interval.low, interval.high)))
+
+
+def flat(by_stage: Mapping[str, Comparison]) -> dict[str, float]:
+    """Return the metrics of every loss and stage under names a tracker takes."""
+    return {
+        re.sub(r"[^A-Za-z0-9._]+", "_", f"{stage}.{result.loss}.{name}"): interval.value
+        for stage, comparison in by_stage.items()
+        for result in comparison.results
+        for name, interval in result.metrics.items()
+        if math.isfinite(interval.value)
+    }
+
+
+def show(by_stage: Mapping[str, Comparison], published: Sequence[str]) -> None:
+    """Print a table and the sentences of every stage, then what others have published."""
+    for stage, comparison in by_stage.items():
+        first = comparison.results[0]
+        columns = [name for name in TOLD if name in first.metrics]
+        rows = [
+            [result.loss, *(cell_of(result.metrics[name], name) for name in columns)]
+            for result in comparison.results
+        ]
+        folds = f", {first.folds} folds" if first.folds > 1 else ""
+        title = (
+            f"{stage}: {comparison.scans} test scans, {first.seeds} seeds{folds}, "
+            f"{100 * comparison.level:g} % intervals over subjects and seeds"
+        )
+        show_table(title, ["loss", *(TOLD[name] for name in columns)], rows)
+        for result in comparison.results[1:]:
+            say(f"  {result.sentence}")
+    for sentence in published:
+        say(f"  {sentence}")
+
+
+def facts_of(study: Study) -> dict[str, Any]:
+    """Return what a tracker is told of a comparison as a whole."""
+    losses = ", ".join(loss.title for loss in study.compare.losses)
+    seeds = ", ".join(map(str, study.compare.seeds))
+    return {"compare.losses": losses, "compare.seeds": seeds, "compare.folds": str(study.compare.folds)}

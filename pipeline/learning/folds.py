@@ -1,0 +1,87 @@
+"""Test folds by subject: every subject is tested once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+from pipeline.config import SplitSettings
+from pipeline.errors import CohortError
+from pipeline.learning.split import assign_parts, subject_classes
+from pipeline.scan import PARTS, Cohort, Split
+
+_FEWEST = 6
+"""Of a class: where two folds test three subjects each, three are left for the other parts."""
+
+
+def split_folds(
+    cohort: Cohort, settings: SplitSettings, folds: int, *, seed: int, min_subjects: int = 8
+) -> tuple[Split, ...]:
+    """Return one split a fold: its test part is the fold, the other parts are cut from the rest.
+
+    Every class is dealt out over the folds on its own, ordered by a keyed hash of the subjects' names: folds
+    differ by one subject of a class at most. Of the rest, validation and calibration get the shares they have
+    of what `settings` leaves beside its own test part.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Every scan with a diagnosis.
+    settings : SplitSettings
+        Its share for testing is not used: that is one in `folds`.
+    folds : int
+        At least 2.
+    seed : int
+    min_subjects : int
+        Fewest subjects of a class that are accepted.
+
+    Raises
+    ------
+    CohortError
+        If a class has too few subjects.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from pipeline.scan import Scan
+    >>> scans = [Scan(f"{n:02}", "M0", Path(), diagnosis="CN" if n % 2 else "AD") for n in range(50)]
+    >>> splits = split_folds(Cohort(tuple(scans), ("CN", "AD")), SplitSettings(), folds=5, seed=0)
+    >>> [len(split.test) for split in splits]
+    [10, 10, 10, 10, 10]
+    """
+    class_of = subject_classes(
+        cohort.subjects, [cohort.class_names[k] for k in cohort.labels], cohort.scan_ids
+    )
+    _check_classes(class_of, cohort.class_names, max(_FEWEST, folds, min_subjects), folds)
+    # Dealing goes on over the classes: else the first folds would get one more of each.
+    in_order = sorted(class_of, key=lambda subject: (class_of[subject], _rank(seed, subject)))
+    fold_of = {subject: place % folds for place, subject in enumerate(in_order)}
+    left = 1 - settings.test
+    shares = {"validation": settings.validation / left, "calibration": settings.calibration / left}
+    subject_of = dict(zip(cohort.scan_ids, cohort.subjects, strict=True))
+    splits = []
+    for fold in range(folds):
+        rest = {s: c for s, c in class_of.items() if fold_of[s] != fold}
+        # Each fold has an order of its own: else all would calibrate on nearly the same subjects.
+        part_of = assign_parts(rest, shares, seed=seed * folds + fold + 1)
+        scans: dict[str, list[str]] = {part: [] for part in PARTS}
+        for scan in cohort.scans:
+            scans[part_of.get(scan.subject, "test")].append(scan.scan_id)
+        splits.append(Split(**{part: tuple(ids) for part, ids in scans.items()}, subject_of=subject_of))
+    return tuple(splits)
+
+
+def _rank(seed: int, subject: str) -> bytes:
+    return hashlib.sha256(f"fold:{seed}:{subject}".encode()).digest()
+
+
+def _check_classes(class_of: dict[str, str], class_names: tuple[str, ...], least: int, folds: int) -> None:
+    counts = Counter(class_of.values())
+    few = [name for name in class_names if 0 < counts[name] < least]
+    if few or len(counts) < 2:
+        told = ", ".join(f"{name} has {counts[name]}" for name in class_names)
+        raise CohortError(
+            f"{folds} folds need two classes of at least {least} subjects each; {told}",
+            culprit=f"class {', '.join(few) or 'names'}",
+            mend="ask for fewer folds, add subjects, or leave the class out of cohort.classes",
+        )
