@@ -29,7 +29,10 @@ COMMANDS = (
     (learning.phantom, "taucal phantom data/phantom --subjects 40 --scans 50"),
     (learning.ingest, "taucal ingest ~/ADNI --out data/adni/bids"),
     (learning.train, "taucal train configs/adni.yaml --set training.epochs=60"),
-    (learning.compare, "taucal compare configs/compare_adrenal.yaml --set cohort.path=data/adrenalmnist3d.npz"),
+    (
+        learning.compare,
+        "taucal compare configs/compare_adrenal.yaml --set cohort.path=data/adrenalmnist3d.npz",
+    ),
     (scans.predict, "taucal predict data/new/SCAN_FOLDER --prevalence CN=.6,MCI=.3,AD=.1 --json"),
     (scans.report, "taucal report data/new/SCAN_FOLDER --out data/reports --prevalence CN=.6,MCI=.3,AD=.1"),
     (operation.promote, "taucal promote 3 --output data/demo"),

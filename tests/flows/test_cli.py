@@ -21,6 +21,7 @@ COMMANDS = (
     "report",
     "promote",
     "rollback",
+    "audit",
     "doctor",
 )
 
