@@ -16,6 +16,7 @@ from flows.cohorts import (
 )
 from flows.console import progress, say, show_table
 from flows.names import check_names
+from flows.promotion import move, promote_by_hand, retraining_lock, settle
 from flows.steps import as_flow, run_once
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
@@ -32,6 +33,7 @@ from pipeline.learning.inference import predict
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.prediction import Predictions
 from pipeline.scan import Cohort, Split
+from pipeline.tracking.audit import whoami
 
 
 @dataclass(frozen=True)
@@ -115,12 +117,37 @@ def _train_study(study: Study) -> Trained:
     files = Files(study.output)
     cohort, volumes, split = cohort_and_split(study)
     say(f"Split by subject: {sizes_in_words(split, volumes)}.")
-    return make_classifier(
+    trained = make_classifier(
         study, cohort, volumes, split, files, lambda: fit_network(study, volumes, split, files)
     )
+    _install(study, trained)
+    return trained
 
 
-def make_classifier(  # noqa: PLR0913 - a cohort comes in three parts
+def _install(study: Study, trained: Trained) -> None:
+    """Make the first classifier of a store its champion; a later one is a challenger for the gate."""
+    store = tracking.store_of(study.tracking, study.output)
+    name = f"{store.model_name} version {trained.version}"
+    with retraining_lock(study.output, wait=True):
+        settle(store, study.output)
+        champion = tracking.champion_version(store)
+        if champion is None:
+            why = ("The first classifier of this store; no gate was asked.",)
+            facts = {"run_id": trained.run_id}
+            move(
+                store, study.output, trained.version,
+                key=trained.run_id, who=whoami(), reasons=why, facts=facts,
+            )  # fmt: skip
+            champion = trained.version
+        elif champion != trained.version:
+            tracking.challenge(store, trained.version)
+    if champion == trained.version:
+        say(f"Registered {name}; it is the champion.")
+    else:
+        say(f"Registered {name}; version {champion} stays champion until `taucal promote` or the gate.")
+
+
+def make_classifier(
     study: Study,
     cohort: Cohort,
     volumes: LabelledVolumes,
@@ -251,7 +278,7 @@ def _card(
 
 
 def track(study: Study, results: Results, files: Files, key: str) -> tuple[str, int]:
-    """Log the run, register the classifier and make it the champion; return run id and version."""
+    """Log the run and register the classifier; return run id and version."""
     store = tracking.store_of(study.tracking, study.output)
     classifier = CalibratedClassifier.load(files.bundle)
     trained = TrainedEnsemble.load(files.network)
@@ -270,7 +297,7 @@ def track(study: Study, results: Results, files: Files, key: str) -> tuple[str, 
     )
     run_id = tracking.log_run(store, record, logged)
     version = tracking.register(store, run_id, files.bundle, digests, key)
-    tracking.promote(store, version)
+    promote_by_hand(store, study.output, version, tracking.whoami(), "Trained, and promoted without a gate.")
     say(f"Registered {store.model_name} version {version}; it is the champion.")
     return run_id, version
 
