@@ -11,7 +11,7 @@ set_quiet_defaults()
 
 import typer  # noqa: E402 - the defaults must stand before Prefect is imported by what follows
 
-from flows.commands import learning, operation, scans, serving  # noqa: E402
+from flows.commands import learning, operation, retraining, scans, serving  # noqa: E402
 from flows.console import console  # noqa: E402
 from pipeline.errors import TaucalError  # noqa: E402
 
@@ -35,6 +35,8 @@ COMMANDS = (
     ),
     (scans.predict, "taucal predict data/new/SCAN_FOLDER --prevalence CN=.6,MCI=.3,AD=.1 --json"),
     (scans.report, "taucal report data/new/SCAN_FOLDER --out data/reports --prevalence CN=.6,MCI=.3,AD=.1"),
+    (retraining.retrain, "taucal retrain configs/adni.yaml"),
+    (retraining.shift, "taucal shift configs/adni.yaml --json"),
     (operation.promote, "taucal promote 3 --output data/demo"),
     (operation.rollback, "taucal rollback --output data/demo"),
     (operation.audit, "taucal audit --output data/demo"),
