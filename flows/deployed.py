@@ -48,6 +48,18 @@ def new_reports() -> None:
     _privately("new-reports", _report)
 
 
+@flow(name="weekly-shift-check", on_crashed=[tell_of_crash])
+def weekly_shift_check() -> None:
+    """Ask whether the newest scans look like those the champion was made from."""
+    _privately("weekly-shift-check", _check_shift)
+
+
+@flow(name="monthly-retrain", on_crashed=[tell_of_crash])
+def monthly_retrain() -> None:
+    """Make a challenger where one is called for, and let the gate decide."""
+    _privately("monthly-retrain", _retrain)
+
+
 def _ingest(study: Study) -> None:
     from flows.ingest import ingest
 
@@ -63,6 +75,18 @@ def _report(study: Study) -> None:
     if reports.failed:
         facts = {"flow": "new-reports", "kind": "scans without a report", "scans": len(reports.failed)}
         tell(study, "failure", facts)
+
+
+def _check_shift(study: Study) -> None:
+    from flows.shift_check import check_shift
+
+    check_shift(study)
+
+
+def _retrain(study: Study) -> None:
+    from flows.retrain import retrain
+
+    retrain(study, who="schedule")
 
 
 def _privately(name: str, work: Callable[[Study], object]) -> None:

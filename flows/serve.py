@@ -31,20 +31,21 @@ from flows.orphans import end_orphans, process_tag
 from flows.servers import Place, Server, mlflow_server, place_of, prefect_server, wait_until_ready
 from pipeline import tracking
 from pipeline.config import Study
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InputError, TaucalError
 from pipeline.files import exclusive, not_writable
 from pipeline.processes import environment
 
 SCHEDULES: dict[str, Flow[[], None]] = {
     "ingest": deployed.nightly_ingest,
     "reports": deployed.new_reports,
+    "shift": deployed.weekly_shift_check,
+    "retrain": deployed.monthly_retrain,
 }
 """Key of section `serve` -> what runs then."""
 
-INNER_FLOWS = ("ingest", "new-scan-reports")
+INNER_FLOWS = ("ingest", "new-scan-reports", "shift check", "retrain")
 """What `as_flow` calls the work inside the scheduled flows."""
 
-_OF_SCANS = ("ingest", "reports")
 _SECONDS_TO_STOP = 60.0
 
 
@@ -118,7 +119,7 @@ def planned(study: Study) -> list[Schedule]:
 
 
 def _why_not(study: Study, key: str) -> str | None:
-    if key in _OF_SCANS and study.cohort.kind != "bids":
+    if study.cohort.kind != "bids":
         return f"a cohort of kind {study.cohort.kind} holds no scans"
     if key == "ingest" and study.ingest.source is None:
         return "ingest.source does not say where scans come from"
@@ -139,20 +140,23 @@ def _checked(cron: str, key: str) -> str:
 @contextlib.contextmanager
 def _servers(study: Study, folder: Path) -> Iterator[list[Server]]:
     """Start what is not there yet; yield what was started, with Prefect's address in force."""
-    settings, theirs = study.serve, PREFECT_API_URL.value()
+    theirs = PREFECT_API_URL.value()
     store = tracking.store_of(study.tracking, study.output)
     remote = store.uri.startswith(("http://", "https://", "databricks"))
+    # All is looked at before anything is started.
+    if theirs:
+        _check_reachable(theirs)
+    prefect = None if theirs else _place(study, "prefect_port")
+    mlflow = None if remote else _place(study, "mlflow_port")
     with contextlib.ExitStack() as stack:
         servers: list[Server] = []
         rows = []
-        if not theirs:
-            place = _announced(place_of(settings.host, settings.prefect_port, "serve.prefect_port"))
-            servers.append(stack.enter_context(prefect_server(place, folder)))
-        if not remote:
+        if prefect is not None:
+            servers.append(stack.enter_context(prefect_server(prefect, folder)))
+        if mlflow is not None:
             # A new SQLite file is made before two processes open it at once.
             store.client()
-            place = _announced(place_of(settings.host, settings.mlflow_port, "serve.mlflow_port"))
-            servers.append(stack.enter_context(mlflow_server(place, folder, store.uri, store.artifacts)))
+            servers.append(stack.enter_context(mlflow_server(mlflow, folder, store.uri, store.artifacts)))
         for server in servers:
             wait_until_ready(server, "/api/health" if server.name == "Prefect" else "/health")
             rows.append([server.name, server.url])
@@ -162,14 +166,30 @@ def _servers(study: Study, folder: Path) -> Iterator[list[Server]]:
         api = theirs or f"{servers[0].url}/api"
         stack.enter_context(environment({"PREFECT_API_URL": api}))
         stack.enter_context(temporary_settings({PREFECT_API_URL: api}))
-        yield servers
+        try:
+            yield servers
+        finally:  # together: each takes seconds
+            for server in servers:
+                server.let_go()
 
 
-def _announced(place: Place) -> Place:
+def _check_reachable(api: str) -> None:
+    with get_client(sync_client=True) as client:
+        failure = client.api_healthcheck()
+    if failure is not None:
+        raise InputError(
+            f"PREFECT_API_URL must name a Prefect server that answers, got {type(failure).__name__}",
+            culprit=api,
+            mend="start it, mend the address, or unset the variable: then a server is started here",
+        )
+
+
+def _place(study: Study, setting: str) -> Place:
+    place = place_of(study.serve.host, getattr(study.serve, setting), f"serve.{setting}")
     if not place.is_loopback:
         say(
-            f"WARNING: {place.setting.removesuffix('_port')} listens on {place.host}: whoever reaches this "
-            "machine can read and change everything there, for these servers ask for no password."
+            f"WARNING: port {place.port} is open to whoever reaches this machine, on {place.host}: these "
+            "servers ask for no password, and all that is there can be read and changed."
         )
     return place
 
@@ -195,8 +215,12 @@ async def _run(study: Study, schedules: Sequence[Schedule], servers: Sequence[Se
                 server.check()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), 1)
-        if work.done():
-            work.result()
+        if work.done() and (error := work.exception()) is not None:
+            raise TaucalError(
+                f"Prefect must go on starting runs, it ended with {type(error).__name__}",
+                culprit=str(PREFECT_API_URL.value()),
+                mend="see that the server answers, then serve again",
+            ) from error
     finally:
         await _stop(runner, work, deaf=any(server.process.poll() is not None for server in servers))
 

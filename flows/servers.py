@@ -52,6 +52,11 @@ class Server:
     process: subprocess.Popen[bytes]
     log: Path
 
+    def let_go(self) -> None:
+        """Let it end, without waiting for that."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
     def check(self) -> None:
         """Raise if it has ended.
 
@@ -124,11 +129,11 @@ def running(
             stderr=said,
             env={**os.environ, **environment},
         )
+    server = Server(name, place.url, process, log)
     try:
-        yield Server(name, place.url, process, log)
+        yield server
     finally:
-        assert process.stdin is not None
-        process.stdin.close()
+        server.let_go()
         process.wait()
 
 

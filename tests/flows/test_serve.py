@@ -1,0 +1,350 @@
+"""Serve as its operator meets it: started, killed, started again and ended; real servers, real runs."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psutil
+import pytest
+import yaml
+
+from flows.ingest import COHORT_TABLE
+from flows.serve import SCHEDULES, _place, planned, serve
+from flows.servers import place_of
+from pipeline.config import PhantomSettings, Study
+from pipeline.errors import ConfigError, InputError
+from pipeline.files import exclusive
+from pipeline.phantom import write_cohort
+from pipeline.scan import Cohort
+
+SECRET = "Jane_Doe"
+MARK = "TAUCAL_TEST_OF_SERVE"
+GONE_WITHIN_SECONDS = 15
+PR_SET_PDEATHSIG = 1
+
+
+def study(folder: Path, **sections) -> Study:
+    given = {"cohort": {"path": folder / "bids"}, "ingest": {"source": folder / "adni"}, **sections}
+    return Study(name="tiny", output=folder / "out", **given)
+
+
+def test_every_schedule_of_the_settings_can_be_started(tmp_path):
+    assert set(SCHEDULES) == {
+        name for name in Study.model_fields["serve"].annotation.model_fields if name not in NOT_SCHEDULES
+    }
+    assert [schedule.key for schedule in planned(study(tmp_path))] == list(SCHEDULES)
+
+
+NOT_SCHEDULES = ("host", "prefect_port", "mlflow_port")
+
+
+def test_what_is_null_or_has_no_scans_is_not_started(tmp_path, capsys):
+    without_source = study(tmp_path, ingest={}, serve={"retrain": None, "reports": None})
+    assert [schedule.key for schedule in planned(without_source)] == ["shift"]
+    said = capsys.readouterr().err
+    assert "serve.ingest is not started: ingest.source" in said
+    assert "serve.retrain" not in said
+
+
+def test_nothing_to_start_and_a_wrong_cron_line_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="needs a schedule"):
+        planned(study(tmp_path, serve=dict.fromkeys(SCHEDULES)))
+    with pytest.raises(ConfigError, match=r"cron line, got '2 in the night'.*serve\.ingest"):
+        planned(study(tmp_path, serve={"ingest": "2 in the night"}))
+
+
+def test_a_second_process_may_not_serve_the_same_study(tmp_path):
+    with (
+        exclusive(tmp_path / "out" / ".serve" / "lock", "schedules"),
+        pytest.raises(InputError, match=r"Only one process .* schedules of this study"),
+    ):
+        serve(study(tmp_path))
+
+
+@pytest.mark.parametrize("setting", ["prefect_port", "mlflow_port"])
+def test_a_port_in_use_is_one_clear_error_and_nothing_is_left_running(tmp_path, setting, monkeypatch):
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ports = {"prefect_port": 0, "mlflow_port": 0, setting: port}
+        with pytest.raises(InputError, match=rf"must be free, got {port} .* in serve\.{setting}: .*to 0"):
+            serve(study(tmp_path, serve=ports))
+    assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
+
+
+def test_a_prefect_server_that_does_not_answer_is_told(tmp_path):
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    nobody = {PREFECT_API_URL: "http://127.0.0.1:1/api", PREFECT_CLIENT_MAX_RETRIES: 0}
+    with (
+        temporary_settings(nobody),
+        pytest.raises(InputError, match=r"answers, got .* http://127\.0\.0\.1:1"),
+    ):
+        serve(study(tmp_path))
+
+
+def test_an_address_of_another_machine_is_refused():
+    with pytest.raises(InputError, match=r"must be free, got 0 on 192\.0\.2\.1: Cannot assign"):
+        place_of("192.0.2.1", 0, "serve.prefect_port")
+
+
+def test_a_server_beyond_loopback_is_warned_of(tmp_path, capsys):
+    assert (
+        _place(study(tmp_path, serve={"host": "0.0.0.0", "mlflow_port": 0}), "mlflow_port").is_loopback
+        is False
+    )
+    assert "open to whoever reaches this machine, on 0.0.0.0" in " ".join(capsys.readouterr().err.split())
+    inside = _place(study(tmp_path, serve={"mlflow_port": 0}), "mlflow_port")
+    assert inside.url == f"http://127.0.0.1:{inside.port}"
+    assert capsys.readouterr().err == ""
+
+
+class Served:
+    """`taucal serve` in a process of its own, with everything it starts; it ends with this process."""
+
+    all: ClassVar[list[Served]] = []
+
+    def __init__(self, folder: Path, home: Path, *overrides: str) -> None:
+        self.mark = uuid.uuid4().hex
+        self.all.append(self)
+        self.output = folder / f"said-{self.mark}.txt"
+        environment = {
+            **os.environ, MARK: self.mark, "PREFECT_HOME": str(home), "PREFECT_API_URL": "",
+            "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+        }  # fmt: skip
+        taucal = str(Path(sys.executable).with_name("taucal"))
+        with self.output.open("wb") as out:
+            self.process = subprocess.Popen(
+                [taucal, "serve", str(folder / "study.yaml"), *(x for o in overrides for x in ("--set", o))],
+                stdout=out, stderr=out, env=environment, start_new_session=True,
+                preexec_fn=lambda: ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
+            )  # fmt: skip
+        wait_for(lambda: "Serving" in self.said or self.process.poll() is not None, 180)
+        assert self.process.poll() is None, self.said
+        self.prefect, self.mlflow = (
+            re.search(rf"{name}\D+(http://\S+)", self.said)[1] for name in ("Prefect", "MLflow")
+        )
+
+    @property
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def living(self) -> list[psutil.Process]:
+        """Every process that it has started, also one whose parent is gone."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                marked = process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE
+            except psutil.Error:
+                continue
+            if marked:
+                found.append(process)
+        return found
+
+    def end(self, number: signal.Signals) -> float:
+        """Send a signal to this one process; return how many seconds later all were gone."""
+        began = time.monotonic()
+        os.kill(self.process.pid, number)
+        self.process.wait(90)
+        wait_for(lambda: not self.living(), GONE_WITHIN_SECONDS)
+        return time.monotonic() - began
+
+    @contextmanager
+    def client(self) -> Iterator[Any]:
+        from prefect.client.orchestration import get_client
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        with temporary_settings({PREFECT_API_URL: f"{self.prefect}/api"}), get_client(sync_client=True) as it:
+            yield it
+
+    def states(self) -> dict[str, str]:
+        """States of the runs of the shift check and of the flow inside it."""
+        with self.client() as client:
+            names = {run.id: client.read_flow(run.flow_id).name for run in client.read_flow_runs()}
+            return {
+                names[run.id]: run.state_name
+                for run in client.read_flow_runs()
+                if "shift" in names.get(run.id, "") and run.state_name not in ("Scheduled", "Late")
+            }
+
+    def run(self, deployment: str, timeout: float) -> Any:
+        from prefect.deployments import run_deployment
+
+        with self.client():
+            return run_deployment(f"{deployment}/tiny", timeout=timeout, poll_interval=0.3)
+
+
+def wait_for(condition: Callable[[], object], seconds: float) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+
+
+@contextmanager
+def webhook() -> Iterator[tuple[str, list[dict]]]:
+    notices: list[dict] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            notices.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/", notices
+    server.shutdown()
+    server.server_close()
+
+
+@dataclass
+class Story:
+    """What was seen while a study was served, killed, served again and ended."""
+
+    folder: Path
+    home: Path
+    pages: list[int]
+    listening: set[str]
+    ingest: Any
+    cohort: int
+    failed: Any
+    notices: list[dict]
+    before_kill: dict[str, str]
+    seconds_after_kill: float
+    said_again: str
+    after_kill: dict[str, str]
+    again: Any
+    end_status: int
+    seconds_to_end: float
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory) -> Iterator[Story]:
+    """About a minute on one core: two starts, four runs."""
+    folder, home = tmp_path_factory.mktemp("serve"), tmp_path_factory.mktemp("home")
+    place = folder / SECRET
+    write_cohort(PhantomSettings(subjects=3, scans=3, spoiled=0.0, workers=1), place / "adni", 3)
+    with webhook() as (address, notices):
+        settings = {
+            "name": "tiny", "output": str(place / "out"), "cohort": {"path": str(place / "nowhere")},
+            "ingest": {"workers": 1}, "notify": {"webhook": address},
+            "serve": {"prefect_port": 0, "mlflow_port": 0},
+        }  # fmt: skip
+        (folder / "study.yaml").write_text(yaml.safe_dump(settings))
+        overrides = (f"cohort.path={place / 'bids'}", f"ingest.source={place / 'adni'}")
+        try:
+            yield _live(folder, home, overrides, notices)
+        finally:
+            for process in (p for served in Served.all for p in served.living()):
+                process.kill()
+
+
+def _live(folder: Path, home: Path, overrides: tuple[str, ...], notices: list[dict]) -> Story:
+    place = folder / SECRET
+    first = Served(folder, home, *overrides)
+    pages = [urllib.request.urlopen(url, timeout=20).status for url in (first.prefect, first.mlflow)]
+    listening = {
+        connection.laddr.ip
+        for process in first.living()
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    ingest = first.run("nightly-ingest", 120)
+    cohort = len(Cohort.read_tsv(place / "bids" / COHORT_TABLE, ("CN", "MCI", "AD")))
+    failed = first.run("monthly-retrain", 120)
+    with exclusive(place / "out" / "mlflow.lock", "MLflow store"):  # what the run waits for
+        first.run("weekly-shift-check", 0)
+        wait_for(lambda: first.states().get("shift check") == "Running", 60)
+        before_kill = first.states()
+        seconds_after_kill = first.end(signal.SIGKILL)
+    second = Served(folder, home, *overrides)
+    after_kill = second.states()
+    again = second.run("weekly-shift-check", 120)
+    seconds_to_end = second.end(signal.SIGTERM)
+    return Story(
+        folder=folder,
+        home=home,
+        pages=pages,
+        listening=listening,
+        ingest=ingest,
+        cohort=cohort,
+        failed=failed,
+        notices=list(notices),
+        before_kill=before_kill,
+        seconds_after_kill=seconds_after_kill,
+        said_again=second.said,
+        after_kill=after_kill,
+        again=again,
+        end_status=second.process.returncode,
+        seconds_to_end=seconds_to_end,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.server
+class TestServing:
+    """One story, many questions."""
+
+    def test_both_pages_answer_on_loopback_alone(self, story):
+        assert story.pages == [200, 200]
+        assert story.listening == {"127.0.0.1"}
+
+    def test_a_run_of_the_nightly_ingest_makes_the_cohort_of_the_overrides(self, story):
+        assert story.ingest.state.is_completed(), story.ingest.state
+        assert story.cohort == 3
+
+    def test_a_run_that_fails_is_told_by_its_kind(self, story):
+        assert story.failed.state.is_failed()
+        assert "WorkFailed: CohortError" in story.failed.state.message
+        failure = story.notices[0]
+        assert (failure["event"], failure["study"]) == ("failure", "tiny")
+        assert failure["facts"] == {"flow": "monthly-retrain", "kind": "CohortError"}
+
+    def test_after_kill_9_nothing_is_left_running(self, story):
+        assert set(story.before_kill.values()) == {"Running"}
+        assert story.seconds_after_kill < GONE_WITHIN_SECONDS
+
+    def test_the_next_start_ends_the_runs_of_the_killed_and_the_place_is_free(self, story):
+        assert story.before_kill.keys() == {"weekly-shift-check", "shift check"}
+        assert story.after_kill == dict.fromkeys(story.before_kill, "Crashed")
+        assert "2 runs of a process that was killed are ended" in story.said_again
+        assert {"kind": "Crashed", "runs": 2} in [notice["facts"] for notice in story.notices]
+        assert story.again.state.is_completed(), story.again.state
+
+    def test_sigterm_ends_everything_and_is_no_failure(self, story):
+        assert story.end_status == 0
+        assert "nothing is left running" in story.said_again
+
+    def test_prefect_and_the_notices_hold_no_name_of_a_folder(self, story):
+        stored = b"".join(p.read_bytes() for p in story.home.rglob("*") if p.is_file())
+        assert b"WorkFailed" in stored
+        for name in (SECRET, str(story.folder), str(Path(__file__).parents[2])):
+            assert name.encode() not in stored
+        assert SECRET not in json.dumps(story.notices)
+
+    def test_the_resolved_study_is_for_its_owner_alone(self, story):
+        place = story.folder / SECRET / "out" / ".serve"
+        assert place.stat().st_mode & 0o777 == 0o700
+        assert (place / "study.yaml").stat().st_mode & 0o777 == 0o600
