@@ -76,8 +76,11 @@ def move(  # noqa: PLR0913 - what is moved, and what is told of it by name
     who: str,
     reasons: Sequence[str],
     facts: Mapping[str, Any],
-) -> bool:
+) -> None:
     """Make a version the champion; the one before becomes `previous`. Under the retraining lock.
+
+    A decision that was carried out before moves nothing again: what was rolled back since stays so, and
+    `pipeline.tracking.champion_version` tells.
 
     Parameters
     ----------
@@ -86,18 +89,12 @@ def move(  # noqa: PLR0913 - what is moved, and what is told of it by name
         The study's output folder.
     version : int
     key : str
-        One decision: what it has moved once it does not move again.
+        The same key is the same decision.
     who : str
         In whose name.
     reasons : sequence of str
     facts : mapping
         JSON-able.
-
-    Returns
-    -------
-    bool
-        Whether the version is champion now: false where the same decision was carried out before and the
-        champion has moved on since, as by a rollback.
 
     Raises
     ------
@@ -108,7 +105,6 @@ def move(  # noqa: PLR0913 - what is moved, and what is told of it by name
     if tracking.champion_version(store) != version:
         _decide("promote", store, output, version, key=key, who=who, reasons=reasons, facts=facts)
         settle(store, output)
-    return tracking.champion_version(store) == version
 
 
 def hold(  # noqa: PLR0913 - as move
@@ -192,7 +188,9 @@ def approve(store: tracking.Store, output: Path, name: str) -> int:
         return held.version
 
 
-def promote_by_hand(store: tracking.Store, output: Path, version: int, who: str) -> None:
+def promote_by_hand(
+    store: tracking.Store, output: Path, version: int, who: str, reason: str = "Promoted by hand."
+) -> None:
     """Make a version the champion without asking the gate; one that is champion already stays so.
 
     Raises
@@ -202,7 +200,7 @@ def promote_by_hand(store: tracking.Store, output: Path, version: int, who: str)
     """
     with retraining_lock(output, wait=False):
         key = _key_of_next(output)
-        move(store, output, version, key=key, who=who, reasons=("Promoted by hand.",), facts={})
+        move(store, output, version, key=key, who=who, reasons=(reason,), facts={})
 
 
 def roll_back(store: tracking.Store, output: Path, who: str) -> int:

@@ -78,9 +78,9 @@ def die(*_):
 
 def test_a_move_is_written_and_keeps_the_one_before(store, output):
     tracking.challenge(store, 2)
-    assert move(store, output, 1, key="a", **TOLD)
+    move(store, output, 1, key="a", **TOLD)
     assert aliases(store) == (1, None, 2)
-    assert move(store, output, 2, key="b", **TOLD)
+    move(store, output, 2, key="b", **TOLD)
     assert aliases(store) == (2, 1, None), "a champion is no challenger"
     assert decided(output) == [("promote", 1, None, "ann"), ("promote", 2, 1, "ann")]
     entry = checked_audit(store, output)[1]
@@ -92,10 +92,10 @@ def test_a_move_is_written_and_keeps_the_one_before(store, output):
 def test_the_same_decision_moves_once(store, output):
     promote_by_hand(store, output, 1, "ann")
     move(store, output, 2, key="b", **TOLD)
-    assert move(store, output, 2, key="b", **TOLD)
+    move(store, output, 2, key="b", **TOLD)
     assert roll_back(store, output, "bob") == 1
-    assert not move(store, output, 2, key="b", **TOLD), "what was rolled back does not come back by itself"
-    assert aliases(store)[0] == 1
+    move(store, output, 2, key="b", **TOLD)
+    assert aliases(store)[0] == 1, "what was rolled back does not come back by itself"
     assert [kind for kind, *_ in decided(output)] == ["promote", "promote", "rollback"]
 
 
@@ -313,7 +313,8 @@ def test_one_at_a_time_the_refusal_says_who_and_a_killed_holder_is_gone(store, o
 def test_who_waits_says_so_and_comes_next(output, holder, capsys):
     threading.Timer(0.5, holder.kill).start()
     with retraining_lock(output, wait=True):
-        assert not holder.is_alive()
+        holder.join(10)
+        assert holder.exitcode == -signal.SIGKILL
     assert (
         f"Waiting: Only one process at a time may write the study's champion, process {holder.pid}"
         in " ".join(capsys.readouterr().err.split())
@@ -325,7 +326,7 @@ def test_the_commands_ask_for_a_bundle_that_loads_and_show_the_table(store, outp
     hold(store, output, 2, key="b", **TOLD)
     for arguments in (["promote", "3"], ["promote", "--approve", "bob"]):
         answer = CliRunner().invoke(app, [*arguments, "--output", str(output)])
-        assert isinstance(answer.exception, InputError | OSError), answer.output
+        assert isinstance(answer.exception, InputError), answer.output
     assert aliases(store) == (1, None, 2)
     for arguments in ([], ["3", "--approve", "bob"]):
         answer = CliRunner().invoke(app, ["promote", *arguments, "--output", str(output)])
