@@ -76,10 +76,9 @@ class Doubt(Facts):
     def sentence(self) -> str:
         """The split in words."""
         return (
-            f"Doubt in the answer: entropy {number(self.entropy)} nats, between 0 (certain) and "
-            f"{number(self.limit)} (nothing known). {number(self.mutual_information)} of it is disagreement "
-            f"between the {self.networks} networks, which more training scans may lessen; "
-            f"{number(self.mean_entropy)} they share: to each of them the scan looks ambiguous."
+            f"Doubt: entropy {number(self.entropy)} nats of at most {number(self.limit)}. "
+            f"{number(self.mutual_information)} of it is disagreement between the {self.networks} networks, "
+            f"which more training scans may lessen; {number(self.mean_entropy)} is ambiguity they share."
         )
 
 

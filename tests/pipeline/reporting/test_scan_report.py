@@ -115,8 +115,8 @@ def test_an_ensemble_says_what_its_interval_covers_and_how_its_doubt_splits(scan
         "percentile over refits of the calibration and over 5 networks. Blue",
         "what a single one of the 5 networks, trained alike from other initial weights, would say",
         "the average itself moves less. It does not cover: networks trained on other scans, a scanner or",
-        "entropy 0.49 nats, between 0 (certain) and 1.10 (nothing known). 0.07 of it is disagreement",
-        "between the 5 networks, which more training scans may lessen; 0.42 they share",
+        "Doubt: entropy 0.49 nats of at most 1.10. 0.07 of it is disagreement between the 5 networks, which",
+        "more training scans may lessen; 0.42 is ambiguity they share.",
     ):
         assert words in told
     assert "trained anew" not in told
