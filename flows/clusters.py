@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ from pipeline.config import DaskSettings
 from pipeline.errors import ConfigError, TaucalError
 
 _SECONDS_TO_CONNECT = 20
+_SECONDS_TO_RESTART = 120
 for _name in ("distributed", "distributed.client", "distributed.scheduler"):
     logging.getLogger(_name).setLevel(os.environ["DASK_LOGGING__DISTRIBUTED"].upper())
 
@@ -42,23 +44,36 @@ def on_dask(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outco
     """
     number = min(runner.workers, len(orders))
     with _client(runner.dask, number) as (client, shared):
-        tries = dict.fromkeys(range(len(orders)), 0)
-        index_of = {_submit(client, shared, work, order): n for n, order in enumerate(orders)}
-        coming = as_completed(list(index_of), loop=client.loop)
+        todo = deque((index, 0) for index in range(len(orders)))
+        # Our own workers get one job at a time: Dask takes all jobs of a killed worker for guilty.
+        idle: list[int | None] = [*range(len(shared))] if shared else [None] * len(orders)
+        running: dict[Any, tuple[int | None, int, int]] = {}
+        coming = as_completed(loop=client.loop)
+
+        def hand_out() -> None:
+            while todo and idle:
+                index, tries = todo.popleft()
+                name = idle.pop(0)
+                only = {} if name is None else {"workers": [name]}
+                future = client.submit(
+                    _in_dask_worker, tuple(shared), work, orders[index], pure=False, **only
+                )
+                running[future] = (name, index, tries)
+                coming.add(future)
+
+        hand_out()
         for future in coming:
-            index = index_of.pop(future)
+            name, index, tries = running.pop(future)
             result, error = _outcome(future)
-            if error is not None and worth_another(error, tries[index], runner.retries):
-                tries[index] += 1
-                again = _submit(client, shared, work, orders[index])
-                index_of[again] = index
-                coming.add(again)
-            else:
+            if shared and isinstance(error, WorkerKilled):
+                client.wait_for_workers(number, timeout=_SECONDS_TO_RESTART)
+            idle.append(name)
+            again = error is not None and worth_another(error, tries, runner.retries)
+            if again:
+                todo.append((index, tries + 1))
+            hand_out()
+            if not again:
                 yield Outcome(index, result, error)
-
-
-def _submit(client: Any, shared: Sequence[Place], work: Work, order: Any) -> Any:
-    return client.submit(_in_dask_worker, tuple(shared), work, order, pure=False)
 
 
 def _in_dask_worker(shared: Sequence[Place], work: Work, order: Any) -> tuple[Any, TaucalError | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 
 from flows.console import Tick, progress, say, show_table
+from flows.runners import Runner, WorkerKilled, finished
 from flows.steps import as_flow, as_task, is_done
-from pipeline.config import ImagingSettings, IngestSettings
+from pipeline.config import DaskSettings, ImagingSettings, IngestSettings
 from pipeline.errors import RefusedScan
 from pipeline.files import (
     exclusive,
@@ -29,12 +30,13 @@ from pipeline.ingest.converted import Converted
 from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
 from pipeline.ingest.outcomes import ScanOutcome, write_ingest_report
 from pipeline.ingest.sources import FoundScan, find_scans
-from pipeline.processes import worker_pool
 from pipeline.scan import Cohort, Fact, Scan
 
 DERIVATIVES = Path("derivatives") / "taucal"
 COHORT_TABLE = DERIVATIVES / "cohort.tsv"
 REGION_TABLE = DERIVATIVES / "regional_suvr.tsv"
+
+_NO_CLUSTER = DaskSettings()
 
 # Raised whenever a change of code changes what a scan becomes: old records no longer count as done.
 _REVISION = 2
@@ -67,7 +69,12 @@ class _Order:
 
 
 def ingest(
-    source: Path, bids: Path, settings: IngestSettings, imaging: ImagingSettings, classes: tuple[str, ...]
+    source: Path,
+    bids: Path,
+    settings: IngestSettings,
+    imaging: ImagingSettings,
+    classes: tuple[str, ...],
+    dask: DaskSettings = _NO_CLUSTER,
 ) -> Ingested:
     """Run the ingest as a Prefect flow; a scan that is done already is skipped.
 
@@ -81,13 +88,15 @@ def ingest(
         Sections of the study.
     classes : tuple of str
         Class names of the cohort table; other diagnoses become unknown.
+    dask : DaskSettings
+        The cluster where ``settings.runner`` is dask.
 
     Raises
     ------
     InputError
         If there is nothing to read, the folder cannot be written or another ingest is writing it.
     """
-    return as_flow("ingest", lambda: _ingest(source, bids, settings, imaging, classes))
+    return as_flow("ingest", lambda: _ingest(source, bids, settings, imaging, classes, dask))
 
 
 def key_beside(bids: Path) -> Path:
@@ -96,7 +105,12 @@ def key_beside(bids: Path) -> Path:
 
 
 def _ingest(
-    source: Path, bids: Path, settings: IngestSettings, imaging: ImagingSettings, classes: tuple[str, ...]
+    source: Path,
+    bids: Path,
+    settings: IngestSettings,
+    imaging: ImagingSettings,
+    classes: tuple[str, ...],
+    dask: DaskSettings = _NO_CLUSTER,
 ) -> Ingested:
     found = find_scans(source, settings.layout, settings.tracer)
     # A folder that cannot be written is refused before the key is made or a scan is read.
@@ -110,26 +124,58 @@ def _ingest(
             for scan in found.scans
         ]
         with progress("ingest") as tick:
-            records = as_task("ingest scans", lambda: ingest_scans(orders, settings.workers, tick))
+            runner = _runner(settings, dask, len(orders))
+            records = as_task("ingest scans", lambda: ingest_scans(orders, runner, tick))
         return _collect(records, found.ignored, found.layout, bids, classes)
 
 
-def ingest_scans(orders: list[_Order], workers: int, tick: Tick) -> list[dict[str, Any]]:
-    """Take every scan from its source to SUVR; one bad scan never stops the others."""
-    records = []
-    for done, record in enumerate(_in_parallel(orders, workers), start=1):
-        records.append(record)
-        refused = sum(r["outcome"]["verdict"] == "refused" for r in records)
-        tick(done, len(orders), f"{refused} refused")
-    return records
+def ingest_scans(orders: Sequence[_Order], runner: Runner, tick: Tick) -> list[dict[str, Any]]:
+    """Take every scan from its source to SUVR; one bad scan never stops the others.
+
+    A batch whose worker was killed is done again scan by scan; a scan that kills its worker is refused.
+    """
+    records: dict[int, dict[str, Any]] = {}
+    todo, size = list(range(len(orders))), _BATCH if runner.kind == "dask" else 1
+    while todo:
+        batches = [todo[start : start + size] for start in range(0, len(todo), size)]
+        todo = []
+        for outcome in finished(_ingest_batch, [[orders[n] for n in batch] for batch in batches], runner):
+            batch, found = batches[outcome.index], outcome.result
+            if isinstance(outcome.error, WorkerKilled):
+                if size > 1:
+                    todo += batch
+                    continue
+                found = [_that_killed(orders[n]) for n in batch]
+            elif outcome.error is not None:
+                raise outcome.error
+            records.update(zip(batch, found, strict=True))
+            refused = sum(record["outcome"]["verdict"] == "refused" for record in records.values())
+            tick(len(records), len(orders), f"{refused} refused")
+        size = 1
+    return [records[n] for n in range(len(orders))]
 
 
-def _in_parallel(orders: list[_Order], workers: int) -> Iterable[dict[str, Any]]:
-    if workers == 1 or len(orders) < 3:
-        yield from map(ingest_scan, orders)
-        return
-    with worker_pool(workers) as pool:
-        yield from pool.map(ingest_scan, orders, chunksize=2)
+_BATCH = 4
+"""Scans of a job on Dask, which takes 70 ms a job."""
+
+
+def _ingest_batch(batch: Sequence[_Order]) -> list[dict[str, Any]]:
+    return [ingest_scan(order) for order in batch]
+
+
+def _that_killed(order: _Order) -> dict[str, Any]:
+    refusal = RefusedScan(
+        "worker-killed",
+        "A scan must not end the process that reads it",
+        mend="look at its files; see whether the machine is out of memory",
+    )
+    label = order.found.label(Pseudonymiser(order.key))
+    return {"outcome": asdict(ScanOutcome.of_refusal(label, "conversion", refusal))}
+
+
+def _runner(settings: IngestSettings, dask: DaskSettings, scans: int) -> Runner:
+    alone = settings.runner == "processes" and (settings.workers == 1 or scans < 3)
+    return Runner("local" if alone else settings.runner, settings.workers, retries=1, dask=dask)
 
 
 def ingest_scan(order: _Order) -> dict[str, Any]:

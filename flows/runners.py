@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -93,7 +94,9 @@ def attempt(work: Work, order: Any) -> tuple[Any, TaucalError | None]:
     except TaucalError as error:
         return None, error
     except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
-        return None, JobFailed(f"{type(error).__name__}: {error}")
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        return None, JobFailed(f"{type(error).__name__}: {error}", culprit=where)
 
 
 def worth_another(error: TaucalError, tries: int, retries: int) -> bool:
