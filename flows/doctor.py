@@ -11,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 
 from pipeline import tracking
-from pipeline.config import TrackingSettings
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,11 @@ def _prefect() -> Check:
 
 
 def _store(output: Path) -> Check:
-    version, mend = metadata.version("mlflow"), "choose a writable output folder"
-    if (output / "mlflow.db").is_file():
-        problem = tracking.try_store(tracking.store_of(TrackingSettings(), output))
-        return Check("MLflow store", problem is None, problem or f"{version}, SQLite in {output}", mend)
+    version, mend = metadata.version("mlflow"), "choose a writable output folder, or mend tracking.uri"
+    store = tracking.store_at(output)
+    if not store.is_new():
+        problem = tracking.try_store(store)
+        return Check("MLflow store", problem is None, problem or f"{version}, {store.address}", mend)
     place = _nearest(output)
     if place.is_dir() and os.access(place, os.W_OK):
         return Check("MLflow store", ok=True, seen=f"{version}; the first run makes SQLite in {output}")

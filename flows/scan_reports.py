@@ -14,13 +14,12 @@ import pandas as pd
 
 from models.classifier import CalibratedClassifier, Prediction
 from pipeline import tracking
-from pipeline.config import TrackingSettings
-from pipeline.errors import ConfigError, InputError, RefusedScan
+from pipeline.errors import InputError, RefusedScan
 from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
 from pipeline.ingest.found import FoundScan
 from pipeline.ingest.headers import Layers, is_dicom, read_file
 from pipeline.ingest.sources import find_scans
-from pipeline.one_scan import Inference, infer
+from pipeline.one_scan import Inference, check_prevalence, infer
 from pipeline.reporting.page import Named
 from pipeline.reporting.scan_build import MeasuredScan, ReportContext, build_scan_report
 from pipeline.reporting.scan_numbers import Likeness, MetricRow, ModelFacts, ScanReport
@@ -154,18 +153,12 @@ def report_scans(scans: Sequence[Path], request: Request) -> list[dict[str, Path
     """
     found = [scan for path in scans for scan in scans_at(path)]
     _check_dicom(found, request)
-    store = tracking.store_of(TrackingSettings(), request.output)
+    store = tracking.store_at(request.output)
     classifier = tracking.load_classifier(store, request.model)
-    if request.prevalence is not None and set(request.prevalence) != set(classifier.class_names):
-        raise ConfigError(
-            f"A prevalence must name the classes {', '.join(classifier.class_names)}, "
-            f"got {', '.join(request.prevalence)}",
-            culprit="--prevalence",
-        )
+    shares = None if request.prevalence is None else check_prevalence(classifier, request.prevalence)
     teller = Teller(classifier, *tracking.origin(store, request.model), today())
     key_file = request.key_file or request.out.with_name(request.out.name + ".key")
     pseudonymiser = Pseudonymiser(load_or_make_key(key_file, request.out))
-    shares = None if request.prevalence is None else dict(request.prevalence)
     written = []
     for scan, label in zip(found, _labels(found, pseudonymiser), strict=True):
         inference = infer(classifier, scan, shares)

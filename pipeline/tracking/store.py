@@ -78,7 +78,7 @@ class Store:
             raise InputError(
                 f"The MLflow store must be reachable, got {type(error).__name__}: {first}",
                 culprit=self.address,
-                mend=_mend(error),
+                mend=self._mend(error),
             ) from error
         return client
 
@@ -90,6 +90,13 @@ class Store:
         """Make this the store of the process: MLflow asks the default one about ``models:/`` addresses."""
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
+
+    def _mend(self, error: Exception) -> str:
+        if isinstance(error, ImportError):
+            return "install taucal[postgresql]; an address looks like postgresql+psycopg://USER@HOST/DATABASE"
+        if self.uri.startswith("postgresql"):
+            return "mend tracking.uri; a password is taken from PGPASSWORD or ~/.pgpass"
+        return "mend tracking.uri or choose a writable output folder"
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -104,12 +111,6 @@ class Store:
                 yield
         else:
             yield
-
-
-def _mend(error: Exception) -> str:
-    if isinstance(error, ImportError):
-        return "install taucal[postgresql] and name the driver, as in postgresql+psycopg://USER@HOST/DATABASE"
-    return "mend tracking.uri or choose a writable output folder"
 
 
 def store_of(settings: TrackingSettings, output: Path) -> Store:
