@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    ready = [str(programs() / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+    for _ in range(240):
+        if subprocess.run(ready, timeout=30, check=False).returncode == 0:
+            return
+        assert process.poll() is None, log.read_text()[-2000:]
+        time.sleep(0.25)
+    pytest.fail(f"PostgreSQL did not start: {log.read_text()[-2000:]}")
+
+
 @pytest.fixture(scope="module")
 def cluster():
     bin_folder, port = programs(), free_port()
@@ -94,7 +105,7 @@ def cluster():
             subprocess.Popen(as_other(["timeout", "900", *server]), cwd=folder, stderr=log) as process,
         ):
             try:
-                run("pg_isready", "-h", "127.0.0.1", "-p", str(port), "-t", "60")
+                wait_for(port, process, folder / "log")
                 yield Cluster(port)
             finally:
                 process.send_signal(signal.SIGQUIT)
