@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
+from flows.cells import PROGRESS, load_material, plan
 from flows.compare import compare_losses
+from flows.ingest import COHORT_TABLE
+from flows.watching import Grid
+from pipeline import tracking
+from pipeline.atlas import AFFINE, SHAPE
 from pipeline.config import Study
 from pipeline.errors import ConfigError
-from pipeline.files import read_json
+from pipeline.files import read_json, write_json
+from pipeline.learning.prediction import Predictions
+from pipeline.scan import Cohort, Scan
 
 pytestmark = pytest.mark.server
 
@@ -60,9 +70,37 @@ def test_every_loss_and_seed_leaves_logits_and_the_table_holds_all(compared):
     ]  # fmt: skip
     table = pd.read_csv(result["csv"])
     assert set(table["loss"]) == {"ce", "gce"}
-    assert set(table["calibration"]) == {"before", "after"}
+    assert set(table["calibration"]) == {"uncalibrated", "one temperature", "adaptive temperature"}
+    assert {"negative_log_likelihood", "recall: bright", "set_coverage", "set_coverage: dark"} <= set(
+        table["metric"]
+    )
+    assert "posterior_error" not in set(table["metric"])
     assert (table["seeds"] == 2).all()
     assert result["failed"] == []
+    page = Path(result["html"]).read_text()
+    assert page.count("gce is ") == 3
+
+
+def test_a_cell_is_a_child_run_with_settings_curves_and_metrics_logged_once(compared):
+    made, result = compared
+    compare_losses(made)
+    store = tracking.store_of(made.tracking, made.output)
+    runs = store.client().search_runs([store.experiment_id()])
+    (parent,) = [run for run in runs if run.info.run_id == result["run_id"]]
+    cells = {run.info.run_name: run for run in runs if run is not parent}
+    assert set(cells) == {f"{loss}, seed {seed}" for loss in ("ce", "gce") for seed in (0, 1)}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in cells.values()} == {result["run_id"]}
+    one = cells["gce, seed 1"]
+    assert one.data.params["training.epochs"] == "2"
+    history = store.client().get_metric_history(one.info.run_id, "loss")
+    assert [point.step for point in history] == [0, 1]
+    table = pd.read_csv(result["csv"]).set_index(["loss", "calibration", "metric"])["value"]
+    both = [cells[f"gce, seed {seed}"].data.metrics["one_temperature.classwise_ece"] for seed in (0, 1)]
+    assert np.mean(both) == pytest.approx(table["gce", "one temperature", "classwise_ece"])
+    kept = parent.data.metrics["one_temperature.gce.classwise_ece"]
+    assert kept == pytest.approx(table["gce", "one temperature", "classwise_ece"])
+    assert parent.data.tags["compare.losses"] == "ce, gce"
 
 
 def test_losses_of_one_seed_start_from_the_same_weights_and_see_the_same_scans(compared):
@@ -108,3 +146,92 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(archive, tmp_path):
 def test_a_baseline_that_is_not_compared_is_refused(archive, tmp_path):
     with pytest.raises(ConfigError, match="one of the distinct losses gce, got ce"):
         compare_losses(study(archive, tmp_path, losses=({"name": "gce"},)))
+
+
+def test_folds_of_a_published_split_are_refused(archive, tmp_path):
+    made = study(archive, tmp_path)
+    folds = made.model_copy(update={"compare": made.compare.model_copy(update={"folds": 3})})
+    with pytest.raises(
+        ConfigError, match=r"compare.folds must be 1 for a cohort with a published split, got 3"
+    ):
+        compare_losses(folds)
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory) -> Path:
+    """An ingested cohort of 32 small-headed scans with known posterior; AD is brighter in the middle."""
+    bids = tmp_path_factory.mktemp("scans") / "bids"
+    rng = np.random.default_rng(4)
+    found = []
+    for n in range(32):
+        chance = (0.1, 0.8)[n % 2]
+        array = np.full(SHAPE, 0.5 + 0.1 * rng.random(), dtype=np.float32)
+        array[40:60, 50:70, 40:60] += 2 * chance
+        path = bids / f"{n:02}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(array, AFFINE), path)
+        label = ("CN", "AD")[int(rng.random() < chance)]
+        found.append(Scan(f"{n:02}", "M00", path.resolve(), diagnosis=label, posterior=(1 - chance, chance)))
+    Cohort(tuple(found), ("CN", "AD")).write_tsv(bids / COHORT_TABLE)
+    return bids
+
+
+def test_folds_on_workers_test_every_subject_once_against_the_known_posterior(scans, tmp_path):
+    made = Study(
+        name="folds",
+        output=tmp_path / "out",
+        cohort={"path": scans, "classes": ["CN", "AD"]},
+        preprocessing={"spacing_mm": 8},
+        network={"options": {"width": 4}},
+        training={"epochs": 1, "batch_size": 8},
+        evaluation={"draws": 50},
+        compare={
+            "losses": ({"name": "ce"}, {"name": "gce"}),
+            "seeds": [7],
+            "folds": 2,
+            "runner": "processes",
+            "workers": 2,
+        },
+    )
+    result = compare_losses(made)
+    assert result["failed"] == []
+    names = sorted(p.name for p in (made.output / "cells").iterdir())
+    assert names == ["ce-seed7-fold0", "ce-seed7-fold1", "gce-seed7-fold0", "gce-seed7-fold1"]
+    tested = [Predictions.load(made.output / "cells" / n / "test.npz").subjects for n in names[:2]]
+    assert sorted(tested[0] + tested[1]) == [f"{n:02}" for n in range(32)]
+    table = pd.read_csv(result["csv"]).set_index(["loss", "calibration", "metric"])
+    assert (table["folds"] == 2).all()
+    error = table.loc[("gce", "one temperature", "posterior_error")]
+    assert 0 < error["value"] < 1
+    assert np.isfinite(error["difference_p"])
+    truth = pd.read_csv(scans / COHORT_TABLE, sep="\t", dtype={"subject": str}).set_index("subject")
+    labels = (truth["diagnosis"] == "AD").to_numpy().astype(int)
+    columns = truth[["posterior_CN", "posterior_AD"]].to_numpy()
+    oracle = -np.log(columns[np.arange(32), labels]).mean()
+    nll = table.loc[("gce", "uncalibrated", "negative_log_likelihood"), "value"]
+    assert table.loc[("gce", "uncalibrated", "excess_nll"), "value"] == pytest.approx(nll - oracle)
+    assert "1 seed x 2 folds" in Path(result["html"]).read_text()
+
+
+def test_the_live_table_tells_what_waits_runs_is_done_and_failed(archive, tmp_path):
+    made = study(archive, tmp_path / "out")
+    cells = plan(made, load_material(made))
+    waiting, running, stale, broken = cells
+    write_json(running.folder / PROGRESS, {"round": "now", "epoch": 3, "epochs": 12, "nll": 0.5})
+    write_json(stale.folder / PROGRESS, {"round": "before", "epoch": 9, "epochs": 12, "nll": 0.5})
+    grid = Grid(cells, cells, "now")
+    grid.failed(broken, "on purpose")
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(grid.table())
+    text = console.export_text()
+    assert "0 of 4 cells done" in text
+    assert "epoch 3 of 12" in text
+    assert text.count("waiting") == 2
+    assert text.count("failed") == 1
+    write_json(
+        waiting.folder / "training" / "training.json",
+        {"history": [{"validation_nll": 0.75}, {"validation_nll": 0.5}], "best_epoch": 0},
+    )
+    grid.done(waiting)
+    console.print(grid.table())
+    assert "NLL 0.750" in console.export_text()
