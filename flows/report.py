@@ -17,10 +17,12 @@ from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.evaluation.selection import select_calibrator
+from pipeline.files import read_json
 from pipeline.imaging.process import Normalised, read_derivative
 from pipeline.learning.ensemble import TrainedEnsemble
 from pipeline.learning.prediction import Predictions
 from pipeline.one_scan import Inference
+from pipeline.reporting.comparison_report import ComparisonReport
 from pipeline.reporting.scan_build import MeasuredScan
 from pipeline.reporting.scan_numbers import Visit
 from pipeline.reporting.study_report import StudySources, build_study_report, write_study_report
@@ -119,6 +121,7 @@ def report_study(study: Study, trained: Trained, shipped: Shipped) -> dict[str, 
         ignored=ignored,
         versions=shipped.teller.versions(),
         synthetic=bool(shipped.teller.classifier.card.get("synthetic")),
+        compared=_compared(study),
     )
     folder = files.folder / "reports" / "study"
     pages = write_study_report(build_study_report(sources), folder)
@@ -126,6 +129,12 @@ def report_study(study: Study, trained: Trained, shipped: Shipped) -> dict[str, 
         tracking.store_of(study.tracking, study.output), trained.run_id, folder, "study_report"
     )
     return pages
+
+
+def _compared(study: Study) -> ComparisonReport | None:
+    """Return the comparison of losses that `taucal compare` left in the same output folder, if it did."""
+    path = study.output / "comparison" / "comparison.json"
+    return ComparisonReport.model_validate(read_json(path)) if path.is_file() else None
 
 
 def three_kinds(shipped: Shipped) -> dict[str, Scan]:

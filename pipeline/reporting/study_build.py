@@ -18,6 +18,7 @@ from pipeline.evaluation.results import Results
 from pipeline.evaluation.selection import Selection
 from pipeline.evaluation.selective import risk_coverage
 from pipeline.learning.prediction import Predictions
+from pipeline.reporting.comparison_report import ComparisonReport
 from pipeline.reporting.page import Named
 from pipeline.reporting.study_numbers import (
     CandidateRow,
@@ -89,6 +90,7 @@ class StudySources:
     ignored: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     synthetic: bool = False
+    compared: ComparisonReport | None = None
 
 
 def build_study_report(sources: StudySources) -> StudyReport:
@@ -126,6 +128,8 @@ def build_study_report(sources: StudySources) -> StudyReport:
         slices=tuple(_slices(sources)),
         training=tuple(_epochs(sources.history)),
         posterior=tuple(_posterior(sources)),
+        losses=tuple(_losses(sources.compared)),
+        losses_stage=sources.compared.stages[-1].name if sources.compared else "",
         versions=tuple(Named(label=k, value=v) for k, v in sources.versions.items()),
     )
 
@@ -267,3 +271,8 @@ def _posterior(sources: StudySources) -> Iterator[PosteriorPoint]:
     for k, name in enumerate(sources.test.class_names):
         for true, stated in zip(sources.posterior[:, k], sources.shipped[:, k], strict=True):
             yield PosteriorPoint(name=name, true=float(true), stated=float(stated))
+
+
+def _losses(compared: ComparisonReport | None) -> Iterator[Named]:
+    for row in compared.stages[-1].losses if compared is not None else ():
+        yield Named(label=row.name, value=row.sentence)

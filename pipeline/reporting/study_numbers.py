@@ -158,6 +158,8 @@ class StudyReport(Facts):
     slices: tuple[SliceRow, ...] = ()
     training: tuple[EpochRow, ...] = ()
     posterior: tuple[PosteriorPoint, ...] = ()
+    losses: tuple[Named, ...] = ()
+    losses_stage: Text = ""
     versions: tuple[Named, ...] = ()
 
     @property

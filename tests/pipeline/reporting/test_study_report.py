@@ -12,6 +12,7 @@ from pipeline.config import EvaluationSettings
 from pipeline.evaluation.results import Rivals, evaluate
 from pipeline.evaluation.selection import select_calibrator
 from pipeline.learning.prediction import Predictions
+from pipeline.reporting.comparison_report import ComparisonReport, LossRow, Stage
 from pipeline.reporting.study_build import SMALL_SLICE, StudySources, build_study_report
 from pipeline.reporting.study_figures import study_figures
 from pipeline.reporting.study_numbers import Measured, StudyReport
@@ -229,6 +230,22 @@ def test_a_study_without_phantom_history_or_refusals_is_shorter(sources):
     assert "SYNTHETIC" not in page
     assert "true probability" not in page
     assert report.flow.found == len(sources.cohort)
+
+
+def test_a_comparison_of_losses_is_told_where_there_is_one(sources, html):
+    rows = tuple(
+        LossRow(name=name, seeds=3, metrics={}, sentence=f"{name} is not told apart from CE.")
+        for name in ("GCE", "<b>focal</b>")
+    )
+    compared = ComparisonReport(
+        title="demo", report_date="2026-11-21", run_id="4f1c", class_names=CLASSES, baseline="CE",
+        test_scans=45, test_subjects=23, stages=(Stage(name="after ATS", losses=rows),),
+    )  # fmt: skip
+    report = build_study_report(replace(sources, compared=compared))
+    page = study_html(report, study_figures(report))
+    assert "GCE is not told apart from CE." in page
+    assert "&lt;b&gt;focal&lt;/b&gt; is not told apart" in page
+    assert "Losses compared" not in html
 
 
 @pytest.mark.slow
