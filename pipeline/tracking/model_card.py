@@ -18,6 +18,7 @@ _TITLES = {
     "balanced_accuracy": "balanced accuracy (higher is better)",
     "macro_auroc": "macro AUROC (higher is better)",
 }
+_FIRST = ("negative_log_likelihood", "classwise_ece", "balanced_accuracy")
 
 
 def model_card(classifier: CalibratedClassifier, made_from: Mapping[str, str]) -> str:
@@ -77,12 +78,11 @@ def _parts(card: Mapping[str, Any], part: str) -> str:
 
 def _in_short(classifier: CalibratedClassifier) -> str:
     card = classifier.card
+    metrics = card.get("metrics", {})
     scores = [
-        f"{title.partition(' (')[0]} {_interval(card['metrics'][name])}"
-        for name, title in _TITLES.items()
-        if name in card.get("metrics", {})
+        f"{_TITLES[name].partition(' (')[0]} {_interval(metrics[name])}" for name in _FIRST if name in metrics
     ]
-    found = f": {'; '.join(scores[:1] + scores[-2:])} (95 % intervals)" if scores else ""
+    found = f": {'; '.join(scores)}" if scores else ""
     return (
         f"**{RESEARCH_USE}** Calibrated probabilities of {', '.join(classifier.class_names)} from one "
         f"{_tracer(classifier)} PET scan. Trained on {_parts(card, 'train')}, tested on "
@@ -120,11 +120,11 @@ def _tested_on(card: Mapping[str, Any]) -> list[str]:
     if not metrics:
         return ["No test is on record."]
     return [
-        f"{_parts(card, 'test')}, none of whom stands in training or calibration; opened once. Intervals of "
-        "95 % over subjects.",
+        f"{_parts(card, 'test')}, none of whom stands in training or calibration. Intervals over subjects, "
+        "of 95 % unless the study says otherwise.",
         "",
         *_table(
-            ("metric", "value [95 % interval]"),
+            ("metric", "value [interval]"),
             [(_TITLES.get(name, name.replace("_", " ")), _interval(m)) for name, m in metrics.items()],
         ),
     ]
