@@ -16,7 +16,7 @@ from flows.cohorts import (
 )
 from flows.console import progress, say, show_table
 from flows.names import check_names
-from flows.promotion import move, promote_by_hand, retraining_lock, settle
+from flows.promotion import move, retraining_lock, settle
 from flows.steps import as_flow, run_once
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
@@ -297,7 +297,6 @@ def track(study: Study, results: Results, files: Files, key: str) -> tuple[str, 
     )
     run_id = tracking.log_run(store, record, logged)
     version = tracking.register(store, run_id, files.bundle, digests, key)
-    promote_by_hand(store, study.output, version, tracking.whoami(), "Trained, and promoted without a gate.")
     say(f"Registered {store.model_name} version {version}; it is the champion.")
     return run_id, version
 
