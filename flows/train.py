@@ -297,7 +297,6 @@ def track(study: Study, results: Results, files: Files, key: str) -> tuple[str, 
     )
     run_id = tracking.log_run(store, record, logged)
     version = tracking.register(store, run_id, files.bundle, digests, key)
-    say(f"Registered {store.model_name} version {version}; it is the champion.")
     return run_id, version
 
 
