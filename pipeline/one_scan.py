@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from models.classifier import CalibratedClassifier, Prediction
 from pipeline.config import ImagingSettings
 from pipeline.errors import ConfigError, InputError, RefusedScan, TaucalError
 from pipeline.imaging.process import Normalised, normalise
 from pipeline.ingest.bids import read_pet
+from pipeline.ingest.bids_tree import sidecars_of
 from pipeline.ingest.convert import read_found
 from pipeline.ingest.dicom import read_series
 from pipeline.ingest.found import FoundScan
+from pipeline.ingest.nifti import read_nifti
+from pipeline.ingest.sidecar import read_sidecar
 from pipeline.scan import Volume
 
 
@@ -69,7 +72,7 @@ class Answer(TypedDict):
 
 
 def read_scan(scan: Path | FoundScan) -> Volume:
-    """Read a DICOM folder, a NIfTI file with the sidecar beside it, or a scan that was found.
+    """Read a DICOM folder, a NIfTI file with the sidecars that apply to it, or a scan that was found.
 
     Raises
     ------
@@ -83,12 +86,24 @@ def read_scan(scan: Path | FoundScan) -> Volume:
     if scan.is_dir():
         return read_series(scan)
     if scan.is_file():
-        return read_pet(scan)
+        return _read_image(scan)
     raise InputError(
         "A scan must be a folder of DICOM files or a NIfTI file, got no such path",
         culprit=str(scan),
         mend="mend the path",
     )
+
+
+def _read_image(path: Path) -> Volume:
+    """Read an image with what its dataset tells of it at every level, or with the sidecar beside it."""
+    root = next((p for p in path.parents if (p / "dataset_description.json").is_file()), None)
+    sidecars = sidecars_of(path, root) if root is not None else ()
+    if not sidecars:
+        return read_pet(path)
+    told: dict[str, Any] = {}
+    for sidecar in sidecars:
+        told |= read_sidecar(sidecar)
+    return read_nifti(path, told)
 
 
 def infer(

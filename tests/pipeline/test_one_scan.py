@@ -1,0 +1,61 @@
+"""One path in, one answer out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from pipeline.errors import ConfigError, InputError
+from pipeline.one_scan import answer, check_prevalence, read_scan
+
+
+def test_an_image_inherits_what_its_dataset_tells(pet_scans, tmp_path):
+    image = pet_scans["nifti"]
+    (tmp_path / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
+    pet = tmp_path / "sub-A" / "ses-B" / "pet"
+    pet.mkdir(parents=True)
+    shutil.copyfile(image, pet / image.name)
+    alone = read_scan(image)
+    with_nothing = read_scan(pet / image.name)
+    assert with_nothing.unit != alone.unit
+    sidecar = json.loads(image.with_name(image.name.replace(".nii.gz", ".json")).read_text())
+    (tmp_path / "trc-18FAV1451_pet.json").write_text(json.dumps(sidecar))
+    inherited = read_scan(pet / image.name)
+    assert (inherited.unit, inherited.facts) == (alone.unit, alone.facts)
+    np.testing.assert_array_equal(inherited.array, alone.array)
+    (pet / "sub-A_ses-B_trc-18FAV1451_pet.json").write_text(json.dumps(sidecar | {"Units": "SUV"}))
+    assert read_scan(pet / image.name).unit == "SUV", "what stands nearer counts"
+
+
+def test_every_answer_has_the_same_keys_and_is_json(small_classifier, pet_scans):
+    answers = [answer(small_classifier, pet_scans[kind]) for kind in ("nifti", "empty", "nothing")]
+    assert len({tuple(told) for told in answers}) == 1
+    assert json.loads(json.dumps(answers)) == answers
+    assert {told["decision"] for told in answers} <= {"report", "refer", "refused"}
+
+
+def test_a_scan_of_another_tracer_is_refused_without_its_path(small_classifier, pet_scans):
+    other = dataclasses.replace(small_classifier, card={**small_classifier.card, "tracer": "PI2620"})
+    told = answer(other, pet_scans["nifti"])
+    assert (told["decision"], told["rule"]) == ("refused", "wrong-tracer")
+    assert "must be PI2620, got AV1451" in told["reasons"][0]
+    assert str(pet_scans["nifti"]) not in told["reasons"][0]
+
+
+def test_a_path_to_nothing_is_refused_where_it_is_served_and_an_error_where_it_is_read(
+    small_classifier, pet_scans
+):
+    assert answer(small_classifier, pet_scans["nothing"])["rule"] == "no-such-scan"
+    with pytest.raises(InputError, match="no such path"):
+        read_scan(pet_scans["nothing"])
+
+
+def test_a_prevalence_names_the_classes(small_classifier):
+    shares = {"AD": 0.2, "CN": 0.5, "MCI": 0.3}
+    assert list(check_prevalence(small_classifier, shares)) == ["CN", "MCI", "AD"]
+    with pytest.raises(ConfigError, match="must name the classes CN, MCI, AD, got CN"):
+        check_prevalence(small_classifier, {"CN": 1.0})
