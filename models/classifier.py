@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from models.bundle import FORMAT_VERSION, BundleError, read_bundle, write_bundle
+from models.bundle import BundleError, read_bundle, write_bundle
 from models.calibrators import Calibrator
 from models.conformal import ConformalSets
 from models.ensemble import build_members, doubt_of, member_logits, members_in
@@ -23,7 +23,7 @@ from models.preprocessing import Preprocessing
 from models.prevalence import adjust_prevalence
 from models.saliency import saliency
 
-__all__ = ["FORMAT_VERSION", "BundleError", "CalibratedClassifier", "Prediction", "Preprocessing"]
+__all__ = ["BundleError", "CalibratedClassifier", "Prediction", "Preprocessing"]
 
 Floats = NDArray[np.floating[Any]]
 _Doubles = NDArray[np.float64]

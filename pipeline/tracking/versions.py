@@ -17,7 +17,6 @@ from mlflow.types.schema import Array, ColSpec, DataType, Map, Object, Property,
 
 import models
 import pipeline
-from models.classifier import FORMAT_VERSION
 from pipeline.files import read_json, write_json, write_text
 from pipeline.tracking.model_card import description, model_card
 from pipeline.tracking.registry import load_bundle
@@ -95,11 +94,12 @@ def _version_of(client: mlflow.MlflowClient, name: str, key: str) -> int | None:
 
 
 def _provenance(bundle: Path) -> dict[str, str]:
+    stored = read_json(bundle / "classifier.json")
     return {
         "taucal.version": metadata.version("taucal"),
         "git.revision": git_revision(),
-        "bundle.format_version": str(FORMAT_VERSION),
-        "bundle.digest": str(read_json(bundle / "classifier.json")["sha256"]),
+        "bundle.format_version": str(stored["format_version"]),
+        "bundle.digest": str(stored["sha256"]),
         "environment.digest": environment_digest(),
         "python.version": ".".join(map(str, sys.version_info[:3])),
     }
