@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import tempfile
@@ -135,6 +136,7 @@ def installed() -> list[str]:
     return [f"{name}=={version}" for name, version in sorted(found.items())]
 
 
+@functools.cache  # hundreds of runs of a comparison have one environment
 def environment_digest() -> str:
     """Return sixteen hex digits for the interpreter and every installed distribution."""
     return fingerprint(sys.version_info[:3], installed())
