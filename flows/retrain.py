@@ -18,7 +18,7 @@ from flows.notify import tell
 from flows.orphans import end_orphans
 from flows.promotion import hold, move, reject, retraining_lock, settle
 from flows.shift_check import ShiftChecked, look_at_new_scans
-from flows.steps import as_flow
+from flows.steps import as_flow, as_task
 from flows.train import Files, Trained, decisive, fit_network, keep_network, make_classifier, rivals_of
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
@@ -165,8 +165,9 @@ def _retrain(study: Study, store: tracking.Store, who: str) -> Retrained:
     say(f"Split by subject: {sizes_in_words(split, volumes)}.")
     if champion is not None:
         champion.check_never_saw(split)
-    trained = _challenger(this, split)
-    return _decide(this, trained, _verdict(this, trained, split))
+    trained = as_task("make a challenger", lambda: _challenger(this, split))
+    verdict = as_task("ask the gate", lambda: _verdict(this, trained, split))
+    return _decide(this, trained, verdict)
 
 
 def _plan(study: Study, champion: Champion | None, cohort: Cohort) -> Plan:
@@ -247,13 +248,16 @@ def _verdict(this: _Round, trained: Trained, split: Split) -> Verdict:
 
 
 def _decide(this: _Round, trained: Trained, verdict: Verdict) -> Retrained:
-    output, champion = this.study.output, this.champion
+    output = this.study.output
     facts = {**this.facts, "run_id": trained.run_id, "gate": verdict.to_dict()}
     decide, outcome = _answer(verdict, waits=this.study.retrain.require_approval)
     reasons = (*this.plan.reasons, *verdict.reasons)
     decide(this.store, output, trained.version, key=this.key, who=this.who, reasons=reasons, facts=facts)
-    before = None if champion is None else champion.version
-    now = trained.version if outcome == "promoted" else before
+    now = tracking.champion_version(this.store)
+    if outcome == "promoted" and now != trained.version:
+        # Run again after a rollback, the decision is one that was carried out before.
+        back = f"Version {trained.version} was promoted for this before and rolled back since; it stays so."
+        outcome, reasons = "kept", (*reasons, back)
     return Retrained(this.plan.action, outcome, now, trained.version, this.plan.shift, verdict, reasons)
 
 
