@@ -27,11 +27,16 @@ STUDY = "TAUCAL_STUDY"
 SERVER = "TAUCAL_SERVE_PID"
 """Environment variable with the process that serves; a flow ends when it does."""
 
+ENDING = threading.Event()
+"""Set where serving ends: what it then ends itself has not crashed."""
+
 _LOOK_EVERY_SECONDS = 0.5
 
 
 def tell_of_crash(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
     """Tell that a flow's process was killed; Prefect calls this in the process that serves."""
+    if ENDING.is_set():
+        return
     say(f"{flow.name} crashed.")
     tell(_study(), "failure", {"flow": flow.name, "kind": "Crashed"})
 

@@ -8,13 +8,22 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from uuid import UUID
 
 from prefect import Flow
 from prefect._internal.versioning import VersionType
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, StateType
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
@@ -228,6 +237,7 @@ async def _run(study: Study, schedules: Sequence[Schedule], servers: Sequence[Se
 async def _stop(runner: Runner, work: asyncio.Task[None], *, deaf: bool) -> None:
     """End the runs and pause the schedules; a server that is gone cannot be told."""
     say("Ending what runs ...")
+    deployed.ENDING.set()
     try:
         async with asyncio.timeout(_SECONDS_TO_STOP / 10 if deaf else _SECONDS_TO_STOP):
             if deaf:
@@ -244,12 +254,23 @@ async def _stop(runner: Runner, work: asyncio.Task[None], *, deaf: bool) -> None
 
 
 async def _forget_schedules(study: Study) -> None:
-    """Pause what an earlier process may have left; runs that fell due while nobody served are dropped."""
+    """Pause what an earlier process may have left, and drop the runs that fell due while nobody served."""
     async with get_client() as client:
         for flow in SCHEDULES.values():
             with contextlib.suppress(ObjectNotFound):
                 found = await client.read_deployment_by_name(f"{flow.name}/{name_of(study)}")
                 await client.pause_deployment(found.id)
+                for run in await client.read_flow_runs(flow_run_filter=_due(found.id)):
+                    if run.auto_scheduled:
+                        await client.delete_flow_run(run.id)
+
+
+def _due(deployment: UUID) -> FlowRunFilter:
+    return FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=[deployment]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+        expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
+    )
 
 
 async def _deployment(study: Study, schedule: Schedule) -> RunnerDeployment:

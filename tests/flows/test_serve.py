@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -17,6 +19,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -235,6 +238,8 @@ class Story:
     seconds_after_kill: float
     said_again: str
     after_kill: dict[str, str]
+    missed: int
+    missed_left: list[str]
     again: Any
     end_status: int
     seconds_to_end: float
@@ -261,6 +266,18 @@ def story(tmp_path_factory) -> Iterator[Story]:
                 process.kill()
 
 
+def _let_pass(database: Path, flow: str) -> set[uuid.UUID]:
+    """Let the coming runs of a flow have fallen due an hour ago, while nobody serves; return their ids."""
+    an_hour_ago = (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%d %H:%M:%S.%f")
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        rows = connection.execute(
+            "UPDATE flow_run SET expected_start_time = ?1, next_scheduled_start_time = ?1 "
+            "WHERE state_type = 'SCHEDULED' AND flow_id = (SELECT id FROM flow WHERE name = ?2) RETURNING id",
+            (an_hour_ago, flow),
+        ).fetchall()
+    return {uuid.UUID(row[0]) for row in rows}
+
+
 def _live(folder: Path, home: Path, overrides: tuple[str, ...], notices: list[dict]) -> Story:
     place = folder / SECRET
     first = Served(folder, home, *overrides)
@@ -279,7 +296,10 @@ def _live(folder: Path, home: Path, overrides: tuple[str, ...], notices: list[di
         wait_for(lambda: first.states().get("shift check") == "Running", 60)
         before_kill = first.states()
         seconds_after_kill = first.end(signal.SIGKILL)
+    missed = _let_pass(home / "prefect.db", "new-reports")
     second = Served(folder, home, *overrides)
+    with second.client() as client:
+        past = [client.read_flow(run.flow_id).name for run in client.read_flow_runs() if run.id in missed]
     after_kill = second.states()
     again = second.run("weekly-shift-check", 120)
     seconds_to_end = second.end(signal.SIGTERM)
@@ -296,6 +316,8 @@ def _live(folder: Path, home: Path, overrides: tuple[str, ...], notices: list[di
         seconds_after_kill=seconds_after_kill,
         said_again=second.said,
         after_kill=after_kill,
+        missed=len(missed),
+        missed_left=past,
         again=again,
         end_status=second.process.returncode,
         seconds_to_end=seconds_to_end,
@@ -332,6 +354,10 @@ class TestServing:
         assert "2 runs of a process that was killed are ended" in story.said_again
         assert {"kind": "Crashed", "runs": 2} in [notice["facts"] for notice in story.notices]
         assert story.again.state.is_completed(), story.again.state
+
+    def test_what_fell_due_while_nobody_served_is_dropped(self, story):
+        assert story.missed > 0
+        assert story.missed_left == []
 
     def test_sigterm_ends_everything_and_is_no_failure(self, story):
         assert story.end_status == 0
