@@ -17,7 +17,7 @@ from flows.retrain import retrain
 from flows.shift_check import check_shift
 from models.preprocessing import TEMPLATE_SHAPE
 from pipeline import tracking
-from pipeline.config import Study
+from pipeline.config import ImbalanceSettings, Study
 from pipeline.errors import ConfigError, InputError, LeakageError
 from pipeline.scan import Cohort, Scan, Split
 from pipeline.tracking.audit import audit_of
@@ -163,9 +163,9 @@ def test_a_champion_made_from_new_test_subjects_is_refused_by_their_names(clinic
 
 
 def test_what_cannot_be_retrained_is_refused_before_work(clinic):
-    study = study_of(clinic).model_copy(update={"imbalance": {"ratio": 20}})
+    study = study_of(clinic).model_copy(update={"imbalance": ImbalanceSettings(ratio=20)})
     with pytest.raises(ConfigError, match=r"imbalance\.ratio 20"):
-        retrain(Study.model_validate(study.model_dump()), "test")
+        retrain(study, "test")
     study = study_of(clinic)
     with retraining_lock(study.output, wait=False), pytest.raises(InputError, match="Only one"):
         retrain(study, "test")
