@@ -14,16 +14,28 @@ from pipeline.errors import ConfigError
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("data/demo"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; default: data/demo, data/year.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Another study file.", show_default=False)] = None,
+    year: Annotated[
+        bool, typer.Option("--year", help="Live through a simulated year with retraining instead.")
+    ] = False,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Run the whole way on a synthetic cohort: phantom, ingest, train, calibrate, track, report."""
-    from flows.demo import DEMO_CONFIG, run_demo
+    """Run the whole way on a synthetic cohort: phantom, ingest, train, calibrate, track, report.
 
+    With --year: monthly batches, among them a new scanner, more AD and a broken reconstruction. Retraining
+    behind the gate stands beside never retraining and always retraining.
+    """
+    from flows.demo import DEMO_CONFIG, run_demo
+    from flows.year import YEAR_CONFIG, run_year
+
+    usual, run, place = (YEAR_CONFIG, run_year, "year") if year else (DEMO_CONFIG, run_demo, "demo")
+    out = out or Path("data") / place
     places = [f"output={out}", f"cohort.path={out / 'bids'}", f"ingest.source={out / 'adni'}"]
-    result = run_demo(study_of(config or DEMO_CONFIG, [*places, *(overrides or [])]))
+    result = run(study_of(config or usual, [*places, *(overrides or [])]))
     if json:
         emit_json(result)
 

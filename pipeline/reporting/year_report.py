@@ -57,7 +57,8 @@ class PolicyMonth(Facts):
 class MonthRow(Facts):
     """One month: what it brought, what our policy did after it, and how all policies had fared in it.
 
-    `oracle` is the NLL of the true posterior. `shift` is empty where nothing was tested.
+    `oracle` is the NLL of the true posterior. `shift` is empty where nothing was tested. `champion` is None
+    where even the first classifier did not pass; it is in use all the same until another does.
     """
 
     month: int
@@ -66,7 +67,7 @@ class MonthRow(Facts):
     shift: Text
     action: Text
     outcome: Text
-    champion: int
+    champion: int | None
     reasons: tuple[Text, ...]
     oracle: float | None
     policies: dict[str, PolicyMonth]
@@ -193,7 +194,7 @@ def year_rows(report: YearReport) -> tuple[list[str], list[list[str]]]:
     header += ["what came"]
     rows = []
     for m in report.months:
-        row = [str(m.month), str(m.scans), m.shift or "–", m.action, m.outcome, str(m.champion)]
+        row = [str(m.month), str(m.scans), m.shift or "–", m.action, m.outcome, str(m.champion or "none")]
         row += [number(m.oracle)]
         found = [m.policies.get(p) for p in policies]
         row += [number(f.negative_log_likelihood if f else None) for f in found]

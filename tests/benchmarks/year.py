@@ -1,0 +1,75 @@
+"""A simulated year, retrained behind the gate, never and always: `python tests/benchmarks/year.py`.
+
+Prints the table of months, what quarters and the year came to with intervals over subjects, and whether the
+loop loses to either rival: its pooled NLL must not be worse beyond the paired interval. A killed benchmark
+goes on where it stood when `--out` is the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from flows.environment import set_quiet_defaults
+
+set_quiet_defaults()
+
+from flows.year import YEAR_CONFIG, run_year  # noqa: E402
+from pipeline.config import Study, load_study  # noqa: E402
+from pipeline.reporting.year_report import METRICS, TITLES, YearReport, year_rows  # noqa: E402
+
+
+def study_in(folder: Path, asked: argparse.Namespace) -> Study:
+    """Return the study of `taucal demo --year` with as many scans as asked for."""
+    places = (f"output={folder}", f"cohort.path={folder / 'bids'}", f"ingest.source={folder / 'adni'}")
+    study = load_study(YEAR_CONFIG, (*places, f"seed={asked.seed}", *asked.set))
+    batches = tuple(b.model_copy(update={"scans": asked.monthly}) for b in study.phantom.batches)
+    sizes = {"subjects": asked.start * 9 // 10, "scans": asked.start, "batches": batches}
+    return study.model_copy(update={"phantom": study.phantom.model_copy(update=sizes)})
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """Return a table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def pooled_rows(report: YearReport) -> list[list[str]]:
+    """Return one row a span and policy: metrics with intervals, and ours minus it."""
+    rows = []
+    for span in report.spans:
+        for policy, found in span.metrics.items():
+            cells = [f"{m.value:.3f} [{m.low:.3f}, {m.high:.3f}]" for m in (found[name] for name in METRICS)]
+            d = span.differences.get(policy, {}).get("negative_log_likelihood")
+            against = f"{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]" if d else "–"
+            rows.append([span.name, str(span.scans), TITLES[policy], *cells, against])
+    return rows
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--start", type=int, default=160, help="scans of the start cohort")
+    parser.add_argument("--monthly", type=int, default=16, help="scans a month")
+    parser.add_argument("--seed", type=int, default=6)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        done = run_year(study_in(asked.out or Path(name) / "year", asked))
+    report = YearReport.model_validate(done["year"])
+    print(markdown(*year_rows(report)))
+    print()
+    header = ["months", "scans", "policy", *METRICS.values(), "NLL of the loop minus it"]
+    print(markdown(header, pooled_rows(report)))
+    print()
+    for sentence in report.sentences:
+        print(sentence)
+    print(f"{done['seconds']:.0f} s")
+    worse = [p for p, d in report.spans[-1].differences.items() if d["negative_log_likelihood"].low > 0]
+    print(f"The loop loses to: {', '.join(worse) or 'neither'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""A small year: judged before it is learned from, gone on with after a kill, and told in a table."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.year import POLICIES, YEAR_CONFIG, run_year, what_came
+from pipeline import tracking
+from pipeline.config import BatchSettings, Study, load_study
+from pipeline.errors import ConfigError, InputError
+from pipeline.evaluation.prospective import PeriodSaid
+from pipeline.files import read_json
+
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+BATCHES = ({"scans": 5}, {"scans": 5, "new_scanner": 0.4})
+
+
+@dataclass(frozen=True)
+class Lived:
+    """A finished year: its study and what it returned."""
+
+    study: Study
+    result: dict
+
+    def said(self, month):
+        return PeriodSaid.from_dict(read_json(self.study.output / "months" / f"{month:02d}" / "said.json"))
+
+    def audit(self):
+        return [(e.kind, e.who, e.version) for e in tracking.audit_of(self.study.output / "gate").entries()]
+
+
+@pytest.fixture(scope="module")
+def lived(whole_way, tmp_path_factory):
+    """Two months after the demo's cohort, whose scans are ingested already."""
+    folder = tmp_path_factory.mktemp("year")
+    for name in ("adni", "bids"):
+        shutil.copytree(whole_way.folder / name, folder / name, copy_function=os.link)
+    shutil.copy(whole_way.folder / "bids.key", folder / "bids.key")
+    places = (f"output={folder}", f"cohort.path={folder / 'bids'}", f"ingest.source={folder / 'adni'}")
+    phantom = whole_way.study.phantom.model_dump() | {"batches": BATCHES}
+    given = (f"phantom={phantom | {'batches': list(BATCHES)}}", f"seed={whole_way.study.seed}")
+    few = (
+        "cohort.min_subjects_per_class=4",
+        "training.epochs=2",
+        "evaluation.draws=100",
+        "decision.refits=10",
+    )
+    study = load_study(YEAR_CONFIG, (*places, *given, *few))
+    return Lived(study, run_year(study))
+
+
+def test_each_month_is_judged_by_all_before_anyone_learned_from_it(lived):
+    first, second = lived.said(1), lived.said(2)
+    assert len(first) == len(second) == 5
+    start = set(lived.said(0).scan_ids)
+    assert not start & {*first.scan_ids, *second.scan_ids}
+    assert not set(first.scan_ids) & set(second.scan_ids)
+    # All start from one classifier.
+    for policy in POLICIES:
+        np.testing.assert_array_equal(first.said[policy].probabilities, first.said["never"].probabilities)
+    assert (second.said["never"].version, second.said["always"].version) == (1, 2)
+
+
+def test_the_page_and_the_table_tell_every_month(lived):
+    year = lived.result["year"]
+    assert [m["month"] for m in year["months"]] == [1, 2]
+    assert "a new scanner" in year["months"][1]["events"]
+    assert len(year["sentences"]) == 2
+    assert Path(lived.result["pages"]["html"]).is_file()
+    lines = Path(lived.result["pages"]["tsv"]).read_text().splitlines()
+    assert len(lines) == 1 + 2 * len(POLICIES)
+
+
+def test_killed_after_retraining_it_goes_on_without_deciding_again(lived):
+    audit, said = lived.audit(), lived.said(2).to_dict()
+    folder = lived.study.output / "months" / "02"
+    decided = (folder / "decided.json").read_bytes()
+    for name in ("decided.json", "done.json"):
+        (folder / name).unlink()
+    again = run_year(lived.study)
+    assert lived.audit() == audit
+    assert lived.said(2).to_dict() == said
+    assert (folder / "decided.json").read_bytes() == decided
+    assert again["year"] == lived.result["year"]
+
+
+def test_another_year_needs_another_folder(lived):
+    other = lived.study.model_copy(update={"seed": lived.study.seed + 1})
+    with pytest.raises(InputError, match="the same year"):
+        run_year(other)
+    without = lived.study.phantom.model_copy(update={"batches": ()})
+    with pytest.raises(ConfigError, match="got 0 batches"):
+        run_year(lived.study.model_copy(update={"phantom": without}))
+
+
+def test_what_changes_is_told_once_and_what_ends_too():
+    sound, new = BatchSettings(), BatchSettings(new_scanner=0.5)
+    doubled = BatchSettings(new_scanner=0.5, prevalence=(0.5, 0.3, 0.2))
+    broken = doubled.model_copy(update={"broken": 0.25})
+    told = [
+        what_came(before, now, ("CN", "MCI", "AD"))
+        for before, now in ((sound, sound), (sound, new), (new, new), (new, doubled), (doubled, broken))
+    ]
+    assert told == [
+        "",
+        "a new scanner for 50% of scans",
+        "",
+        "prevalence becomes CN 50%, MCI 30%, AD 20%",
+        "a broken reconstruction for 25% of scans",
+    ]
+    assert what_came(broken, doubled, ("CN", "MCI", "AD")) == "a broken reconstruction no more"
