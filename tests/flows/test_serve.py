@@ -29,7 +29,8 @@ import pytest
 import yaml
 
 from flows.ingest import COHORT_TABLE
-from flows.serve import SCHEDULES, _place, planned, serve
+from flows.schedules import SCHEDULES, planned
+from flows.serve import _place, serve
 from flows.servers import place_of
 from pipeline.config import PhantomSettings, Study
 from pipeline.errors import ConfigError, InputError
