@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.console import progress, say, show_table
-from flows.ingest import ingest, key_beside
+from flows.ingest import ingest_study, key_beside
 from flows.phantom import make_phantom
 from flows.report import read_shipped, report_cohort_scan, report_study, three_kinds
 from flows.train import show_results, train_study
@@ -28,7 +28,7 @@ def run_demo(study: Study) -> dict[str, Any]:
     make_phantom(study.phantom, source, study.seed)
     say("2  ingest: DICOM, de-identified BIDS-PET, MNI space, SUVR")
     make_known_key(study.ingest.key_file or key_beside(bids), study.seed)
-    ingested = ingest(source, bids, study.ingest, study.imaging, study.cohort.classes)
+    ingested = ingest_study(study)
     say("3-6  split, train, calibrate, evaluate, track")
     trained = train_study(study)
     say("7  reports")

@@ -66,11 +66,11 @@ def monthly_retrain() -> None:
 
 
 def _ingest(study: Study) -> None:
-    from flows.ingest import ingest
+    from flows.ingest import ingest_study
 
     if study.ingest.source is None:
         raise ConfigError("An ingest needs a folder of scans, got none", culprit="ingest.source")
-    ingest(study.ingest.source, study.cohort.path, study.ingest, study.imaging, study.cohort.classes)
+    ingest_study(study)
 
 
 def _report(study: Study) -> None:

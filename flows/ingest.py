@@ -13,8 +13,8 @@ import pandas as pd
 from flows.console import Tick, progress, say, show_table
 from flows.runners import Runner, WorkerKilled, finished
 from flows.steps import as_flow, as_task, is_done
-from pipeline.config import DaskSettings, ImagingSettings, IngestSettings
-from pipeline.errors import RefusedScan
+from pipeline.config import DaskSettings, ImagingSettings, IngestSettings, Study
+from pipeline.errors import ConfigError, RefusedScan
 from pipeline.files import (
     exclusive,
     fingerprint,
@@ -97,6 +97,25 @@ def ingest(
         If there is nothing to read, the folder cannot be written or another ingest is writing it.
     """
     return as_flow("ingest", lambda: _ingest(source, bids, settings, imaging, classes, dask))
+
+
+def ingest_study(study: Study) -> Ingested:
+    """Ingest the source of a study into its dataset, as `ingest` does.
+
+    Raises
+    ------
+    ConfigError
+        If the study names no source.
+    """
+    if study.ingest.source is None:
+        raise ConfigError(
+            "A study that ingests must name a source, got none",
+            culprit="ingest.source",
+            mend="set ingest.source to the folder of scans",
+        )
+    return ingest(
+        study.ingest.source, study.cohort.path, study.ingest, study.imaging, study.cohort.classes, study.dask
+    )
 
 
 def key_beside(bids: Path) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from flows.champion import Champion
 from flows.cohorts import labelled_cohort, sizes_in_words, whole_cohort
 from flows.console import say
-from flows.ingest import ingest
+from flows.ingest import ingest_study
 from flows.names import check_names
 from flows.notify import tell
 from flows.orphans import end_orphans
@@ -135,7 +135,7 @@ def retrain(study: Study, who: str) -> Retrained:
         end_orphans([FLOW])
         settle(store, study.output)
         if study.ingest.source is not None:
-            ingest(study.ingest.source, study.cohort.path, study.ingest, study.imaging, study.cohort.classes)
+            ingest_study(study)
         done = as_flow(FLOW, lambda: _retrain(study, store, who))
     for reason in done.reasons:
         say(reason)

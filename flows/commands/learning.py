@@ -63,16 +63,22 @@ def ingest(
     layout: Annotated[str, typer.Option(help="auto, dicom, adni, bids or nifti.")] = "auto",
     key_file: Annotated[Path | None, typer.Option(help="Secret of the pseudonyms; default: OUT.key.")] = None,
     workers: Annotated[int, typer.Option(min=1)] = 2,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Dask scheduler, or `local` for workers here.", show_default=False
+        ),
+    ] = None,
     classes: Annotated[str, typer.Option(help="Diagnoses to keep, separated by commas.")] = "CN,MCI,AD",
     json: Json = False,
 ) -> None:
     """Convert scans to de-identified BIDS-PET and SUVR; say what was refused and why."""
     from flows.ingest import ingest as run_ingest
 
-    study = _inline_study(
-        out, ingest={"tracer": tracer, "layout": layout, "key_file": key_file, "workers": workers}
-    )
-    result = run_ingest(source, out, study.ingest, study.imaging, tuple(classes.split(",")))
+    runner = "processes" if dask is None else "dask"
+    told = {"tracer": tracer, "layout": layout, "key_file": key_file, "workers": workers, "runner": runner}
+    study = _inline_study(out, ingest=told, dask={"address": None if dask == "local" else dask})
+    result = run_ingest(source, out, study.ingest, study.imaging, tuple(classes.split(",")), study.dask)
     say(f"Report: {result.report}")
     if json:
         emit_json(vars(result))
