@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from pipeline.evaluation.prospective import (
 )
 from pipeline.files import write_json, written_whole
 from pipeline.reporting import figures
-from pipeline.reporting.page import Facts, Named, Text, data_uri, number, percent, render, signed
+from pipeline.reporting.page import Facts, Named, Text, data_uri, number, render, signed
 from pipeline.reporting.pdf import write_page
 from pipeline.reporting.study_numbers import Measured
 from pipeline.reporting.words import interval_text
@@ -148,7 +148,7 @@ def _month(n: int, events: str, period: PeriodSaid, decided: Mapping[str, Any]) 
         champion=decided["champion"],
         reasons=tuple(decided["reasons"]),
         oracle=oracle.pop() if oracle else None,
-        policies={p: PolicyMonth(version=period.said[p].version, **values) for p, values in found.items()},
+        policies={p: PolicyMonth(version=period.said[p].version, **found[p]) for p in _in_order(found)},
     )
 
 
@@ -156,11 +156,12 @@ def _span(name: str, periods: Sequence[PeriodSaid], settings: EvaluationSettings
     together = pool(periods)
     draws, level = settings.draws, settings.level
     metrics = {
-        p: measure_with_intervals(together, p, draws=draws, level=level, seed=seed) for p in together.said
+        p: measure_with_intervals(together, p, draws=draws, level=level, seed=seed)
+        for p in _in_order(together.said)
     }
     differences = {
         p: compare_policies(together, OURS, p, draws=draws, level=level, seed=seed)
-        for p in together.said
+        for p in _in_order(together.said)
         if p != OURS
     }
     return Span(
@@ -169,6 +170,11 @@ def _span(name: str, periods: Sequence[PeriodSaid], settings: EvaluationSettings
         metrics={p: _measured(found) for p, found in metrics.items()},
         differences={p: _measured(found) for p, found in differences.items()},
     )
+
+
+def _in_order(policies: Iterable[str]) -> list[str]:
+    known = list(TITLES)
+    return sorted(policies, key=lambda p: (known.index(p) if p in known else len(known), p))
 
 
 def _measured(found: Mapping[str, Interval]) -> dict[str, Measured]:
@@ -187,21 +193,27 @@ def _sentence(other: str, span: Span) -> str:
 
 
 def year_rows(report: YearReport) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the table of months, in words."""
+    """Return header and rows of the table of months, in words; what policies scored stands in one cell."""
     policies = list(report.spans[-1].metrics)
-    header = ["month", "scans", "shift", "action", "outcome", "champion", "oracle NLL"]
-    header += [f"{title} {p}" for title in ("NLL", "cwECE %", "coverage", "referred") for p in policies]
-    header += ["what came"]
+    names = " / ".join(policies)
+    header = ["month", "scans", "shift", "action", "outcome", "champion", f"NLL {names} (oracle)"]
+    header += ["cwECE %", "coverage %", "referred %", "what came"]
     rows = []
     for m in report.months:
+        found = [m.policies[p] for p in policies if p in m.policies]
+        scores = [
+            " / ".join(number(f.negative_log_likelihood) for f in found) + f" ({number(m.oracle)})",
+            *(
+                " / ".join(number(100 * share, 0) for share in shares)
+                for shares in (
+                    [f.classwise_ece for f in found],
+                    [f.coverage for f in found],
+                    [f.referred for f in found],
+                )
+            ),
+        ]
         row = [str(m.month), str(m.scans), m.shift or "–", m.action, m.outcome, str(m.champion or "none")]
-        row += [number(m.oracle)]
-        found = [m.policies.get(p) for p in policies]
-        row += [number(f.negative_log_likelihood if f else None) for f in found]
-        row += [number(100 * f.classwise_ece if f else None, 0) for f in found]
-        row += [percent(f.coverage) if f else "–" for f in found]
-        row += [percent(f.referred) if f else "–" for f in found]
-        rows.append([*row, m.events])
+        rows.append([*row, *(scores if found else ["–"] * len(scores)), m.events])
     return header, rows
 
 

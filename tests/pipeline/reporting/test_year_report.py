@@ -61,7 +61,9 @@ def test_the_console_table_has_a_row_a_month_also_where_no_scan_came(report):
     assert len(rows) == MONTHS
     assert {len(row) for row in rows} == {len(header)}
     assert rows[2][-1] == "a new scanner"
-    assert rows[4][header.index("NLL gate")] == "–"
+    scores = header.index("NLL gate / never / always (oracle)")
+    assert rows[0][scores] == "1.10 / 1.10 / 2.30 (0.22)"
+    assert rows[4][scores] == "–"
 
 
 def test_the_files_hold_the_numbers_and_nothing_is_run(report, tmp_path):
