@@ -3,9 +3,9 @@
     taucal compare configs/compare_phantom.yaml
     python tests/benchmarks/phantom_study.py configs/compare_phantom.yaml
 
-First table: which share of test scans of each class their 90 % class-conditional set holds after ATS, mean over
-seeds, and in how many seeds the count lies within the central 95 % of what so few scans in calibration and
-test allow (beta-binomial). Second: AUROC of distance and energy for telling test scans from four kinds of
+First table: which share of test scans of each class their 90 % class-conditional set holds after ATS, mean
+over seeds, and in how many seeds the count lies within the central 95 % of what so few scans in calibration
+and test allow (beta-binomial). Second: AUROC of distance and energy for telling test scans from four kinds of
 scans from elsewhere. Errors against the true posterior stand in the comparison's own report.
 """
 
