@@ -132,5 +132,5 @@ def test_a_job_of_slurm_asks_for_its_cores_and_runs_one_cell_at_a_time():
 def test_an_option_the_queue_does_not_know_is_told():
     from flows.clusters import queue_cluster
 
-    with pytest.raises(ConfigError, match=r"dask.options must be options of SLURMCluster.*corse"):
-        queue_cluster(DaskSettings(jobqueue="SLURM", options={"corse": 4}))
+    with pytest.raises(ConfigError, match=r"dask.options must be options of SLURMCluster.*held"):
+        queue_cluster(DaskSettings(jobqueue="SLURM", options={"held": 4}))
