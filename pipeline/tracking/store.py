@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool
 
 from pipeline.config import TrackingSettings, load_study, without_password
 from pipeline.errors import InputError
-from pipeline.files import exclusive
+from pipeline.files import exclusive, written_whole
 from pipeline.processes import environment
 
 _SQLITE = "sqlite:///"
@@ -70,6 +70,7 @@ class Store:
             # MLflow would write the folder it happens to be started in into a new database.
             root = {_ARTIFACT_ROOT: self.artifacts} if self.artifacts else {}
             with self._alone(), environment(root):
+                self._make()
                 client = mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
                 if client.get_experiment_by_name(self.experiment) is None:
                     client.create_experiment(self.experiment, artifact_location=self.artifacts)
@@ -97,6 +98,15 @@ class Store:
         if self.uri.startswith("postgresql"):
             return "mend tracking.uri; a password is taken from PGPASSWORD or ~/.pgpass"
         return "mend tracking.uri or choose a writable output folder"
+
+    def _make(self) -> None:
+        """Make a new SQLite file under another name first: killed halfway, its tables could not be used."""
+        if self.is_new():
+            with written_whole(Path(self.uri.removeprefix(_SQLITE))) as beside:
+                uri = f"{_SQLITE}{beside}"
+                mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri).get_experiment_by_name(
+                    self.experiment
+                )
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

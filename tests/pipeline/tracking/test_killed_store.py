@@ -1,0 +1,37 @@
+"""A process killed while it makes a new store leaves none, so the next one can make it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pipeline import tracking
+from pipeline.config import TrackingSettings
+
+
+@pytest.mark.slow
+def test_a_store_is_there_whole_or_not_at_all(tmp_path):
+    script = f"""
+from pathlib import Path
+from pipeline import tracking
+from pipeline.config import TrackingSettings
+tracking.store_of(TrackingSettings(), Path({str(tmp_path)!r})).client()
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    limit = time.monotonic() + 120
+    # Killed while tables are being made: there is a file of another name, and something in it.
+    while not any(p.stat().st_size for p in tmp_path.glob(".tmp-*mlflow.db")):
+        assert process.poll() is None
+        assert time.monotonic() < limit
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "mlflow.db").exists()
+    store = tracking.store_of(TrackingSettings(), tmp_path)
+    assert store.client().get_experiment_by_name(store.experiment) is not None
+    assert (tmp_path / "mlflow.db").is_file()
