@@ -193,15 +193,15 @@ def _said_by(study: Study, policy: str, cohort: Cohort) -> Said:
 
 
 def _in_use(study: Study, policy: str) -> tuple[int, CalibratedClassifier]:
-    """Return the classifier a policy has in use, counted from 1, the one that all start from."""
+    """Return the classifier a policy has in use; versions count from 1, the one that all start from."""
     first = _store_of(study, GATE)
     store = first if policy == NEVER else _store_of(study, policy)
-    version = 1 if policy == NEVER else tracking.champion_version(store)
+    version = None if policy == NEVER else tracking.champion_version(store)
     if version is None:
-        store, version = first, 1
-    elif policy == ALWAYS:
-        return version + 1, tracking.load_classifier(store, f"models:/{store.model_name}/{version}")
-    return version, tracking.load_classifier(store, f"models:/{store.model_name}/{version}")
+        return 1, tracking.load_classifier(first, f"models:/{first.model_name}/1")
+    # What `always` trains first is the second that it uses.
+    told = version + 1 if policy == ALWAYS else version
+    return told, tracking.load_classifier(store, f"models:/{store.model_name}/{version}")
 
 
 def _events(study: Study, month: int) -> str:
