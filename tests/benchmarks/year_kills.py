@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import signal
@@ -25,6 +26,8 @@ from pipeline.files import read_json
 
 _NEW_EACH_TIME = ("run_id", "registered_ms")
 """Facts of an audit entry that differ between two runs of the same year."""
+_AT_WORK = 0.9
+"""Share of kills that wait until the year is at work: starting takes longer than many of its steps."""
 _SMALL = (
     "phantom.subjects=60",
     "phantom.scans=64",
@@ -49,6 +52,13 @@ def start(out: Path, home: Path, overrides: list[str]) -> subprocess.Popen:
             cwd=Path(__file__).resolve().parents[2],
             env={**os.environ, "PREFECT_HOME": str(home)},
         )
+
+
+def wait_for_work(process: subprocess.Popen, log: Path) -> None:
+    """Wait until a year that was just started has loaded what it needs and says its first word."""
+    size = log.stat().st_size
+    while process.poll() is None and log.stat().st_size == size:
+        time.sleep(0.05)
 
 
 def descendants(pid: int) -> list[int]:
@@ -101,7 +111,6 @@ def state_of(out: Path) -> dict[str, Any]:
 
 
 def _audit(path: Path) -> list[dict[str, Any]]:
-    import json
 
     columns = ("kind", "version", "over", "who", "reasons", "facts")
     quoted = ", ".join(f'"{c}"' for c in columns)
@@ -149,7 +158,9 @@ def main() -> None:
         kills = outlived = 0
         while kills < asked.kills:
             process = start(folder / "killed", folder / "home", overrides)
-            after = draw.uniform(0, 2.5 * lasted / asked.kills + 20)
+            after = draw.uniform(0, 2 * lasted / asked.kills)
+            if draw.random() < _AT_WORK:
+                wait_for_work(process, folder / "killed.log")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 if process.wait(after):
                     sys.exit((folder / "killed.log").read_text()[-3000:])
