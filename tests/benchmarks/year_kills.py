@@ -103,7 +103,7 @@ def state_of(out: Path) -> dict[str, Any]:
                 store,
                 "SELECT r.name, t.value, m.key, m.value FROM latest_metrics m JOIN runs r USING (run_uuid) "
                 "JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = 'taucal.key' "
-                "WHERE r.lifecycle_stage = 'active'",
+                "WHERE r.lifecycle_stage = 'active' AND m.key != 'seconds'",
             )
         )
     state["audit"] = [_without_names(row) for row in _audit(out / "gate" / "audit.db")]
