@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.cohorts import load_cohort, made_rarer, split_of
+from flows.making import decisive
 from flows.steps import is_done, run_once
-from flows.train import decisive
 from pipeline.config import LossSettings, Study
 from pipeline.errors import CohortError, ConfigError
 from pipeline.files import fingerprint, read_json, write_json

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from flows.cells import UNDONE, Cell, Material
 from flows.console import progress, say, show_table
+from flows.making import decisive
 from flows.scan_reports import today
-from flows.train import SHOWN, cell_of, decisive
+from flows.train import SHOWN, cell_of
 from models.calibrators import build_calibrator
 from models.conformal import ConformalSets
 from pipeline import tracking

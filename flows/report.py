@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from flows.cohorts import cohort_and_split
 from flows.ingest import read_outcomes
+from flows.making import Trained
 from flows.scan_reports import Teller, tell, today
-from flows.train import Trained
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import Study

@@ -13,13 +13,22 @@ from flows.champion import Champion
 from flows.cohorts import labelled_cohort, sizes_in_words, whole_cohort
 from flows.console import say
 from flows.ingest import ingest_study
+from flows.making import (
+    Files,
+    SplitCohort,
+    Trained,
+    decisive,
+    fit_network,
+    keep_network,
+    make_classifier,
+    rivals_of,
+)
 from flows.names import check_names
 from flows.notify import tell
 from flows.orphans import end_orphans
 from flows.promotion import hold, move, reject, retraining_lock, settle
 from flows.shift_check import ShiftChecked, look_at_new_scans
 from flows.steps import as_flow, as_task
-from flows.train import Files, Trained, decisive, fit_network, keep_network, make_classifier, rivals_of
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import Study
@@ -161,12 +170,12 @@ def _retrain(study: Study, store: tracking.Store, who: str) -> Retrained:
     this = _Round(study, store, who, champion, cohort, volumes, plan)
     if plan.action == "nothing":
         return _leave(this)
-    split = _split(this)
-    say(f"Split by subject: {sizes_in_words(split, volumes)}.")
+    scans = SplitCohort(cohort, volumes, _split(this))
+    say(f"Split by subject: {sizes_in_words(scans.split, volumes)}.")
     if champion is not None:
-        champion.check_never_saw(split)
-    trained = as_task("make a challenger", lambda: _challenger(this, split))
-    verdict = as_task("ask the gate", lambda: _verdict(this, trained, split))
+        champion.check_never_saw(scans.split)
+    trained = as_task("make a challenger", lambda: _challenger(this, scans))
+    verdict = as_task("ask the gate", lambda: _verdict(this, trained, scans))
     return _decide(this, trained, verdict)
 
 
@@ -203,16 +212,15 @@ def _split(this: _Round) -> Split:
     return extend_split(this.champion.split, this.cohort, study.split, seed=study.seed, train=train)
 
 
-def _challenger(this: _Round, split: Split) -> Trained:
+def _challenger(this: _Round, scans: SplitCohort) -> Trained:
     files = Files(this.study.output / "rounds" / this.key)
 
     def fit() -> Iterable[Path]:
         if this.plan.action != "recalibrate":
-            return fit_network(this.study, this.volumes, split, files)
-        kept = _kept(this, this.volumes.subset(split.calibration))
-        return keep_network(kept, this.study, this.volumes, split, files)
+            return fit_network(this.study, scans, files)
+        return keep_network(_kept(this, scans.part("calibration")), this.study, scans, files)
 
-    return make_classifier(this.study, this.cohort, this.volumes, split, files, fit)
+    return make_classifier(this.study, scans, files, fit)
 
 
 def _kept(this: _Round, calibration: LabelledVolumes) -> TrainedEnsemble:
@@ -224,14 +232,14 @@ def _kept(this: _Round, calibration: LabelledVolumes) -> TrainedEnsemble:
     return kept_networks(this.champion.classifier, counts, made_of)
 
 
-def _verdict(this: _Round, trained: Trained, split: Split) -> Verdict:
+def _verdict(this: _Round, trained: Trained, scans: SplitCohort) -> Verdict:
     classifier = CalibratedClassifier.load(trained.files.bundle)
     calibration, test = (Predictions.load(trained.files.predictions(p)) for p in ("calibration", "test"))
     said = classifier.calibrator.transform(test.logits)
     network = TrainedEnsemble.load(trained.files.network)
     champion = None
     if this.champion is not None:
-        before = this.champion.predictions(this.cohort.subset(test.scan_ids))
+        before = this.champion.predictions(scans.cohort.subset(test.scan_ids))
         champion = this.champion.classifier.calibrator.transform(before.logits)
     judged = Judged(
         labels=test.labels,
@@ -241,7 +249,7 @@ def _verdict(this: _Round, trained: Trained, split: Split) -> Verdict:
         sets=classifier.conformal.sets(said),
         coverage=classifier.conformal.coverage,
         champion=champion,
-        baseline=rivals_of(this.study, this.cohort, this.volumes, split, network).baseline,
+        baseline=rivals_of(this.study, scans, network).baseline,
         calibration_scans=tuple(np.bincount(calibration.labels, minlength=said.shape[1]).tolist()),
     )
     return judge(judged, this.study.retrain.gate, this.study.seed)

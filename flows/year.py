@@ -18,6 +18,7 @@ import numpy as np
 from flows.cohorts import labelled_cohort
 from flows.console import say, show_table
 from flows.ingest import ingest, key_beside
+from flows.making import decisive
 from flows.orphans import end_orphans
 from flows.phantom import make_batch, make_phantom
 from flows.promotion import settle
@@ -25,7 +26,7 @@ from flows.report import derivative_of
 from flows.retrain import retrain
 from flows.scan_reports import today
 from flows.steps import run_once
-from flows.train import decisive, train_study
+from flows.train import train_study
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import BatchSettings, EvaluationSettings, Study

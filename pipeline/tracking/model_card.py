@@ -137,6 +137,7 @@ def _calibration(classifier: CalibratedClassifier) -> list[str]:
         f"- calibrator: {chosen.get('name', 'unknown')}. {chosen.get('reason', '')}".rstrip(),
         f"- prediction sets hold the true class of {classifier.conformal.coverage:.0%} of the scans of every "
         "class, if new scans are like those of calibration",
+        *_held(card),
         f"- below a confidence of {classifier.operating_point:.2f} a scan is referred",
     ]
     rows = [
@@ -145,6 +146,11 @@ def _calibration(classifier: CalibratedClassifier) -> list[str]:
         if count
     ]
     return [*lines, "", *_table(("confidence", "held-out scans", "of which right"), rows)] if rows else lines
+
+
+def _held(card: Mapping[str, Any]) -> list[str]:
+    counts = ", ".join(f"{held} of {of} {name}" for name, (held, of) in card.get("coverage", {}).items())
+    return [f"- on the test scans they held {counts}"] if counts else []
 
 
 def _failures(classifier: CalibratedClassifier) -> list[str]:
