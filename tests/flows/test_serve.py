@@ -289,9 +289,9 @@ def _live(folder: Path, home: Path, overrides: tuple[str, ...], notices: list[di
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     }
-    ingest = first.run("nightly-ingest", 120)
+    ingest = first.run("nightly-ingest", 300)
     cohort = len(Cohort.read_tsv(place / "bids" / COHORT_TABLE, ("CN", "MCI", "AD")))
-    failed = first.run("monthly-retrain", 120)
+    failed = first.run("monthly-retrain", 300)
     with exclusive(place / "out" / "mlflow.lock", "MLflow store"):  # what the run waits for
         first.run("weekly-shift-check", 0)
         wait_for(lambda: first.states().get("shift check") == "Running", 60)
@@ -302,7 +302,7 @@ def _live(folder: Path, home: Path, overrides: tuple[str, ...], notices: list[di
     with second.client() as client:
         past = [client.read_flow(run.flow_id).name for run in client.read_flow_runs() if run.id in missed]
     after_kill = second.states()
-    again = second.run("weekly-shift-check", 120)
+    again = second.run("weekly-shift-check", 300)
     seconds_to_end = second.end(signal.SIGTERM)
     return Story(
         folder=folder,
