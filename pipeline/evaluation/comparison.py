@@ -234,7 +234,9 @@ def _sentence(
     }
     clauses = []
     for verdict, opening in words.items():
-        parts = [_in_numbers(d) for d in differences if d.verdict == verdict]
+        # Numbers of what was not told apart stand in the table: a wall of them would hide the others.
+        told = [d for d in differences if d.verdict == verdict]
+        parts = [_in_words(d) if verdict == "not told apart" else _in_numbers(d) for d in told]
         if parts:
             clauses.append(f"{opening} {', '.join(parts)}")
     seeds, folds = len({seed for seed, _ in keys}), len({fold for _, fold in keys})
@@ -249,5 +251,9 @@ def _sentence(
 def _in_numbers(difference: Difference) -> str:
     found = difference.interval
     p = "p < 0.001" if difference.p_holm < 0.001 else f"p = {difference.p_holm:.3f}"
-    name = difference.metric.replace("_", " ")
-    return f"{name} ({found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {p})"
+    return f"{_in_words(difference)} ({found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {p})"
+
+
+def _in_words(difference: Difference) -> str:
+    words = difference.metric.replace("_", " ")
+    return words.replace("negative log likelihood", "NLL").replace("ece", "ECE").replace("auroc", "AUROC")

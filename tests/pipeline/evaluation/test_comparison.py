@@ -102,11 +102,11 @@ def test_better_worse_and_not_told_apart_are_said_of_the_right_losses():
         "clear": ["better", "better"],
         "twin": ["not told apart", "not told apart"],
     }
-    assert by_loss["sharp"].sentence.startswith("sharp is worse than ce in negative log likelihood (+")
-    assert "; not told apart from ce in balanced accuracy (" in by_loss["sharp"].sentence
+    assert by_loss["sharp"].sentence.startswith("sharp is worse than ce in NLL (+")
+    assert "; not told apart from ce in balanced accuracy (3 seeds" in by_loss["sharp"].sentence
     assert by_loss["sharp"].sentence.endswith("(3 seeds x 1 fold, Holm over 3 losses).")
-    assert by_loss["clear"].sentence.startswith("clear is better than ce in negative log likelihood (-")
-    assert by_loss["twin"].sentence.startswith("twin is not told apart from ce in negative log likelihood (")
+    assert by_loss["clear"].sentence.startswith("clear is better than ce in NLL (-")
+    assert by_loss["twin"].sentence.startswith("twin is not told apart from ce in NLL, balanced accuracy (3")
     assert by_loss["ce"].sentence == "ce is the baseline."
     assert (comparison.scans, comparison.subjects, comparison.missing) == (400, 200, ())
 
