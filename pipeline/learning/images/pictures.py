@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from pipeline.errors import CohortError
 from pipeline.files import fingerprint, written_whole
@@ -108,13 +109,24 @@ def _opened(root: Path, name: str) -> Image.Image:
 
 def _decoded(root: Path, name: str, channels: int, size: int | None) -> NDArray[np.uint8]:
     try:
-        image = _opened(root, name).convert("L" if channels == 1 else "RGB")
+        with _only_whole():
+            image = _opened(root, name).convert("L" if channels == 1 else "RGB")
     except (OSError, SyntaxError, ValueError) as error:
         raise _broken(name, "is not whole") from error
     if size:
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     pixels = np.asarray(image, dtype=np.uint8)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+@contextlib.contextmanager
+def _only_whole() -> Iterator[None]:
+    """Refuse truncated pictures: WeasyPrint, once imported, lets Pillow fill with grey what is missing."""
+    lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
 
 
 def _broken(name: str, how: str) -> CohortError:

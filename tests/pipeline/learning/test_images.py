@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from models.preprocessing import ImagePreprocessing
 from pipeline.config import CohortSettings, SplitSettings
@@ -292,7 +292,10 @@ def test_missing_parts_of_tiny_imagenet_are_named(tiny, tmp_path):
         read("tiny_imagenet", tiny)
 
 
-def test_a_truncated_picture_is_named_and_leaves_no_cache(tiny, tmp_path):
+@pytest.mark.parametrize("lenient", [False, True])
+def test_a_truncated_picture_is_named_and_leaves_no_cache(tiny, tmp_path, monkeypatch, lenient):
+    # A library that draws pages asks Pillow to be lenient, for the whole process.
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)
     path = tiny / "train" / "n04067472" / "images" / "n04067472_5.JPEG"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CohortError, match=r"this is not whole in train/n04067472/images/n04067472_5.JPEG"):
