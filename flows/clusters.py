@@ -17,7 +17,7 @@ import dask
 from distributed import Client, LocalCluster, as_completed, get_worker
 from distributed.scheduler import KilledWorker
 
-from flows.runners import (
+from flows.jobs import (
     JobFailed,
     Outcome,
     Place,

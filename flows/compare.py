@@ -10,9 +10,10 @@ from flows.cells import Cell, Material, Order, load_material, plan, train_cell
 from flows.cohorts import sizes_in_words
 from flows.comparison_pages import Kept, facts_of, flat, log_cell, show, statistics, write_pages
 from flows.console import say
+from flows.jobs import Runner
 from flows.making import decisive
 from flows.names import check_names
-from flows.runners import Runner, finished
+from flows.runners import finished
 from flows.steps import as_flow, as_task
 from flows.watching import watched
 from pipeline import tracking

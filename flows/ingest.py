@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from flows.console import Tick, progress, say, show_table
-from flows.runners import Runner, WorkerKilled, finished
+from flows.jobs import Runner, WorkerKilled
+from flows.runners import finished
 from flows.steps import as_flow, as_task, is_done
 from pipeline.config import DaskSettings, ImagingSettings, IngestSettings, Study
 from pipeline.errors import ConfigError, RefusedScan

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.runners import JobFailed, Place, Runner, WorkerKilled, finished, places
+from flows.jobs import JobFailed, Place, Runner, WorkerKilled, places
+from flows.runners import finished
 from pipeline.config import DaskSettings
 from pipeline.errors import ConfigError, InputError
 

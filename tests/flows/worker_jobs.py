@@ -35,7 +35,8 @@ if __name__ == "__main__":
 
     from worker_jobs import do as job
 
-    from flows.runners import Runner, finished
+    from flows.jobs import Runner
+    from flows.runners import finished
 
     orders = [(f"sleeps {n}", Path(sys.argv[2])) for n in range(3)]
     for _ in finished(job, orders, Runner(sys.argv[1], workers=2)):
