@@ -53,7 +53,7 @@ def _code(row: Row, column: str) -> int | None:
         value = float(text)
     except ValueError:
         return None
-    return int(value) if value == int(value) and value > 0 else None
+    return int(value) if value.is_integer() and value > 0 else None
 
 
 _CURRENT = {1: "CN", 2: "MCI", 3: "AD"}

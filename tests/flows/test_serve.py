@@ -290,6 +290,7 @@ def _live(folder: Path, home: Path, overrides: tuple[str, ...], notices: list[di
         if connection.status == psutil.CONN_LISTEN
     }
     ingest = first.run("nightly-ingest", 300)
+    assert ingest.state.is_completed(), (ingest.state, first.said)
     cohort = len(Cohort.read_tsv(place / "bids" / COHORT_TABLE, ("CN", "MCI", "AD")))
     failed = first.run("monthly-retrain", 300)
     with exclusive(place / "out" / "mlflow.lock", "MLflow store"):  # what the run waits for

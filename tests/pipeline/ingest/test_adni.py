@@ -30,6 +30,7 @@ HERE = Pseudonymiser(b"k" * 32)
         *[({"DXCHANGE": str(k)}, "AD") for k in (3, 5, 6)],
         *[({"DIAGNOSIS": str(k)}, name) for k, name in ((1, "CN"), (2, "MCI"), (3, "AD"))],
         ({"DIAGNOSIS": "3.0", "DXCHANGE": "1"}, "AD"),
+        ({"DIAGNOSIS": "inf", "DXCHANGE": "nan"}, None),
         ({"DIAGNOSIS": "-4", "DXCHANGE": "-1", "DXCURREN": ""}, None),
         ({"DX": "Dementia"}, "AD"),
         ({"DIAGNOSIS": "CN"}, "CN"),
