@@ -19,7 +19,8 @@ demo: $(STAMP)  ## the whole way on a synthetic cohort: phantom, ingest, train, 
 	$(BIN)/taucal demo
 
 test: $(STAMP)  ## every test that can run here; what cannot says what to install
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --ignore=tests/flows/test_serve.py
+	$(BIN)/pytest tests/flows/test_serve.py  # apart: beside other flows of its process its first run fails
 
 check: lint types imports  ## what CI checks before the tests
 
