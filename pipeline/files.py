@@ -129,18 +129,6 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def fingerprint_of_tree(folder: Path) -> str:
-    """Sixteen hex digits for names, sizes and modification times of all files below a folder.
-
-    Bytes are not read: a cohort of a hundred gigabytes is fingerprinted in seconds.
-    """
-    rows = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        status = path.stat()
-        rows.append((path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns))
-    return fingerprint(rows)
-
-
 @contextlib.contextmanager
 def exclusive(lock: Path | None, what: str, *, wait: bool = True) -> Iterator[None]:
     """Hold a lock file for as long as the block runs; the system frees it when the process dies.
