@@ -68,8 +68,6 @@ def monthly_retrain() -> None:
 def _ingest(study: Study) -> None:
     from flows.ingest import ingest_study
 
-    if study.ingest.source is None:
-        raise ConfigError("An ingest needs a folder of scans, got none", culprit="ingest.source")
     ingest_study(study)
 
 

@@ -188,9 +188,7 @@ def approve(store: tracking.Store, output: Path, name: str) -> int:
         return held.version
 
 
-def promote_by_hand(
-    store: tracking.Store, output: Path, version: int, who: str, reason: str = "Promoted by hand."
-) -> None:
+def promote_by_hand(store: tracking.Store, output: Path, version: int, who: str) -> None:
     """Make a version the champion without asking the gate; one that is champion already stays so.
 
     Raises
@@ -200,7 +198,7 @@ def promote_by_hand(
     """
     with retraining_lock(output, wait=False):
         key = _key_of_next(output)
-        move(store, output, version, key=key, who=who, reasons=(reason,), facts={})
+        move(store, output, version, key=key, who=who, reasons=("Promoted by hand.",), facts={})
 
 
 def roll_back(store: tracking.Store, output: Path, who: str) -> int:

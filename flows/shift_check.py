@@ -92,8 +92,9 @@ def look_at_new_scans(study: Study, champion: Champion, cohort: Cohort) -> Shift
 def _test_period(study: Study, champion: Champion, cohort: Cohort, new: tuple[str, ...]) -> dict[str, Any]:
     if not new:
         return {"scan_ids": [], "scans": 0, "answer": "nothing", "reasons": ["No scan is new."], "tests": []}
-    present = set(cohort.scan_ids)
-    reference_ids = tuple(i for i in champion.split.calibration if i in present)
+    # A scan whose diagnosis has been withdrawn since is no reference.
+    labelled = set(cohort.labelled().scan_ids)
+    reference_ids = tuple(i for i in champion.split.calibration if i in labelled)
     reference, labels = _period(study, champion, cohort, reference_ids)
     current, _ = _period(study, champion, cohort, new)
     shift = compare_periods(reference, labels, current, level=study.retrain.shift_level, seed=study.seed)

@@ -17,7 +17,7 @@ import numpy as np
 
 from flows.cohorts import labelled_cohort
 from flows.console import say, show_table
-from flows.ingest import ingest, key_beside
+from flows.ingest import ingest_study, key_beside
 from flows.making import decisive
 from flows.orphans import end_orphans
 from flows.phantom import make_batch, make_phantom
@@ -123,7 +123,7 @@ def _live(study: Study, month: int) -> Iterable[Path]:
     assert study.ingest.source is not None
     if month:
         make_batch(study.phantom, study.ingest.source, study.seed, month)
-    ingest(study.ingest.source, study.cohort.path, study.ingest, study.imaging, study.cohort.classes)
+    ingest_study(study)
     said = _folder(study, month) / "said.json"
     if not said.is_file():
         write_json(said, _judge(study, month).to_dict())

@@ -15,7 +15,6 @@ from pipeline.tracking.registry import (
     point,
     promote,
     registered_ms,
-    rollback,
     set_decision,
 )
 from pipeline.tracking.runs import RunRecord, add_artifacts, log_run, read_artifact
@@ -46,7 +45,6 @@ __all__ = [
     "read_artifact",
     "register",
     "registered_ms",
-    "rollback",
     "set_decision",
     "store_at",
     "store_of",

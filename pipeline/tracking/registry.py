@@ -70,19 +70,6 @@ def promote(store: Store, version: int) -> None:
     point(store, version, None if before == version else before)
 
 
-def rollback(store: Store) -> int:
-    """Swap champion and previous; return the version that is champion now.
-
-    Raises
-    ------
-    InputError
-        If there is no previous champion.
-    """
-    now, before = champion_and_previous(store)
-    point(store, before, now)
-    return before
-
-
 def champion_and_previous(store: Store) -> tuple[int, int]:
     """Return the versions a rollback swaps.
 

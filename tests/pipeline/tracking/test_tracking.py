@@ -9,7 +9,7 @@ import pytest
 from pipeline import tracking
 from pipeline.config import TrackingSettings
 from pipeline.errors import InputError
-from pipeline.tracking import RunRecord, log_run, promote, rollback, store_of
+from pipeline.tracking import RunRecord, log_run, promote, store_of
 
 
 @pytest.fixture
@@ -57,13 +57,15 @@ def test_promotion_keeps_the_one_before_and_rollback_swaps(store):
     one, two = make_version(store, 1), make_version(store, 2)
     promote(store, one)
     with pytest.raises(InputError, match="previous champion, got none"):
-        rollback(store)
+        tracking.champion_and_previous(store)
     promote(store, two)
     assert (tracking.champion_version(store), tracking.champion_version(store, tracking.PREVIOUS)) == (
         two,
         one,
     )
-    assert rollback(store) == one
+    now, before = tracking.champion_and_previous(store)
+    tracking.point(store, before, now)
+    assert tracking.champion_version(store) == one
     assert tracking.champion_version(store, tracking.PREVIOUS) == two
     promote(store, one)
     assert tracking.champion_version(store, tracking.PREVIOUS) == two, (
