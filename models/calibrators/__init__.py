@@ -1,4 +1,7 @@
-"""Calibrators by name: logits in, calibrated probabilities out. numpy and scipy only."""
+"""Calibrators by name: logits in, calibrated probabilities out. numpy and scipy only.
+
+They say ``scipy.optimize`` in full: scipy imports it when it is first named, so only fitting waits for it.
+"""
 
 from __future__ import annotations
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-from scipy import optimize
-from scipy.optimize import elementwise
+import scipy
 
 from models.calibrators.base import Calibrator, Floats, Integers, softmax
 from models.calibrators.temperature import best_log_temperature
@@ -160,6 +159,8 @@ class _Pieces:
 
     def match(self, accuracy: Floats, overall: float) -> Floats:
         """Return log T of each piece at which its mean confidence is the given accuracy."""
+        from scipy.optimize import elementwise  # slow to import, and only fitting needs it
+
         centre = overall if abs(overall) > _LARGEST_LOG_TEMPERATURE else 0.0
         low = np.full(len(self.starts), centre - _LARGEST_LOG_TEMPERATURE)
         high = np.full(len(self.starts), centre + _LARGEST_LOG_TEMPERATURE)
@@ -198,7 +199,7 @@ def _steepest_rises(confidences: Floats, num_classes: int) -> Floats:
 
     # r (1 - r) G(r) has one maximum, where (2 r - 1) G(r) = 1; the segment's largest value is there or at
     # its nearer end.
-    peak = optimize.brentq(lambda r: (2 * r - 1) * gap(r) - 1, 0.5, 1 - 1e-9)
+    peak = scipy.optimize.brentq(lambda r: (2 * r - 1) * gap(r) - 1, 0.5, 1 - 1e-9)
     # Nearer to 1 the confidence has too few digits left to tell scans apart by; T does not rise there.
     below_one = np.minimum(confidences, 1 - 1e-9)
     low, high = below_one[:-1], below_one[1:]
@@ -212,6 +213,8 @@ def _limit_rises(log_temperatures: Floats, rises: Floats, weights: Floats) -> Fl
     if np.all(np.diff(log_temperatures) <= rises):
         return log_temperatures
     allowed = np.concatenate([[0.0], np.cumsum(rises)])
-    falling = optimize.isotonic_regression(log_temperatures - allowed, weights=weights, increasing=False)
+    falling = scipy.optimize.isotonic_regression(
+        log_temperatures - allowed, weights=weights, increasing=False
+    )
     limited: Floats = falling.x + allowed
     return limited

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 from models.calibrators.base import Calibrator, Floats, Integers, softmax
 from models.calibrators.temperature import best_log_temperature
@@ -62,7 +62,7 @@ def _likeliest_mixture(likelihoods: Floats) -> Floats:
         return -float(np.log(mixed).mean()), -(likelihoods / mixed[:, None]).mean(axis=0)
 
     tempered_only = np.array([1.0, 0.0, 0.0])
-    found = optimize.minimize(
+    found = scipy.optimize.minimize(
         loss,
         np.array([0.8, 0.1, 0.1]),
         jac=True,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize
 
 from models.calibrators.base import Calibrator, Floats, Integers, log_softmax, softmax
 from models.calibrators.temperature import best_log_temperature
@@ -151,7 +151,7 @@ class _Problem:
 
     def solve(self) -> tuple[Floats, Floats]:
         """Return W and b of the minimum; the problem is convex, so it is found from any start."""
-        found = optimize.minimize(
+        found = scipy.optimize.minimize(
             self._loss,
             self._identity()[self._learned()],
             jac=True,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 from models.calibrators.base import Calibrator, Floats, Integers, softmax
 
@@ -141,7 +141,7 @@ def _isotonic_knots(probabilities: Floats, hits: Floats) -> tuple[Floats, Floats
     """Return where the isotonic fit bends: scans of equal probability count as one, of their mean."""
     values, place, counts = np.unique(probabilities, return_inverse=True, return_counts=True)
     means = np.bincount(place, weights=hits) / counts
-    fitted = optimize.isotonic_regression(means, weights=counts.astype(np.float64)).x
+    fitted = scipy.optimize.isotonic_regression(means, weights=counts.astype(np.float64)).x
     # Within a level only the first and the last value matter.
     level_changes = np.diff(fitted) != 0
     bends = np.concatenate([[True], level_changes]) | np.concatenate([level_changes, [True]])

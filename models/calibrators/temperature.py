@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 from models.calibrators.base import Calibrator, Floats, Integers, softmax
 
@@ -98,7 +98,7 @@ def best_log_temperature(logits: Floats, labels: Integers) -> float:
         return _when_all_are_right(below_top)
     if slope(_HIGH) >= 0:
         return _HIGH
-    return float(optimize.brentq(slope, _LOW, _HIGH, xtol=1e-12, rtol=1e-14))
+    return float(scipy.optimize.brentq(slope, _LOW, _HIGH, xtol=1e-12, rtol=1e-14))
 
 
 def _when_all_are_right(below_top: Floats) -> float:
@@ -112,4 +112,4 @@ def _when_all_are_right(below_top: Floats) -> float:
     # Ties for the top class keep the confidence low at any temperature; then too T stays 1.
     if excess(0.0) >= 0 or excess(_LOW) <= 0:
         return 0.0
-    return float(optimize.brentq(excess, _LOW, 0.0, xtol=1e-12, rtol=1e-14))
+    return float(scipy.optimize.brentq(excess, _LOW, 0.0, xtol=1e-12, rtol=1e-14))
