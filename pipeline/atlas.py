@@ -256,13 +256,14 @@ def _tissue(kind: Literal["gm", "wm"]) -> NDArray[np.float32]:
     """Read a 1 mm probability map and average it onto the 2 mm grid, left and right made equal."""
     folder = Path(nilearn.__file__).parent / "datasets" / "data"
     image = nib.load(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz")
-    fine: NDArray[np.float32] = np.pad(np.asanyarray(image.dataobj), 16).astype(np.float32) / np.float32(255)
+    whole = np.pad(np.ascontiguousarray(image.dataobj), 16)
+    fine: NDArray[np.float32] = whole.astype(np.float32) / np.float32(255)
     start = np.rint(np.linalg.inv(image.affine)[:3] @ AFFINE[:, 3]).astype(int) + 16
     # A triangle over three 1 mm voxels before taking every second one, so that thin cortex is not aliased.
     for axis, (first, count) in enumerate(zip(start, SHAPE, strict=True)):
+        ahead = (slice(None),) * axis
         before, centre, after = (
-            np.take(fine, np.arange(first + shift, first + shift + 2 * count, 2), axis)
-            for shift in (-1, 0, 1)
+            fine[(*ahead, slice(first + shift, first + shift + 2 * count, 2))] for shift in (-1, 0, 1)
         )
         fine = ((before + 2 * centre + after) / 4).astype(np.float32)
     return ((fine + fine[::-1]) / 2).astype(np.float32)
