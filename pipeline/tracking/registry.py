@@ -155,10 +155,11 @@ def load_classifier(store: Store, name: str = f"@{CHAMPION}") -> CalibratedClass
     store.be_default()
     try:
         with tempfile.TemporaryDirectory(prefix="taucal-") as place:
-            local = mlflow.artifacts.download_artifacts(
-                artifact_uri=uri, dst_path=place, tracking_uri=store.uri
+            # The bundle alone: the code that is stored beside it is for servers, and two hundred files.
+            bundle = mlflow.artifacts.download_artifacts(
+                artifact_uri=f"{uri.rstrip('/')}/artifacts/bundle", dst_path=place, tracking_uri=store.uri
             )
-            return load_bundle(Path(local) / "artifacts" / "bundle")
+            return load_bundle(Path(bundle))
     except MlflowException as error:
         raise _no_model(uri, store, without_password(str(error).partition("\n")[0])) from error
 
