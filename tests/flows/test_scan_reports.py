@@ -1,10 +1,22 @@
+import gc
+import subprocess
+import sys
+
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli import app
 from flows.scan_reports import Request, report_scans, scans_at
 from pipeline.errors import ConfigError, InputError
+
+NOT_AT_THE_START = {
+    "alembic", "dask", "distributed", "highdicom", "matplotlib.pyplot", "mlflow.pyfunc", "monai", "prefect",
+    "pynetdicom", "scipy.optimize", "scipy.stats", "sklearn", "sympy", "torch._dynamo", "weasyprint",
+}  # fmt: skip
+"""Slow to import: what needs one of them imports it then."""
 
 
 @pytest.fixture
@@ -45,6 +57,23 @@ def test_dicom_is_refused_for_other_scans_before_any_work(bids, tmp_path):
     with pytest.raises(ConfigError, match="must look like AET@HOST:PORT, got 'pacs'"):
         report_scans([bids], Request(tmp_path / "out", "@nobody", tmp_path, send="pacs"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_report_starts_without_what_it_does_not_need():
+    script = "import sys, flows.cli, flows.scan_reports\nprint(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert NOT_AT_THE_START & set(run.stdout.split()) == set()
+
+
+def test_garbage_is_collected_again_once_all_is_imported(tmp_path):
+    try:
+        CliRunner().invoke(app, ["report", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")])
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
 
 
 @pytest.mark.slow
