@@ -14,6 +14,7 @@ from flows.train import show_results, train_study
 from pipeline.config import Study
 from pipeline.errors import ConfigError
 from pipeline.ingest.deidentify import make_known_key
+from pipeline.processes import preload
 
 DEMO_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 
@@ -24,6 +25,7 @@ def run_demo(study: Study) -> dict[str, Any]:
     source, bids = study.ingest.source, study.cohort.path
     if source is None:
         raise ConfigError("The demo needs a place for the phantom", culprit="ingest.source")
+    preload("pipeline.phantom.tree", "flows.ingest")
     say("1  phantom")
     make_phantom(study.phantom, source, study.seed)
     say("2  ingest: DICOM, de-identified BIDS-PET, MNI space, SUVR")

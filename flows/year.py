@@ -34,6 +34,7 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.evaluation.prospective import PeriodSaid, Said
 from pipeline.files import fingerprint, read_json, write_json
 from pipeline.ingest.deidentify import make_known_key
+from pipeline.processes import preload
 from pipeline.reporting.year_report import YearReport, build_year_report, write_year_report, year_rows
 from pipeline.scan import Cohort
 
@@ -60,6 +61,7 @@ def run_year(study: Study) -> dict[str, Any]:
         If the output folder holds a year of other settings.
     """
     started = time.monotonic()
+    preload("pipeline.phantom.tree", "flows.ingest")
     _check(study)
     end_orphans(_FLOWS)
     assert study.ingest.source is not None

@@ -16,21 +16,33 @@ from multiprocessing.process import BaseProcess
 def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool of worker processes; what has not begun when the block ends is dropped.
 
-    Workers are spawned, since a forked one may inherit a lock that a thread of the parent holds. Ctrl-C is
-    the parent's to answer, while the work at hand is finished. Workers of a parent that was killed end too.
+    Workers come from a fork server, which has one thread: one forked from here may inherit a lock that a
+    thread holds. Ctrl-C is the parent's to answer, while the work at hand is finished. Workers of a parent
+    that was killed end too.
 
     Parameters
     ----------
     workers : int
         Started as work is handed in.
     """
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
     with one_thread_each():
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
         try:
             yield pool
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def preload(*modules: str) -> None:
+    """Let workers begin with these modules loaded, where a process opens many pools; before the first of them.
+
+    Parameters
+    ----------
+    modules : str
+        Where the jobs are defined. Each worker would import them for itself, a second or two every time.
+    """
+    multiprocessing.set_forkserver_preload(["__main__", *modules])
 
 
 @contextlib.contextmanager
