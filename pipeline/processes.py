@@ -35,7 +35,7 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def preload(*modules: str) -> None:
-    """Let workers begin with these modules loaded, where a process opens many pools; before the first of them.
+    """Let workers begin with these modules loaded; for a process of many pools, before it opens the first.
 
     Parameters
     ----------
