@@ -6,7 +6,8 @@ A process that is killed between the two leaves a decision that `settle` carries
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,29 @@ MOVES = ("promote", "approve", "rollback")
 """Decisions that move the champion."""
 _REGISTERED = "registered_ms"
 """Fact that tells a version from one of the same number in a registry that was made anew."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is decided of a version, as the audit keeps it.
+
+    Parameters
+    ----------
+    version : int
+    key : str
+        The same key is the same decision.
+    who : str
+        In whose name.
+    reasons : tuple of str
+    facts : mapping
+        JSON-able.
+    """
+
+    version: int
+    key: str
+    who: str
+    reasons: tuple[str, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -67,34 +91,11 @@ def settle(store: tracking.Store, output: Path) -> tracking.Entry | None:
     return entry
 
 
-def move(  # noqa: PLR0913 - what is moved, and what is told of it by name
-    store: tracking.Store,
-    output: Path,
-    version: int,
-    *,
-    key: str,
-    who: str,
-    reasons: Sequence[str],
-    facts: Mapping[str, Any],
-) -> None:
+def move(store: tracking.Store, output: Path, decision: Decision) -> None:
     """Make a version the champion; the one before becomes `previous`. Under the retraining lock.
 
     A decision that was carried out before moves nothing again: what was rolled back since stays so, and
     `pipeline.tracking.champion_version` tells.
-
-    Parameters
-    ----------
-    store : Store
-    output : Path
-        The study's output folder.
-    version : int
-    key : str
-        The same key is the same decision.
-    who : str
-        In whose name.
-    reasons : sequence of str
-    facts : mapping
-        JSON-able.
 
     Raises
     ------
@@ -102,41 +103,23 @@ def move(  # noqa: PLR0913 - what is moved, and what is told of it by name
         If the version is not registered.
     """
     settle(store, output)
-    if tracking.champion_version(store) != version:
-        _decide("promote", store, output, version, key=key, who=who, reasons=reasons, facts=facts)
+    if tracking.champion_version(store) != decision.version:
+        _record("promote", store, output, decision)
         settle(store, output)
 
 
-def hold(  # noqa: PLR0913 - as move
-    store: tracking.Store,
-    output: Path,
-    version: int,
-    *,
-    key: str,
-    who: str,
-    reasons: Sequence[str],
-    facts: Mapping[str, Any],
-) -> None:
-    """Let a version that passed the gate wait for `approve`; parameters as of `move`."""
-    entry = _decide("hold", store, output, version, key=key, who=who, reasons=reasons, facts=facts)
+def hold(store: tracking.Store, output: Path, decision: Decision) -> None:
+    """Let a version that passed the gate wait for `approve`; raises as `move`."""
+    entry = _record("hold", store, output, decision)
     if waiting(store, output) == entry:
-        tracking.challenge(store, version)
+        tracking.challenge(store, decision.version)
 
 
-def reject(  # noqa: PLR0913 - as move
-    store: tracking.Store,
-    output: Path,
-    version: int,
-    *,
-    key: str,
-    who: str,
-    reasons: Sequence[str],
-    facts: Mapping[str, Any],
-) -> None:
-    """Write down that a version did not pass the gate; it stays challenger. Parameters as of `move`."""
-    _decide("reject", store, output, version, key=key, who=who, reasons=reasons, facts=facts)
-    if tracking.champion_version(store) != version:
-        tracking.challenge(store, version)
+def reject(store: tracking.Store, output: Path, decision: Decision) -> None:
+    """Write down that a version did not pass the gate; it stays challenger. Raises as `move`."""
+    _record("reject", store, output, decision)
+    if tracking.champion_version(store) != decision.version:
+        tracking.challenge(store, decision.version)
 
 
 def waiting(store: tracking.Store, output: Path) -> tracking.Entry | None:
@@ -183,7 +166,7 @@ def approve(store: tracking.Store, output: Path, name: str) -> int:
             )
         facts = {"held": held.number, "typed_by": tracking.whoami()}
         reasons = (f"{name} approves entry {held.number}.", *held.reasons)
-        _decide("approve", store, output, held.version, key=held.key, who=name, reasons=reasons, facts=facts)
+        _record("approve", store, output, Decision(held.version, held.key, name, reasons, facts))
         settle(store, output)
         return held.version
 
@@ -197,8 +180,7 @@ def promote_by_hand(store: tracking.Store, output: Path, version: int, who: str)
         If the version is not registered, or a retraining is under way.
     """
     with retraining_lock(output, wait=False):
-        key = _key_of_next(output)
-        move(store, output, version, key=key, who=who, reasons=("Promoted by hand.",), facts={})
+        move(store, output, Decision(version, _key_of_next(output), who, ("Promoted by hand.",)))
 
 
 def roll_back(store: tracking.Store, output: Path, who: str) -> int:
@@ -215,8 +197,7 @@ def roll_back(store: tracking.Store, output: Path, who: str) -> int:
             return finished.version  # a second swap would undo the one that was cut off
         now, before = tracking.champion_and_previous(store)
         reasons = (f"Rolled back by hand from version {now}.",)
-        key = _key_of_next(output)
-        _decide("rollback", store, output, before, key=key, who=who, reasons=reasons, facts={})
+        _record("rollback", store, output, Decision(before, _key_of_next(output), who, reasons))
         settle(store, output)
         return before
 
@@ -243,27 +224,18 @@ def checked_audit(store: tracking.Store, output: Path) -> tuple[tracking.Entry, 
     return entries
 
 
-def _decide(  # noqa: PLR0913 - as move
-    kind: str,
-    store: tracking.Store,
-    output: Path,
-    version: int,
-    *,
-    key: str,
-    who: str,
-    reasons: Sequence[str],
-    facts: Mapping[str, Any],
-) -> tracking.Entry:
-    registered = tracking.registered_ms(store, version)
+def _record(kind: str, store: tracking.Store, output: Path, decision: Decision) -> tracking.Entry:
+    registered = tracking.registered_ms(store, decision.version)
     if registered is None:
         raise InputError(
-            f"The version must be registered, got {version}",
+            f"The version must be registered, got {decision.version}",
             culprit=f"{store.model_name} at {store.address}",
             mend="choose one that MLflow lists",
         )
     return tracking.audit_of(output).append(
-        kind, key=key, who=who, version=version, over=tracking.champion_version(store), reasons=reasons,
-        facts={**facts, _REGISTERED: registered},
+        kind, key=decision.key, who=decision.who, version=decision.version,
+        over=tracking.champion_version(store), reasons=decision.reasons,
+        facts={**decision.facts, _REGISTERED: registered},
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from flows.making import (
 from flows.names import check_names
 from flows.notify import tell
 from flows.orphans import end_orphans
-from flows.promotion import hold, move, reject, retraining_lock, settle
+from flows.promotion import Decision, hold, move, reject, retraining_lock, settle
 from flows.shift_check import ShiftChecked, look_at_new_scans
 from flows.steps import as_flow, as_task
 from models.classifier import CalibratedClassifier
@@ -47,6 +47,7 @@ Action = Literal["nothing", "recalibrate", "retrain", "first"]
 Outcome = Literal["kept", "promoted", "held", "rejected"]
 
 FLOW = "retrain"
+_Decide = Callable[[tracking.Store, Path, Decision], None]
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,7 @@ def _decide(this: _Round, trained: Trained, verdict: Verdict) -> Retrained:
     facts = {**this.facts, "run_id": trained.run_id, "gate": verdict.to_dict()}
     decide, outcome = _answer(verdict, waits=this.study.retrain.require_approval)
     reasons = (*this.plan.reasons, *verdict.reasons)
-    decide(this.store, output, trained.version, key=this.key, who=this.who, reasons=reasons, facts=facts)
+    decide(this.store, output, Decision(trained.version, this.key, this.who, reasons, facts))
     now = tracking.champion_version(this.store)
     if outcome == "promoted" and now != trained.version:
         # Run again after a rollback, the decision is one that was carried out before.
@@ -269,7 +270,7 @@ def _decide(this: _Round, trained: Trained, verdict: Verdict) -> Retrained:
     return Retrained(this.plan.action, outcome, now, trained.version, this.plan.shift, verdict, reasons)
 
 
-def _answer(verdict: Verdict, *, waits: bool) -> tuple[Callable[..., object], Outcome]:
+def _answer(verdict: Verdict, *, waits: bool) -> tuple[_Decide, Outcome]:
     if not verdict.passed:
         return reject, "rejected"
     return (hold, "held") if waits else (move, "promoted")

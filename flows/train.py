@@ -6,7 +6,7 @@ from flows.cohorts import cohort_and_split, sizes_in_words
 from flows.console import say, show_table
 from flows.making import Files, SplitCohort, Trained, fit_network, make_classifier
 from flows.names import check_names
-from flows.promotion import move, retraining_lock, settle
+from flows.promotion import Decision, move, retraining_lock, settle
 from flows.steps import as_flow
 from pipeline import tracking
 from pipeline.config import Study
@@ -57,10 +57,7 @@ def _install(study: Study, trained: Trained) -> None:
         if champion is None:
             why = ("The first classifier of this store; no gate was asked.",)
             facts = {"run_id": trained.run_id}
-            move(
-                store, study.output, trained.version,
-                key=trained.run_id, who=whoami(), reasons=why, facts=facts,
-            )  # fmt: skip
+            move(store, study.output, Decision(trained.version, trained.run_id, whoami(), why, facts))
             champion = trained.version
         elif champion != trained.version:
             tracking.challenge(store, trained.version)

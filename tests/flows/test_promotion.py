@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from flows import promotion
 from flows.cli import app
 from flows.promotion import (
+    Decision,
     approve,
     checked_audit,
     hold,
@@ -31,7 +32,9 @@ from pipeline import tracking
 from pipeline.config import TrackingSettings
 from pipeline.errors import InputError
 
-TOLD = {"who": "ann", "reasons": ("It is no worse.",), "facts": {"n": 1}}
+
+def told(version, key):
+    return Decision(version, key, "ann", ("It is no worse.",), {"n": 1})
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +81,9 @@ def die(*_):
 
 def test_a_move_is_written_and_keeps_the_one_before(store, output):
     tracking.challenge(store, 2)
-    move(store, output, 1, key="a", **TOLD)
+    move(store, output, told(1, "a"))
     assert aliases(store) == (1, None, 2)
-    move(store, output, 2, key="b", **TOLD)
+    move(store, output, told(2, "b"))
     assert aliases(store) == (2, 1, None), "a champion is no challenger"
     assert decided(output) == [("promote", 1, None, "ann"), ("promote", 2, 1, "ann")]
     entry = checked_audit(store, output)[1]
@@ -91,17 +94,17 @@ def test_a_move_is_written_and_keeps_the_one_before(store, output):
 
 def test_the_same_decision_moves_once(store, output):
     promote_by_hand(store, output, 1, "ann")
-    move(store, output, 2, key="b", **TOLD)
-    move(store, output, 2, key="b", **TOLD)
+    move(store, output, told(2, "b"))
+    move(store, output, told(2, "b"))
     assert roll_back(store, output, "bob") == 1
-    move(store, output, 2, key="b", **TOLD)
+    move(store, output, told(2, "b"))
     assert aliases(store)[0] == 1, "what was rolled back does not come back by itself"
     assert [kind for kind, *_ in decided(output)] == ["promote", "promote", "rollback"]
 
 
 def test_a_rejected_version_stays_challenger(store, output):
     promote_by_hand(store, output, 1, "ann")
-    reject(store, output, 2, key="b", **TOLD)
+    reject(store, output, told(2, "b"))
     assert aliases(store) == (1, None, 2)
     assert decided(output)[-1] == ("reject", 2, 1, "ann")
     assert waiting(store, output) is None
@@ -109,9 +112,9 @@ def test_a_rejected_version_stays_challenger(store, output):
 
 def test_what_waits_is_moved_by_who_approves(store, output):
     promote_by_hand(store, output, 1, "ann")
-    hold(store, output, 2, key="b", **TOLD)
+    hold(store, output, told(2, "b"))
     assert aliases(store) == (1, None, 2)
-    reject(store, output, 3, key="c", **TOLD)
+    reject(store, output, told(3, "c"))
     assert waiting(store, output).version == 2, "a later version that failed changes nothing for this one"
     assert approve(store, output, "Dr  Bob ") == 2
     assert aliases(store) == (2, 1, 3)
@@ -141,7 +144,7 @@ def moved_in_mlflow_since(store, output):
 def test_a_version_judged_against_another_champion_waits_no_more(store, output, since):
     promote_by_hand(store, output, 3, "ann")
     promote_by_hand(store, output, 1, "ann")
-    hold(store, output, 2, key="b", **TOLD)
+    hold(store, output, told(2, "b"))
     since(store, output)
     with pytest.raises(InputError, match="got none"):
         approve(store, output, "bob")
@@ -150,9 +153,9 @@ def test_a_version_judged_against_another_champion_waits_no_more(store, output, 
 
 def test_a_later_held_version_takes_the_place_of_an_earlier(store, output):
     promote_by_hand(store, output, 1, "ann")
-    hold(store, output, 2, key="b", **TOLD)
-    hold(store, output, 3, key="c", **TOLD)
-    hold(store, output, 2, key="b", **TOLD)
+    hold(store, output, told(2, "b"))
+    hold(store, output, told(3, "c"))
+    hold(store, output, told(2, "b"))
     assert aliases(store) == (1, None, 3), "an old decision told again does not wait again"
     assert approve(store, output, "bob") == 3
 
@@ -178,7 +181,7 @@ def test_what_cannot_be_done_is_not_written(store, output):
     with pytest.raises(InputError, match="must be registered, got 9"):
         promote_by_hand(store, output, 9, "ann")
     with pytest.raises(InputError, match="must be registered, got 9"):
-        hold(store, output, 9, key="b", **TOLD)
+        hold(store, output, told(9, "b"))
     promote_by_hand(store, output, 1, "ann")
     assert decided(output) == [("promote", 1, None, "ann")]
     assert aliases(store) == (1, None, None)
@@ -191,9 +194,9 @@ def test_what_cannot_be_done_is_not_written(store, output):
 def test_a_move_cut_off_is_finished_once(store, output, monkeypatch, kind, place):
     promote_by_hand(store, output, 3, "ann")
     promote_by_hand(store, output, 1, "ann")
-    hold(store, output, 2, key="b", **TOLD)
+    hold(store, output, told(2, "b"))
     act = {
-        "promote": lambda: move(store, output, 2, key="b", **TOLD),
+        "promote": lambda: move(store, output, told(2, "b")),
         "approve": lambda: approve(store, output, "bob"),
         "rollback": lambda: roll_back(store, output, "ann"),
     }[kind]
@@ -323,7 +326,7 @@ def test_who_waits_says_so_and_comes_next(output, holder, capsys):
 
 def test_the_commands_ask_for_a_bundle_that_loads_and_show_the_table(store, output):
     promote_by_hand(store, output, 1, "ann")
-    hold(store, output, 2, key="b", **TOLD)
+    hold(store, output, told(2, "b"))
     for arguments in (["promote", "3"], ["promote", "--approve", "bob"]):
         answer = CliRunner().invoke(app, [*arguments, "--output", str(output)])
         assert isinstance(answer.exception, InputError), answer.output
