@@ -19,8 +19,7 @@ demo: $(STAMP)  ## the whole way on a synthetic cohort: phantom, ingest, train, 
 	$(BIN)/taucal demo
 
 test: $(STAMP)  ## every test that can run here; what cannot says what to install
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile --ignore=tests/flows/test_serve.py
-	$(BIN)/pytest tests/flows/test_serve.py  # apart: beside other flows of its process its first run fails
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 check: lint types imports  ## what CI checks before the tests
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,13 @@ def shared(name: str) -> Path:
 def shared_data():
     """The function that returns a path below shared/data or skips."""
     return shared
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_loop_left_running() -> Iterator[None]:
+    """A file that leaves an event loop running fails itself: later files would fail far from the cause."""
+    yield
+    assert asyncio._get_running_loop() is None, "a fixture has left an event loop running in this thread"
 
 
 @pytest.fixture

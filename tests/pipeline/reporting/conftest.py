@@ -134,9 +134,13 @@ def context(norms) -> ReportContext:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """Debian's Chromium, headless."""
+    """Debian's Chromium, headless, for one file.
+
+    As long as it is open, Playwright's event loop counts as running in this thread: Prefect and asyncio would
+    take the tests of every later file for asynchronous code.
+    """
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("no Chromium on this machine")
