@@ -175,6 +175,7 @@ def test_a_store_that_is_not_there_is_told_at_once_without_the_password(cluster,
 
 
 def test_the_password_may_stand_in_the_environment(store, tmp_path):
-    uri = store.uri.replace(f":{PASSWORD}@", "@")
+    # Who opens a database first decides where its artifacts lie: the same place for every test.
+    settings = TrackingSettings(uri=store.uri.replace(f":{PASSWORD}@", "@"), artifacts=store.artifacts)
     with environment({"PGPASSWORD": PASSWORD}):
-        assert tracking.try_store(tracking.store_of(TrackingSettings(uri=uri), tmp_path)) is None
+        assert tracking.try_store(tracking.store_of(settings, tmp_path)) is None
