@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 
 
@@ -27,11 +28,12 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """
     context = multiprocessing.get_context("forkserver")
     with one_thread_each():
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
-        try:
-            yield pool
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        forkserver.ensure_running()  # workers have the environment it was started in
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def preload(*modules: str) -> None:

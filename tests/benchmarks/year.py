@@ -24,8 +24,11 @@ def study_in(folder: Path, asked: argparse.Namespace) -> Study:
     """Return the study of `taucal demo --year` with as many scans as asked for."""
     places = (f"output={folder}", f"cohort.path={folder / 'bids'}", f"ingest.source={folder / 'adni'}")
     study = load_study(YEAR_CONFIG, (*places, f"seed={asked.seed}", *asked.set))
-    batches = tuple(b.model_copy(update={"scans": asked.monthly}) for b in study.phantom.batches)
-    sizes = {"subjects": asked.start * 9 // 10, "scans": asked.start, "batches": batches}
+    sizes: dict[str, object] = {}
+    if asked.start is not None:
+        sizes |= {"subjects": asked.start * 9 // 10, "scans": asked.start}
+    if asked.monthly is not None:
+        sizes["batches"] = tuple(b.model_copy(update={"scans": asked.monthly}) for b in study.phantom.batches)
     return study.model_copy(update={"phantom": study.phantom.model_copy(update=sizes)})
 
 
@@ -50,8 +53,8 @@ def pooled_rows(report: YearReport) -> list[list[str]]:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--start", type=int, default=160, help="scans of the start cohort")
-    parser.add_argument("--monthly", type=int, default=16, help="scans a month")
+    parser.add_argument("--start", type=int, help="scans of the start cohort, if not as shipped")
+    parser.add_argument("--monthly", type=int, help="scans a month, if not as shipped")
     parser.add_argument("--seed", type=int, default=6)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
