@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -27,8 +28,8 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         Started as work is handed in.
     """
     context = multiprocessing.get_context("forkserver")
-    with one_thread_each():
-        forkserver.ensure_running()  # workers have the environment it was started in
+    with environment(_of_workers()):
+        forkserver.ensure_running()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
     try:
         yield pool
@@ -47,12 +48,13 @@ def preload(*modules: str) -> None:
     multiprocessing.set_forkserver_preload(["__main__", *modules])
 
 
-@contextlib.contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Let processes started in the block use one thread: libraries read this once, when they are loaded."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    with environment(dict.fromkeys(names, "1")):
-        yield
+def _of_workers() -> dict[str, str]:
+    """Return the environment of the fork server: one thread, and the places this process imports from.
+
+    Python 3.11 tells it none of these places, and the folder it is called in may hold a `models` of its own.
+    """
+    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return {**dict.fromkeys(threads, "1"), "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 @contextlib.contextmanager
