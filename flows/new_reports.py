@@ -8,7 +8,7 @@ from pathlib import Path
 from flows.console import progress, say
 from flows.ingest import COHORT_TABLE
 from flows.report import report_cohort_scan
-from flows.scan_reports import Teller, today
+from flows.scan_reports import Teller
 from flows.steps import as_flow
 from pipeline import tracking
 from pipeline.config import Study
@@ -49,7 +49,7 @@ def _report_new_scans(study: Study) -> NewReports:
     if not new or tracking.champion_version(store) is None:
         say("No scan is without a report." if not new else "No report is written: there is no champion yet.")
         return NewReports()
-    teller = Teller(tracking.load_classifier(store, _CHAMPION), *tracking.origin(store, _CHAMPION), today())
+    teller = Teller.of(store, _CHAMPION)
     written, failed = [], []
     with progress("reports") as tick:
         for done, scan in enumerate(new, start=1):

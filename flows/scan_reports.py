@@ -46,6 +46,12 @@ class Teller:
     run_id: str
     date: str
 
+    @classmethod
+    def of(cls, store: tracking.Store, model: str) -> Teller:
+        """Return who tells of a model of a store, named as in `pipeline.tracking.load_classifier`."""
+        name = tracking.pinned(store, model)  # a promotion may come between the next two questions
+        return cls(tracking.load_classifier(store, name), *tracking.origin(store, name), today())
+
     def context(self, prediction: Prediction | None) -> ReportContext:
         """Return what the report of one scan stands in."""
         card = self.classifier.card
@@ -153,15 +159,13 @@ def report_scans(scans: Sequence[Path], request: Request) -> list[dict[str, Path
     """
     found = [scan for path in scans for scan in scans_at(path)]
     _check_dicom(found, request)
-    store = tracking.store_at(request.output)
-    classifier = tracking.load_classifier(store, request.model)
-    shares = None if request.prevalence is None else check_prevalence(classifier, request.prevalence)
-    teller = Teller(classifier, *tracking.origin(store, request.model), today())
+    teller = Teller.of(tracking.store_at(request.output), request.model)
+    shares = None if request.prevalence is None else check_prevalence(teller.classifier, request.prevalence)
     key_file = request.key_file or request.out.with_name(request.out.name + ".key")
     pseudonymiser = Pseudonymiser(load_or_make_key(key_file, request.out))
     written = []
     for scan, label in zip(found, _labels(found, pseudonymiser), strict=True):
-        inference = infer(classifier, scan, shares)
+        inference = infer(teller.classifier, scan, shares)
         own = {"age": scan.age, "sex": scan.sex, "study_instance_uid": _study(scan, pseudonymiser)}
         report, pages = write_report(teller, label, own, inference, request.out / label, pdf=request.pdf)
         written.append(pages | _as_dicom(scan, report, pages, request))

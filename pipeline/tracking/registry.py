@@ -52,6 +52,28 @@ def registered_ms(store: Store, version: int) -> int | None:
     return int(found.creation_timestamp)
 
 
+def pinned(store: Store, name: str) -> str:
+    """Return a model's name with the version its alias points to now: asked twice, it is the same model.
+
+    Parameters
+    ----------
+    name : str
+        As in `load_classifier`.
+
+    Raises
+    ------
+    InputError
+        If nothing bears the alias.
+    """
+    model, _, alias = name.removeprefix("models:/").partition("@")
+    if not alias or model not in ("", store.model_name) or Path(name).is_dir():
+        return name
+    version = champion_version(store, alias)
+    if version is None:
+        raise _no_model(f"models:/{store.model_name}@{alias}", store, "none of that alias")
+    return f"models:/{store.model_name}/{version}"
+
+
 def origin(store: Store, name: str) -> tuple[str, str]:
     """Return version and run id of a model named as in `load_classifier`, as reports print them."""
     if Path(name).is_dir():

@@ -77,6 +77,18 @@ def open_store(store) -> str | None:
     return tracking.try_store(store)
 
 
+def test_a_pinned_name_stays_the_version_its_alias_pointed_to(store):
+    with pytest.raises(InputError, match="must exist, got none of that alias"):
+        tracking.pinned(store, "@champion")
+    one, two = make_version(store, 1), make_version(store, 2)
+    promote(store, one)
+    names = [tracking.pinned(store, f"{place}@champion") for place in ("", f"models:/{store.model_name}")]
+    promote(store, two)
+    assert names == [f"models:/{store.model_name}/{one}"] * 2
+    assert tracking.origin(store, names[0])[0] == str(one)
+    assert tracking.pinned(store, names[0]) == names[0]
+
+
 def test_two_processes_may_open_a_new_store_at_once(store):
     context = multiprocessing.get_context("spawn")
     with context.Pool(2) as pool:
