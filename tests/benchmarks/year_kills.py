@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from flows.year import YEAR_CONFIG
+from pipeline.config import load_study
 from pipeline.files import read_json
 
 _NEW_EACH_TIME = ("run_id", "registered_ms")
@@ -36,6 +38,12 @@ _SMALL = (
     "evaluation.draws=200",
     "decision.refits=20",
 )
+
+
+def small_batches(scans: int) -> str:
+    """Return the setting that leaves the year's months as they are but for how many scans they bring."""
+    batches = load_study(YEAR_CONFIG).phantom.batches
+    return f"phantom.batches={json.dumps([{**b.model_dump(mode='json'), 'scans': scans} for b in batches])}"
 
 
 def start(out: Path, home: Path, overrides: list[str]) -> subprocess.Popen:
@@ -145,9 +153,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=20261121)
+    parser.add_argument("--monthly", type=int, default=8, help="scans a month")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
     asked = parser.parse_args()
-    draw, overrides = random.Random(asked.seed), [*_SMALL, *asked.set]
+    draw, overrides = random.Random(asked.seed), [*_SMALL, small_batches(asked.monthly), *asked.set]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         begun = time.monotonic()
