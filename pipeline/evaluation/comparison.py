@@ -103,11 +103,12 @@ class Comparison:
         return asdict(self)
 
 
-def compare_runs(
+def compare_runs(  # noqa: PLR0913 - what is judged, by what, and three keywords of the bootstrap
     runs: Iterable[Run],
     baseline: str,
     metrics: Sequence[str] = DEFAULT_METRICS,
     *,
+    measured: Sequence[str] = (),
     draws: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -130,6 +131,8 @@ def compare_runs(
     metrics : sequence of str
         What is tested: names in `pipeline.evaluation.metrics.METRICS`, or per-scan values that all runs have
         and of which less is better. Other per-scan values are measured only.
+    measured : sequence of str
+        Names in `pipeline.evaluation.metrics.METRICS` that get a mean and an interval, but no test.
     draws : int
     level : float
         In (0, 1).
@@ -151,15 +154,18 @@ def compare_runs(
     runs = tuple(runs)
     known = {*WEIGHTED, *(name for run in runs[:1] for name in run.per_scan)}
     unknown = [name for name in metrics if name not in known]
+    unknown += [name for name in measured if name not in WEIGHTED]
     if unknown or not metrics:
         raise InputError(f"Metrics must be some of {', '.join(WEIGHTED)}, got {', '.join(unknown) or 'none'}")
     by_loss = runs_by_loss(runs, baseline)
     of_baseline = by_loss[baseline]
     people = np.unique([subject for run in of_baseline.values() for subject in run.subjects])
-    table = MetricTable(by_loss, tuple(metrics), Draws(people, draws, level, seed))
+    table = MetricTable(
+        by_loss, tuple(dict.fromkeys((*metrics, *measured))), Draws(people, draws, level, seed)
+    )
     shared = {loss: frozenset(by_loss[loss] & of_baseline.keys()) for loss in by_loss if loss != baseline}
     compared = {loss: keys for loss, keys in shared.items() if keys}
-    differences = _differences(table, compared, baseline)
+    differences = _differences(table, metrics, compared, baseline)
     results = [_result(table, baseline, frozenset(of_baseline), (), f"{baseline} is the baseline.")]
     for loss, keys in compared.items():
         sentence = _sentence(loss, baseline, differences[loss], keys, len(compared))
@@ -205,10 +211,10 @@ def _p_value(table: MetricTable, metric: str, loss: str, baseline: str, keys: fr
 
 
 def _differences(
-    table: MetricTable, compared: Mapping[str, frozenset[Key]], baseline: str
+    table: MetricTable, metrics: Sequence[str], compared: Mapping[str, frozenset[Key]], baseline: str
 ) -> dict[str, tuple[Difference, ...]]:
     found: dict[str, tuple[Difference, ...]] = dict.fromkeys(compared, ())
-    for metric in table.metrics:
+    for metric in metrics:
         p_values = {loss: _p_value(table, metric, loss, baseline, keys) for loss, keys in compared.items()}
         adjusted = holm(list(p_values.values())).tolist()
         for (loss, keys), p_holm in zip(compared.items(), adjusted, strict=True):

@@ -11,7 +11,12 @@ from scipy import stats
 from models.calibrators import softmax
 from pipeline.errors import InputError
 from pipeline.evaluation.comparison import compare_runs
-from pipeline.evaluation.metrics import balanced_accuracy, negative_log_likelihood, per_class_recall
+from pipeline.evaluation.metrics import (
+    balanced_accuracy,
+    negative_log_likelihood,
+    per_class_recall,
+    risk_coverage_area,
+)
 from pipeline.evaluation.runs import Run
 from pipeline.evaluation.significance import (
     components_t_test,
@@ -234,3 +239,17 @@ def test_what_cannot_be_compared_is_refused():
         compare_runs([ce, gce], "ce", ("nll",))
     with pytest.raises(InputError, match=r"got \(40, 40, 40, 39\) and 160 in ce, seed 0, fold 0"):
         Run("ce", 0, 0, 160, ce.scan_ids, ce.subjects, ce.labels, ce.probabilities[:39])
+
+
+def test_what_is_only_measured_has_an_interval_and_no_verdict():
+    scans = cohort()
+    runs = [make_run(loss, seed, scans) for loss in ("ce", "gce") for seed in (0, 1)]
+    found = compare_runs(runs, "ce", NLL, measured=("risk_coverage_area",), draws=50).results[1]
+    area = found.metrics["risk_coverage_area"]
+    both = [risk_coverage_area(run.probabilities, run.labels) for run in runs[2:]]
+    assert area.value == pytest.approx(np.mean(both))
+    assert area.low <= area.value <= area.high
+    assert [difference.metric for difference in found.differences] == list(NLL)
+    assert "risk" not in found.sentence
+    with pytest.raises(InputError, match="got sharpness"):
+        compare_runs(runs, "ce", NLL, measured=("sharpness",))
