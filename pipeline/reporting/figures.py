@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
@@ -13,7 +14,14 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from pipeline.reporting.study_numbers import EpochRow, Measured, PosteriorPoint, ReliabilityPanel, RiskPoint
+from pipeline.reporting.study_numbers import (
+    EpochRow,
+    Measured,
+    PosteriorPoint,
+    Rated,
+    ReliabilityPanel,
+    RiskPoint,
+)
 
 _STYLE = {
     "svg.hashsalt": "taucal",
@@ -48,12 +56,29 @@ def svg(figure: Figure) -> bytes:
 INK, MUTED, BLUE, AMBER, PALE = "#1b2430", "#55606d", "#1f5a8a", "#a86a00", "#dfe4e9"
 
 
-def _figure(width: float, height: float) -> Figure:
+@dataclass(frozen=True)
+class Look:
+    """How a series is told from others: by mark and line where there is no colour."""
+
+    colour: str = BLUE
+    marker: str = "o"
+    line: str | tuple[int, tuple[float, ...]] = "-"
+    hollow: bool = False
+
+    @property
+    def face(self) -> str:
+        """What fills its marks."""
+        return "white" if self.hollow else self.colour
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches."""
     # constrained layout keeps labels inside without hand-set margins
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
-def _quiet(axes: Axes) -> None:
+def quiet(axes: Axes) -> None:
+    """Leave the axes a left and a lower line, and mute both."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -63,8 +88,9 @@ def _quiet(axes: Axes) -> None:
     axes.yaxis.label.set_color(MUTED)
 
 
-def _share_axes(axes: Axes) -> None:
-    _quiet(axes)
+def share_axes(axes: Axes) -> None:
+    """Let both axes run from 0 to 100 %."""
+    quiet(axes)
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
     ticks = [0, 0.5, 1]
@@ -73,20 +99,26 @@ def _share_axes(axes: Axes) -> None:
     axes.set_aspect("equal")
 
 
+def draw_rated(axes: Axes, point: Rated, look: Look, *, bar: float = 3, size: float = 4.5) -> None:
+    """Draw what came true against what was stated, over the bar of its interval."""
+    x = point.stated
+    axes.plot([x, x], [point.low, point.high], color=look.colour, alpha=0.35, linewidth=bar, zorder=2)
+    axes.plot(x, point.came_true, look.marker, color=look.colour, mfc=look.face, markersize=size, zorder=3)
+
+
 def reliability_figure(panels: Sequence[ReliabilityPanel]) -> Figure:
     """Draw one panel a curve; before and after calibration in rows, top label and classes in columns."""
     stages = list(dict.fromkeys(p.stage for p in panels))
     names = list(dict.fromkeys(p.name for p in panels))
-    figure = _figure(2.15 * len(names) + 0.3, 2.0 * len(stages) + 0.35)
+    figure = new_figure(2.15 * len(names) + 0.3, 2.0 * len(stages) + 0.35)
     grid = figure.subplots(len(stages), len(names), squeeze=False)
     for panel in panels:
         row, column = stages.index(panel.stage), names.index(panel.name)
         axes = grid[row][column]
-        _share_axes(axes)
+        share_axes(axes)
         axes.plot([0, 1], [0, 1], color=PALE, linewidth=1.2, zorder=1)
         for p in panel.points:
-            axes.plot([p.stated, p.stated], [p.low, p.high], color=BLUE, alpha=0.35, linewidth=3, zorder=2)
-            axes.plot(p.stated, p.came_true, "o", color=BLUE, markersize=4.5, zorder=3)
+            draw_rated(axes, p, Look())
             axes.annotate(
                 str(p.scans),
                 (p.stated, p.came_true),
@@ -106,9 +138,9 @@ def reliability_figure(panels: Sequence[ReliabilityPanel]) -> Figure:
 
 def risk_figure(points: Sequence[RiskPoint], operating_point: float | None) -> Figure:
     """Draw the share of wrong answers against the share of scans answered."""
-    figure = _figure(4.6, 3.0)
+    figure = new_figure(4.6, 3.0)
     axes = figure.subplots()
-    _quiet(axes)
+    quiet(axes)
     axes.step([p.coverage for p in points], [p.risk for p in points], where="post", color=BLUE, linewidth=1.8)
     answered = [p for p in points if operating_point is not None and p.threshold >= operating_point]
     if answered:
@@ -130,7 +162,7 @@ def risk_figure(points: Sequence[RiskPoint], operating_point: float | None) -> F
 def confusion_figure(counts: Sequence[Sequence[int]], class_names: Sequence[str]) -> Figure:
     """Draw counts with the share of their row."""
     size = len(class_names)
-    figure = _figure(1.0 * size + 1.3, 0.85 * size + 1.0)
+    figure = new_figure(1.0 * size + 1.3, 0.85 * size + 1.0)
     axes = figure.subplots()
     table = np.asarray(counts, dtype=float)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
@@ -152,7 +184,7 @@ def confusion_figure(counts: Sequence[Sequence[int]], class_names: Sequence[str]
 
 def training_figure(epochs: Sequence[EpochRow]) -> Figure:
     """Draw training loss and validation NLL, and validation balanced accuracy beside them."""
-    figure = _figure(7.2, 2.8)
+    figure = new_figure(7.2, 2.8)
     left, right = figure.subplots(1, 2)
     x = [e.epoch + 1 for e in epochs]
 
@@ -164,7 +196,7 @@ def training_figure(epochs: Sequence[EpochRow]) -> Figure:
     line(left, [e.validation_nll for e in epochs], "validation NLL", BLUE, "-")
     line(right, [e.validation_balanced_accuracy for e in epochs], "validation balanced accuracy", BLUE, "-")
     for axes in (left, right):
-        _quiet(axes)
+        quiet(axes)
         axes.set_xlabel("epoch", fontsize=9)
         axes.legend(frameon=False, fontsize=8, labelcolor=INK)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -175,9 +207,9 @@ def training_figure(epochs: Sequence[EpochRow]) -> Figure:
 
 def posterior_figure(points: Sequence[PosteriorPoint], class_names: Sequence[str]) -> Figure:
     """Draw stated against true probability, one panel a class."""
-    figure = _figure(2.3 * len(class_names) + 0.3, 2.6)
+    figure = new_figure(2.3 * len(class_names) + 0.3, 2.6)
     for axes, name in zip(figure.subplots(1, len(class_names), squeeze=False)[0], class_names, strict=True):
-        _share_axes(axes)
+        share_axes(axes)
         mine = [p for p in points if p.name == name]
         axes.plot([0, 1], [0, 1], color=PALE, linewidth=1.2)
         axes.plot(
@@ -192,10 +224,10 @@ def posterior_figure(points: Sequence[PosteriorPoint], class_names: Sequence[str
 def forest_figure(values: Mapping[str, Sequence[tuple[str, Measured]]], titles: Mapping[str, str]) -> Figure:
     """Draw one panel a metric, one row a name: value and interval."""
     rows = max((len(v) for v in values.values()), default=1)
-    figure = _figure(2.3 * max(len(values), 1) + 0.8, 0.26 * rows + 0.8)
+    figure = new_figure(2.3 * max(len(values), 1) + 0.8, 0.26 * rows + 0.8)
     panels = figure.subplots(1, max(len(values), 1), squeeze=False, sharey=True)[0]
     for axes, (metric, found) in zip(panels, values.items(), strict=False):
-        _quiet(axes)
+        quiet(axes)
         for n, (_, m) in enumerate(found):
             axes.plot([m.low, m.high], [n, n], color=BLUE, alpha=0.35, linewidth=3)
             axes.plot(m.value, n, "o", color=BLUE, markersize=4.5)

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.reporting import figures
 from pipeline.reporting.page import Facts
+from pipeline.reporting.report_figure import ReportFigure
 from pipeline.reporting.study_numbers import StudyReport
-
-
-@dataclass(frozen=True, eq=False)
-class StudyFigure:
-    """A figure, the table of its numbers, and how it is read."""
-
-    name: str
-    title: str
-    alt: str
-    how_to_read: str
-    svg: bytes
-    png: bytes
-    numbers: pd.DataFrame
-
 
 _WORDS = {
     "reliability": (
@@ -65,7 +51,7 @@ _WORDS = {
 }
 
 
-def study_figures(report: StudyReport) -> tuple[StudyFigure, ...]:
+def study_figures(report: StudyReport) -> tuple[ReportFigure, ...]:
     """Draw every figure that the report has numbers for."""
     names = [str(n) for n in report.class_names]
     confusion = pd.DataFrame(report.confusion, columns=names).assign(diagnosis=names)
@@ -84,11 +70,8 @@ def study_figures(report: StudyReport) -> tuple[StudyFigure, ...]:
     return tuple(found)
 
 
-def _figure(name: str, drawn: Figure, numbers: pd.DataFrame) -> StudyFigure:
-    title, alt, how_to_read = _WORDS[name]
-    return StudyFigure(
-        name, title, alt, how_to_read, figures.svg(drawn), figures.png(drawn, dpi=160), numbers
-    )
+def _figure(name: str, drawn: Figure, numbers: pd.DataFrame) -> ReportFigure:
+    return ReportFigure.of(name, _WORDS[name], drawn, numbers)
 
 
 def _table(rows: Sequence[Facts]) -> pd.DataFrame:

@@ -64,13 +64,18 @@ class CandidateRow(Facts):
     chosen: bool
 
 
-class ReliabilityPoint(Facts):
-    """One bin that holds scans: what was stated, what came true, and its 95 % interval."""
+class Rated(Facts):
+    """Scans rated alike: what was stated, what came true, and its 95 % interval."""
 
     stated: float
     came_true: float
     low: float
     high: float
+
+
+class ReliabilityPoint(Rated):
+    """One bin that holds scans."""
+
     scans: int
 
 

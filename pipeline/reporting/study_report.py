@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.files import write_json, written_whole
+from pipeline.files import write_json
 from pipeline.reporting.page import data_uri, render
 from pipeline.reporting.pdf import write_page
+from pipeline.reporting.report_figure import ReportFigure
 from pipeline.reporting.study_build import StudySources, build_study_report
-from pipeline.reporting.study_figures import StudyFigure, study_figures
+from pipeline.reporting.study_figures import study_figures
 from pipeline.reporting.study_numbers import StudyReport
 from pipeline.reporting.words import METRIC_TITLES, interval_text
 
@@ -65,21 +66,13 @@ def write_study_report(report: StudyReport, folder: Path, *, pdf: bool = True) -
     """
     drawn = study_figures(report)
     for figure in drawn:
-        _write_figure(figure, folder / "figures")
+        figure.write(folder / "figures")
     written = write_page(study_html(report, drawn), folder / "study", pdf=pdf)
     written["json"] = write_json(folder / "study.json", report.model_dump(mode="json"))
     return written | {"figures": folder / "figures"}
 
 
-def _write_figure(figure: StudyFigure, folder: Path) -> None:
-    for suffix, content in (("svg", figure.svg), ("png", figure.png)):
-        with written_whole(folder / f"{figure.name}.{suffix}") as beside:
-            beside.write_bytes(content)
-    with written_whole(folder / f"{figure.name}.csv") as beside:
-        figure.numbers.to_csv(beside, index=False)
-
-
-def study_html(report: StudyReport, drawn: Sequence[StudyFigure]) -> str:
+def study_html(report: StudyReport, drawn: Sequence[ReportFigure]) -> str:
     """Return the report as one HTML page."""
     return render(
         "study.html.j2",
