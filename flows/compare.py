@@ -151,9 +151,9 @@ def _conclude(
             culprit=study.compare.baseline,
             mend=told[0],
         )
-    by_stage, published = statistics(study, [Kept.of(cell, material) for cell in whole])
-    pages = write_pages(study, material, by_stage, published, told)
-    log.concluded(flat(by_stage))
-    show(by_stage, published)
+    found = statistics(study, [Kept.of(cell, material) for cell in whole])
+    pages = write_pages(study, material, found, told)
+    log.concluded(flat(found.by_stage))
+    show(found.by_stage, found.published)
     say(f"MLflow run {log.run_id}.")
-    return {**pages, "run_id": log.run_id, "published": list(published), "failed": told}
+    return {**pages, "run_id": log.run_id, "published": list(found.published), "failed": told}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.cells import UNDONE, Cell, Material
+from flows.comparison_facts import STAGES, curve_facts, stage_facts
 from flows.console import progress, say, show_table
 from flows.making import decisive
 from flows.scan_reports import today
@@ -21,8 +22,7 @@ from models.calibrators import build_calibrator
 from models.conformal import ConformalSets
 from pipeline import tracking
 from pipeline.config import Study
-from pipeline.evaluation.comparison import Comparison, LossResult, compare_runs
-from pipeline.evaluation.intervals import Interval
+from pipeline.evaluation.comparison import Comparison, compare_runs
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.published import beside_published, published_for
 from pipeline.evaluation.runs import COVERAGE, Run
@@ -30,29 +30,26 @@ from pipeline.evaluation.scores import PROBABILITY_FLOOR
 from pipeline.files import fingerprint, read_json
 from pipeline.learning.posterior import Undone
 from pipeline.learning.prediction import Predictions
-from pipeline.reporting.comparison_report import (
-    ComparisonReport,
-    Difference,
-    LossRow,
-    Stage,
-    write_comparison_report,
-)
+from pipeline.reporting.comparison_numbers import ComparisonReport, LossReliability, LossRisk
+from pipeline.reporting.comparison_report import write_comparison_report
 from pipeline.reporting.page import Named
-from pipeline.reporting.study_numbers import Measured
-
-STAGES = {
-    "uncalibrated": "identity",
-    "one temperature": "temperature",
-    "adaptive temperature": "adaptive_temperature",
-}
-"""What tables call a calibrator -> its name; each is fitted on the calibration part of the split.
-
-Uncalibrated is as the loss trained it. A calibrator gets logits with class weights undone, if asked for."""
 
 TESTED = ("negative_log_likelihood", "classwise_ece", "balanced_accuracy", "macro_auroc")
+MEASURED = (
+    "brier_score",
+    "expected_calibration_error",
+    "maximum_calibration_error",
+    "ks_calibration_error",
+    "overconfidence_error",
+    "accuracy",
+    "macro_f1",
+    "risk_coverage_area",
+)
+"""What gets a mean and an interval but no test. Kernel errors take seconds a run and are left out."""
 TOLD = SHOWN | {
     "posterior_error": "posterior error",
     "excess_nll": "NLL above oracle",
+    "risk_coverage_area": "AURC",
     COVERAGE: "coverage of sets",
     "set_size": "classes in a set",
 }
@@ -148,34 +145,50 @@ def log_cell(store: tracking.Store, study: Study, kept: Kept, parent: str, tags:
     tracking.log_run(store, record)
 
 
-def statistics(study: Study, kept: Sequence[Kept]) -> tuple[dict[str, Comparison], tuple[str, ...]]:
+@dataclass(frozen=True)
+class Findings:
+    """What the runs of a comparison show: by stage, beside what others have published, and as curves."""
+
+    by_stage: Mapping[str, Comparison]
+    published: tuple[str, ...]
+    reliability: tuple[LossReliability, ...]
+    risk: tuple[LossRisk, ...]
+
+
+def statistics(study: Study, kept: Sequence[Kept]) -> Findings:
     """Compare the losses at every stage; also say what others have published for such data."""
+    baseline, level = study.compare.baseline, study.evaluation.level
     tested = TESTED + (("posterior_error",) if kept[0].posterior is not None else ())
     compared: dict[str, Comparison] = {}
     runs: dict[str, list[Run]] = {}
+    reliability: list[LossReliability] = []
+    risk: list[LossRisk] = []
     with progress("statistics") as tick:
         for done, (stage, calibrator) in enumerate(STAGES.items()):
             tick(done, len(STAGES), stage)
             runs[calibrator] = [one.run(study, stage) for one in kept]
             compared[stage] = compare_runs(
-                runs[calibrator], study.compare.baseline, tested,
-                draws=study.evaluation.draws, level=study.evaluation.level, seed=study.seed,
+                runs[calibrator], baseline, tested,
+                measured=MEASURED, draws=study.evaluation.draws, level=level, seed=study.seed,
             )  # fmt: skip
+            of_stage = curve_facts(stage, runs[calibrator], baseline, level)
+            reliability += of_stage[0]
+            risk += of_stage[1]
         tick(len(STAGES), len(STAGES), "")
     names = {loss.title: loss.name for loss in study.compare.losses}
     figures = published_for(study.cohort.kind, study.imbalance.ratio)
-    return compared, tuple(row.sentence for row in beside_published(figures, runs, names))
+    published = tuple(row.sentence for row in beside_published(figures, runs, names))
+    return Findings(compared, published, tuple(reliability), tuple(risk))
 
 
 def write_pages(
     study: Study,
     material: Material,
-    by_stage: Mapping[str, Comparison],
-    published: tuple[str, ...],
+    found: Findings,
     failed: Sequence[str],
 ) -> dict[str, str]:
     """Write the page and the tables of a comparison; return their paths."""
-    first = next(iter(by_stage.values()))
+    first = next(iter(found.by_stage.values()))
     report = ComparisonReport(
         title=study.name,
         report_date=today(),
@@ -188,54 +201,17 @@ def write_pages(
         level=first.level,
         set_coverage=study.decision.coverage,
         stages=tuple(
-            _stage(study, name, comparison, material.volumes.class_names)
-            for name, comparison in by_stage.items()
+            stage_facts(study, name, comparison, material.volumes.class_names)
+            for name, comparison in found.by_stage.items()
         ),
-        published=published,
+        reliability=found.reliability,
+        risk=found.risk,
+        published=found.published,
         failed=tuple(Named(label=f.partition(": ")[0], value=f.partition(": ")[2]) for f in failed),
         versions=(Named(label="taucal", value=metadata.version("taucal")),),
     )
     pages = write_comparison_report(report, study.output / "comparison")
     return {name: str(path) for name, path in pages.items()}
-
-
-def _stage(study: Study, name: str, comparison: Comparison, class_names: tuple[str, ...]) -> Stage:
-    if STAGES[name] == "identity":
-        note = "Logits as the loss trained them."
-    elif study.compare.undo_weighting:
-        note = "Class weights and sampling are undone first: logits speak at the class shares of training."
-    else:
-        note = "Calibrated as the loss trained them: class weights are not undone."
-    return Stage(name=name, note=note, losses=tuple(_row(r, class_names) for r in comparison.results))
-
-
-def _row(result: LossResult, class_names: tuple[str, ...]) -> LossRow:
-    differences = {
-        d.metric: Difference(
-            value=d.interval.value, low=d.interval.low, high=d.interval.high, p=d.p_holm, verdict=d.verdict
-        )
-        for d in result.differences
-        if _is_finite(d.interval) and math.isfinite(d.p_holm)
-    }
-    return LossRow(
-        name=result.loss,
-        seeds=result.seeds,
-        folds=result.folds,
-        metrics=_measured(result.metrics.items()),
-        difference=differences,
-        recall=_measured(zip(class_names, result.recall, strict=False)),
-        coverage=_measured(zip(class_names, result.coverage, strict=False)),
-        sentence=result.sentence,
-    )
-
-
-def _measured(found: Iterable[tuple[str, Interval]]) -> dict[str, Measured]:
-    """Leave out what is not defined, as the recall of a class without test scans."""
-    return {name: Measured(**asdict(interval)) for name, interval in found if _is_finite(interval)}
-
-
-def _is_finite(interval: Interval) -> bool:
-    return all(map(math.isfinite, (interval.value, interval.low, interval.high)))
 
 
 def flat(by_stage: Mapping[str, Comparison]) -> dict[str, float]:

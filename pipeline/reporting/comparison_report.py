@@ -1,91 +1,47 @@
-"""The report of a comparison of losses: one table, one sentence a loss, no bold number without a test."""
+"""The report of a comparison of losses: tables, a sentence a loss, figures, no bold number without a test."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
-from pydantic import Field
 
 from pipeline.files import write_json, written_whole
-from pipeline.reporting import figures
-from pipeline.reporting.page import Facts, Named, Text, data_uri, render
+from pipeline.reporting.comparison_figures import comparison_figures, pictures_of
+from pipeline.reporting.comparison_numbers import ComparisonReport, Difference, LossRow, Stage
+from pipeline.reporting.page import data_uri, render
 from pipeline.reporting.pdf import write_page
-from pipeline.reporting.study_numbers import Measured
+from pipeline.reporting.report_figure import ReportFigure
 from pipeline.reporting.words import METRIC_TITLES, interval_text
 
-DRAWN = (
-    "balanced_accuracy",
-    "macro_auroc",
-    "negative_log_likelihood",
-    "classwise_ece",
-    "posterior_error",
-)
-"""Metrics that the figure shows."""
-COLUMNS = METRIC_TITLES | {
+__all__ = [
+    "ComparisonReport",
+    "Difference",
+    "LossRow",
+    "Stage",
+    "comparison_html",
+    "comparison_table",
+    "write_comparison_report",
+]
+
+ASIDE = ("brier_score", "expected_calibration_error")
+
+COLUMNS = {name: title for name, title in METRIC_TITLES.items() if name not in ASIDE} | {
     "excess_nll": "NLL above the oracle ↓",
+    "risk_coverage_area": "AURC ↓",
     "set_coverage": "Sets that hold the truth",
     "set_size": "Classes in a set ↓",
 }
-"""What tables show, in order."""
-
-
-class Difference(Facts):
-    """A loss minus the baseline, paired by subject; `p` is adjusted over the losses."""
-
-    value: float
-    low: float
-    high: float
-    p: float
-    verdict: Text
-
-
-class LossRow(Facts):
-    """One loss at one stage: metrics, differences to the baseline, and what they mean in a sentence.
-
-    `recall` maps a class to the share of its test scans that were found, `coverage` to the share whose
-    conformal set holds it.
-    """
-
-    name: Text
-    seeds: int
-    folds: int = 1
-    metrics: dict[str, Measured]
-    difference: dict[str, Difference] = Field(default_factory=dict)
-    recall: dict[str, Measured] = Field(default_factory=dict)
-    coverage: dict[str, Measured] = Field(default_factory=dict)
-    sentence: str
-
-
-class Stage(Facts):
-    """All losses before a calibrator, or after one; `note` says what was done to the logits."""
-
-    name: Text
-    note: Text = ""
-    losses: tuple[LossRow, ...]
-
-
-class ComparisonReport(Facts):
-    """All the report of a comparison says. Dates are passed in: the same results give the same bytes.
-
-    `published` holds figures from the literature beside ours, a sentence each.
-    """
-
-    format_version: int = 2
-    title: Text
-    report_date: Text
-    run_id: Text
-    synthetic: bool = False
-    class_names: tuple[Text, ...]
-    baseline: Text
-    test_scans: int
-    test_subjects: int
-    level: float = 0.95
-    set_coverage: float = 0.9
-    stages: tuple[Stage, ...]
-    published: tuple[Text, ...] = ()
-    failed: tuple[Named, ...] = ()
-    versions: tuple[Named, ...] = ()
+"""What the first table of a stage shows, in order."""
+FURTHER = {name: METRIC_TITLES[name] for name in ASIDE} | {
+    "maximum_calibration_error": "Maximum calibration error ↓",
+    "ks_calibration_error": "KS calibration error ↓",
+    "overconfidence_error": "Overconfidence error ↓",
+    "accuracy": "Accuracy ↑",
+    "macro_f1": "Macro F1 ↑",
+}
+"""What its last table shows."""
 
 
 def comparison_table(report: ComparisonReport) -> pd.DataFrame:
@@ -110,38 +66,51 @@ def comparison_table(report: ComparisonReport) -> pd.DataFrame:
 
 
 def write_comparison_report(report: ComparisonReport, folder: Path, *, pdf: bool = True) -> dict[str, Path]:
-    """Write ``comparison.html``, ``.csv``, ``.json`` and, where this machine can, ``.pdf``.
+    """Write ``comparison.html``, ``.csv``, ``.json`` and, where this machine can, ``.pdf``; and ``figures/``.
 
     Returns
     -------
     dict of str to Path
-        ``"html"``, ``"csv"``, ``"json"``, and ``"pdf"`` where it was written.
+        ``"html"``, ``"csv"``, ``"json"``, ``"figures"`` (a folder of SVG, PNG and CSV), and ``"pdf"`` where
+        it was written.
     """
-    written = write_page(comparison_html(report), folder / "comparison", pdf=pdf)
+    drawn = comparison_figures(report)
+    for figure in drawn.values():
+        figure.write(folder / "figures")
+    written = write_page(comparison_html(report, drawn), folder / "comparison", pdf=pdf)
     written["json"] = write_json(folder / "comparison.json", report.model_dump(mode="json"))
     with written_whole(folder / "comparison.csv") as beside:
         comparison_table(report).to_csv(beside, index=False)
-    return written | {"csv": folder / "comparison.csv"}
+    return written | {"csv": folder / "comparison.csv", "figures": folder / "figures"}
 
 
-def comparison_html(report: ComparisonReport) -> str:
-    """Return the report as one HTML page."""
-    last = report.stages[-1]
+def comparison_html(report: ComparisonReport, drawn: Mapping[str, ReportFigure] | None = None) -> str:
+    """Return the report as one HTML page; `drawn` spares drawing its figures again."""
+    drawn = comparison_figures(report) if drawn is None else drawn
     seen = {m for stage in report.stages for loss in stage.losses for m in loss.metrics}
-    columns = {name: title for name, title in COLUMNS.items() if name in seen}
-    drawn = [m for m in DRAWN if m in columns]
-    forest = figures.forest_figure(
-        {m: [(loss.name, loss.metrics[m]) for loss in last.losses if m in loss.metrics] for m in drawn},
-        {m: COLUMNS[m] for m in drawn},
-    )
+    tested = {m for stage in report.stages for loss in stage.losses for m in loss.difference}
     return render(
         "comparison.html.j2",
         report=report,
         who=report.title,
-        last=last,
-        columns=columns,
-        forest=data_uri(figures.svg(forest), "image/svg+xml") if drawn else "",
+        last=report.stages[-1],
+        columns={name: title for name, title in COLUMNS.items() if name in seen},
+        further={name: title for name, title in FURTHER.items() if name in seen},
+        tested={name: title for name, title in (COLUMNS | FURTHER).items() if name in tested},
+        figures=drawn,
+        forest=data_uri(drawn["forest"].svg, "image/svg+xml") if "forest" in drawn else "",
+        pictures=pictures_of(report, drawn),
         cell=interval_text,
         level=f"{100 * report.level:g} %",
         coverage=f"{100 * report.set_coverage:g} %",
+        test=_test_in_words(report),
     )
+
+
+def _test_in_words(report: ComparisonReport) -> str:
+    losses = [loss for stage in report.stages for loss in stage.losses]
+    if any(loss.folds > 1 for loss in losses):
+        return "corrected resampled t-test over folds (Nadeau and Bengio)"
+    if any(loss.seeds > 1 for loss in losses):
+        return "t-test with the variance over subjects and that over seeds"
+    return "t-test with the variance over subjects; one seed does not tell of chance in training"

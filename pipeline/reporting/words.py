@@ -173,7 +173,9 @@ METRIC_TITLES = {
     "posterior_error": "Posterior error ↓",
 }
 """The metrics that tables show, in order; arrows point to where it is better."""
-_IN_PERCENT = ("classwise_ece", "expected_calibration_error")
+_IN_PERCENT = (
+    "classwise_ece", "expected_calibration_error", "maximum_calibration_error", "ks_calibration_error",
+)  # fmt: skip
 
 
 def interval_text(found: Interval, metric: str) -> tuple[str, str]:

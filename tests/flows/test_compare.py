@@ -81,6 +81,24 @@ def test_every_loss_and_seed_leaves_logits_and_the_table_holds_all(compared):
     assert result["failed"] == []
     page = Path(result["html"]).read_text()
     assert page.count("gce is ") == 3
+    assert page.count('alt="Reliability of ') == 2
+
+
+def test_figures_pool_the_seeds_and_count_each_test_scan_once(compared):
+    made, result = compared
+    rated = pd.read_csv(Path(result["figures"]) / "reliability.csv")
+    scans = rated.groupby(["loss", "calibration"])["scans"].sum()
+    assert len(scans) == 2 * 3
+    np.testing.assert_allclose(scans, 24)
+    risks = pd.read_csv(Path(result["figures"]) / "risk_coverage.csv")
+    mine = risks[(risks["loss"] == "gce") & (risks["calibration"] == "one temperature")]
+    table = pd.read_csv(result["csv"]).set_index(["loss", "calibration", "metric"])["value"]
+    # With a point for each of the 24 scans, the mean risk is the area.
+    assert mine["risk"].mean() == pytest.approx(table["gce", "one temperature", "risk_coverage_area"])
+    logged = (
+        tracking.store_of(made.tracking, made.output).client().list_artifacts(result["run_id"], "figures")
+    )
+    assert {"figures/reliability.csv", "figures/risk_coverage.svg"} <= {entry.path for entry in logged}
 
 
 def test_a_cell_is_a_child_run_with_settings_curves_and_metrics_logged_once(compared):

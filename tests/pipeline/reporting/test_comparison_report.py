@@ -4,6 +4,7 @@ import re
 import pandas as pd
 import pytest
 
+from pipeline.reporting.comparison_numbers import LossReliability, LossRisk, PooledPoint
 from pipeline.reporting.comparison_report import (
     ComparisonReport,
     Difference,
@@ -20,6 +21,8 @@ def _loss(name: str, stage: str, **differences: Difference) -> LossRow:
         "balanced_accuracy": Measured(value=0.7, low=0.6, high=0.8),
         "negative_log_likelihood": Measured(value=0.5, low=0.4, high=0.6),
         "classwise_ece": Measured(value=0.051, low=0.03, high=0.08),
+        "risk_coverage_area": Measured(value=0.164, low=0.12, high=0.21),
+        "macro_f1": Measured(value=0.63, low=0.55, high=0.7),
         "set_coverage": Measured(value=0.91, low=0.85, high=0.95),
     }
     return LossRow(
@@ -36,9 +39,17 @@ def _loss(name: str, stage: str, **differences: Difference) -> LossRow:
     )
 
 
+def _curves(stage: str, names: tuple[str, ...]) -> tuple[list[LossReliability], list[LossRisk]]:
+    point = PooledPoint(bin=1, stated=0.8, came_true=0.6, low=0.3, high=0.85, scans=12.5, trials=9.6)
+    reliability = [LossReliability(name=n, stage=stage, edges=(0, 0.5, 1), points=(point,)) for n in names]
+    risk = [LossRisk(name=n, stage=stage, coverage=(0.5, 1), risk=(0.1, 0.3), area=0.2) for n in names]
+    return reliability, risk
+
+
 @pytest.fixture
 def report() -> ComparisonReport:
     better = Difference(value=0.05, low=0.02, high=0.08, p=0.01, verdict="better")
+    curves = [_curves(s, ("ce", "gce", "<i>focal</i>")) for s in ("uncalibrated", "one temperature")]
     stages = tuple(
         Stage(
             name=stage,
@@ -59,6 +70,8 @@ def report() -> ComparisonReport:
         test_scans=298,
         test_subjects=298,
         stages=stages,
+        reliability=tuple(panel for found, _ in curves for panel in found),
+        risk=tuple(curve for _, found in curves for curve in found),
         published=("GCE, error rate %: 24.10; published 23.75",),
     )
 
@@ -71,6 +84,53 @@ def test_the_page_tells_of_every_loss_at_every_stage(report):
     assert "5.1 %" in html  # calibration errors are shown in percent
     assert "published 23.75" in html
     assert "Share of each class whose 90 % prediction set holds it" in html
+    assert "AURC" in html
+    assert "Further metrics, measured but not tested" in html
+
+
+def test_only_what_a_test_told_apart_is_bold(report):
+    html = comparison_html(report)
+    assert html.count("<strong>+0.050 better</strong>") == 2
+    assert "p = 0.010" in html
+    assert "variance over subjects and that over seeds" in html
+    losses = [loss.model_copy(update={"folds": 5}) for loss in report.stages[-1].losses]
+    folds = report.model_copy(update={"stages": (Stage(name="one temperature", losses=tuple(losses)),)})
+    assert "corrected resampled t-test over folds (Nadeau and Bengio)" in comparison_html(folds)
+
+
+def test_every_loss_has_a_diagram_and_each_end_a_chart_of_risks(report):
+    html = comparison_html(report)
+    assert html.count('alt="Reliability of ') == 3
+    assert 'alt="Reliability of gce: uncalibrated, one temperature"' in html
+    assert html.count('alt="Wrong answers against scans answered, ') == 2
+    assert "each test scan counts once" in html
+
+
+def test_figures_are_files_with_their_numbers(report, tmp_path):
+    written = write_comparison_report(report, tmp_path, pdf=False)
+    names = {path.name for path in written["figures"].iterdir()}
+    assert names == {
+        f"{name}.{kind}"
+        for name in ("forest", "reliability", "risk_coverage")
+        for kind in ("svg", "png", "csv")
+    }
+    rated = pd.read_csv(written["figures"] / "reliability.csv")
+    assert len(rated) == 6
+    assert rated.iloc[1].to_dict() == {
+        "loss": "gce", "calibration": "uncalibrated", "bin_low": 0.5, "bin_high": 1.0, "stated": 0.8,
+        "came_true": 0.6, "low": 0.3, "high": 0.85, "scans": 12.5, "trials": 9.6,
+    }  # fmt: skip
+    risks = pd.read_csv(written["figures"] / "risk_coverage.csv")
+    assert len(risks) == 2 * 3 * 2
+    assert risks.iloc[1].tolist() == ["ce", "uncalibrated", 1.0, 0.3]
+    forest = pd.read_csv(written["figures"] / "forest.csv")
+    assert set(forest["metric"]) == {"balanced_accuracy", "negative_log_likelihood", "classwise_ece"}
+
+
+def test_a_report_of_the_format_before_is_read_and_drawn(report):
+    stored = report.model_dump(mode="json", exclude={"reliability", "risk"}) | {"format_version": 2}
+    before = ComparisonReport.model_validate(stored)
+    assert "Reliability of each loss" not in comparison_html(before)
 
 
 def test_names_are_escaped_and_nothing_is_fetched(report):
@@ -84,7 +144,7 @@ def test_names_are_escaped_and_nothing_is_fetched(report):
 def test_the_table_has_a_row_for_each_loss_stage_and_metric(report, tmp_path):
     written = write_comparison_report(report, tmp_path, pdf=False)
     table = pd.read_csv(written["csv"])
-    assert len(table) == 2 * 3 * (4 + 2 + 1)
+    assert len(table) == 2 * 3 * (6 + 2 + 1)
     gain = table[
         (table.loss == "gce")
         & (table.calibration == "one temperature")
