@@ -188,8 +188,14 @@ def _sentence(other: str, span: Span) -> str:
         told = "worse than"
     elif d.high < 0:
         told = "better than"
-    numbers = f"NLL {signed(d.value, 3)}, {signed(d.low, 3)} to {signed(d.high, 3)}"
+    numbers = f"NLL {_in_words(d)}"
+    if expected := span.differences[other].get("above_oracle"):
+        numbers += f"; by the true posterior {_in_words(expected)}"
     return f"Over {span.name}, {TITLES[OURS]} is {told} {TITLES[other]} ({numbers}; {span.scans} scans)."
+
+
+def _in_words(difference: Measured) -> str:
+    return f"{signed(difference.value, 3)}, {signed(difference.low, 3)} to {signed(difference.high, 3)}"
 
 
 def year_rows(report: YearReport) -> tuple[list[str], list[list[str]]]:

@@ -66,7 +66,8 @@ def test_intervals_hold_the_value_and_the_oracle_is_what_is_above(rng):
     one = period(rng, 60)
     found = measure_with_intervals(one, "never", draws=300)
     values = measure(one, "never")
-    assert found["above_oracle"].value == pytest.approx(values["negative_log_likelihood"] - values["oracle"])
+    p, q = one.said["never"].probabilities, one.posterior
+    assert found["above_oracle"].value == pytest.approx((q * (np.log(q) - np.log(p))).sum(axis=1).mean())
     for name in ("negative_log_likelihood", "coverage", "referred"):
         assert found[name].value == pytest.approx(values[name])
         assert found[name].low <= found[name].value <= found[name].high
@@ -76,6 +77,10 @@ def test_the_better_policy_is_told_apart_and_a_policy_is_as_good_as_itself(rng):
     one = period(rng, 150)
     better = compare_policies(one, "gate", "never", draws=300)["negative_log_likelihood"]
     assert better.high < 0
+    above = {p: measure_with_intervals(one, p, draws=10)["above_oracle"].value for p in ("gate", "never")}
+    expected = compare_policies(one, "gate", "never", draws=300)["above_oracle"]
+    assert expected.value == pytest.approx(above["gate"] - above["never"])
+    assert expected.high < 0
     worse = compare_policies(one, "never", "gate", draws=300)["negative_log_likelihood"]
     assert (worse.value, worse.low, worse.high) == pytest.approx((-better.value, -better.high, -better.low))
     same = compare_policies(one, "gate", "gate", draws=50)
