@@ -11,13 +11,13 @@ from models.classifier import CalibratedClassifier, Prediction
 from pipeline.config import ImagingSettings
 from pipeline.errors import ConfigError, InputError, RefusedScan, TaucalError
 from pipeline.imaging.process import Normalised, normalise
-from pipeline.ingest.bids import read_pet
 from pipeline.ingest.bids_tree import sidecars_of
 from pipeline.ingest.convert import read_found
+from pipeline.ingest.converted import sidecar_of
 from pipeline.ingest.dicom import read_series
 from pipeline.ingest.found import FoundScan
 from pipeline.ingest.nifti import read_nifti
-from pipeline.ingest.sidecar import read_sidecar
+from pipeline.ingest.sidecar import OWN_FACTS, read_sidecar
 from pipeline.scan import Volume
 
 
@@ -98,11 +98,10 @@ def _read_image(path: Path) -> Volume:
     """Read an image with what its dataset tells of it at every level, or with the sidecar beside it."""
     root = next((p for p in path.parents if (p / "dataset_description.json").is_file()), None)
     sidecars = sidecars_of(path, root) if root is not None else ()
-    if not sidecars:
-        return read_pet(path)
     told: dict[str, Any] = {}
-    for sidecar in sidecars:
+    for sidecar in sidecars or (sidecar_of(path),):
         told |= read_sidecar(sidecar)
+    told.pop(OWN_FACTS, None)  # as an ingest reads it: they might be anybody's words
     return read_nifti(path, told)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError, InputError
+from pipeline.ingest.sidecar import OWN_FACTS
+from pipeline.ingest.sources import find_scans
 from pipeline.one_scan import answer, check_prevalence, read_scan
 
 
@@ -29,6 +31,17 @@ def test_an_image_inherits_what_its_dataset_tells(pet_scans, tmp_path):
     np.testing.assert_array_equal(inherited.array, alone.array)
     (pet / "sub-A_ses-B_trc-18FAV1451_pet.json").write_text(json.dumps(sidecar | {"Units": "SUV"}))
     assert read_scan(pet / image.name).unit == "SUV", "what stands nearer counts"
+
+
+def test_a_sidecar_that_claims_to_be_our_own_is_read_as_anybodys(pet_scans, tmp_path):
+    image = tmp_path / pet_scans["nifti"].name
+    shutil.copyfile(pet_scans["nifti"], image)
+    beside = pet_scans["nifti"].with_name(image.name.replace(".nii.gz", ".json"))
+    claims = json.loads(beside.read_text()) | {OWN_FACTS: {"tracer": "AV1451", "site": "invented"}}
+    image.with_name(beside.name).write_text(json.dumps(claims))
+    (found,) = find_scans(tmp_path, "nifti").scans
+    assert read_scan(image).facts.get("site") != "invented"
+    assert read_scan(found).facts.get("site") != "invented"
 
 
 def test_every_answer_has_the_same_keys_and_is_json(small_classifier, pet_scans):
