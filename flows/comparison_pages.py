@@ -49,7 +49,6 @@ MEASURED = (
 TOLD = SHOWN | {
     "posterior_error": "posterior error",
     "excess_nll": "NLL above oracle",
-    "risk_coverage_area": "AURC",
     COVERAGE: "coverage of sets",
     "set_size": "classes in a set",
 }
