@@ -74,7 +74,7 @@ def area_over_draws(sample: Sample, weights: Floats) -> Floats:
     answered, wrong_so_far = members.cumsum(axis=1), wrong.cumsum(axis=1)
     before, wrong_before = answered - members, wrong_so_far - wrong
     harmonic = np.concatenate(([0.0], np.cumsum(1.0 / np.arange(1, int(answered.max()) + 1))))
-    inverse_sum = harmonic[answered.astype(np.int64)] - harmonic[before.astype(np.int64)]
+    inverse_sum = np.diff(harmonic[answered.astype(np.int64)], axis=1, prepend=0.0)
     rate = wrong / np.maximum(members, 1)
     risks = (wrong_before - rate * before) * inverse_sum + rate * members
     return np.asarray(risks.sum(axis=1) / answered[:, -1])
@@ -84,5 +84,7 @@ def _by_falling_confidence(sample: Sample, weights: Floats) -> tuple[Floats, Flo
     """Return per draw the scans, and the wrong ones, at each distinct confidence from the highest down."""
     order, starts = tied_groups(-sample.confidence)
     in_order = weights[:, order]
+    if len(starts) == len(order):  # all distinct, as nearly always: nothing to add up
+        return in_order, in_order * (1 - sample.correct[order])
     members = np.add.reduceat(in_order, starts, axis=1)
     return members, np.add.reduceat(in_order * (1 - sample.correct[order]), starts, axis=1)
