@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
 from models.prevalence import estimate_prevalence
@@ -39,11 +38,6 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether zero lies outside: for differences, whether the two are told apart."""
-        return self.low > 0 or self.high < 0
 
 
 def bootstrap(  # noqa: PLR0913 - what is judged, and three keywords of the bootstrap
@@ -185,40 +179,6 @@ def bootstrap_prevalence(
         ]
     )
     return tuple(_interval(column, level) for column in estimates.T)
-
-
-def metrics_with_intervals(  # noqa: PLR0913 - as bootstrap
-    variants: Mapping[str, ArrayLike],
-    labels: ArrayLike,
-    subjects: Sequence[str],
-    metrics: Metrics = METRICS,
-    *,
-    draws: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Return the table of results: one row a variant and metric, with value, interval and what it stands on.
-
-    Parameters
-    ----------
-    variants : mapping of str to array_like, shape (N, K)
-        Probabilities of the same scans, as before and after a calibrator.
-    labels, subjects, metrics, draws, level, seed
-        As in `bootstrap`.
-
-    Returns
-    -------
-    DataFrame
-        Columns variant, metric, value, low, high, scans, subjects.
-    """
-    rows = [
-        (variant, name, found.value, found.low, found.high, len(subjects), len(set(subjects)))
-        for variant, probabilities in variants.items()
-        for name, found in bootstrap(
-            probabilities, labels, subjects, metrics, draws=draws, level=level, seed=seed
-        ).items()
-    ]
-    return pd.DataFrame(rows, columns=["variant", "metric", "value", "low", "high", "scans", "subjects"])
 
 
 def _weighted(metrics: Metrics) -> dict[str, Weighted]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 from pipeline.errors import RefusedScan
 
@@ -77,11 +77,6 @@ def parse_datetime(text: object) -> float | None:
 
 def _seconds(day: date) -> float:
     return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
-
-
-def day_of(moment: float) -> date:
-    """Return the day of a moment from `parse_moment`; also before 1970."""
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=moment)).date()
 
 
 def delay_after_injection(

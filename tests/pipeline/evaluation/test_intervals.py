@@ -14,7 +14,6 @@ from pipeline.evaluation.intervals import (
     bootstrap,
     bootstrap_mean,
     bootstrap_prevalence,
-    metrics_with_intervals,
     paired_bootstrap,
 )
 from pipeline.evaluation.metrics import METRICS, WEIGHTED, classwise_ece, expected_calibration_error
@@ -142,7 +141,7 @@ def test_pairs_cancel_what_they_share():
     paired = paired_bootstrap(p, q, y, subjects, ["brier_score"])["brier_score"]
     a, b = (bootstrap(x, y, subjects, ["brier_score"])["brier_score"] for x in (p, q))
     assert paired.value == pytest.approx(a.value - b.value)
-    assert paired.excludes_zero
+    assert paired.low > 0 or paired.high < 0
     assert paired.high - paired.low < 0.2 * (a.high - a.low)
 
 
@@ -170,18 +169,6 @@ def test_prevalence_interval_covers_and_narrows(rng):
         assert interval.high - interval.low < 0.15
 
 
-def test_table_of_results_has_a_row_a_variant_and_metric():
-    p, y = simulated()
-    subjects = [f"s{n // 2}" for n in range(len(y))]
-    table = metrics_with_intervals({"before": p, "after": 0.9 * p + 0.1 / 3}, y, subjects, draws=50)
-    assert list(table.columns) == ["variant", "metric", "value", "low", "high", "scans", "subjects"]
-    assert len(table) == 2 * len(METRICS)
-    assert set(table["scans"]) == {120}
-    assert set(table["subjects"]) == {60}
-    row = table[(table["variant"] == "after") & (table["metric"] == "brier_score")].iloc[0]
-    assert row["value"] == pytest.approx(METRICS["brier_score"](0.9 * p + 0.1 / 3, y))
-
-
 def test_refusals():
     p, y = simulated(n=4)
     with pytest.raises(InputError, match="two subjects at least, got one in s1: report the value alone"):
@@ -194,5 +181,3 @@ def test_refusals():
 
 def test_interval_reads_as_in_tables():
     assert str(Interval(0.8123, 0.75, 0.86)) == "0.812 [0.750, 0.860]"
-    assert not Interval(0.1, -0.1, 0.3).excludes_zero
-    assert Interval(-0.2, -0.3, -0.1).excludes_zero
