@@ -130,7 +130,7 @@ def _ingest(
     settings: IngestSettings,
     imaging: ImagingSettings,
     classes: tuple[str, ...],
-    dask: DaskSettings,
+    dask: DaskSettings = _NO_CLUSTER,
 ) -> Ingested:
     found = find_scans(source, settings.layout, settings.tracer)
     # A folder that cannot be written is refused before the key is made or a scan is read.
