@@ -12,6 +12,8 @@ from typing import Any
 
 # A worker that was killed is told once, by us. Workers inherit this; who looks for more sets it to "info".
 os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
+# A worker would keep a profile of every second of the last hour, a tenth of a megabyte each.
+os.environ.setdefault("DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED", "False")
 
 import dask
 from distributed import Client, LocalCluster, as_completed, get_worker

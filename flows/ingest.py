@@ -31,6 +31,7 @@ from pipeline.ingest.converted import Converted
 from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
 from pipeline.ingest.outcomes import ScanOutcome, write_ingest_report
 from pipeline.ingest.sources import FoundScan, find_scans
+from pipeline.processes import give_back_memory
 from pipeline.scan import Cohort, Fact, Scan
 
 DERIVATIVES = Path("derivatives") / "taucal"
@@ -180,7 +181,9 @@ _BATCH = 4
 
 
 def _ingest_batch(batch: Sequence[_Order]) -> list[dict[str, Any]]:
-    return [ingest_scan(order) for order in batch]
+    records = [ingest_scan(order) for order in batch]
+    give_back_memory()
+    return records
 
 
 def _that_killed(order: _Order) -> dict[str, Any]:
