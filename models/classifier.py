@@ -16,7 +16,7 @@ from models.bundle import BundleError, read_bundle, write_bundle
 from models.calibrators import Calibrator
 from models.conformal import ConformalSets
 from models.ensemble import build_members, doubt_of, member_logits, members_in
-from models.interval import interval, through
+from models.interval import calibrated_members, probability_interval
 from models.networks import Network, run
 from models.outliers import OutlierDetector
 from models.prediction import Prediction, reasons_to_refer
@@ -156,11 +156,11 @@ class CalibratedClassifier:
         probabilities = self.calibrator.transform(logits)
         said = zip(
             probabilities,
-            *interval(probabilities, members, self.refits or (self.calibrator,)),
+            *probability_interval(probabilities, members, self.refits or (self.calibrator,)),
             self.conformal.sets(probabilities),
             self.outliers.mahalanobis(features),
             self.outliers.energy(logits),
-            *doubt_of(through(self.calibrator, members)),
+            *doubt_of(calibrated_members(self.calibrator, members)),
             strict=True,
         )
         quality = quality_reasons if quality_reasons is not None else [()] * len(logits)

@@ -83,9 +83,12 @@ class Span(Facts):
 
 
 class YearReport(Facts):
-    """All the report of a year says; `spans` holds the quarters and, last, the year."""
+    """All the report of a year says; `spans` holds the quarters and, last, the year.
 
-    format_version: int = 1
+    In format 1 `above_oracle` went by the labels; since 2 it is what the true posterior lets one expect.
+    """
+
+    format_version: int = 2
     title: Text
     report_date: Text
     run_id: Text
