@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flows.console import say
-from flows.ingest import COHORT_TABLE, REGION_TABLE
+from flows.dataset import COHORT_TABLE, REGION_TABLE
 from pipeline.config import Study
 from pipeline.errors import CohortError
 from pipeline.learning.images import read_images

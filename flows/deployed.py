@@ -98,7 +98,7 @@ def _privately(name: str, work: Callable[[Study], object]) -> None:
     study = None
     try:
         study = _study()
-        work(study)
+        work(_patient(study))
     except Exception as error:  # noqa: BLE001 - raised again by its kind, whatever it is
         say(f"{name} failed: {error}")
         kind = type(error).__name__
@@ -112,6 +112,16 @@ def _study() -> Study:
         return load_study(Path(os.environ[STUDY]))
     except KeyError as error:
         raise ConfigError("A deployed flow must be started by `taucal serve`", culprit=STUDY) from error
+
+
+def _patient(study: Study) -> Study:
+    """Return a study that waits for what another process does: refused, a retraining is lost for a month."""
+    waits = {"wait": True}
+    sections = {
+        "ingest": study.ingest.model_copy(update=waits),
+        "retrain": study.retrain.model_copy(update=waits),
+    }
+    return study.model_copy(update=sections)
 
 
 def _end_with_server() -> None:

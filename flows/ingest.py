@@ -11,51 +11,26 @@ from typing import Any
 import pandas as pd
 
 from flows.console import Tick, progress, say, show_table
+from flows.dataset import DERIVATIVES, Ingested, ScanDone, write_tables
 from flows.jobs import Runner, WorkerKilled
+from flows.locks import locked
 from flows.runners import finished
 from flows.steps import as_flow, as_task, is_done
 from pipeline.config import DaskSettings, ImagingSettings, IngestSettings, Study
 from pipeline.errors import ConfigError, RefusedScan
-from pipeline.files import (
-    exclusive,
-    fingerprint,
-    read_json,
-    remove_unfinished,
-    write_json,
-    written_whole,
-)
+from pipeline.files import fingerprint, read_json, remove_unfinished, write_json
 from pipeline.imaging import process
 from pipeline.ingest import bids as bids_files
 from pipeline.ingest.convert import convert_scan
-from pipeline.ingest.converted import Converted
 from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
-from pipeline.ingest.outcomes import ScanOutcome, write_ingest_report
+from pipeline.ingest.outcomes import ScanOutcome
 from pipeline.ingest.sources import FoundScan, find_scans
 from pipeline.processes import give_back_memory
-from pipeline.scan import Cohort, Fact, Scan
-
-DERIVATIVES = Path("derivatives") / "taucal"
-COHORT_TABLE = DERIVATIVES / "cohort.tsv"
-REGION_TABLE = DERIVATIVES / "regional_suvr.tsv"
 
 _NO_CLUSTER = DaskSettings()
 
 # Raised whenever a change of code changes what a scan becomes: old records no longer count as done.
 _REVISION = 2
-
-
-@dataclass(frozen=True)
-class Ingested:
-    """What an ingest left on disk."""
-
-    bids: Path
-    cohort: Path
-    report: Path
-    layout: str
-    converted: int
-    accepted: int
-    warned: int
-    refused: int
 
 
 @dataclass(frozen=True)
@@ -96,7 +71,8 @@ def ingest(
     Raises
     ------
     InputError
-        If there is nothing to read, the folder cannot be written or another ingest is writing it.
+        If there is nothing to read, the folder cannot be written, or another ingest is writing it and
+        ``settings.wait`` is not set.
     """
     return as_flow("ingest", lambda: _ingest(source, bids, settings, imaging, classes, dask))
 
@@ -135,7 +111,7 @@ def _ingest(
 ) -> Ingested:
     found = find_scans(source, settings.layout, settings.tracer)
     # A folder that cannot be written is refused before the key is made or a scan is read.
-    with exclusive(bids.parent / f".{bids.name}.lock", "dataset", wait=False):
+    with locked(bids.parent / f".{bids.name}.lock", "dataset", wait=settings.wait):
         remove_unfinished(bids)
         key = load_or_make_key(settings.key_file or key_beside(bids), bids)
         left_alone = _in_words(found.ignored)
@@ -146,16 +122,18 @@ def _ingest(
         ]
         with progress("ingest") as tick:
             runner = _runner(settings, dask, len(orders))
-            records = as_task("ingest scans", lambda: ingest_scans(orders, runner, tick))
-        return _collect(records, found.ignored, found.layout, bids, classes)
+            done = as_task("ingest scans", lambda: ingest_scans(orders, runner, tick))
+        _tell([scan.outcome for scan in done])
+        return write_tables(done, found.ignored, found.layout, bids, classes)
 
 
-def ingest_scans(orders: Sequence[_Order], runner: Runner, tick: Tick) -> list[dict[str, Any]]:
+def ingest_scans(orders: Sequence[_Order], runner: Runner, tick: Tick) -> list[ScanDone]:
     """Take every scan from its source to SUVR; one bad scan never stops the others.
 
     A batch whose worker was killed is done again scan by scan; a scan that kills its worker is refused.
     """
-    records: dict[int, dict[str, Any]] = {}
+    done: dict[int, ScanDone] = {}
+    refused = 0
     todo, size = list(range(len(orders))), _BATCH if runner.kind == "dask" else 1
     while todo:
         batches = [todo[start : start + size] for start in range(0, len(todo), size)]
@@ -169,31 +147,31 @@ def ingest_scans(orders: Sequence[_Order], runner: Runner, tick: Tick) -> list[d
                 found = [_that_killed(orders[n]) for n in batch]
             elif outcome.error is not None:
                 raise outcome.error
-            records.update(zip(batch, found, strict=True))
-            refused = sum(record["outcome"]["verdict"] == "refused" for record in records.values())
-            tick(len(records), len(orders), f"{refused} refused")
+            done.update(zip(batch, found, strict=True))
+            refused += sum(scan.outcome.verdict == "refused" for scan in found)
+            tick(len(done), len(orders), f"{refused} refused")
         size = 1
-    return [records[n] for n in range(len(orders))]
+    return [done[n] for n in range(len(orders))]
 
 
 _BATCH = 4
 """Scans of a job on Dask, which takes 70 ms a job."""
 
 
-def _ingest_batch(batch: Sequence[_Order]) -> list[dict[str, Any]]:
-    records = [ingest_scan(order) for order in batch]
+def _ingest_batch(batch: Sequence[_Order]) -> list[ScanDone]:
+    done = [ingest_scan(order) for order in batch]
     give_back_memory()
-    return records
+    return done
 
 
-def _that_killed(order: _Order) -> dict[str, Any]:
+def _that_killed(order: _Order) -> ScanDone:
     refusal = RefusedScan(
         "worker-killed",
         "A scan must not end the process that reads it",
         mend="look at its files; see whether the machine is out of memory",
     )
     label = order.found.label(Pseudonymiser(order.key))
-    return {"outcome": asdict(ScanOutcome.of_refusal(label, "conversion", refusal))}
+    return ScanDone(ScanOutcome.of_refusal(label, "conversion", refusal))
 
 
 def _runner(settings: IngestSettings, dask: DaskSettings, scans: int) -> Runner:
@@ -201,28 +179,25 @@ def _runner(settings: IngestSettings, dask: DaskSettings, scans: int) -> Runner:
     return Runner("local" if alone else settings.runner, settings.workers, retries=1, dask=dask)
 
 
-def ingest_scan(order: _Order) -> dict[str, Any]:
-    """Convert, normalise and record one scan; return its record, read back where it is done already."""
+def ingest_scan(order: _Order) -> ScanDone:
+    """Convert, normalise and record one scan, where that is not done already."""
     pseudonymiser = Pseudonymiser(order.key)
     record = order.bids / DERIVATIVES / ".records" / f"{pseudonymiser.subject(order.found.identity)}.json"
     settings = (order.tracer, order.max_days_to_diagnosis, order.imaging.model_dump())
     try:
         key = fingerprint(_REVISION, order.found.fingerprint(), settings)
     except RefusedScan as refusal:
-        gone = ScanOutcome.of_refusal(order.found.label(pseudonymiser), "conversion", refusal)
-        return {"outcome": asdict(gone)}
+        return ScanDone(ScanOutcome.of_refusal(order.found.label(pseudonymiser), "conversion", refusal))
     if not is_done(record, key, order.bids):
         outcome, scan, files = _work(order)
-        done = {
+        facts = {
             "key": key,
             "files": {path.relative_to(order.bids).as_posix(): path.stat().st_size for path in files},
             "outcome": asdict(outcome),
             **scan,
         }
-        write_json(record, done)
-    # Also a new record is read back: JSON has an order of its own, and tables are to have the same columns.
-    remembered: dict[str, Any] = read_json(record)
-    return remembered
+        write_json(record, facts)
+    return ScanDone(ScanOutcome(**read_json(record)["outcome"]), record)
 
 
 def _work(order: _Order) -> tuple[ScanOutcome, dict[str, Any], list[Path]]:
@@ -260,74 +235,8 @@ def _wide(regions: pd.DataFrame, composites: dict[str, float]) -> dict[str, floa
     return suvr | {f"composite_{name}": value for name, value in composites.items()}
 
 
-def _collect(
-    records: list[dict[str, Any]],
-    ignored: Mapping[str, int],
-    layout: str,
-    bids: Path,
-    classes: tuple[str, ...],
-) -> Ingested:
-    outcomes = [ScanOutcome(**r["outcome"]) for r in records]
-    converted = [Converted.from_dict(r["converted"], bids) for r in records if "converted" in r]
-    bids_files.write_dataset_files(bids, converted)
-    usable = [(Converted.from_dict(r["converted"], bids), r) for r in records if "suvr" in r]
-    cohort = Cohort(tuple(_scan_of(c, r, bids, classes) for c, r in usable), classes)
-    cohort.write_tsv(bids / COHORT_TABLE)
-    _write_region_table([(c.scan_id, r["regions"]) for c, r in usable], bids / REGION_TABLE)
-    write_json(
-        bids / DERIVATIVES / "ingest.json",
-        {"outcomes": [asdict(o) for o in outcomes], "ignored": dict(ignored)},
-    )
-    report = write_ingest_report(outcomes, ignored, layout, bids)
-    verdicts: Counter[str] = Counter(o.verdict for o in outcomes)
-    _tell(outcomes, verdicts)
-    return Ingested(
-        bids=bids,
-        cohort=bids / COHORT_TABLE,
-        report=report,
-        layout=layout,
-        converted=len(converted),
-        accepted=verdicts["accepted"],
-        warned=verdicts["warned"],
-        refused=verdicts["refused"],
-    )
-
-
-def read_outcomes(bids: Path) -> tuple[list[ScanOutcome], dict[str, int]]:
-    """Return what became of every scan the last ingest found, and what it left alone."""
-    path = bids / DERIVATIVES / "ingest.json"
-    if not path.is_file():
-        return [], {}
-    stored = read_json(path)
-    return [ScanOutcome(**o) for o in stored["outcomes"]], stored["ignored"]
-
-
-def _scan_of(converted: Converted, record: dict[str, Any], bids: Path, classes: tuple[str, ...]) -> Scan:
-    facts: dict[str, Fact] = {
-        **{k: converted.facts.get(k) for k in ("age", "sex", "site", "manufacturer", "model")},
-        "days_to_diagnosis": converted.facts.get("days_to_diagnosis"),
-        "quality": record["outcome"]["verdict"],
-        "meta_roi": record["regions"].get("composite_meta_roi"),
-        "pet": converted.path.relative_to(bids).as_posix(),
-    }
-    return Scan(
-        subject=converted.subject,
-        session=converted.session,
-        path=(bids / record["suvr"]).resolve(),
-        tracer=converted.tracer,
-        diagnosis=converted.diagnosis if converted.diagnosis in classes else None,
-        facts={k: v for k, v in facts.items() if v is not None},
-        posterior=converted.posterior,
-    )
-
-
-def _write_region_table(rows: list[tuple[str, dict[str, float]]], path: Path) -> None:
-    table = pd.DataFrame([{"scan_id": scan_id, **regions} for scan_id, regions in rows])
-    with written_whole(path) as beside:
-        table.to_csv(beside, sep="\t", index=False, float_format="%.5f", na_rep="n/a")
-
-
-def _tell(outcomes: list[ScanOutcome], verdicts: Counter[str]) -> None:
+def _tell(outcomes: list[ScanOutcome]) -> None:
+    verdicts = Counter(o.verdict for o in outcomes)
     accepted, warned = verdicts["accepted"], verdicts["warned"]
     say(f"{accepted} accepted, {warned} with a warning, {verdicts['refused']} refused.")
     refused = [o for o in outcomes if o.verdict == "refused"]

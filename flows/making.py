@@ -103,14 +103,26 @@ def make_classifier(
     fit : callable
         Leaves a network and its predictions in `files`; returns the files written.
     """
+    key = learn(study, scans, files, fit)
+    results = Results.from_dict(read_json(files.results))
+    run_id, version = track(study, results, files, key)
+    return Trained(files, results, run_id, version)
+
+
+def learn(study: Study, scans: SplitCohort, files: Files, fit: Callable[[], Iterable[Path]]) -> str:
+    """Take a split cohort to a calibrated and judged classifier on disk; return the key of all it depends on.
+
+    Parameters
+    ----------
+    fit : callable
+        As in `make_classifier`.
+    """
     write_text(files.study, study.to_yaml())
     write_json(files.split, scans.split.to_dict())
     key = fingerprint(scans.volumes.digest(), scans.split.digest(), decisive(study))
     run_once(files.record("training"), key, fit)
     run_once(files.record("classifier"), key, lambda: calibrate_and_judge(study, scans, files))
-    results = Results.from_dict(read_json(files.results))
-    run_id, version = track(study, results, files, key)
-    return Trained(files, results, run_id, version)
+    return key
 
 
 def decisive(study: Study) -> dict[str, Any]:

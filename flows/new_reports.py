@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.console import progress, say
-from flows.ingest import COHORT_TABLE
+from flows.dataset import COHORT_TABLE
 from flows.report import report_cohort_scan
 from flows.scan_reports import Teller
 from flows.steps import as_flow

@@ -5,16 +5,16 @@ A process that is killed between the two leaves a decision that `settle` carries
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flows.console import say
+from flows.locks import locked
 from pipeline import tracking
 from pipeline.errors import InputError
-from pipeline.files import exclusive
 
 MOVES = ("promote", "approve", "rollback")
 """Decisions that move the champion."""
@@ -45,8 +45,7 @@ class Decision:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-@contextlib.contextmanager
-def retraining_lock(output: Path, *, wait: bool) -> Iterator[None]:
+def retraining_lock(output: Path, *, wait: bool) -> AbstractContextManager[None]:
     """Let one retraining or promotion of a study happen at a time; the lock of a crashed one is free.
 
     Parameters
@@ -61,16 +60,7 @@ def retraining_lock(output: Path, *, wait: bool) -> Iterator[None]:
     InputError
         If another process holds it and `wait` is false, naming it, whose it is and since when it runs.
     """
-    lock, what = output / ".retrain.lock", "study's champion"
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(exclusive(lock, what, wait=False))
-        except InputError as error:
-            if not wait:
-                raise
-            say(f"Waiting: {error.problem}.")
-            held.enter_context(exclusive(lock, what))
-        yield
+    return locked(output / ".retrain.lock", "study's champion", wait=wait)
 
 
 def settle(store: tracking.Store, output: Path) -> tracking.Entry | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.cohorts import cohort_and_split
-from flows.ingest import read_outcomes
+from flows.dataset import read_outcomes
 from flows.making import Trained
 from flows.scan_reports import Teller, tell, today
 from models.classifier import CalibratedClassifier

@@ -53,6 +53,38 @@ def finished(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outc
         yield from on_dask(work, orders, runner)
 
 
+@contextlib.contextmanager
+def beside(work: Work, order: Any) -> Iterator[None]:
+    """Do one job in a worker process while the block runs, and wait for it; torch leaves it one core.
+
+    Parameters
+    ----------
+    work : callable
+        As in `finished`; its result is dropped, so it must leave it on disk.
+    order : object
+
+    Raises
+    ------
+    TaucalError
+        Of the job, or if its worker was killed. An error of the block ends the job.
+    """
+    # Only who trains has a use for this, and has loaded it; others need not wait for the import.
+    import torch
+
+    threads = torch.get_num_threads()
+    slot = _Slot(places(2)[-1])
+    try:
+        job = slot.submit(work, order)
+        torch.set_num_threads(max(1, threads - 1))
+        yield
+        _, error = slot.outcome(job)
+        if error is not None:
+            raise error
+    finally:
+        torch.set_num_threads(threads)
+        slot.end()
+
+
 def _here(work: Work, orders: Sequence[Any], retries: int) -> Iterator[Outcome]:
     for index, order in enumerate(orders):
         tries = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows.cohorts import cohort_and_split, sizes_in_words
 from flows.console import say, show_table
-from flows.making import Files, SplitCohort, Trained, fit_network, make_classifier
+from flows.making import Files, SplitCohort, Trained, fit_network, learn, make_classifier
 from flows.names import check_names
 from flows.promotion import Decision, move, retraining_lock, settle
 from flows.steps import as_flow
@@ -30,6 +30,15 @@ def train_study(study: Study) -> Trained:
     """
     check_names(study)
     return as_flow("train", lambda: _train_study(study))
+
+
+def learn_study(study: Study) -> None:
+    """Train and calibrate as `train_study` does, which then finds that done: no flow, nothing tracked.
+
+    For a worker process, while its parent does other things.
+    """
+    files, scans = Files(study.output), SplitCohort(*cohort_and_split(study))
+    learn(study, scans, files, lambda: fit_network(study, scans, files))
 
 
 def _train_study(study: Study) -> Trained:

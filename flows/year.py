@@ -7,6 +7,7 @@ classifiers in use when they arrive, before any learns from them.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Iterable, Sequence
@@ -24,9 +25,10 @@ from flows.phantom import make_batch, make_phantom
 from flows.promotion import settle
 from flows.report import derivative_of
 from flows.retrain import retrain
+from flows.runners import beside
 from flows.scan_reports import today
 from flows.steps import run_once
-from flows.train import train_study
+from flows.train import learn_study, train_study
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import BatchSettings, EvaluationSettings, Study
@@ -61,7 +63,7 @@ def run_year(study: Study) -> dict[str, Any]:
         If the output folder holds a year of other settings.
     """
     started = time.monotonic()
-    preload("pipeline.phantom.tree", "flows.ingest")
+    preload("pipeline.phantom.tree", "flows.ingest", "flows.train")
     _check(study)
     end_orphans(_FLOWS)
     assert study.ingest.source is not None
@@ -129,10 +131,11 @@ def _live(study: Study, month: int) -> Iterable[Path]:
     said = _folder(study, month) / "said.json"
     if not said.is_file():
         write_json(said, _judge(study, month).to_dict())
-    decided = {GATE: _retrain(study, month)}
+    rival = _study_of(study, ALWAYS)
+    with beside(learn_study, rival) if month else contextlib.nullcontext():
+        decided = {GATE: _retrain(study, month)}
     if month:
-        trained = train_study(_study_of(study, ALWAYS))
-        tracking.promote(_store_of(study, ALWAYS), trained.version)
+        tracking.promote(_store_of(study, ALWAYS), train_study(rival).version)
     return [said, write_json(_folder(study, month) / "decided.json", decided)]
 
 

@@ -48,6 +48,8 @@ class IngestSettings(Section):
     max_days_to_diagnosis: Count = 180
     workers: Count = 2
     runner: Literal["processes", "dask"] = "processes"
+    wait: bool = False
+    """Wait for an ingest that writes the dataset already, or refuse at once; a scheduled one waits."""
 
 
 class ImagingSettings(Section):

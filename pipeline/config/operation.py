@@ -73,7 +73,7 @@ class RetrainSettings(Section):
     require_approval: bool = False
     """Stop before the move until `taucal promote --approve`."""
     wait: bool = False
-    """Wait for a retraining that runs already, or refuse at once."""
+    """Wait for a retraining that runs already, or refuse at once; a scheduled one waits."""
 
 
 class ServeSettings(Section):

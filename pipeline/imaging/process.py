@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from pipeline.atlas import AFFINE, META_ROI, REFERENCE, SHAPE, SPACE, load_atlas
 from pipeline.config import ImagingSettings
@@ -65,6 +66,12 @@ def normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
     RefusedScan
         With the rule that was broken.
     """
+    # Sums that several threads share end in other digits than those of one: a scan has one SUVR.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _normalise(volume, settings)
+
+
+def _normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
     volume, invalid = _finite(volume)
     volume = without_erased_planes(volume)
     findings = [judge("invalid-voxels", invalid)]

@@ -20,7 +20,9 @@ from flows.environment import set_quiet_defaults
 
 set_quiet_defaults()
 
-from flows.ingest import Ingested, ingest  # noqa: E402 - the defaults must stand before Prefect is imported
+# The defaults must stand before Prefect is imported.
+from flows.dataset import Ingested  # noqa: E402
+from flows.ingest import ingest  # noqa: E402
 from pipeline.config import DaskSettings, ImagingSettings, IngestSettings  # noqa: E402
 
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -40,8 +40,9 @@ def one_process(source: Path, bids: Path) -> list[tuple[bool, float, float]]:
     rows = []
     for order in orders_for(source, bids):
         clock, core = time.perf_counter(), time.process_time()
-        record = ingest.ingest_scan(order)
+        done = ingest.ingest_scan(order)
         took = time.perf_counter() - clock, time.process_time() - core
+        record = {} if done.record is None else read_json(done.record)
         if "suvr" in record:
             told = read_json(order.bids / record["suvr"].replace(".nii.gz", ".json"))
             rows.append((told["Facts"]["frames_averaged"] == 1, *took))

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from flows.cells import PROGRESS, load_material, plan
 from flows.compare import compare_losses
-from flows.ingest import COHORT_TABLE
+from flows.dataset import COHORT_TABLE
 from flows.watching import Grid
 from pipeline import tracking
 from pipeline.atlas import AFFINE, SHAPE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import pandas as pd
 import pytest
 
 from flows import ingest as flow
+from flows.dataset import COHORT_TABLE, DERIVATIVES, read_outcomes
 from pipeline.config import ImagingSettings, IngestSettings, PhantomSettings
 from pipeline.errors import InputError
 from pipeline.files import exclusive
@@ -92,15 +95,15 @@ def digests(folder: Path) -> dict[str, str]:
 
 def rows(bids: Path) -> pd.DataFrame:
     return pd.read_csv(
-        bids / flow.DERIVATIVES / "ingest_report.tsv", sep="\t", na_values=[], keep_default_na=False
+        bids / DERIVATIVES / "ingest_report.tsv", sep="\t", na_values=[], keep_default_na=False
     )
 
 
 def test_other_series_are_left_alone_and_counted(undisturbed):
-    outcomes, ignored = flow.read_outcomes(undisturbed / "bids")
+    outcomes, ignored = read_outcomes(undisturbed / "bids")
     assert ignored == {"MR images": 3, "CT images": 3, "FBB series": 1}
     assert len(outcomes) == SCANS.scans
-    page = (undisturbed / "bids" / flow.DERIVATIVES / "ingest_report.html").read_text()
+    page = (undisturbed / "bids" / DERIVATIVES / "ingest_report.html").read_text()
     assert "FBB series" in page
     assert "adni layout" in page
 
@@ -109,7 +112,7 @@ def test_the_spoiled_scan_alone_is_refused_by_its_rule(undisturbed):
     table = rows(undisturbed / "bids")
     (spoiled,) = [s.spoiled for s in plan_cohort(SCANS, SEED) if s.spoiled]
     assert list(table.rule[table.verdict == "refused"]) == [spoiled]
-    assert len(Cohort.read_tsv(undisturbed / "bids" / flow.COHORT_TABLE, CLASSES)) == SCANS.scans - 1
+    assert len(Cohort.read_tsv(undisturbed / "bids" / COHORT_TABLE, CLASSES)) == SCANS.scans - 1
 
 
 def test_the_official_validator_finds_no_error_in_the_whole_dataset(undisturbed):
@@ -176,6 +179,13 @@ def test_a_second_ingest_into_one_folder_is_refused(adni, run, tmp_path):
     assert not (tmp_path / "key").exists()
 
 
+def test_an_ingest_that_waits_comes_next(adni, run, tmp_path):
+    holding = contextlib.ExitStack()
+    holding.enter_context(exclusive(tmp_path / ".bids.lock", "dataset"))
+    threading.Timer(0.5, holding.close).start()
+    assert len(run(adni, tmp_path / "bids", wait=True).cohort.read_text().splitlines()) == SCANS.scans
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 3 MB and the function that makes it larger; only root may mount one."""
@@ -200,7 +210,7 @@ def test_a_full_disk_is_one_clear_error_and_the_next_run_goes_on(adni, undisturb
     assert stood
     assert not [name for name in stood if ".tmp-" in name]
     wanted = digests(undisturbed / "bids")
-    assert all(wanted[name] == digest for name, digest in stood.items())
+    assert {n: d for n, d in stood.items() if wanted[n] != d} == {}
     enlarge()
     run(adni, disk / "bids", key_file=key)
     assert digests(disk / "bids") == wanted
@@ -274,7 +284,7 @@ def test_the_dlbs_layout_goes_the_whole_way(shared_data, run, tmp_path):
         nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4)), anatomy)
     done = run(source, tmp_path / "bids")
     assert (done.layout, done.converted, done.refused) == ("bids", 2, 0)
-    assert flow.read_outcomes(done.bids)[1] == {"images that are not PET": 2}
+    assert read_outcomes(done.bids)[1] == {"images that are not PET": 2}
     cohort = Cohort.read_tsv(done.cohort, CLASSES)
     assert {scan.session for scan in cohort.scans} == {"wave3"}
     assert {scan.diagnosis for scan in cohort.scans} == {None}

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from flows import new_reports
-from flows.ingest import COHORT_TABLE, DERIVATIVES
+from flows.dataset import COHORT_TABLE, DERIVATIVES
 from flows.new_reports import report_new_scans
 from pipeline.config import Study, TrackingSettings
 from pipeline.errors import CohortError

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from flows.champion import Champion
-from flows.ingest import COHORT_TABLE, REGION_TABLE
+from flows.dataset import COHORT_TABLE, REGION_TABLE
 from flows.promotion import approve, retraining_lock
 from flows.retrain import retrain
 from flows.shift_check import check_shift

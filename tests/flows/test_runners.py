@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from flows.jobs import JobFailed, Place, Runner, WorkerKilled, places
-from flows.runners import finished
+from flows.runners import beside, finished
 from pipeline.config import DaskSettings
 from pipeline.errors import ConfigError, InputError
 
@@ -73,6 +74,37 @@ def test_cores_are_shared_out_without_rest(monkeypatch):
     assert [place.cores for place in places(9)][:2] == [(1,), (1,)]
     assert {core for place in places(9) for core in place.cores} == {1, 3, 5, 7, 9, 11, 13}
     assert places(1)[0].gpu is None
+
+
+def test_a_job_beside_is_waited_for_and_torch_leaves_it_a_core(do, tmp_path):
+    threads = torch.get_num_threads()
+    with beside(do, ("fine", tmp_path)):
+        assert torch.get_num_threads() == max(1, threads - 1)
+    assert torch.get_num_threads() == threads
+    (left,) = tmp_path.glob("fine.*")
+    assert f".{os.getpid()}-" not in left.name
+
+
+@pytest.mark.parametrize(("what", "error"), [("wrong input", InputError), ("is killed", WorkerKilled)])
+def test_what_goes_wrong_beside_is_raised_when_the_block_is_done(what, error, do, tmp_path):
+    done = False
+    with pytest.raises(error), beside(do, (what, tmp_path)):
+        done = True
+    assert done
+
+
+def test_an_error_ends_the_job_beside(do, tmp_path):
+    def fail_once_it_runs():
+        limit = time.monotonic() + 60
+        while not list(tmp_path.glob("sleeps.*")):
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"), beside(do, ("sleeps", tmp_path)):
+        fail_once_it_runs()
+    (left,) = tmp_path.glob("sleeps.*")
+    assert not Path(f"/proc/{left.name.split('.')[1].split('-')[0]}").exists()
 
 
 @pytest.mark.parametrize("kind", ["processes", "dask"])

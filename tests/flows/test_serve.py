@@ -28,7 +28,7 @@ import psutil
 import pytest
 import yaml
 
-from flows.ingest import COHORT_TABLE
+from flows.dataset import COHORT_TABLE
 from flows.schedules import SCHEDULES, planned
 from flows.serve import _place, serve
 from flows.servers import place_of

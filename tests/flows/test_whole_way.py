@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.dataset import COHORT_TABLE
 from flows.demo import run_demo
-from flows.ingest import COHORT_TABLE
 from flows.scan_reports import Request, report_scans
 from flows.train import train_study
 from models.classifier import CalibratedClassifier
