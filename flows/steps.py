@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from prefect import flow, tags, task
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
 
 from flows.orphans import process_tag
 from pipeline.files import read_json, write_json
@@ -66,13 +68,23 @@ def as_flow(name: str, work: Callable[[], T]) -> T:
     patient. So the flow has no parameters, and an error reaches Prefect by its kind alone; the caller gets it
     whole. The run bears the tag of its process, by which `flows.orphans` finds it when that was killed.
     """
-    with tags(process_tag()):
+    with tags(process_tag()), _without_heartbeat():
         return _kept_private(flow(name=name, validate_parameters=False), work)
 
 
 def as_task(name: str, work: Callable[[], T]) -> T:
     """Run `work` as a task of the flow around it, as private as `as_flow`."""
     return _kept_private(task(name=name), work)
+
+
+@contextlib.contextmanager
+def _without_heartbeat() -> Iterator[None]:
+    """Run flows without Prefect's sign of life, unless somebody has set one: its end takes a second."""
+    if "heartbeat_frequency" in get_current_settings().flows.model_fields_set:
+        yield
+    else:
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            yield
 
 
 def _kept_private(decorate: Callable[[Callable[[], T]], Callable[[], T]], work: Callable[[], T]) -> T:

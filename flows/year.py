@@ -123,16 +123,18 @@ def _store_of(study: Study, policy: str) -> tracking.Store:
 
 
 def _live(study: Study, month: int) -> Iterable[Path]:
-    """Live through a month; return what is left of it. Judging comes first and is done once."""
+    """Live through a month; return what is left of it.
+
+    Judging is done once, by what was registered before; `always` learns in another process meanwhile.
+    """
     assert study.ingest.source is not None
     if month:
         make_batch(study.phantom, study.ingest.source, study.seed, month)
     ingest_study(study)
-    said = _folder(study, month) / "said.json"
-    if not said.is_file():
-        write_json(said, _judge(study, month).to_dict())
-    rival = _study_of(study, ALWAYS)
+    said, rival = _folder(study, month) / "said.json", _study_of(study, ALWAYS)
     with beside(learn_study, rival) if month else contextlib.nullcontext():
+        if not said.is_file():
+            write_json(said, _judge(study, month).to_dict())
         decided = {GATE: _retrain(study, month)}
     if month:
         tracking.promote(_store_of(study, ALWAYS), train_study(rival).version)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.preprocessing import AnyPreprocessing, ImagePreprocessing, Preprocessing
 from pipeline.config import PreprocessingSettings
 from pipeline.errors import CohortError
-from pipeline.files import fingerprint, sha256_of_file, written_whole
+from pipeline.files import fingerprint, read_json, sha256_of_file, write_json, written_whole
 from pipeline.scan import Cohort, Scan
 
 
@@ -100,7 +100,8 @@ def load_volumes(cohort: Cohort, settings: PreprocessingSettings, cache: Path) -
     """Prepare every scan of a cohort once, and map the result from disk afterwards.
 
     The cache is one ``.npy`` a cohort, named by the bytes of its scans and the preprocessing: a changed scan
-    or setting makes another file, a cohort that is the same in both is only mapped.
+    or setting makes another file, a cohort that is the same in both is only mapped. Of a cohort that has
+    grown, only what is new is prepared.
 
     Parameters
     ----------
@@ -119,16 +120,20 @@ def load_volumes(cohort: Cohort, settings: PreprocessingSettings, cache: Path) -
         raise CohortError("A cohort to load must hold scans, got none", mend="run `taucal ingest` first")
     labels = cohort.labels
     preprocessing = Preprocessing(spacing_mm=settings.spacing_mm, suvr_max=settings.suvr_max)
-    made_of = fingerprint([(s.scan_id, _bytes_of(s)) for s in cohort.scans], preprocessing.to_dict())
+    contents = [_bytes_of(s) for s in cohort.scans]
+    made_of = fingerprint(list(zip(cohort.scan_ids, contents, strict=True)), preprocessing.to_dict())
+    made_by = fingerprint(preprocessing.to_dict())
     path = cache / f"volumes-{made_of}.npy"
     if not path.is_file():
+        known = _prepared_before(cache, made_by)
         with written_whole(path) as beside:
             shape = (len(cohort), *preprocessing.in_shape)
             stack = np.lib.format.open_memmap(beside, mode="w+", dtype=np.float32, shape=shape)
-            for row, scan in enumerate(cohort.scans):
-                stack[row] = _prepare(scan, preprocessing)
+            for row, (scan, content) in enumerate(zip(cohort.scans, contents, strict=True)):
+                stack[row] = known[content] if content in known else _prepare(scan, preprocessing)
             stack.flush()
             del stack
+        write_json(_index_of(path), {"preprocessing": made_by, "contents": contents})
     return LabelledVolumes(
         cohort.scan_ids,
         cohort.subjects,
@@ -138,6 +143,21 @@ def load_volumes(cohort: Cohort, settings: PreprocessingSettings, cache: Path) -
         preprocessing,
         content=fingerprint(made_of, labels.tolist(), cohort.class_names),
     )
+
+
+def _index_of(path: Path) -> Path:
+    """Return the file that tells of which scan, by its bytes, each row of prepared volumes is."""
+    return path.with_suffix(".json")
+
+
+def _prepared_before(cache: Path, made_by: str) -> dict[str, NDArray[np.float32]]:
+    """Return the volumes of other cohorts below a cache, mapped, by the bytes of their scans."""
+    known: dict[str, NDArray[np.float32]] = {}
+    for index in sorted(cache.glob("volumes-*.json")):
+        told, path = read_json(index), index.with_suffix(".npy")
+        if told["preprocessing"] == made_by and path.is_file():
+            known |= zip(told["contents"], np.load(path, mmap_mode="r"), strict=True)
+    return known
 
 
 def prepare_scans(cohort: Cohort, preprocessing: Preprocessing) -> NDArray[np.float32]:

@@ -24,8 +24,9 @@ from pipeline.tracking.runs import environment_digest, git_revision, installed
 from pipeline.tracking.store import Store
 
 REQUIREMENTS = (
-    "torch", "monai", "numpy", "scipy", "threadpoolctl", "pandas", "pydantic", "pyyaml", "nibabel", "pydicom",
-    "nilearn", "safetensors", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "mlflow",
+    "torch", "monai", "numpy", "scipy", "threadpoolctl", "pandas", "pydantic", "pyyaml", "nibabel",
+    "pydicom", "nilearn", "safetensors", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg",
+    "pylibjpeg-rle", "mlflow",
 )  # fmt: skip
 """What the model needs where it is served."""
 

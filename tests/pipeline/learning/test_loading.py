@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from models.preprocessing import Preprocessing
 from pipeline.atlas import AFFINE, SHAPE
 from pipeline.config import PreprocessingSettings
 from pipeline.errors import CohortError
+from pipeline.learning import loading
 from pipeline.learning.loading import load_volumes
 from pipeline.scan import Cohort, Scan
 
@@ -42,10 +45,10 @@ def test_volumes_are_what_preprocessing_makes_of_the_files(cohort, tmp_path):
 
 def test_what_is_cached_is_not_made_again(cohort, tmp_path):
     load_volumes(cohort, SETTINGS, tmp_path / "cache")
-    (path,) = (tmp_path / "cache").iterdir()
+    (path,) = (tmp_path / "cache").glob("*.npy")
     made = path.stat().st_mtime_ns
     load_volumes(cohort, SETTINGS, tmp_path / "cache")
-    assert [p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()] == [made]
+    assert [p.stat().st_mtime_ns for p in (tmp_path / "cache").glob("*.npy")] == [made]
 
 
 def test_a_changed_scan_or_setting_is_seen(cohort, tmp_path):
@@ -55,6 +58,26 @@ def test_a_changed_scan_or_setting_is_seen(cohort, tmp_path):
     changed = load_volumes(cohort, SETTINGS, tmp_path / "cache")
     assert len({first.digest(), other.digest(), changed.digest()}) == 3
     np.testing.assert_allclose(changed.volumes[1], 0.25)
+
+
+def test_of_a_grown_cohort_only_what_is_new_is_prepared(cohort, tmp_path, monkeypatch):
+    prepared = []
+    monkeypatch.setattr(
+        loading,
+        "_prepare",
+        lambda scan, how, do=loading._prepare: prepared.append(scan.scan_id) or do(scan, how),
+    )
+    cache = tmp_path / "cache"
+    start = replace(cohort, scans=cohort.scans[1:])
+    load_volumes(start, SETTINGS, cache)
+    grown = load_volumes(cohort, SETTINGS, cache)
+    assert prepared == [*start.scan_ids, cohort.scan_ids[0]]
+    anew = load_volumes(cohort, SETTINGS, tmp_path / "other")
+    np.testing.assert_array_equal(grown.volumes, anew.volumes)
+    assert grown.digest() == anew.digest()
+    del prepared[:]
+    load_volumes(cohort, PreprocessingSettings(spacing_mm=8, suvr_max=3), cache)
+    assert prepared == list(cohort.scan_ids)
 
 
 def test_a_subset_keeps_order_and_belonging(cohort, tmp_path):
