@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from flows.cohorts import cache_of
 from models.classifier import CalibratedClassifier
 from models.networks import run
 from pipeline import tracking
@@ -30,11 +32,14 @@ class Champion:
     classifier : CalibratedClassifier
     split : Split
         Of the scans it was made from and judged on.
+    cache : Path
+        Folder of the study's prepared volumes.
     """
 
     version: int
     classifier: CalibratedClassifier
     split: Split
+    cache: Path
 
     @classmethod
     def of(cls, study: Study, store: tracking.Store) -> Champion | None:
@@ -58,7 +63,8 @@ class Champion:
                 mend="give the study another tracking.model_name",
             )
         _, run_id = tracking.origin(store, name)
-        return cls(version, classifier, Split.from_dict(tracking.read_artifact(store, run_id, SPLIT_FILE)))
+        split = Split.from_dict(tracking.read_artifact(store, run_id, SPLIT_FILE))
+        return cls(version, classifier, split, cache_of(study))
 
     @property
     def scan_ids(self) -> frozenset[str]:
@@ -68,7 +74,8 @@ class Champion:
 
     def predictions(self, cohort: Cohort) -> Predictions:
         """Run it over scans of a cohort; a scan without a diagnosis gets the label -1."""
-        logits, features = run(self.classifier.network, prepare_scans(cohort, self.classifier.preprocessing))
+        volumes = prepare_scans(cohort, self.classifier.preprocessing, self.cache)
+        logits, features = run(self.classifier.network, volumes)
         return Predictions(
             cohort.scan_ids, cohort.subjects, logits, _labels(cohort.scans, cohort.class_names), features,
             cohort.class_names,

@@ -35,6 +35,11 @@ def cohort_and_split(study: Study) -> tuple[Cohort, LabelledVolumes, Split]:
     return cohort, volumes, official or split_of(study, cohort)
 
 
+def cache_of(study: Study) -> Path:
+    """Return the folder of a study's prepared volumes."""
+    return study.output / "cache"
+
+
 def load_cohort(study: Study) -> tuple[Cohort, LabelledVolumes, Split | None]:
     """Return the labelled cohort of a study, its volumes, and the split where the data have one of their own.
 
@@ -45,7 +50,7 @@ def load_cohort(study: Study) -> tuple[Cohort, LabelledVolumes, Split | None]:
     CohortError
         If the cohort is not there or no scan has a diagnosis.
     """
-    cache = study.output / "cache"
+    cache = cache_of(study)
     if study.cohort.kind != "bids":
         volumes, split = _published(study, cache)
         split = made_rarer(study, split, volumes)

@@ -8,7 +8,16 @@ from typing import Any
 
 from flows.cells import Cell, Material, Order, load_material, plan, train_cell
 from flows.cohorts import sizes_in_words
-from flows.comparison_pages import Kept, facts_of, flat, log_cell, show, statistics, write_pages
+from flows.comparison_pages import (
+    Kept,
+    facts_of,
+    flat,
+    log_cell,
+    logged_as,
+    show,
+    statistics,
+    write_pages,
+)
 from flows.console import say
 from flows.jobs import Runner
 from flows.making import decisive
@@ -89,9 +98,10 @@ class Log:
         self._tags = {"data.digest": data, "split.digest": split_digest}
         settings = {**decisive(study)["training"]}
         settings.pop("loss")
+        held_against = (study.compare.baseline, study.compare.calibrators)
         record = tracking.RunRecord(
             name=f"{study.name}: comparison",
-            key=fingerprint("comparison", study.name, data, splits, decisive(study), study.compare.baseline),
+            key=fingerprint("comparison", study.name, data, splits, decisive(study), held_against),
             params={"baseline": study.compare.baseline}
             | {f"training.{name}": value for name, value in settings.items()},
             tags=self._tags,
@@ -102,7 +112,7 @@ class Log:
 
     def cell(self, cell: Cell, material: Material) -> None:
         """Log a finished cell, once."""
-        if cell.key not in self._logged:
+        if logged_as(self._study, cell) not in self._logged:
             log_cell(self._store, self._study, Kept.of(cell, material), self.run_id, self._tags)
 
     def concluded(self, metrics: dict[str, float]) -> None:

@@ -23,19 +23,30 @@ from pipeline.reporting.comparison_numbers import (
 )
 from pipeline.reporting.study_numbers import Measured
 
-STAGES = {
-    "uncalibrated": "identity",
-    "one temperature": "temperature",
-    "adaptive temperature": "adaptive_temperature",
+_TITLES = {
+    "identity": "uncalibrated",
+    "temperature": "one temperature",
+    "adaptive_temperature": "adaptive temperature",
+    "ensemble_temperature": "ensemble of temperatures",
+    "vector": "vector scaling",
+    "dirichlet": "Dirichlet calibration",
+    "isotonic": "isotonic regression",
+    "histogram": "histogram binning",
 }
-"""What tables call a calibrator -> its name; each is fitted on the calibration part of the split.
 
-Uncalibrated is as the loss trained it. A calibrator gets logits with class weights undone, if asked for."""
+
+def stages_of(study: Study) -> dict[str, str]:
+    """Return the stages at which losses are compared: what tables call a calibrator -> its name.
+
+    Uncalibrated, which comes first, is as the loss trained it. Each other is fitted on the calibration part
+    of the split, to logits with class weights undone if the study asks for that.
+    """
+    return {_TITLES.get(name, name): name for name in ("identity", *study.compare.calibrators)}
 
 
 def stage_facts(study: Study, name: str, comparison: Comparison, class_names: tuple[str, ...]) -> Stage:
     """Return all losses at one stage; its note says what was done to their logits."""
-    if STAGES[name] == "identity":
+    if stages_of(study)[name] == "identity":
         note = "Logits as the loss trained them."
     elif study.compare.undo_weighting:
         note = "Class weights and sampling are undone first: logits speak at the class shares of training."

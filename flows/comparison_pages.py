@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.cells import UNDONE, Cell, Material
-from flows.comparison_facts import STAGES, curve_facts, stage_facts
+from flows.comparison_facts import curve_facts, stage_facts, stages_of
 from flows.console import progress, say, show_table
 from flows.making import decisive
 from flows.scan_reports import today
@@ -74,9 +74,9 @@ class Kept:
         trained_on = len(material.splits[cell.fold].train)
         return cls(cell, calibration, test, undone, trained_on, material.posterior(test.scan_ids))
 
-    def run(self, study: Study, stage: str) -> Run:
-        """Return the cell's test scans at a stage: calibrator and sets are fitted on calibration scans."""
-        calibrator = build_calibrator(STAGES[stage])
+    def run(self, study: Study, calibrator_name: str) -> Run:
+        """Return the cell's test scans after a calibrator; calibration scans fit it and the sets."""
+        calibrator = build_calibrator(calibrator_name)
         # A loss is first judged by its own logits: what it does for rare classes is its point.
         as_trained = not calibrator.needs_fitting or not study.compare.undo_weighting
         parts = (self.calibration, self.test)
@@ -117,6 +117,11 @@ def _of_sets(sets: NDArray[np.bool_], labels: NDArray[np.int64]) -> dict[str, ND
     return {COVERAGE: holds.astype(np.float64), "set_size": sets.sum(axis=1).astype(np.float64)}
 
 
+def logged_as(study: Study, cell: Cell) -> str:
+    """Return the key of a cell's run: what is logged of it depends on the calibrators too."""
+    return fingerprint(cell.key, study.compare.calibrators)
+
+
 def log_cell(store: tracking.Store, study: Study, kept: Kept, parent: str, tags: Mapping[str, str]) -> None:
     """Log a finished cell below the run of its comparison: settings, curves, metrics at every stage."""
     cell = kept.cell
@@ -124,8 +129,8 @@ def log_cell(store: tracking.Store, study: Study, kept: Kept, parent: str, tags:
     settings["loss"] = cell.loss.model_dump_json()
     metrics = {
         f"{stage.replace(' ', '_')}.{name}": METRICS[name](run.probabilities, run.labels)
-        for stage in STAGES
-        for run in [kept.run(study, stage)]
+        for stage, calibrator in stages_of(study).items()
+        for run in [kept.run(study, calibrator)]
         for name in TESTED
     }
     course = cell.course()
@@ -133,7 +138,7 @@ def log_cell(store: tracking.Store, study: Study, kept: Kept, parent: str, tags:
         metrics["validation_nll"] = course.validation_nll
     record = tracking.RunRecord(
         name=cell.title,
-        key=cell.key,
+        key=logged_as(study, cell),
         params={"loss": cell.loss.title, "seed": cell.seed, "fold": cell.fold}
         | {f"training.{name}": value for name, value in settings.items()},
         tags=tags,
@@ -163,9 +168,10 @@ def statistics(study: Study, kept: Sequence[Kept]) -> Findings:
     reliability: list[LossReliability] = []
     risk: list[LossRisk] = []
     with progress("statistics") as tick:
-        for done, (stage, calibrator) in enumerate(STAGES.items()):
-            tick(done, len(STAGES), stage)
-            runs[calibrator] = [one.run(study, stage) for one in kept]
+        stages = stages_of(study)
+        for done, (stage, calibrator) in enumerate(stages.items()):
+            tick(done, len(stages), stage)
+            runs[calibrator] = [one.run(study, calibrator) for one in kept]
             compared[stage] = compare_runs(
                 runs[calibrator], baseline, tested,
                 measured=MEASURED, draws=study.evaluation.draws, level=level, seed=study.seed,
@@ -173,7 +179,7 @@ def statistics(study: Study, kept: Sequence[Kept]) -> Findings:
             of_stage = curve_facts(stage, runs[calibrator], baseline, level)
             reliability += of_stage[0]
             risk += of_stage[1]
-        tick(len(STAGES), len(STAGES), "")
+        tick(len(stages), len(stages), "")
     names = {loss.title: loss.name for loss in study.compare.losses}
     figures = published_for(study.cohort.kind, study.imbalance.ratio)
     published = tuple(row.sentence for row in beside_published(figures, runs, names))

@@ -25,7 +25,7 @@ def run_demo(study: Study) -> dict[str, Any]:
     source, bids = study.ingest.source, study.cohort.path
     if source is None:
         raise ConfigError("The demo needs a place for the phantom", culprit="ingest.source")
-    preload("pipeline.phantom.tree", "flows.ingest")
+    preload("flows.worker_start")
     say("1  phantom")
     make_phantom(study.phantom, source, study.seed)
     say("2  ingest: DICOM, de-identified BIDS-PET, MNI space, SUVR")

@@ -17,7 +17,7 @@ from pipeline.evaluation.assemble import assemble
 from pipeline.evaluation.baseline import fit_baseline
 from pipeline.evaluation.results import Results, Rivals, evaluate
 from pipeline.evaluation.selection import select_calibrator
-from pipeline.files import fingerprint, read_json, write_json, write_text
+from pipeline.files import exclusive, fingerprint, read_json, write_json, write_text
 from pipeline.learning.ensemble import MEMBERS, TrainedEnsemble, train_ensemble
 from pipeline.learning.inference import predict
 from pipeline.learning.loading import LabelledVolumes
@@ -237,9 +237,10 @@ def track(study: Study, results: Results, files: Files, key: str) -> tuple[str, 
         metrics=results.flat(),
         curves=trained.history,
     )
-    run_id = tracking.log_run(store, record, logged)
-    version = tracking.register(store, run_id, files.bundle, digests, key)
-    return run_id, version
+    # Another process with the same study would take this run for one that was left unfinished.
+    with exclusive(files.folder / ".track.lock", "tracked run"):
+        run_id = tracking.log_run(store, record, logged)
+        return run_id, tracking.register(store, run_id, files.bundle, digests, key)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, object]:

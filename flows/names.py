@@ -24,6 +24,7 @@ def check_names(study: Study) -> None:
     _check("network.name", [study.network.name], networks)
     _check("training.loss.name", [study.training.loss.name], LOSSES)
     _check("compare.losses", [loss.name for loss in study.compare.losses], LOSSES)
+    _check("compare.calibrators", study.compare.calibrators, CALIBRATORS)
     _check("calibration.candidates", study.calibration.candidates, CALIBRATORS)
 
 

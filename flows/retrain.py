@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from flows.champion import Champion
-from flows.cohorts import labelled_cohort, sizes_in_words, whole_cohort
+from flows.cohorts import cache_of, labelled_cohort, sizes_in_words, whole_cohort
 from flows.console import say
 from flows.ingest import ingest_study
 from flows.making import (
@@ -166,7 +166,7 @@ def _check(study: Study) -> None:
 def _retrain(study: Study, store: tracking.Store, who: str) -> Retrained:
     champion = Champion.of(study, store)
     cohort = labelled_cohort(study)
-    volumes = load_volumes(cohort, study.preprocessing, study.output / "cache")
+    volumes = load_volumes(cohort, study.preprocessing, cache_of(study))
     plan = _plan(study, champion, cohort)
     this = _Round(study, store, who, champion, cohort, volumes, plan)
     if plan.action == "nothing":

@@ -10,6 +10,7 @@ from typing import TypeVar
 from prefect import flow, tags, task
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
 
+from flows.ephemeral import end_server_with_this_process
 from flows.orphans import process_tag
 from pipeline.files import read_json, write_json
 
@@ -91,6 +92,7 @@ def _kept_private(decorate: Callable[[Callable[[], T]], Callable[[], T]], work: 
     caught: list[Exception] = []
 
     def run() -> T:
+        end_server_with_this_process()
         try:
             return work()
         except Exception as error:  # noqa: BLE001 - raised again below, whatever it is

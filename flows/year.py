@@ -63,7 +63,7 @@ def run_year(study: Study) -> dict[str, Any]:
         If the output folder holds a year of other settings.
     """
     started = time.monotonic()
-    preload("pipeline.phantom.tree", "flows.ingest", "flows.train")
+    preload("flows.worker_start", "flows.train")
     _check(study)
     end_orphans(_FLOWS)
     assert study.ingest.source is not None

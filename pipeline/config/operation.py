@@ -32,6 +32,8 @@ class CompareSettings(Section):
     folds: Count = 1
     """Subject-grouped test folds; 1 is the one split of the study, or the published one."""
     baseline: str = "ce"
+    calibrators: Annotated[tuple[str, ...], Field(min_length=1)] = ("temperature", "adaptive_temperature")
+    """What each loss is also judged after, fitted on the calibration part; figures draw the last."""
     undo_weighting: bool = True
     """Whether calibrators get logits at the class shares of training; no for a balanced test part."""
     runner: Literal["local", "processes", "dask"] = "local"

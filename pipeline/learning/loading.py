@@ -160,8 +160,10 @@ def _prepared_before(cache: Path, made_by: str) -> dict[str, NDArray[np.float32]
     return known
 
 
-def prepare_scans(cohort: Cohort, preprocessing: Preprocessing) -> NDArray[np.float32]:
+def prepare_scans(cohort: Cohort, preprocessing: Preprocessing, cache: Path) -> NDArray[np.float32]:
     """Return the prepared volumes of a few scans, shape (N, X, Y, Z); diagnoses are not needed.
+
+    What `load_volumes` has prepared in the same cache is not prepared again; nothing is added to it.
 
     Raises
     ------
@@ -170,7 +172,9 @@ def prepare_scans(cohort: Cohort, preprocessing: Preprocessing) -> NDArray[np.fl
     """
     if not len(cohort):
         raise CohortError("A cohort to load must hold scans, got none", mend="run `taucal ingest` first")
-    return np.stack([_prepare(scan, preprocessing) for scan in cohort.scans])
+    known = _prepared_before(cache, fingerprint(preprocessing.to_dict()))
+    contents = ((scan, _bytes_of(scan)) for scan in cohort.scans)
+    return np.stack([known[c] if c in known else _prepare(scan, preprocessing) for scan, c in contents])
 
 
 def _bytes_of(scan: Scan) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.reporting import figures, figures_of_losses
-from pipeline.reporting.comparison_numbers import ComparisonReport, LossRisk
+from pipeline.reporting.comparison_numbers import ComparisonReport, LossReliability, LossRisk
 from pipeline.reporting.page import data_uri
 from pipeline.reporting.report_figure import ReportFigure
 from pipeline.reporting.words import METRIC_TITLES
@@ -42,7 +42,7 @@ def comparison_figures(report: ComparisonReport) -> dict[str, ReportFigure]:
             "Reliability diagrams of every loss before and after calibration, over counts of scans",
             _how_to_read_reliability(report),
         )
-        drawn = figures_of_losses.reliability_of_losses(report.reliability)
+        drawn = figures_of_losses.reliability_of_losses(_few_stages(report))
         found.append(ReportFigure.of("reliability", words, drawn, _reliability_table(report)))
     if report.risk:
         words = (
@@ -109,6 +109,13 @@ def _how_to_read_risk(report: ComparisonReport) -> str:
     )
 
 
+def _few_stages(report: ComparisonReport) -> tuple[LossReliability, ...]:
+    """Every stage where each can be drawn in its own way, else the first and the last."""
+    stages = list(dict.fromkeys(panel.stage for panel in report.reliability))
+    shown = stages if len(stages) <= len(figures_of_losses.STAGE_LOOKS) else (stages[0], stages[-1])
+    return tuple(panel for panel in report.reliability if panel.stage in shown)
+
+
 def _ends(report: ComparisonReport) -> tuple[LossRisk, ...]:
     """Before and after; those between them are in the table of the numbers."""
     shown = {report.risk[0].stage, report.risk[-1].stage}
@@ -137,7 +144,7 @@ def _risk_table(report: ComparisonReport) -> pd.DataFrame:
 
 def reliability_pictures(report: ComparisonReport) -> tuple[Picture, ...]:
     """Return one diagram a loss, all to one scale, after the legend that they share."""
-    panels = report.reliability
+    panels = _few_stages(report)
     if not panels:
         return ()
     stages = list(dict.fromkeys(str(panel.stage) for panel in panels))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -15,6 +16,7 @@ from flows.cells import PROGRESS, load_material, plan
 from flows.compare import compare_losses
 from flows.dataset import COHORT_TABLE
 from flows.watching import Grid
+from models.calibrators import CALIBRATORS
 from pipeline import tracking
 from pipeline.atlas import AFFINE, SHAPE
 from pipeline.config import Study
@@ -82,6 +84,36 @@ def test_every_loss_and_seed_leaves_logits_and_the_table_holds_all(compared):
     page = Path(result["html"]).read_text()
     assert page.count("gce is ") == 3
     assert page.count('alt="Reliability of ') == 2
+
+
+def test_any_calibrator_can_be_asked_for_and_needs_no_other_training(compared, tmp_path):
+    made, before = compared
+    shutil.copytree(made.output, tmp_path / "out")
+    asked = made.compare.model_copy(update={"calibrators": tuple(sorted(set(CALIBRATORS) - {"identity"}))})
+    trained = {p: p.stat().st_mtime_ns for p in made.output.glob("cells/*/training/*")}
+    result = compare_losses(made.model_copy(update={"output": tmp_path / "out", "compare": asked}))
+    assert {p: p.stat().st_mtime_ns for p in made.output.glob("cells/*/training/*")} == trained
+    found, first = (
+        pd.read_csv(r["csv"]).set_index(["loss", "calibration", "metric"]) for r in (result, before)
+    )
+    assert set(found.index.get_level_values("calibration")) == {
+        "uncalibrated", "one temperature", "adaptive temperature", "ensemble of temperatures",
+        "vector scaling", "Dirichlet calibration", "isotonic regression", "histogram binning",
+    }  # fmt: skip
+    pd.testing.assert_frame_equal(found.loc[first.index], first)
+    assert Path(result["html"]).read_text().count("gce is ") == 8
+    store = tracking.store_of(made.tracking, tmp_path / "out")
+    runs = store.client().search_runs([store.experiment_id()], "tags.`mlflow.parentRunId` != ''")
+    told = [run.data.metrics.get("vector_scaling.negative_log_likelihood") for run in runs]
+    assert sum(value is not None for value in told) == 4
+
+
+def test_an_unknown_calibrator_is_refused_before_anything_is_trained(archive, tmp_path):
+    made = study(archive, tmp_path / "out")
+    asked = made.compare.model_copy(update={"calibrators": ("platt",)})
+    with pytest.raises(ConfigError, match=r"compare\.calibrators must name what there is, got 'platt'"):
+        compare_losses(made.model_copy(update={"compare": asked}))
+    assert not (tmp_path / "out").exists()
 
 
 def test_figures_pool_the_seeds_and_count_each_test_scan_once(compared):

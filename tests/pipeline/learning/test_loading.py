@@ -75,6 +75,9 @@ def test_of_a_grown_cohort_only_what_is_new_is_prepared(cohort, tmp_path, monkey
     anew = load_volumes(cohort, SETTINGS, tmp_path / "other")
     np.testing.assert_array_equal(grown.volumes, anew.volumes)
     assert grown.digest() == anew.digest()
+    few = loading.prepare_scans(start, grown.preprocessing, cache)
+    np.testing.assert_array_equal(few, anew.volumes[1:])
+    assert len(prepared) == 2 * len(cohort)
     del prepared[:]
     load_volumes(cohort, PreprocessingSettings(spacing_mm=8, suvr_max=3), cache)
     assert prepared == list(cohort.scan_ids)
