@@ -28,6 +28,7 @@ import psutil
 import pytest
 import yaml
 
+from flows import deployed
 from flows.dataset import COHORT_TABLE
 from flows.schedules import SCHEDULES, planned
 from flows.serve import _place, serve
@@ -72,6 +73,15 @@ def test_nothing_to_start_and_a_wrong_cron_line_are_refused(tmp_path):
         planned(study(tmp_path, serve=dict.fromkeys(SCHEDULES)))
     with pytest.raises(ConfigError, match=r"cron line, got '2 in the night'.*serve\.ingest"):
         planned(study(tmp_path, serve={"ingest": "2 in the night"}))
+
+
+def test_a_scheduled_run_waits_for_one_that_is_under_way(tmp_path, monkeypatch):
+    resolved = tmp_path / "study.yaml"
+    resolved.write_text(study(tmp_path).to_yaml())
+    monkeypatch.setenv(deployed.STUDY, str(resolved))
+    seen = []
+    deployed._privately("monthly-retrain", seen.append)
+    assert (seen[0].ingest.wait, seen[0].retrain.wait) == (True, True)
 
 
 def test_a_second_process_may_not_serve_the_same_study(tmp_path):
