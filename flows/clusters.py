@@ -14,6 +14,8 @@ from typing import Any
 os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
 # A worker would keep a profile of every second of the last hour, a tenth of a megabyte each.
 os.environ.setdefault("DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED", "False")
+# The scheduler would keep the last thousand messages, each with the orders of a job, for Dask's developers.
+os.environ.setdefault("DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH", "10")
 
 import dask
 from distributed import Client, LocalCluster, as_completed, get_worker
