@@ -36,7 +36,8 @@ from pipeline.config import DaskSettings
 from pipeline.errors import ConfigError, TaucalError
 
 _SECONDS_TO_CONNECT = 20
-_SECONDS_TO_RESTART = 120
+_SECONDS_TO_RESTART = 60
+_RESTARTS = 3
 for _name in ("distributed", "distributed.client", "distributed.scheduler"):
     logging.getLogger(_name).setLevel(os.environ["DASK_LOGGING__DISTRIBUTED"].upper())
 
@@ -70,7 +71,7 @@ def on_dask(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outco
             name, index, tries = running.pop(future)
             result, error = _outcome(future)
             if shared and isinstance(error, WorkerKilled):
-                client.wait_for_workers(number, timeout=_SECONDS_TO_RESTART)
+                _wait_for_workers(client, number)
             idle.append(name)
             again = error is not None and worth_another(error, tries, runner.retries)
             if again:
@@ -78,6 +79,33 @@ def on_dask(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outco
             hand_out()
             if not again:
                 yield Outcome(index, result, error)
+
+
+def _wait_for_workers(client: Any, number: int) -> None:
+    """Wait until all workers of our own are there again, and start those anew that do not come."""
+    for _ in range(_RESTARTS):
+        try:
+            client.wait_for_workers(number, timeout=_SECONDS_TO_RESTART)
+        except TimeoutError:
+            _replace_lost(client.cluster, number)
+        else:
+            return
+    raise TaucalError(
+        f"Killed Dask workers must come back, some did not within {_RESTARTS * _SECONDS_TO_RESTART} s",
+        mend="see whether the machine is out of memory, or ask for fewer workers",
+    )
+
+
+def _replace_lost(cluster: Any, number: int) -> None:
+    """Start workers in place of those that Dask has given up.
+
+    It forgets one that takes more than 15 s to come back, and does not restart one that was killed before it
+    had wholly started.
+    """
+    there = {worker.name for worker in cluster.scheduler.workers.values()}
+    for name in set(cluster.workers) - there:
+        cluster.sync(cluster.workers.pop(name).close)
+    cluster.scale(number)
 
 
 def _in_dask_worker(shared: Sequence[Place], work: Work, order: Any) -> tuple[Any, TaucalError | None]:

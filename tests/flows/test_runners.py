@@ -126,6 +126,29 @@ def test_an_interrupt_ends_the_workers_in_the_middle_of_their_jobs(kind, tmp_pat
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
 
+@pytest.mark.parametrize("forgotten_after", ["1s", "1 hour"])
+def test_a_worker_that_dask_has_given_up_is_started_anew(forgotten_after, monkeypatch):
+    import dask
+    from distributed import Status
+
+    from flows import clusters
+
+    monkeypatch.setattr(clusters, "_SECONDS_TO_RESTART", 5)
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": forgotten_after}),
+        clusters._client(DaskSettings(), 2) as (client, _),
+    ):
+        client.wait_for_workers(2, timeout=60)
+        nanny = client.cluster.workers[0]
+        nanny.status = Status.starting  # as where a worker is killed before it has wholly started
+        os.kill(nanny.pid, signal.SIGKILL)
+        with pytest.raises(TimeoutError):
+            client.wait_for_workers(3, timeout=3)
+        assert len(client.scheduler_info()["workers"]) == 1
+        clusters._wait_for_workers(client, 2)
+        assert client.submit(os.getpid, workers=[0]).result() != nanny.pid
+
+
 def test_a_scheduler_that_runs_is_used_and_left_running(do, tmp_path):
     from distributed import LocalCluster
 
