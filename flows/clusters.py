@@ -168,6 +168,8 @@ def _this_machine(workers: int) -> Any:
             processes=True,
             host="127.0.0.1",
             dashboard_address=None,
+            # Its server of metrics takes any port: the usual one may be another cluster's.
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             memory_limit=0,  # torch's memory is not Dask's to count
             silence_logs=logging.CRITICAL,
         )

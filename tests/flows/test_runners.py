@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,21 @@ def test_an_interrupt_ends_the_workers_in_the_middle_of_their_jobs(kind, tmp_pat
     _, errors = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in errors
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+def test_two_clusters_of_one_machine_do_not_ask_for_the_same_port():
+    from flows import clusters
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with (
+            clusters._client(DaskSettings(), 1) as (first, _),
+            clusters._client(DaskSettings(), 1) as (second, _),
+        ):
+            ports = {client.cluster.scheduler.http_server.port for client in (first, second)}
+            hosts = {client.cluster.scheduler.http_server.address for client in (first, second)}
+    assert len(ports) == 2
+    assert hosts == {"127.0.0.1"}
 
 
 @pytest.mark.parametrize("forgotten_after", ["1s", "1 hour"])
