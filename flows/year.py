@@ -2,7 +2,7 @@
 
 `gate` retrains as `flows.retrain` does, `never` keeps the first classifier, and `always` retrains every month
 and takes whatever comes. All three start from the same classifier, and each month's scans are judged by the
-classifiers in use when they arrive, before any learns from them.
+classifiers in use when they arrive, none of which has learned from them.
 """
 
 from __future__ import annotations
@@ -251,6 +251,6 @@ def _report(study: Study) -> YearReport:
 
 def _show(report: YearReport) -> None:
     header, rows = year_rows(report)
-    show_table("The year, each month judged before anyone learned from it", header, rows)
+    show_table("The year, each month judged by classifiers that had not learned from it", header, rows)
     for sentence in report.sentences:
         say(sentence)

@@ -1,4 +1,4 @@
-"""How good classifiers were while in use: the scans of each period, judged before any learned from them."""
+"""How good classifiers were while in use, on the scans of each period, of which none had learned."""
 
 from __future__ import annotations
 

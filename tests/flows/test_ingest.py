@@ -179,11 +179,20 @@ def test_a_second_ingest_into_one_folder_is_refused(adni, run, tmp_path):
     assert not (tmp_path / "key").exists()
 
 
-def test_an_ingest_that_waits_comes_next(adni, run, tmp_path):
+def test_an_ingest_that_waits_comes_next_and_sees_what_has_come_meanwhile(adni, run, tmp_path):
+    source, later = tmp_path / "adni", tmp_path / "later"
+    shutil.copytree(adni, source)
+    subject = next(path for path in sorted(source.iterdir()) if path.name[0].isdigit())
+    subject.rename(later)
     holding = contextlib.ExitStack()
     holding.enter_context(exclusive(tmp_path / ".bids.lock", "dataset"))
-    threading.Timer(0.5, holding.close).start()
-    assert len(run(adni, tmp_path / "bids", wait=True).cohort.read_text().splitlines()) == SCANS.scans
+
+    def let_go() -> None:
+        later.rename(subject)
+        holding.close()
+
+    threading.Timer(0.5, let_go).start()
+    assert len(run(source, tmp_path / "bids", wait=True).cohort.read_text().splitlines()) == SCANS.scans
 
 
 @pytest.fixture

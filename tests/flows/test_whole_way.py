@@ -6,8 +6,10 @@ import csv
 import json
 import os
 import pickletools
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,13 @@ import pytest
 
 from flows.dataset import COHORT_TABLE
 from flows.demo import run_demo
+from flows.making import Files, track
 from flows.scan_reports import Request, report_scans
 from flows.train import train_study
 from models.classifier import CalibratedClassifier
+from pipeline import tracking
 from pipeline.errors import CohortError, InputError
+from pipeline.evaluation.results import Results
 from pipeline.files import read_json
 from pipeline.one_scan import answer
 from pipeline.scan import Cohort, Split
@@ -69,6 +74,21 @@ def test_the_table_of_results_holds_every_rival(whole_way):
         assert nll["low"] <= nll["value"] <= nll["high"]
     oracle = next(r for r in results["rows"] if r["kind"] == "oracle")
     assert oracle["metrics"]["posterior_error"]["value"] == 0
+
+
+def test_who_tracks_the_same_study_at_once_makes_one_run_and_one_version(whole_way, tmp_path):
+    shutil.copytree(whole_way.folder / "classifier", tmp_path / "classifier")
+    shutil.copytree(whole_way.folder / "network", tmp_path / "network")
+    for name in ("split.json", "results.json"):
+        shutil.copy(whole_way.folder / name, tmp_path / name)
+    study, files = whole_way.study.model_copy(update={"output": tmp_path}), Files(tmp_path)
+    results = Results.from_dict(read_json(files.results))
+    with ThreadPoolExecutor(3) as pool:
+        tracked = list(pool.map(lambda _: track(study, results, files, "one key"), range(3)))
+    assert len(set(tracked)) == 1
+    store = tracking.store_of(study.tracking, tmp_path)
+    assert len(store.client().search_model_versions(f"name = '{store.model_name}'")) == 1
+    assert len(store.client().search_runs([store.experiment_id()])) == 1
 
 
 def test_the_second_run_does_nothing_and_ends_the_same(whole_way):

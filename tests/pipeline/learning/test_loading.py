@@ -45,10 +45,11 @@ def test_volumes_are_what_preprocessing_makes_of_the_files(cohort, tmp_path):
 
 def test_what_is_cached_is_not_made_again(cohort, tmp_path):
     load_volumes(cohort, SETTINGS, tmp_path / "cache")
-    (path,) = (tmp_path / "cache").glob("*.npy")
-    made = path.stat().st_mtime_ns
+    made = {path.suffix: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
+    assert set(made) == {".npy", ".json"}
     load_volumes(cohort, SETTINGS, tmp_path / "cache")
-    assert [p.stat().st_mtime_ns for p in (tmp_path / "cache").glob("*.npy")] == [made]
+    assert {path.suffix: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()} == made
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_a_changed_scan_or_setting_is_seen(cohort, tmp_path):
