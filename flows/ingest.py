@@ -109,10 +109,12 @@ def _ingest(
     classes: tuple[str, ...],
     dask: DaskSettings = _NO_CLUSTER,
 ) -> Ingested:
+    found = find_scans(source, settings.layout, settings.tracer)
     # A folder that cannot be written is refused before the key is made or a scan is read.
-    with locked(bids.parent / f".{bids.name}.lock", "dataset", wait=settings.wait):
-        # After the wait: tables of what was there before would drop what another has added since.
-        found = find_scans(source, settings.layout, settings.tracer)
+    with locked(bids.parent / f".{bids.name}.lock", "dataset", wait=settings.wait) as waited:
+        if waited:
+            # Tables of what was there before would drop what another has added since.
+            found = find_scans(source, settings.layout, settings.tracer)
         remove_unfinished(bids)
         key = load_or_make_key(settings.key_file or key_beside(bids), bids)
         left_alone = _in_words(found.ignored)

@@ -12,8 +12,8 @@ from pipeline.files import exclusive
 
 
 @contextlib.contextmanager
-def locked(lock: Path, what: str, *, wait: bool) -> Iterator[None]:
-    """Hold a lock file as `pipeline.files.exclusive` does; say whom it waits for.
+def locked(lock: Path, what: str, *, wait: bool) -> Iterator[bool]:
+    """Hold a lock file as `pipeline.files.exclusive` does; say whom it waits for, yield whether it waited.
 
     Parameters
     ----------
@@ -28,6 +28,7 @@ def locked(lock: Path, what: str, *, wait: bool) -> Iterator[None]:
     InputError
         If another process holds it and `wait` is false, naming it, whose it is and since when it runs.
     """
+    waited = False
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(exclusive(lock, what, wait=False))
@@ -36,4 +37,5 @@ def locked(lock: Path, what: str, *, wait: bool) -> Iterator[None]:
                 raise
             say(f"Waiting: {error.problem}.")
             stack.enter_context(exclusive(lock, what))
-        yield
+            waited = True
+        yield waited

@@ -45,7 +45,7 @@ class Decision:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def retraining_lock(output: Path, *, wait: bool) -> AbstractContextManager[None]:
+def retraining_lock(output: Path, *, wait: bool) -> AbstractContextManager[bool]:
     """Let one retraining or promotion of a study happen at a time; the lock of a crashed one is free.
 
     Parameters
