@@ -5,14 +5,16 @@ from __future__ import annotations
 import signal
 import sys
 
-from flows.environment import set_quiet_defaults
+from flows.running.environment import set_quiet_defaults
 
 set_quiet_defaults()
 
 import typer  # noqa: E402 - the defaults must stand before Prefect is imported by what follows
 
-from flows.commands import learning, operation, retraining, scans, serving  # noqa: E402
-from flows.console import console  # noqa: E402
+from flows.commands import champion_commands as operation  # noqa: E402
+from flows.commands import retraining, scans, serving  # noqa: E402
+from flows.commands import studies as learning  # noqa: E402
+from flows.running.console import console  # noqa: E402
 from pipeline.errors import TaucalError  # noqa: E402
 
 app = typer.Typer(

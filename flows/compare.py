@@ -6,10 +6,9 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from flows.cells import Cell, Material, Order, load_material, plan, train_cell
-from flows.cohorts import sizes_in_words
-from flows.comparison_pages import (
-    Kept,
+from flows.comparison.cells import Cell, ComparisonData, Order, load_material, plan, train_cell
+from flows.comparison.pages import (
+    CellResult,
     facts_of,
     flat,
     log_cell,
@@ -18,13 +17,14 @@ from flows.comparison_pages import (
     statistics,
     write_pages,
 )
-from flows.console import say
-from flows.jobs import Runner
-from flows.making import decisive
-from flows.names import check_names
-from flows.runners import finished
-from flows.steps import as_flow, as_task
-from flows.watching import watched
+from flows.comparison.progress import watched
+from flows.learning.build_classifier import decisive
+from flows.learning.cohorts import sizes_in_words
+from flows.running.console import say
+from flows.running.jobs import Runner
+from flows.running.runners import finished
+from flows.running.steps import as_flow, as_task
+from flows.running.study_names import check_names
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.errors import ConfigError, TrainingError
@@ -56,21 +56,21 @@ def _check_plan(study: Study) -> None:
     if asked.baseline not in titles or len(set(titles)) != len(titles):
         raise ConfigError(
             f"compare.baseline must be one of the distinct losses {', '.join(titles)}, got {asked.baseline}",
-            culprit=study.name,
-            mend="mend compare.baseline or give each loss its own label",
+            where=study.name,
+            hint="mend compare.baseline or give each loss its own label",
         )
     odd = [title for title in titles if "/" in title or title.startswith(".")]
     if odd:
         raise ConfigError(
             f"A loss's label names a folder and must hold no slash, got {', '.join(odd)}",
-            culprit="compare.losses",
-            mend="choose another label",
+            where="compare.losses",
+            hint="choose another label",
         )
     if not asked.seeds or len(set(asked.seeds)) != len(asked.seeds):
         raise ConfigError(
             f"compare.seeds must be distinct numbers, got {list(asked.seeds)}",
-            culprit=study.name,
-            mend="name each seed once",
+            where=study.name,
+            hint="name each seed once",
         )
 
 
@@ -89,7 +89,7 @@ def _compare(study: Study) -> dict[str, Any]:
 class Log:
     """The comparison in MLflow: its run is finished from the start, so that a kill leaves none running."""
 
-    def __init__(self, study: Study, material: Material) -> None:
+    def __init__(self, study: Study, material: ComparisonData) -> None:
         self._study = study
         self._store = tracking.store_of(study.tracking, study.output)
         splits = [split.digest() for split in material.splits]
@@ -110,10 +110,10 @@ class Log:
         self.run_id = tracking.log_run(self._store, record)
         self._logged = tracking.logged_cells(self._store, self.run_id)
 
-    def cell(self, cell: Cell, material: Material) -> None:
+    def cell(self, cell: Cell, material: ComparisonData) -> None:
         """Log a finished cell, once."""
         if logged_as(self._study, cell) not in self._logged:
-            log_cell(self._store, self._study, Kept.of(cell, material), self.run_id, self._tags)
+            log_cell(self._store, self._study, CellResult.of(cell, material), self.run_id, self._tags)
 
     def concluded(self, metrics: dict[str, float]) -> None:
         """Add what was found."""
@@ -123,7 +123,7 @@ class Log:
         tracking.conclude(self._store, self.run_id, metrics, facts, key, folder)
 
 
-def run_cells(study: Study, material: Material, cells: Sequence[Cell], log: Log) -> dict[Cell, str]:
+def run_cells(study: Study, material: ComparisonData, cells: Sequence[Cell], log: Log) -> dict[Cell, str]:
     """Train the cells that are missing where the study's runner puts them; return why some failed."""
     todo = [cell for cell in cells if not cell.is_done]
     missing = set(todo)
@@ -151,17 +151,17 @@ def run_cells(study: Study, material: Material, cells: Sequence[Cell], log: Log)
 
 
 def _conclude(
-    study: Study, material: Material, cells: Sequence[Cell], failed: dict[Cell, str], log: Log
+    study: Study, material: ComparisonData, cells: Sequence[Cell], failed: dict[Cell, str], log: Log
 ) -> dict[str, Any]:
     told = [f"{cell.title}: {reason}" for cell, reason in failed.items()]
     whole = [cell for cell in cells if cell not in failed]
     if not any(cell.loss.title == study.compare.baseline for cell in whole):
         raise TrainingError(
             "A comparison needs a finished cell of its baseline, all failed",
-            culprit=study.compare.baseline,
-            mend=told[0],
+            where=study.compare.baseline,
+            hint=told[0],
         )
-    found = statistics(study, [Kept.of(cell, material) for cell in whole])
+    found = statistics(study, [CellResult.of(cell, material) for cell in whole])
     pages = write_pages(study, material, found, told)
     log.concluded(flat(found.by_stage))
     show(found.by_stage, found.published)

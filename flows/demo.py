@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.console import progress, say, show_table
 from flows.ingest import ingest_study, key_beside
 from flows.phantom import make_phantom
-from flows.report import read_shipped, report_cohort_scan, report_study, three_kinds
+from flows.reports.study_reports import read_shipped, report_cohort_scan, report_study, three_kinds
+from flows.running.console import progress, say, show_table
 from flows.train import show_results, train_study
 from pipeline.config import Study
 from pipeline.errors import ConfigError
@@ -24,8 +24,8 @@ def run_demo(study: Study) -> dict[str, Any]:
     started = time.monotonic()
     source, bids = study.ingest.source, study.cohort.path
     if source is None:
-        raise ConfigError("The demo needs a place for the phantom", culprit="ingest.source")
-    preload("flows.worker_start")
+        raise ConfigError("The demo needs a place for the phantom", where="ingest.source")
+    preload("flows.ingestion.worker_start")
     say("1  phantom")
     make_phantom(study.phantom, source, study.seed)
     say("2  ingest: DICOM, de-identified BIDS-PET, MNI space, SUVR")
@@ -40,7 +40,7 @@ def run_demo(study: Study) -> dict[str, Any]:
     with progress("reports") as tick:
         for done, (kind, scan) in enumerate(chosen.items(), start=1):
             folder = trained.files.folder / "reports" / kind
-            pages[kind] = report_cohort_scan(shipped.teller, shipped.cohort, scan, folder)
+            pages[kind] = report_cohort_scan(shipped.writer, shipped.cohort, scan, folder)
             tick(done, len(chosen), kind)
     show_results(trained.results)
     rows = [[f"report: {kind}", str(written["html"])] for kind, written in pages.items()]

@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from flows.console import Tick, progress, say, show_table
-from flows.dataset import DERIVATIVES, Ingested, ScanDone, write_tables
-from flows.jobs import Runner, WorkerKilled
-from flows.locks import locked
-from flows.runners import finished
-from flows.steps import as_flow, as_task, is_done
+from flows.ingestion.ingest_tables import DERIVATIVES, IngestResult, ScanDone, write_tables
+from flows.running.console import Tick, progress, say, show_table
+from flows.running.jobs import Runner, WorkerKilled
+from flows.running.locks import locked
+from flows.running.runners import finished
+from flows.running.steps import as_flow, as_task, is_done
 from pipeline.config import DaskSettings, ImagingSettings, IngestSettings, Study
 from pipeline.errors import ConfigError, RefusedScan
 from pipeline.files import fingerprint, read_json, remove_unfinished, write_json
@@ -52,7 +52,7 @@ def ingest(
     imaging: ImagingSettings,
     classes: tuple[str, ...],
     dask: DaskSettings = _NO_CLUSTER,
-) -> Ingested:
+) -> IngestResult:
     """Run the ingest as a Prefect flow; a scan that is done already is skipped.
 
     Parameters
@@ -77,7 +77,7 @@ def ingest(
     return as_flow("ingest", lambda: _ingest(source, bids, settings, imaging, classes, dask))
 
 
-def ingest_study(study: Study) -> Ingested:
+def ingest_study(study: Study) -> IngestResult:
     """Ingest the source of a study into its dataset, as `ingest` does.
 
     Raises
@@ -88,8 +88,8 @@ def ingest_study(study: Study) -> Ingested:
     if study.ingest.source is None:
         raise ConfigError(
             "A study that ingests must name a source, got none",
-            culprit="ingest.source",
-            mend="set ingest.source to the folder of scans",
+            where="ingest.source",
+            hint="set ingest.source to the folder of scans",
         )
     return ingest(
         study.ingest.source, study.cohort.path, study.ingest, study.imaging, study.cohort.classes, study.dask
@@ -108,7 +108,7 @@ def _ingest(
     imaging: ImagingSettings,
     classes: tuple[str, ...],
     dask: DaskSettings = _NO_CLUSTER,
-) -> Ingested:
+) -> IngestResult:
     found = find_scans(source, settings.layout, settings.tracer)
     # A folder that cannot be written is refused before the key is made or a scan is read.
     with locked(bids.parent / f".{bids.name}.lock", "dataset", wait=settings.wait) as waited:
@@ -171,7 +171,7 @@ def _that_killed(order: _Order) -> ScanDone:
     refusal = RefusedScan(
         "worker-killed",
         "A scan must not end the process that reads it",
-        mend="look at its files; see whether the machine is out of memory",
+        hint="look at its files; see whether the machine is out of memory",
     )
     label = order.found.label(Pseudonymiser(order.key))
     return ScanDone(ScanOutcome.of_refusal(label, "conversion", refusal))

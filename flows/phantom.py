@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flows.console import progress, say
-from flows.steps import run_once
+from flows.running.console import progress, say
+from flows.running.steps import run_once
 from pipeline.config import PhantomSettings
 from pipeline.files import fingerprint
 from pipeline.phantom import write_batch, write_cohort

@@ -9,36 +9,36 @@ from typing import Any, Literal
 
 import numpy as np
 
-from flows.champion import Champion
-from flows.cohorts import cache_of, labelled_cohort, sizes_in_words, whole_cohort
-from flows.console import say
 from flows.ingest import ingest_study
-from flows.making import (
+from flows.learning.build_classifier import (
     Files,
     SplitCohort,
     Trained,
+    build_classifier,
     decisive,
     fit_network,
     keep_network,
-    make_classifier,
     rivals_of,
 )
-from flows.names import check_names
-from flows.notify import tell
-from flows.orphans import end_orphans
-from flows.promotion import Decision, hold, move, reject, retraining_lock, settle
-from flows.shift_check import ShiftChecked, look_at_new_scans
-from flows.steps import as_flow, as_task
+from flows.learning.cohorts import cache_of, labelled_cohort, sizes_in_words, whole_cohort
+from flows.retraining.champion import Champion
+from flows.retraining.promotion import Decision, hold, move, reject, retraining_lock, settle
+from flows.retraining.shift_check import ShiftResult, look_at_new_scans
+from flows.running.console import say
+from flows.running.notify import tell
+from flows.running.orphans import end_orphans
+from flows.running.steps import as_flow, as_task
+from flows.running.study_names import check_names
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.errors import ConfigError
-from pipeline.evaluation.gate import Judged, Verdict, judge
+from pipeline.evaluation.monitoring.gate import Judged, Verdict, judge
 from pipeline.files import fingerprint
-from pipeline.learning.ensemble import TrainedEnsemble
-from pipeline.learning.kept import kept_networks
+from pipeline.learning.ensemble_training import TrainedEnsemble
 from pipeline.learning.loading import LabelledVolumes, load_volumes
-from pipeline.learning.prediction import Predictions
+from pipeline.learning.predictions import Predictions
+from pipeline.learning.recalibration import recalibrate
 from pipeline.learning.split import extend_split, split_subjects
 from pipeline.scan import Cohort, Split
 from pipeline.tracking.audit import audit_of
@@ -56,11 +56,11 @@ class Plan:
 
     action: Action
     reasons: tuple[str, ...]
-    shift: ShiftChecked | None = None
+    shift: ShiftResult | None = None
 
 
 @dataclass(frozen=True)
-class Retrained:
+class RetrainResult:
     """What a retraining came to.
 
     Parameters
@@ -73,7 +73,7 @@ class Retrained:
         The champion now.
     challenger : int or None
         The version that was made.
-    shift : ShiftChecked or None
+    shift : ShiftResult or None
     verdict : Verdict or None
         Of the gate.
     reasons : tuple of str
@@ -84,7 +84,7 @@ class Retrained:
     outcome: Outcome
     version: int | None
     challenger: int | None
-    shift: ShiftChecked | None
+    shift: ShiftResult | None
     verdict: Verdict | None
     reasons: tuple[str, ...]
 
@@ -119,7 +119,7 @@ class _Round:
         return {"action": self.plan.action, "data_digest": self.volumes.digest(), "shift": shift}
 
 
-def retrain(study: Study, who: str) -> Retrained:
+def retrain(study: Study, who: str) -> RetrainResult:
     """Ingest what is new, test for shift, make a challenger where that is called for, let the gate decide.
 
     Killed at any point and started again, it ends in the same state: every step leaves files, and every move
@@ -158,12 +158,12 @@ def _check(study: Study) -> None:
         raise ConfigError(
             "Only a cohort of kind bids as it is can be retrained on, got kind "
             f"{study.cohort.kind} and imbalance.ratio {study.imbalance.ratio:g}",
-            culprit=study.name,
-            mend="remove imbalance, or use `taucal compare`",
+            where=study.name,
+            hint="remove imbalance, or use `taucal compare`",
         )
 
 
-def _retrain(study: Study, store: tracking.Store, who: str) -> Retrained:
+def _retrain(study: Study, store: tracking.Store, who: str) -> RetrainResult:
     champion = Champion.of(study, store)
     cohort = labelled_cohort(study)
     volumes = load_volumes(cohort, study.preprocessing, cache_of(study))
@@ -194,13 +194,15 @@ def _plan(study: Study, champion: Champion | None, cohort: Cohort) -> Plan:
     return Plan("nothing", shift.reasons, shift)
 
 
-def _leave(this: _Round) -> Retrained:
+def _leave(this: _Round) -> RetrainResult:
     assert this.champion is not None
     audit_of(this.study.output).append(
         "nothing", key=this.key, who=this.who, version=this.champion.version,
         reasons=this.plan.reasons, facts=this.facts,
     )  # fmt: skip
-    return Retrained("nothing", "kept", this.champion.version, None, this.plan.shift, None, this.plan.reasons)
+    return RetrainResult(
+        "nothing", "kept", this.champion.version, None, this.plan.shift, None, this.plan.reasons
+    )
 
 
 def _split(this: _Round) -> Split:
@@ -221,7 +223,7 @@ def _challenger(this: _Round, scans: SplitCohort) -> Trained:
             return fit_network(this.study, scans, files)
         return keep_network(_kept(this, scans.part("calibration")), this.study, scans, files)
 
-    return make_classifier(this.study, scans, files, fit)
+    return build_classifier(this.study, scans, files, fit)
 
 
 def _kept(this: _Round, calibration: LabelledVolumes) -> TrainedEnsemble:
@@ -230,7 +232,7 @@ def _kept(this: _Round, calibration: LabelledVolumes) -> TrainedEnsemble:
     # One scan of each class more: a class that the calibration part lacks is rare, not impossible.
     counts = [n + 1 for n in calibration.class_counts]
     made_of = f"version {this.champion.version}, recalibrated"
-    return kept_networks(this.champion.classifier, counts, made_of)
+    return recalibrate(this.champion.classifier, counts, made_of)
 
 
 def _verdict(this: _Round, trained: Trained, scans: SplitCohort) -> Verdict:
@@ -256,7 +258,7 @@ def _verdict(this: _Round, trained: Trained, scans: SplitCohort) -> Verdict:
     return judge(judged, this.study.retrain.gate, this.study.seed)
 
 
-def _decide(this: _Round, trained: Trained, verdict: Verdict) -> Retrained:
+def _decide(this: _Round, trained: Trained, verdict: Verdict) -> RetrainResult:
     output = this.study.output
     facts = {**this.facts, "run_id": trained.run_id, "gate": verdict.to_dict()}
     decide, outcome = _answer(verdict, waits=this.study.retrain.require_approval)
@@ -267,7 +269,7 @@ def _decide(this: _Round, trained: Trained, verdict: Verdict) -> Retrained:
         # Run again after a rollback, the decision is one that was carried out before.
         back = f"Version {trained.version} was promoted for this before and rolled back since; it stays so."
         outcome, reasons = "kept", (*reasons, back)
-    return Retrained(this.plan.action, outcome, now, trained.version, this.plan.shift, verdict, reasons)
+    return RetrainResult(this.plan.action, outcome, now, trained.version, this.plan.shift, verdict, reasons)
 
 
 def _answer(verdict: Verdict, *, waits: bool) -> tuple[_Decide, Outcome]:
@@ -276,7 +278,7 @@ def _answer(verdict: Verdict, *, waits: bool) -> tuple[_Decide, Outcome]:
     return (hold, "held") if waits else (move, "promoted")
 
 
-def _notify(study: Study, done: Retrained) -> None:
+def _notify(study: Study, done: RetrainResult) -> None:
     event = {"promoted": "promotion", "held": "waiting", "rejected": "challenger"}.get(done.outcome)
     if event is not None:
         tell(study, event, {"action": done.action, "version": done.challenger, "reasons": done.reasons})

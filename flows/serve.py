@@ -13,12 +13,12 @@ from prefect.client.orchestration import get_client
 from prefect.runner import Runner
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import deployed
-from flows.console import say, show_table
-from flows.notify import tell
-from flows.orphans import end_orphans
-from flows.schedules import INNER_FLOWS, SCHEDULES, Schedule, deployment_of, forget_schedules, planned
-from flows.servers import Place, Server, mlflow_server, place_of, prefect_server, wait_until_ready
+from flows.running.console import say, show_table
+from flows.running.notify import tell
+from flows.running.orphans import end_orphans
+from flows.serving import deployments as deployed
+from flows.serving.schedules import INNER_FLOWS, SCHEDULES, Schedule, deployment_of, forget_schedules, planned
+from flows.serving.servers import Endpoint, Server, mlflow_server, place_of, prefect_server, wait_until_ready
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.errors import InputError, TaucalError
@@ -109,12 +109,12 @@ def _check_reachable(api: str) -> None:
     if failure is not None:
         raise InputError(
             f"PREFECT_API_URL must name a Prefect server that answers, got {type(failure).__name__}",
-            culprit=api,
-            mend="start it, mend the address, or unset the variable: then a server is started here",
+            where=api,
+            hint="start it, mend the address, or unset the variable: then a server is started here",
         )
 
 
-def _place(study: Study, setting: str) -> Place:
+def _place(study: Study, setting: str) -> Endpoint:
     place = place_of(study.serve.host, getattr(study.serve, setting), f"serve.{setting}")
     if not place.is_loopback:
         say(
@@ -148,8 +148,8 @@ async def _run(study: Study, schedules: Sequence[Schedule], servers: Sequence[Se
         if work.done() and (error := work.exception()) is not None:
             raise TaucalError(
                 f"Prefect must go on starting runs, it ended with {type(error).__name__}",
-                culprit=str(PREFECT_API_URL.value()),
-                mend="see that the server answers, then serve again",
+                where=str(PREFECT_API_URL.value()),
+                hint="see that the server answers, then serve again",
             ) from error
     finally:
         await _stop(runner, work, deaf=any(server.process.poll() is not None for server in servers))

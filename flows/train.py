@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from flows.cohorts import cohort_and_split, sizes_in_words
-from flows.console import say, show_table
-from flows.making import Files, SplitCohort, Trained, fit_network, learn, make_classifier
-from flows.names import check_names
-from flows.promotion import Decision, move, retraining_lock, settle
-from flows.steps import as_flow
+from flows.learning.build_classifier import Files, SplitCohort, Trained, build_classifier, fit_network, learn
+from flows.learning.cohorts import cohort_and_split, sizes_in_words
+from flows.retraining.promotion import Decision, move, retraining_lock, settle
+from flows.running.console import say, show_table
+from flows.running.steps import as_flow
+from flows.running.study_names import check_names
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.errors import ConfigError
-from pipeline.evaluation.intervals import Interval
-from pipeline.evaluation.results import Results
+from pipeline.evaluation.classifier.results import Results
+from pipeline.evaluation.inference.intervals import Interval
 from pipeline.tracking.audit import whoami
 
 
@@ -45,13 +45,13 @@ def _train_study(study: Study) -> Trained:
     if study.cohort.kind != "bids":
         raise ConfigError(
             f"A classifier of scans is trained on a cohort of kind bids, got {study.cohort.kind}",
-            culprit=study.name,
-            mend="run `taucal compare` for this cohort",
+            where=study.name,
+            hint="run `taucal compare` for this cohort",
         )
     files = Files(study.output)
     scans = SplitCohort(*cohort_and_split(study))
     say(f"Split by subject: {sizes_in_words(scans.split, scans.volumes)}.")
-    trained = make_classifier(study, scans, files, lambda: fit_network(study, scans, files))
+    trained = build_classifier(study, scans, files, lambda: fit_network(study, scans, files))
     _install(study, trained)
     return trained
 

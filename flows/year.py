@@ -16,28 +16,28 @@ from typing import Any
 
 import numpy as np
 
-from flows.cohorts import labelled_cohort
-from flows.console import say, show_table
 from flows.ingest import ingest_study, key_beside
-from flows.making import decisive
-from flows.orphans import end_orphans
+from flows.learning.build_classifier import decisive
+from flows.learning.cohorts import labelled_cohort
 from flows.phantom import make_batch, make_phantom
-from flows.promotion import settle
-from flows.report import derivative_of
+from flows.reports.scan_reports import today
+from flows.reports.study_reports import derivative_of
 from flows.retrain import retrain
-from flows.runners import beside
-from flows.scan_reports import today
-from flows.steps import run_once
+from flows.retraining.promotion import settle
+from flows.running.console import say, show_table
+from flows.running.orphans import end_orphans
+from flows.running.runners import beside
+from flows.running.steps import run_once
 from flows.train import learn_study, train_study
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import BatchSettings, EvaluationSettings, Study
 from pipeline.errors import ConfigError, InputError
-from pipeline.evaluation.prospective import PeriodSaid, Said
+from pipeline.evaluation.monitoring.prospective import PeriodPredictions, PolicyPredictions
 from pipeline.files import fingerprint, read_json, write_json
 from pipeline.ingest.deidentify import make_known_key
 from pipeline.processes import preload
-from pipeline.reporting.year_report import YearReport, build_year_report, write_year_report, year_rows
+from pipeline.reporting.year.year_page import YearReport, build_year_report, write_year_report, year_rows
 from pipeline.scan import Cohort
 
 YEAR_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "year.yaml"
@@ -63,7 +63,7 @@ def run_year(study: Study) -> dict[str, Any]:
         If the output folder holds a year of other settings.
     """
     started = time.monotonic()
-    preload("flows.worker_start", "flows.train")
+    preload("flows.ingestion.worker_start", "flows.train")
     _check(study)
     end_orphans(_FLOWS)
     assert study.ingest.source is not None
@@ -93,8 +93,8 @@ def _check(study: Study) -> None:
         raise ConfigError(
             "A year needs a place for the scans and a batch a month, got "
             f"{len(study.phantom.batches)} batches in {study.ingest.source}",
-            culprit="phantom.batches",
-            mend=f"start from {YEAR_CONFIG.name}",
+            where="phantom.batches",
+            hint=f"start from {YEAR_CONFIG.name}",
         )
     # What a later month has left behind cannot be taken away: another year needs another folder.
     manifest = study.output / "year.json"
@@ -103,8 +103,8 @@ def _check(study: Study) -> None:
     if read_json(manifest)["key"] != _key(study):
         raise InputError(
             "The folder must be new or hold the same year, got one of other settings",
-            culprit=str(study.output),
-            mend="choose another folder with --out or delete this one",
+            where=str(study.output),
+            hint="choose another folder with --out or delete this one",
         )
 
 
@@ -169,30 +169,32 @@ def _decided(output: Path, who: str) -> tracking.Entry | None:
     return found[-1] if found else None
 
 
-def _judge(study: Study, month: int) -> PeriodSaid:
+def _judge(study: Study, month: int) -> PeriodPredictions:
     """Ask the classifiers in use about the scans that are new; at the start there is nobody to ask."""
     cohort = labelled_cohort(study)
     before = {i for m in range(month) for i in _said(study, m).scan_ids}
     new = cohort.subset([i for i in cohort.scan_ids if i not in before])
     said = {policy: _said_by(study, policy, new) for policy in POLICIES} if month else {}
-    return PeriodSaid(new.scan_ids, new.subjects, new.labels, new.posterior, said)
+    return PeriodPredictions(new.scan_ids, new.subjects, new.labels, new.posterior, said)
 
 
-def _said(study: Study, month: int) -> PeriodSaid:
-    return PeriodSaid.from_dict(read_json(_folder(study, month) / "said.json"))
+def _said(study: Study, month: int) -> PeriodPredictions:
+    return PeriodPredictions.from_dict(read_json(_folder(study, month) / "said.json"))
 
 
-def _said_by(study: Study, policy: str, cohort: Cohort) -> Said:
+def _said_by(study: Study, policy: str, cohort: Cohort) -> PolicyPredictions:
     version, classifier = _in_use(study, policy)
     classes = len(cohort.class_names)
     if not len(cohort):
-        return Said(version, np.zeros((0, classes)), np.zeros(0, dtype=bool), np.zeros(0, dtype=bool))
+        return PolicyPredictions(
+            version, np.zeros((0, classes)), np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
+        )
     seen = [derivative_of(scan) for scan in cohort.scans]
     answers = classifier.predict_batch(
         np.stack([s.suvr.array for s in seen]), quality_reasons=[s.warnings for s in seen]
     )
     true = [cohort.class_names[k] for k in cohort.labels]
-    return Said(
+    return PolicyPredictions(
         version,
         np.array([a.probabilities for a in answers]),
         np.array([name in a.prediction_set for a, name in zip(answers, true, strict=True)]),

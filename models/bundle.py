@@ -29,7 +29,7 @@ Arrays = dict[str, NDArray[np.float64]]
 Tensors = dict[str, torch.Tensor]
 
 
-class BundleError(ValueError):
+class BundleFormatError(ValueError):
     """A stored classifier is not whole, not ours, altered, or newer than this program."""
 
 
@@ -86,7 +86,7 @@ def read_bundle(folder: Path) -> tuple[dict[str, Any], Tensors, Arrays]:
 
     Raises
     ------
-    BundleError
+    BundleFormatError
         If a file is missing, altered or unreadable, or the bundle was written by a newer program; the file is
         named.
     """
@@ -95,12 +95,12 @@ def read_bundle(folder: Path) -> tuple[dict[str, Any], Tensors, Arrays]:
     for name, expected in head["checksums"].items():
         content = _read(folder / name)
         if _sha256(content) != expected:
-            raise BundleError(_altered(folder / name, "checksum stored in " + DESCRIPTION))
+            raise BundleFormatError(_altered(folder / name, "checksum stored in " + DESCRIPTION))
         files[name] = content
     try:
         return head["description"], load_tensors(files[WEIGHTS]), load_arrays(files[ARRAYS])
     except (KeyError, SafetensorError) as error:
-        raise BundleError(
+        raise BundleFormatError(
             f"A classifier must hold {WEIGHTS} and {ARRAYS}, got {error} in {folder}"
         ) from error
 
@@ -110,19 +110,21 @@ def _read_head(path: Path) -> dict[str, Any]:
         head = json.loads(_read(path))
         kind, version = head["format"], int(head["format_version"])
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, BundleError):
+        if isinstance(error, BundleFormatError):
             raise
-        raise BundleError(f"A classifier's description must be ours, it is not in {path}: {error}") from error
+        raise BundleFormatError(
+            f"A classifier's description must be ours, it is not in {path}: {error}"
+        ) from error
     if kind != FORMAT:
-        raise BundleError(f"A classifier must be of format {FORMAT}, got {kind!r} in {path}")
+        raise BundleFormatError(f"A classifier must be of format {FORMAT}, got {kind!r} in {path}")
     if version > FORMAT_VERSION:
-        raise BundleError(
+        raise BundleFormatError(
             f"A classifier's format must be {FORMAT_VERSION} or older, got {version} in {path}: "
             "update taucal or store the classifier with this version"
         )
     stored = head.pop("sha256", None)
     if stored != _sha256(_canonical(head)):
-        raise BundleError(_altered(path, "checksum at its end"))
+        raise BundleFormatError(_altered(path, "checksum at its end"))
     return dict(head)
 
 
@@ -130,7 +132,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise BundleError(
+        raise BundleFormatError(
             f"A classifier must be whole, {path.name} cannot be read in {path.parent}: {error.strerror}"
         ) from error
 

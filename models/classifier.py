@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from models.bundle import BundleError, read_bundle, write_bundle
+from models.bundle import BundleFormatError, read_bundle, write_bundle
 from models.calibrators import Calibrator
 from models.conformal import ConformalSets
 from models.ensemble import build_members, doubt_of, member_logits, members_in
@@ -24,13 +24,13 @@ from models.preprocessing import Preprocessing
 from models.prevalence import adjust_prevalence
 from models.saliency import saliency
 
-__all__ = ["BundleError", "CalibratedClassifier", "Prediction", "Preprocessing"]
+__all__ = ["BundleFormatError", "CalibratedClassifier", "Prediction", "Preprocessing"]
 
 Floats = NDArray[np.floating[Any]]
 _SALIENCY_SIGMA_MM = 4.0
 
 
-class _Said(NamedTuple):
+class _Outputs(NamedTuple):
     """What network and calibrator say about one scan."""
 
     probabilities: NDArray[np.float64]
@@ -164,7 +164,7 @@ class CalibratedClassifier:
             strict=True,
         )
         quality = quality_reasons if quality_reasons is not None else [()] * len(logits)
-        return [self._prediction(_Said(*row), tuple(quality[n]), stated) for n, row in enumerate(said)]
+        return [self._prediction(_Outputs(*row), tuple(quality[n]), stated) for n, row in enumerate(said)]
 
     def saliency(self, suvr: Floats, class_name: str | None = None) -> NDArray[np.float32]:
         """Show where the likelihood of a class hangs on the scan.
@@ -217,7 +217,7 @@ class CalibratedClassifier:
 
         Raises
         ------
-        BundleError
+        BundleFormatError
             If a file is missing or altered, or the format is newer than this program; the file is named. If
             the weights are not those of the network that is described.
         """
@@ -229,7 +229,7 @@ class CalibratedClassifier:
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:
-            raise BundleError(
+            raise BundleFormatError(
                 f"The weights must be those of {members} x {name}, they are not in {folder}: store it again"
             ) from error
         return cls(
@@ -258,7 +258,7 @@ class CalibratedClassifier:
         return np.array([prevalence[name] for name in self.class_names], dtype=np.float64)
 
     def _prediction(
-        self, said: _Said, quality: tuple[str, ...], stated: NDArray[np.float64] | None
+        self, said: _Outputs, quality: tuple[str, ...], stated: NDArray[np.float64] | None
     ) -> Prediction:
         chosen = tuple(name for name, inside in zip(self.class_names, said.in_set, strict=True) if inside)
         confidence = float(said.probabilities.max())

@@ -16,7 +16,7 @@ def adjust_prevalence(probabilities: ArrayLike, trained: ArrayLike, stated: Arra
     Parameters
     ----------
     probabilities : array_like, shape (N, K) or (K,)
-        Calibrated at the prevalence `trained`, with any class weighting of training undone.
+        Calibrated at the prevalence `trained`, with any class weighting of training prior_correction.
     trained : array_like, shape (K,)
         Shares of the classes in training, each above zero.
     stated : array_like, shape (K,)

@@ -1,39 +1,50 @@
-"""Every error a user can meet: the problem, whose it is, and how to mend it."""
+"""Every error a user can meet: where, what is wrong, and what to do about it."""
 
 from __future__ import annotations
 
 
 class TaucalError(Exception):
-    """A failure that is told to a person: problem, culprit and mend in one sentence.
+    """A failure that a person can act on: where it is, what is wrong and what to do.
 
     Parameters
     ----------
     problem : str
-        The thing, the rule it broke and the value seen, as in ``"Units must be BQML, got CNTS"``.
-    culprit : str
-        Which file, scan, subject or key. Pseudonyms only.
-    mend : str
+        What is wrong, with the value seen and the one expected, as in ``"Units are CNTS, expected BQML"``.
+    where : str
+        Which file, scan, subject, option or key. Pseudonyms only.
+    hint : str
         What the reader can do about it.
 
     Examples
     --------
-    >>> str(InputError("Units must be BQML, got CNTS", culprit="sub-07", mend="export the series as BQML"))
-    'Units must be BQML, got CNTS in sub-07: export the series as BQML'
+    >>> str(InputError("Units are CNTS, expected BQML", where="sub-07", hint="export the series as BQML"))
+    'sub-07: Units are CNTS, expected BQML. Export the series as BQML.'
     """
 
     exit_code = 1
 
-    def __init__(self, problem: str, *, culprit: str = "", mend: str = "") -> None:
+    def __init__(self, problem: str, *, where: str = "", hint: str = "") -> None:
         self.problem = problem
-        self.culprit = culprit
-        self.mend = mend
-        where = f" in {culprit}" if culprit else ""
-        what_to_do = f": {mend}" if mend else ""
-        super().__init__(f"{problem}{where}{what_to_do}")
+        self.where = where
+        self.hint = hint
+        super().__init__(
+            " ".join(part for part in (f"{where}:" if where else "", _sentences(problem, hint)) if part)
+        )
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survive the trip between worker processes with all three parts."""
         return _rebuild, (type(self), self.__dict__.copy(), str(self))
+
+
+def _sentences(*parts: str) -> str:
+    """Return parts as sentences: each begins with a capital letter and ends with a full stop.
+
+    A single part stays as it is, for it may stand inside a longer text.
+    """
+    given = [part for part in parts if part]
+    if len(given) < 2:
+        return "".join(given)
+    return " ".join(p[:1].upper() + p[1:] + ("" if p.endswith((".", "!", "?")) else ".") for p in given)
 
 
 def _rebuild(cls: type[TaucalError], state: dict[str, object], message: str) -> TaucalError:
@@ -74,8 +85,8 @@ class LeakageError(InputError):
         super().__init__(
             f"A subject must stand in one part of a split only, got {len(self.subjects)} in both "
             f"{first} and {second}",
-            culprit=shown,
-            mend="split by subject, never by scan",
+            where=shown,
+            hint="split by subject, never by scan",
         )
 
 
@@ -86,7 +97,7 @@ class RefusedScan(TaucalError):  # noqa: N818 - a refusal is an answer, not a ma
     ----------
     rule : str
         Short machine name of the rule, as in ``"missing-slices"``.
-    problem, culprit, mend : str
+    problem, where, hint : str
         As in `TaucalError`.
     measured : str
         The value that was seen, for the table of refusals.
@@ -95,11 +106,11 @@ class RefusedScan(TaucalError):  # noqa: N818 - a refusal is an answer, not a ma
     exit_code = 2
 
     def __init__(
-        self, rule: str, problem: str, *, culprit: str = "", mend: str = "", measured: str = ""
+        self, rule: str, problem: str, *, where: str = "", hint: str = "", measured: str = ""
     ) -> None:
         self.rule = rule
         self.measured = measured
-        super().__init__(problem, culprit=culprit, mend=mend)
+        super().__init__(problem, where=where, hint=hint)
 
 
 class BundleError(InputError):

@@ -72,13 +72,13 @@ def not_writable(folder: Path, error: OSError) -> InputError:
     if error.errno in _NO_ROOM:
         return InputError(
             f"The output must fit on the disk, got {error.strerror}",
-            culprit=str(folder),
-            mend="free space, then run the same command again",
+            where=str(folder),
+            hint="free space, then run the same command again",
         )
     return InputError(
         f"The output folder must be writable, got {error.strerror}",
-        culprit=str(folder),
-        mend="choose another folder or mend its permissions",
+        where=str(folder),
+        hint="choose another folder or mend its permissions",
     )
 
 
@@ -164,8 +164,8 @@ def exclusive(lock: Path | None, what: str, *, wait: bool = True) -> Iterator[No
             stream.seek(0)
             raise InputError(
                 f"Only one process at a time may write the {what}, {_in_words(stream.read())}",
-                culprit=str(lock),
-                mend="wait until it is done",
+                where=str(lock),
+                hint="wait until it is done",
             ) from error
         # Who holds the lock is told for the message alone: a full disk does not matter.
         with contextlib.suppress(OSError):

@@ -89,8 +89,8 @@ def read_scan(scan: Path | FoundScan) -> Volume:
         return _read_image(scan)
     raise InputError(
         "A scan must be a folder of DICOM files or a NIfTI file, got no such path",
-        culprit=str(scan),
-        mend="mend the path",
+        where=str(scan),
+        hint="mend the path",
     )
 
 
@@ -137,7 +137,7 @@ def _check_tracer(volume: Volume, expected: str) -> None:
         raise RefusedScan(
             "wrong-tracer",
             f"The tracer must be {expected}, got {tracer}",
-            mend="this classifier was trained on another tracer and says nothing about this scan",
+            hint="this classifier was trained on another tracer and says nothing about this scan",
             measured=str(tracer),
         )
 
@@ -154,7 +154,7 @@ def check_prevalence(classifier: CalibratedClassifier, prevalence: Mapping[str, 
         raise ConfigError(
             f"A prevalence must name the classes {', '.join(classifier.class_names)}, "
             f"got {', '.join(prevalence)}",
-            culprit="--prevalence",
+            where="--prevalence",
         )
     return {name: prevalence[name] for name in classifier.class_names}
 
@@ -200,7 +200,7 @@ def _refused(error: TaucalError, rule: str) -> Answer:
     # Without the culprit: names of folders and files can be those of people, and servers keep logs.
     return Answer(
         decision="refused",
-        reasons=[f"{error.problem}: {error.mend}" if error.mend else error.problem],
+        reasons=[f"{error.problem}: {error.hint}" if error.hint else error.problem],
         rule=rule,
         probabilities=None,
         lower=None,

@@ -165,14 +165,14 @@ class Cohort:
         twice = [name for name, n in Counter(s.scan_id for s in self.scans).items() if n > 1]
         if twice:
             raise CohortError(
-                "Scan ids must be unique", culprit=", ".join(twice[:5]), mend="rename the sessions"
+                "Scan ids must be unique", where=", ".join(twice[:5]), hint="rename the sessions"
             )
         strange = {s.diagnosis for s in self.scans} - set(self.class_names) - {None}
         if strange:
             raise CohortError(
                 f"A diagnosis must be one of {', '.join(self.class_names)}, "
                 f"got {', '.join(sorted(map(str, strange)))}",
-                mend="add it to cohort.classes or leave those scans out",
+                hint="add it to cohort.classes or leave those scans out",
             )
 
     def __len__(self) -> int:
@@ -201,8 +201,8 @@ class Cohort:
         if missing:
             raise CohortError(
                 f"Every scan to learn from needs a diagnosis, {len(missing)} have none",
-                culprit=", ".join(missing[:5]),
-                mend="add the visit to the diagnosis table or drop the scans with Cohort.labelled()",
+                where=", ".join(missing[:5]),
+                hint="add the visit to the diagnosis table or drop the scans with Cohort.labelled()",
             )
         index = {name: k for k, name in enumerate(self.class_names)}
         return np.array([index[s.diagnosis] for s in self.scans if s.diagnosis is not None], dtype=np.int64)
@@ -260,8 +260,8 @@ class Cohort:
         if not path.is_file():
             raise CohortError(
                 "The cohort table must exist, got no such file",
-                culprit=str(path),
-                mend="run `taucal ingest` first or mend cohort.path",
+                where=str(path),
+                hint="run `taucal ingest` first or mend cohort.path",
             )
         table = pd.read_csv(
             path, sep="\t", na_values=["n/a"], keep_default_na=False, dtype={"subject": str, "session": str}
@@ -271,7 +271,7 @@ class Cohort:
             raise CohortError(
                 f"A cohort table must have the columns {', '.join(_FIXED_COLUMNS)}; "
                 f"it lacks {', '.join(lacking)}",
-                culprit=str(path),
+                where=str(path),
             )
         return cls(
             tuple(_scan_of_row(row, path.parent, class_names) for row in table.to_dict("records")),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from flows.environment import set_quiet_defaults
+from flows.running.environment import set_quiet_defaults
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 set_quiet_defaults()
@@ -106,7 +106,7 @@ def pet_scans(tmp_path_factory) -> dict[str, Path]:
     from pipeline.ingest.bids import write_scan
     from pipeline.ingest.dicom import read_series
     from pipeline.phantom import plan_cohort
-    from pipeline.phantom.dicom import write_series
+    from pipeline.phantom.dicom_writer import write_series
     from pipeline.phantom.tree import make_scan
 
     folder = tmp_path_factory.mktemp("scans")

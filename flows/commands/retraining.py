@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import Config, Json, Overrides, study_of
-from flows.console import emit_json, say, show_table
+from flows.running.console import emit_json, say, show_table
 
 
 def retrain(
@@ -40,7 +40,7 @@ def retrain(
 
 def shift(config: Config, overrides: Overrides = None, json: Json = False) -> None:
     """Compare the newest scans with those the champion was calibrated on; change nothing."""
-    from flows.shift_check import check_shift
+    from flows.retraining.shift_check import check_shift
 
     checked = check_shift(study_of(config, overrides))
     say(f"{checked.scans} new scans, champion {checked.champion or 'none'}: {checked.answer}.")

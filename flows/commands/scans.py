@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import Json, Output
-from flows.console import emit_json, results, say, show_table
+from flows.running.console import emit_json, results, say, show_table
 from pipeline.errors import ConfigError
 
 Scans = Annotated[list[Path], typer.Argument(help="DICOM folders or NIfTI files.", show_default=False)]
@@ -28,7 +28,7 @@ def predict(
 ) -> None:
     """Print what the registered model says of scans, as it would where it is served; nothing is written."""
     with _no_search_for_garbage():
-        from flows.predict import predict_scans, rows_of
+        from flows.reports.predict import predict_scans, rows_of
 
     answers = predict_scans(scans, model, output, _prevalence(prevalence))
     if json:
@@ -56,7 +56,7 @@ def report(
 ) -> None:
     """Write a clinician's report for scans that need not be in any cohort."""
     with _no_search_for_garbage():
-        from flows.scan_reports import Request, report_scans
+        from flows.reports.scan_reports import Request, report_scans
 
     request = Request(out, model, output, _prevalence(prevalence), key_file, pdf, dicom, send)
     written = report_scans(scans, request)
@@ -89,10 +89,10 @@ def _prevalence(text: str | None) -> dict[str, float] | None:
         shares = {name.strip(): float(value) for name, value in (part.split("=") for part in text.split(","))}
     except ValueError as error:
         raise ConfigError(
-            f"A prevalence must look like CN=.6,MCI=.3,AD=.1, got {text!r}", culprit="--prevalence"
+            f"A prevalence must look like CN=.6,MCI=.3,AD=.1, got {text!r}", where="--prevalence"
         ) from error
     if any(not 0 < value < 1 for value in shares.values()) or abs(sum(shares.values()) - 1) > 0.01:
         raise ConfigError(
-            f"Class shares must lie between 0 and 1 and add to 1, got {text!r}", culprit="--prevalence"
+            f"Class shares must lie between 0 and 1 and add to 1, got {text!r}", where="--prevalence"
         )
     return shares

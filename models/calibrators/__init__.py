@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from models.calibrators.adaptive_temperature import AdaptiveTemperature
-from models.calibrators.base import Calibrator, log_softmax, nearest, softmax
+from models.calibrators.calibrator import Calibrator, log_softmax, nearest, softmax
 from models.calibrators.ensemble_temperature import EnsembleTemperature
 from models.calibrators.linear import Dirichlet, Vector
 from models.calibrators.one_vs_rest import Histogram, Isotonic

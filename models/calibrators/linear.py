@@ -10,7 +10,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from models.calibrators.base import Calibrator, Floats, Integers, log_softmax, softmax
+from models.calibrators.calibrator import Calibrator, Floats, Integers, log_softmax, softmax
 from models.calibrators.temperature import best_log_temperature
 
 _RIDGE = 1e-6

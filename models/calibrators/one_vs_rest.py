@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import scipy
 
-from models.calibrators.base import Calibrator, Floats, Integers, softmax
+from models.calibrators.calibrator import Calibrator, Floats, Integers, softmax
 
 
 @dataclass(eq=False)

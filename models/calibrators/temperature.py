@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import scipy
 
-from models.calibrators.base import Calibrator, Floats, Integers, softmax
+from models.calibrators.calibrator import Calibrator, Floats, Integers, softmax
 
 # log T is sought here; scikit-learn's range.
 _LOW, _HIGH = -10.0, 10.0

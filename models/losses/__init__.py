@@ -11,10 +11,10 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from models.losses.base import Loss
 from models.losses.confidence import MaximumMeanCalibrationError, MulticlassConfidenceAccuracy
 from models.losses.focal import AdaFocal, DualFocal, Focal, FocalSampleDependent
 from models.losses.generative import GenerativeCrossEntropy, GenerativeLogitAdjusted
+from models.losses.loss import Loss
 from models.losses.margin import (
     BalancedSoftmax,
     LabelDistributionAwareMargin,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.losses.base import Loss, log_prior, within
+from models.losses.loss import Loss, log_prior, within
 
 
 class GenerativeCrossEntropy(Loss):

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from models.losses.base import Loss, log_prior, within
+from models.losses.loss import Loss, log_prior, within
 
 
 class BalancedSoftmax(Loss):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.losses.base import Loss, log_probability, within
+from models.losses.loss import Loss, log_probability, within
 
 
 class CrossEntropy(Loss):

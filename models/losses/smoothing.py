@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.losses.base import Loss, within
+from models.losses.loss import Loss, within
 
 
 class LabelSmoothing(Loss):

@@ -1,7 +1,7 @@
 """The settings of a study, section by section, and how its YAML file is read."""
 
 from pipeline.config.addresses import without_password
-from pipeline.config.data import (
+from pipeline.config.data_settings import (
     AugmentationSettings,
     BatchSettings,
     CohortSettings,
@@ -12,7 +12,7 @@ from pipeline.config.data import (
     PreprocessingSettings,
     SplitSettings,
 )
-from pipeline.config.learning import (
+from pipeline.config.learning_settings import (
     CalibrationSettings,
     DecisionSettings,
     EvaluationSettings,
@@ -20,7 +20,7 @@ from pipeline.config.learning import (
     NetworkSettings,
     TrainingSettings,
 )
-from pipeline.config.operation import (
+from pipeline.config.operation_settings import (
     CompareSettings,
     DaskSettings,
     EmailSettings,
@@ -30,8 +30,8 @@ from pipeline.config.operation import (
     ServeSettings,
     TrackingSettings,
 )
-from pipeline.config.reading import load_study
 from pipeline.config.study import Study
+from pipeline.config.study_file import load_study
 
 __all__ = [
     "AugmentationSettings",

@@ -9,7 +9,7 @@ import yaml
 from pydantic import model_validator
 
 from pipeline.config.addresses import without_password
-from pipeline.config.data import (
+from pipeline.config.data_settings import (
     AugmentationSettings,
     CohortSettings,
     ImagingSettings,
@@ -19,14 +19,14 @@ from pipeline.config.data import (
     PreprocessingSettings,
     SplitSettings,
 )
-from pipeline.config.learning import (
+from pipeline.config.learning_settings import (
     CalibrationSettings,
     DecisionSettings,
     EvaluationSettings,
     NetworkSettings,
     TrainingSettings,
 )
-from pipeline.config.operation import (
+from pipeline.config.operation_settings import (
     CompareSettings,
     DaskSettings,
     NotifySettings,

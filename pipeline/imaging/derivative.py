@@ -126,8 +126,8 @@ def read_derivative(folder: Path, stem: str) -> Normalised:
     if missing:
         raise InputError(
             f"A derivative must hold three files, got none named {', '.join(missing)}",
-            culprit=stem,
-            mend="run `taucal ingest` again",
+            where=stem,
+            hint="run `taucal ingest` again",
         )
     image_path, sidecar_path, table_path = paths
     sidecar = read_json(sidecar_path)

@@ -90,7 +90,7 @@ def choose_window(volume: Volume, settings: ImagingSettings) -> Window:
             "outside-window",
             f"The scan must overlap {low:g}-{high:g} min after injection, "
             f"got {spans[0][0]:.0f}-{spans[-1][1]:.0f} min",
-            mend="check injection and scan times, or mend imaging.window_start_min and window_end_min",
+            hint="check injection and scan times, or mend imaging.window_start_min and window_end_min",
             measured=f"{spans[0][0]:.1f}-{spans[-1][1]:.1f} min",
         )
     total = sum(spans[k][1] - spans[k][0] for k in chosen)

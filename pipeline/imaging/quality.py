@@ -60,7 +60,7 @@ class Limit:
     warn: float | None
     refuse: float | None
     bad: Literal["above", "below"]
-    mend: str
+    hint: str
 
     def __str__(self) -> str:
         parts = [
@@ -121,7 +121,7 @@ def judge(rule: str, measured: float) -> Finding:
     verdict = limit.verdict(measured)
     message = f"{limit.what}: {measured:.3g}"
     if verdict != "pass":
-        message += f" ({limit}): {limit.mend}"
+        message += f" ({limit}): {limit.hint}"
     return Finding(rule, verdict, float(measured), str(limit), message)
 
 
@@ -149,6 +149,6 @@ def refuse_if_needed(findings: Iterable[Finding]) -> None:
             raise RefusedScan(
                 finding.rule,
                 problem or finding.message,
-                mend=limit.mend if limit else "",
+                hint=limit.hint if limit else "",
                 measured=f"{finding.measured:.4g}",
             )

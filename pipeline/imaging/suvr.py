@@ -47,7 +47,7 @@ def to_suvr(image: FloatArray) -> FloatArray:
         raise RefusedScan(
             "no-reference",
             f"The mean of the reference region must be positive, got {mean:.4g}",
-            mend="check that the cerebellum lies in the field of view",
+            hint="check that the cerebellum lies in the field of view",
             measured=f"{mean:.4g}",
         )
     return (image / mean).astype(np.float32)

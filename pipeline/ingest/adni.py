@@ -83,7 +83,7 @@ def diagnosis_of(row: Row) -> str | None:
 
 
 @dataclass(frozen=True)
-class Visit:
+class AdniVisit:
     """A dated diagnosis."""
 
     day: date
@@ -95,12 +95,12 @@ class Visit:
 class Person:
     """What the tables say of a subject."""
 
-    visits: tuple[Visit, ...] = ()
+    visits: tuple[AdniVisit, ...] = ()
     sex: str | None = None
     born: date | None = None
     age_at: tuple[float, date] | None = None
 
-    def nearest(self, day: date) -> Visit | None:
+    def nearest(self, day: date) -> AdniVisit | None:
         """Return the visit nearest to a day; of two, the later."""
         return min(self.visits, key=lambda v: (abs((v.day - day).days), -v.day.toordinal()), default=None)
 
@@ -158,7 +158,7 @@ def read_tables(root: Path) -> Tables:
     the one read last wins, and DXSUM is read last. A table that cannot be parsed is as good as none.
     """
     found = sorted(p for p in root.rglob("*.[cC][sS][vV]") if _WANTED.match(p.name) and p.is_file())
-    visits: dict[int, dict[date, Visit]] = defaultdict(dict)
+    visits: dict[int, dict[date, AdniVisit]] = defaultdict(dict)
     people: dict[int, Person] = {}
     truth: dict[str, Truth] = {}
     read = []
@@ -198,7 +198,7 @@ def _number(row: Row) -> int | None:
     return by_name if by_name is not None else _code(row, "RID")
 
 
-def _read_visits(rows: list[dict[str, str]], visits: dict[int, dict[date, Visit]]) -> None:
+def _read_visits(rows: list[dict[str, str]], visits: dict[int, dict[date, AdniVisit]]) -> None:
     baselines = {}
     for row in rows:
         number, day = _number(row), parse_date(row.get("EXAMDATE"))
@@ -211,7 +211,7 @@ def _read_visits(rows: list[dict[str, str]], visits: dict[int, dict[date, Visit]
         code = _viscode(row)
         day = parse_date(row.get("EXAMDATE")) or _day_of_visit(code, baselines.get(number))
         if day:
-            visits[number][day] = Visit(day, diagnosis, code)
+            visits[number][day] = AdniVisit(day, diagnosis, code)
 
 
 def _viscode(row: Row) -> str:

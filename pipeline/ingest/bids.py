@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.files import write_json, write_text
-from pipeline.ingest.converted import Converted, sidecar_of
+from pipeline.ingest.converted import ConvertedScan, sidecar_of
 from pipeline.ingest.nifti import read_nifti, write_nifti
 from pipeline.ingest.sidecar import OWN_FACTS, read_sidecar
 from pipeline.scan import Fact, Volume
@@ -55,7 +55,7 @@ def read_pet(path: Path) -> Volume:
         As `pipeline.ingest.nifti.read_nifti`.
     """
     if not path.is_file():
-        raise InputError("An image must exist, got no such file", culprit=str(path), mend="check the path")
+        raise InputError("An image must exist, got no such file", where=str(path), hint="check the path")
     return read_nifti(path, read_sidecar(sidecar_of(path)))
 
 
@@ -119,20 +119,20 @@ def _decay_time(correction: Fact, injection: float | None) -> float | None:
     return injection if correction == "ADMIN" else None
 
 
-def write_dataset_files(bids: Path, converted: Sequence[Converted]) -> None:
+def write_dataset_files(bids: Path, converted: Sequence[ConvertedScan]) -> None:
     """Write what describes the dataset: description, README, tables of participants and scans.
 
     Parameters
     ----------
     bids : Path
         Root of the dataset.
-    converted : sequence of Converted
+    converted : sequence of ConvertedScan
         Every scan that stands in it.
     """
     write_json(bids / "dataset_description.json", _description(converted))
     write_text(bids / "README", _README)
     write_text(bids / ".bidsignore", "derivatives/**\n.*\n")
-    people: dict[str, list[Converted]] = defaultdict(list)
+    people: dict[str, list[ConvertedScan]] = defaultdict(list)
     for scan in sorted(converted, key=lambda c: c.scan_id):
         people[scan.subject].append(scan)
     rows = [["participant_id", "age", "sex", "site"]]
@@ -161,7 +161,7 @@ def _cell(value: Fact) -> str:
     return UNKNOWN if value is None or value == "" else str(value)
 
 
-def _description(converted: Sequence[Converted]) -> dict[str, Any]:
+def _description(converted: Sequence[ConvertedScan]) -> dict[str, Any]:
     synthetic = any(scan.facts.get("synthetic") for scan in converted)
     return {
         "Name": "Tau PET" + (" (SYNTHETIC)" if synthetic else ""),

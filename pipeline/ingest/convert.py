@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.errors import RefusedScan
 from pipeline.ingest import bids as dataset
-from pipeline.ingest.converted import Converted
+from pipeline.ingest.converted import ConvertedScan
 from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.dicom import read_files
 from pipeline.ingest.found import FoundScan
@@ -23,7 +23,7 @@ def convert_scan(
     pseudonymiser: Pseudonymiser,
     tracer: str,
     max_days_to_diagnosis: int = 180,
-) -> Converted:
+) -> ConvertedScan:
     """Read a scan and write it into the dataset as image and sidecar, each whole or not at all.
 
     Parameters
@@ -39,7 +39,7 @@ def convert_scan(
 
     Returns
     -------
-    Converted
+    ConvertedScan
 
     Raises
     ------
@@ -54,7 +54,7 @@ def convert_scan(
         warnings = [*_check_tracer(volume, wanted), *_warnings(volume), *found.notes]
     except RefusedScan as refusal:
         raise RefusedScan(
-            refusal.rule, refusal.problem, culprit=label, mend=refusal.mend, measured=refusal.measured
+            refusal.rule, refusal.problem, where=label, hint=refusal.hint, measured=refusal.measured
         ) from refusal
     diagnosis, days, why = _diagnosis(found, max_days_to_diagnosis)
     subject, session = pseudonymiser.subject(found.subject_label), found.session(pseudonymiser)
@@ -67,7 +67,7 @@ def convert_scan(
         "days_to_diagnosis": days,
     }
     shifted = pseudonymiser.shift_date(found.subject_label, found.scan_date) if found.scan_date else None
-    converted = Converted(
+    converted = ConvertedScan(
         subject,
         session,
         wanted,
@@ -112,7 +112,7 @@ def _check_tracer(volume: Volume, wanted: str) -> list[str]:
         raise RefusedScan(
             "wrong-tracer",
             f"The tracer must be {wanted}, got {told}",
-            mend=f"leave the scan out, or ingest with --tracer {told}"
+            hint=f"leave the scan out, or ingest with --tracer {told}"
             if seen != UNRECOGNISED
             else "check the header",
             measured=told,

@@ -11,7 +11,7 @@ from pipeline.scan import Fact
 
 
 @dataclass(frozen=True)
-class Converted:
+class ConvertedScan:
     """A scan that stands in the dataset.
 
     Parameters

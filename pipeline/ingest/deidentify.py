@@ -49,7 +49,7 @@ class Pseudonymiser:
         if len(self.key) < KEY_BYTES:
             raise InputError(
                 f"A key must have {KEY_BYTES} bytes, got {len(self.key)}",
-                mend="remove the key file to have a new one made; pseudonyms will then differ",
+                hint="remove the key file to have a new one made; pseudonyms will then differ",
             )
 
     def _digest(self, purpose: str, text: str) -> bytes:
@@ -115,7 +115,7 @@ def load_or_make_key(path: Path, dataset: Path) -> bytes:
     pipeline.errors.InputError: The key must lie outside the dataset, got bids/key: choose another key_file
     """
     if path.resolve().is_relative_to(dataset.resolve()):
-        raise InputError(f"The key must lie outside the dataset, got {path}", mend="choose another key_file")
+        raise InputError(f"The key must lie outside the dataset, got {path}", hint="choose another key_file")
     try:
         if not path.exists():
             _make_key(path)
@@ -125,20 +125,20 @@ def load_or_make_key(path: Path, dataset: Path) -> bytes:
     except OSError as error:
         raise InputError(
             f"The key file must be readable and its folder writable, got {error.strerror}",
-            culprit=str(path),
-            mend="choose another key_file or mend its permissions",
+            where=str(path),
+            hint="choose another key_file or mend its permissions",
         ) from error
     except ValueError as error:
         raise InputError(
             "A key file must hold hexadecimal digits, got something else",
-            culprit=str(path),
-            mend="point at the key file that this program made",
+            where=str(path),
+            hint="point at the key file that this program made",
         ) from error
     if mode & 0o077:
         raise InputError(
             f"A key must be readable by its owner alone, got mode {mode:o}",
-            culprit=str(path),
-            mend=f"chmod 600 {path}",
+            where=str(path),
+            hint=f"chmod 600 {path}",
         )
     return Pseudonymiser(key).key
 

@@ -59,12 +59,12 @@ def read_series(folder: Path, series_uid: str | None = None) -> Volume:
     pipeline.errors.InputError: A series must be a folder, got none in no/such/folder: check the path
     """
     if not folder.is_dir():
-        raise InputError("A series must be a folder, got none", culprit=str(folder), mend="check the path")
+        raise InputError("A series must be a folder, got none", where=str(folder), hint="check the path")
     try:
         return read_files(sorted(p for p in folder.rglob("*") if p.is_file()), series_uid)
     except RefusedScan as refusal:
         raise RefusedScan(
-            refusal.rule, refusal.problem, culprit=str(folder), mend=refusal.mend, measured=refusal.measured
+            refusal.rule, refusal.problem, where=str(folder), hint=refusal.hint, measured=refusal.measured
         ) from refusal
 
 
@@ -76,14 +76,14 @@ def read_files(files: Iterable[Path], series_uid: str | None = None) -> Volume:
         raise RefusedScan(
             "empty",
             f"There must be a PET image, got {seen}",
-            mend="point at the folder of the series",
+            hint="point at the folder of the series",
             measured=seen,
         )
     if len(series) > 1:
         raise RefusedScan(
             "several-series",
             f"One series must be read at a time, got {len(series)}",
-            mend="name its Series Instance UID, or ingest the folder, which reads each",
+            hint="name its Series Instance UID, or ingest the folder, which reads each",
             measured=f"{len(series)} series",
         )
     return assemble(next(iter(series.values())))
@@ -154,7 +154,7 @@ def unit_and_factor(header: Layers) -> tuple[Unit, float]:
     raise RefusedScan(
         "units-unknown",
         f"Units must be BQML, GML or Philips CNTS, got {seen}",
-        mend="export the series as BQML",
+        hint="export the series as BQML",
         measured=seen,
     )
 
@@ -174,7 +174,7 @@ def _philips(header: Layers) -> tuple[Unit, float]:
     raise RefusedScan(
         "units-unknown",
         "Units must be BQML, got CNTS without a Philips activity scale factor",
-        mend="export the series with (7053,1009) or as BQML",
+        hint="export the series with (7053,1009) or as BQML",
         measured="CNTS",
     )
 
@@ -188,7 +188,7 @@ def _check_attenuation(datasets: Sequence[Dataset]) -> None:
             raise RefusedScan(
                 "not-attenuation-corrected",
                 "The scan must be corrected for attenuation, Corrected Image (0028,0051) lacks ATTN",
-                mend="take the attenuation corrected series of the study",
+                hint="take the attenuation corrected series of the study",
                 measured="ATTN absent",
             )
 
@@ -200,7 +200,7 @@ def _check_decay(planes: Sequence[Plane]) -> None:
         raise RefusedScan(
             "decay-reference-differs",
             f"All frames must be decay corrected to one time, got {len(references)} ({', '.join(kinds)})",
-            mend="reconstruct the series with one reference",
+            hint="reconstruct the series with one reference",
             measured=f"{len(references)} references",
         )
 
@@ -223,7 +223,7 @@ def _check_decay_factors(
             "decay-reference-differs",
             "All frames must be decay corrected to one time, "
             f"got Decay Factors (0054,1321) that lead to times {apart:.0f} s apart",
-            mend="reconstruct the series with one reference",
+            hint="reconstruct the series with one reference",
             measured=f"{apart:.0f} s apart",
         )
 
@@ -234,7 +234,7 @@ def _decay_corrected(array: FloatArray, times: Sequence[Frame], half_life_s: flo
         raise RefusedScan(
             "decay-reference-differs",
             "Frames without decay correction must tell their times and half-life, got none",
-            mend="reconstruct the series with decay correction",
+            hint="reconstruct the series with decay correction",
             measured="NONE",
         )
     moments = [frame.start_s + mean_count_time(frame.duration_s, half_life_s) for frame in times]

@@ -103,7 +103,7 @@ class FoundScan:
                 rows.append((path.name, sha256_of_file(path)))
             except OSError as error:
                 raise RefusedScan(
-                    "vanished", "A scan's files must stay while it is read, one is gone", mend="ingest again"
+                    "vanished", "A scan's files must stay while it is read, one is gone", hint="ingest again"
                 ) from error
         said = (
             self.identity, str(self.scan_date), self.twin, self.diagnosis, self.days_to_diagnosis, self.age,

@@ -163,7 +163,7 @@ def read_file(path: Path, *, tags: Sequence[str] | None = None, pixels: bool = F
 
 def _breaks_off() -> RefusedScan:
     return RefusedScan(
-        "truncated-file", "A DICOM file must be whole, one breaks off", mend="fetch the series again"
+        "truncated-file", "A DICOM file must be whole, one breaks off", hint="fetch the series again"
     )
 
 

@@ -63,7 +63,7 @@ def read_nifti(path: Path, told: Mapping[str, Any] | None = None) -> Volume:
         raise RefusedScan(
             "truncated-file",
             "An image must be a whole NIfTI file, got something else",
-            mend="fetch the image again",
+            hint="fetch the image again",
         ) from error
     affine, note = _affine(header)
     read = sidecar.understand(told or {}, name=path.name, frames=array.shape[3] if array.ndim == 4 else 1)
@@ -86,7 +86,7 @@ def _squeezed(array: FloatArray) -> FloatArray:
         raise RefusedScan(
             "no-geometry",
             f"An image must have three dimensions, or four with time, got shape {array.shape}",
-            mend="convert one image at a time",
+            hint="convert one image at a time",
             measured=str(array.shape),
         )
     return array
@@ -100,7 +100,7 @@ def _affine(header: Any) -> tuple[NDArray[np.float64], str | None]:
         raise RefusedScan(
             "no-geometry",
             "An image must tell its place in space, got neither sform nor qform",
-            mend="convert it again from DICOM",
+            hint="convert it again from DICOM",
         )
     affine = np.asarray(chosen, dtype=np.float64)
     if sform is None or qform is None:
@@ -113,7 +113,7 @@ def _affine(header: Any) -> tuple[NDArray[np.float64], str | None]:
         raise RefusedScan(
             "mixed-geometry",
             "sform and qform must agree on left and right, got opposite handedness",
-            mend="set both from the original DICOM",
+            hint="set both from the original DICOM",
             measured=f"{apart:.0f} mm",
         )
     return affine, f"sform and qform are {apart:.1f} mm apart at the corners; sform taken"

@@ -64,7 +64,7 @@ class ScanOutcome:
         >>> ScanOutcome.of_refusal("sub-A_ses-B", "conversion", refusal).rule
         'missing-slices'
         """
-        words = refusal.problem + (f": {refusal.mend}" if refusal.mend else "")
+        words = refusal.problem + (f": {refusal.hint}" if refusal.hint else "")
         return cls(scan, "refused", stage, refusal.rule, refusal.measured, words)
 
     @classmethod

@@ -249,7 +249,7 @@ def _scaled(layers: Layers, stored: NDArray[np.generic], *, must_scale: bool) ->
         raise RefusedScan(
             "units-unknown",
             f"Rescale Slope (0028,1053) must be a positive number, got {'none' if slope is None else slope}",
-            mend="export the series with its rescale values",
+            hint="export the series with its rescale values",
             measured="none" if slope is None else str(slope),
         )
     # In double precision first: 32767 times a slope of 7e-5 must not lose its last bits twice.
@@ -260,7 +260,7 @@ def _truncated(seen: str) -> RefusedScan:
     return RefusedScan(
         "truncated-file",
         f"The pixel data must be whole, got {seen}",
-        mend="fetch the series again",
+        hint="fetch the series again",
         measured=seen,
     )
 
@@ -269,7 +269,7 @@ def _unreadable(seen: str) -> RefusedScan:
     return RefusedScan(
         "unreadable-codec",
         f"The pixel data must be in a codec that can be read, got {seen}",
-        mend="export the series as Explicit VR Little Endian",
+        hint="export the series as Explicit VR Little Endian",
         measured=seen,
     )
 
@@ -278,6 +278,6 @@ def _no_geometry(seen: str) -> RefusedScan:
     return RefusedScan(
         "no-geometry",
         f"Every slice must tell its place, got {seen}",
-        mend="export the original series",
+        hint="export the original series",
         measured=seen,
     )

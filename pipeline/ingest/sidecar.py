@@ -39,7 +39,7 @@ _LONGEST_UPTAKE_S = 24 * 3600.0
 
 
 @dataclass(frozen=True)
-class Told:
+class StatedValues:
     """What was understood of a sidecar.
 
     Parameters
@@ -68,7 +68,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def understand(told: Mapping[str, Any], name: str = "", frames: int = 1) -> Told:
+def understand(told: Mapping[str, Any], name: str = "", frames: int = 1) -> StatedValues:
     """Return what a sidecar and a file name say of a PET image.
 
     Parameters
@@ -96,9 +96,9 @@ def understand(told: Mapping[str, Any], name: str = "", frames: int = 1) -> Told
     times = _frames(told, scale, frames)
     own = told.get(OWN_FACTS)
     if isinstance(own, Mapping):
-        return Told(unit, factor, times, {str(k): v for k, v in own.items() if _is_fact(v)})
+        return StatedValues(unit, factor, times, {str(k): v for k, v in own.items() if _is_fact(v)})
     _check_attenuation(told)
-    return Told(unit, factor, times, _facts(told, name, scale))
+    return StatedValues(unit, factor, times, _facts(told, name, scale))
 
 
 def _facts(told: Mapping[str, Any], name: str, scale: float) -> dict[str, Fact]:
@@ -166,7 +166,7 @@ def _delay(told: Mapping[str, Any], scale: float) -> float | None:
         raise RefusedScan(
             "injection-after-scan",
             f"The injection must come before the scan, got {-delay / 60:.1f} min after it",
-            mend="correct InjectionStart or ScanStart in the sidecar",
+            hint="correct InjectionStart or ScanStart in the sidecar",
             measured=f"{-delay / 60:.1f} min",
         )
     return delay if delay <= _LONGEST_UPTAKE_S else None
@@ -214,7 +214,7 @@ def _check_attenuation(told: Mapping[str, Any]) -> None:
         raise RefusedScan(
             "not-attenuation-corrected",
             "The scan must be corrected for attenuation, AttenuationCorrection says it is not",
-            mend="take the attenuation corrected image",
+            hint="take the attenuation corrected image",
             measured="none",
         )
 

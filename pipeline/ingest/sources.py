@@ -61,10 +61,10 @@ def find_scans(source: Path, layout: str = "auto", tracer: str | None = None) ->
     """
     if layout not in LAYOUTS:
         raise InputError(
-            f"The layout must be one of {', '.join(LAYOUTS)}, got {layout!r}", mend="or leave it out"
+            f"The layout must be one of {', '.join(LAYOUTS)}, got {layout!r}", hint="or leave it out"
         )
     if not source.is_dir():
-        raise InputError("The source must be a folder, got none", culprit=str(source), mend="check the path")
+        raise InputError("The source must be a folder, got none", where=str(source), hint="check the path")
     chosen = recognise(source) if layout == "auto" else layout
     ignored: Counter[str] = Counter()
     scans = _FINDERS[chosen](source, ignored)
@@ -74,8 +74,8 @@ def find_scans(source: Path, layout: str = "auto", tracer: str | None = None) ->
         seen = ", ".join(f"{n} {what}" for what, n in sorted(ignored.items())) or "an empty folder"
         raise InputError(
             f"The source must hold PET scans ({chosen} layout), got {seen}",
-            culprit=str(source),
-            mend="point at the folder above the scans, or name its --layout",
+            where=str(source),
+            hint="point at the folder above the scans, or name its --layout",
         )
     return Found(chosen, tuple(_tell_twins_apart(scans)), dict(ignored))
 

@@ -71,7 +71,7 @@ def _check_complete(places: list[list[Plane]], normal: NDArray[np.float64]) -> N
         raise RefusedScan(
             "missing-slices",
             "A scan must have at least two slices, got one",
-            mend="fetch the whole series",
+            hint="fetch the whole series",
             measured="1 slice",
         )
     heights = np.array([place[0].position @ normal for place in places])
@@ -165,7 +165,7 @@ def _missing(axis: str, positions: Sequence[float]) -> RefusedScan:
     return RefusedScan(
         "missing-slices",
         f"A series must have every slice, {len(positions)} missing at {axis} = {shown} mm",
-        mend="fetch the whole series",
+        hint="fetch the whole series",
         measured=f"{len(positions)} at {axis} = {shown} mm",
     )
 
@@ -174,6 +174,6 @@ def _mixed(seen: str) -> RefusedScan:
     return RefusedScan(
         "mixed-geometry",
         f"The slices of a series must share one grid, got {seen}",
-        mend="export the original series alone",
+        hint="export the original series alone",
         measured=seen,
     )

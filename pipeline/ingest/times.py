@@ -125,7 +125,7 @@ def delay_after_injection(
     raise RefusedScan(
         "injection-after-scan",
         f"The injection must come before the scan, got {-direct / 60:.1f} min after it",
-        mend="correct Radiopharmaceutical Start Time (0018,1072) or the acquisition time",
+        hint="correct Radiopharmaceutical Start Time (0018,1072) or the acquisition time",
         measured=f"{-direct / 60:.1f} min",
     )
 

@@ -25,8 +25,8 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "cuda" and not there:
         raise ConfigError(
             "training.device cuda needs a CUDA device and a CUDA build of torch, got none",
-            culprit="training.device",
-            mend="set it to auto or cpu, or see `taucal doctor`",
+            where="training.device",
+            hint="set it to auto or cpu, or see `taucal doctor`",
         )
     if wanted == "cpu" or not there:
         return torch.device("cpu")
@@ -54,7 +54,7 @@ def join_ranks() -> None:
         distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
-class InPieces(nn.Module):
+class MicroBatched(nn.Module):
     """Logits of a whole batch at the memory of one micro-batch.
 
     The forward pass keeps no activations; once the gradient of the loss with respect to all logits is known,
@@ -89,7 +89,7 @@ class InPieces(nn.Module):
 
 def prepared(network: nn.Module, size: int | None, device: torch.device, *, compiled: bool) -> nn.Module:
     """Return the network as the training step calls it: in pieces, compiled, and averaging over ranks."""
-    step: nn.Module = InPieces(torch.compile(network) if compiled else network, size)  # type: ignore[arg-type]
+    step: nn.Module = MicroBatched(torch.compile(network) if compiled else network, size)  # type: ignore[arg-type]
     if ranks().number > 1:
         ids = [device.index] if device.type == "cuda" else None
         step = nn.parallel.DistributedDataParallel(step, device_ids=ids)

@@ -82,6 +82,6 @@ def _check_classes(class_of: dict[str, str], class_names: tuple[str, ...], least
         told = ", ".join(f"{name} has {counts[name]}" for name in class_names)
         raise CohortError(
             f"{folds} folds need two classes of at least {least} subjects each; {told}",
-            culprit=f"class {', '.join(few) or 'names'}",
-            mend="ask for fewer folds, add subjects, or leave the class out of cohort.classes",
+            where=f"class {', '.join(few) or 'names'}",
+            hint="ask for fewer folds, add subjects, or leave the class out of cohort.classes",
         )

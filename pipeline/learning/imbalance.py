@@ -86,8 +86,8 @@ def long_tail(
         raise CohortError(
             f"Every class must keep a training scan, at a ratio of {ratio:g} none is left of "
             f"{', '.join(emptied)}",
-            culprit="imbalance.ratio",
-            mend="choose a smaller ratio, or add scans",
+            where="imbalance.ratio",
+            hint="choose a smaller ratio, or add scans",
         )
     stay = {
         scan_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 from models.networks import Network, run
 from pipeline.learning.devices import choose_device
 from pipeline.learning.loading import LabelledVolumes
-from pipeline.learning.prediction import Predictions
+from pipeline.learning.predictions import Predictions
 from pipeline.learning.trained import TrainedNetwork
 
 

@@ -117,7 +117,7 @@ def load_volumes(cohort: Cohort, settings: PreprocessingSettings, cache: Path) -
         If the cohort is empty, a scan's file is missing, unreadable, or not SUVR on the template grid.
     """
     if not len(cohort):
-        raise CohortError("A cohort to load must hold scans, got none", mend="run `taucal ingest` first")
+        raise CohortError("A cohort to load must hold scans, got none", hint="run `taucal ingest` first")
     labels = cohort.labels
     preprocessing = Preprocessing(spacing_mm=settings.spacing_mm, suvr_max=settings.suvr_max)
     contents = [_bytes_of(s) for s in cohort.scans]
@@ -171,7 +171,7 @@ def prepare_scans(cohort: Cohort, preprocessing: Preprocessing, cache: Path) -> 
         If there is no scan, or a scan's file is unreadable or not SUVR on the template grid.
     """
     if not len(cohort):
-        raise CohortError("A cohort to load must hold scans, got none", mend="run `taucal ingest` first")
+        raise CohortError("A cohort to load must hold scans, got none", hint="run `taucal ingest` first")
     known = _prepared_before(cache, fingerprint(preprocessing.to_dict()))
     contents = ((scan, _bytes_of(scan)) for scan in cohort.scans)
     return np.stack([known[c] if c in known else _prepare(scan, preprocessing) for scan, c in contents])
@@ -181,8 +181,8 @@ def _bytes_of(scan: Scan) -> str:
     if not scan.path.is_file():
         raise CohortError(
             f"The volume of every scan must exist, got no file {scan.path.name}",
-            culprit=scan.scan_id,
-            mend="run `taucal ingest` again, or drop the row from the cohort table",
+            where=scan.scan_id,
+            hint="run `taucal ingest` again, or drop the row from the cohort table",
         )
     return sha256_of_file(scan.path)
 
@@ -194,6 +194,6 @@ def _prepare(scan: Scan, preprocessing: Preprocessing) -> NDArray[np.float32]:
     except (OSError, EOFError, ValueError, ImageFileError) as error:
         raise CohortError(
             f"A scan must be a readable SUVR volume on the template grid: {error}",
-            culprit=scan.scan_id,
-            mend="run `taucal ingest` again for this scan",
+            where=scan.scan_id,
+            hint="run `taucal ingest` again for this scan",
         ) from error

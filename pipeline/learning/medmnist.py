@@ -67,8 +67,8 @@ def load_medmnist(
         raise CohortError(
             f"Every label needs a class name, got labels {labels.min()} to {labels.max()} "
             f"and {len(names)} names",
-            culprit=path.name,
-            mend="name every class in cohort.classes, in the order of the labels, or leave it out",
+            where=path.name,
+            hint="name every class in cohort.classes, in the order of the labels, or leave it out",
         )
     ids = tuple(f"{part}-{n:04d}" for part in _OFFICIAL for n in range(counts[part]))
     split = _official_split(ids, labels, validation, seed)
@@ -93,8 +93,8 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise CohortError(
             "The cohort's file must exist, got no such file",
-            culprit=str(path),
-            mend="see data/README.md for where to get it, and set cohort.path",
+            where=str(path),
+            hint="see data/README.md for where to get it, and set cohort.path",
         )
     wanted = [f"{part}_{what}" for part in _OFFICIAL for what in ("images", "labels")]
     try:
@@ -103,22 +103,22 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     except (KeyError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise CohortError(
             f"A MedMNIST archive must hold {', '.join(wanted)}: {error}",
-            culprit=path.name,
-            mend="download it again, see data/README.md",
+            where=path.name,
+            hint="download it again, see data/README.md",
         ) from error
     _check(arrays, path.name)
     return arrays
 
 
-def _check(arrays: dict[str, NDArray[Any]], culprit: str) -> None:
+def _check(arrays: dict[str, NDArray[Any]], where: str) -> None:
     shapes = {arrays[f"{part}_images"].shape[1:] for part in _OFFICIAL}
     types = {arrays[f"{part}_images"].dtype for part in _OFFICIAL}
     if len(shapes) != 1 or types != {np.dtype(np.uint8)} or len(next(iter(shapes))) not in (2, 3):
         raise CohortError(
             "MedMNIST images must be bytes of one shape, (N, X, Y, Z), (N, H, W) or (N, H, W, 3), got "
             f"{', '.join(str(arrays[f'{part}_images'].shape) for part in _OFFICIAL)}",
-            culprit=culprit,
-            mend="download it again, see data/README.md",
+            where=where,
+            hint="download it again, see data/README.md",
         )
     for part in _OFFICIAL:
         images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
@@ -126,8 +126,8 @@ def _check(arrays: dict[str, NDArray[Any]], culprit: str) -> None:
             raise CohortError(
                 f"Every image must have one label, got labels {labels.shape} for {len(images)} images in "
                 f"{part}",
-                culprit=culprit,
-                mend="use a set of one label an image, not ChestMNIST",
+                where=where,
+                hint="use a set of one label an image, not ChestMNIST",
             )
 
 

@@ -44,7 +44,7 @@ def split_subjects(cohort: Cohort, settings: SplitSettings, *, seed: int, min_su
     {'train': 18, 'validation': 4, 'calibration': 8, 'test': 10}
     """
     if not len(cohort):
-        raise CohortError("A cohort to learn from must hold scans, got none", mend=_MEND_EMPTY)
+        raise CohortError("A cohort to learn from must hold scans, got none", hint=_MEND_EMPTY)
     class_of = subject_classes(
         cohort.subjects, [cohort.class_names[k] for k in cohort.labels], cohort.scan_ids
     )
@@ -156,13 +156,13 @@ def _check_classes(class_of: Mapping[str, str], class_names: Sequence[str], leas
         raise CohortError(
             f"A cohort to learn from must hold at least two classes, got only {present[0]} "
             f"({counts[present[0]]} subjects)",
-            mend=f"add subjects of {absent}",
+            hint=f"add subjects of {absent}",
         )
     few = [name for name in class_names if counts[name] < least]
     if few:
         told = ", ".join(f"{name} has {counts[name]}" for name in few)
         raise CohortError(
             f"Every class needs at least {least} subjects to stand in {', '.join(PARTS)}; {told}",
-            culprit=f"class {', '.join(few)}",
-            mend="add subjects, merge the class with another or leave it out of cohort.classes",
+            where=f"class {', '.join(few)}",
+            hint="add subjects, merge the class with another or leave it out of cohort.classes",
         )

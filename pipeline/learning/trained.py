@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from models.networks import Network, build_network
 from models.preprocessing import AnyPreprocessing, preprocessing_from_dict
 from pipeline.files import read_json, write_json, written_whole
-from pipeline.learning.posterior import Undone
+from pipeline.learning.prior_correction import PriorCorrection
 
 WEIGHTS = "network.safetensors"
 RECORD = "training.json"
@@ -36,7 +36,7 @@ class TrainedNetwork:
         Training scans of each class.
     sampling : str
         How scans were drawn.
-    undone : Undone
+    prior_correction : PriorCorrection
         What has been done to the last layer, so that the logits speak at the class shares of training.
     best_epoch : int
         Epoch (from 0) the weights are of.
@@ -53,7 +53,7 @@ class TrainedNetwork:
     class_names: tuple[str, ...]
     class_counts: tuple[int, ...]
     sampling: str
-    undone: Undone
+    prior_correction: PriorCorrection
     best_epoch: int
     history: tuple[Metrics, ...]
     made_of: str
@@ -74,7 +74,7 @@ class TrainedNetwork:
             "class_names": self.class_names,
             "class_counts": self.class_counts,
             "sampling": self.sampling,
-            "undone": self.undone.to_dict(),
+            "undone": self.prior_correction.to_dict(),
             "best_epoch": self.best_epoch,
             "history": self.history,
             "made_of": self.made_of,
@@ -100,7 +100,7 @@ class TrainedNetwork:
             tuple(record["class_names"]),
             tuple(record["class_counts"]),
             record["sampling"],
-            Undone.from_dict(record["undone"]),
+            PriorCorrection.from_dict(record["undone"]),
             record["best_epoch"],
             tuple(record["history"]),
             record["made_of"],

@@ -22,11 +22,11 @@ from pipeline.config import Study, TrainingSettings
 from pipeline.errors import CohortError, ConfigError, TrainingError
 from pipeline.files import fingerprint, read_json
 from pipeline.learning.batches import Batch, Batches
-from pipeline.learning.course import CHECKPOINT, Course, begin
 from pipeline.learning.devices import choose_device, mixed_precision, ranks, to_device
 from pipeline.learning.loading import LabelledVolumes
-from pipeline.learning.posterior import Undone
+from pipeline.learning.prior_correction import PriorCorrection
 from pipeline.learning.trained import RECORD, Metrics, TrainedNetwork
+from pipeline.learning.training_state import CHECKPOINT, TrainingState, begin
 from pipeline.scan import Split
 
 # Raised whenever a change of code changes the weights: what an older program left is not used.
@@ -91,18 +91,18 @@ def train(
         device=device,
     )
     course = begin(training, study, device)
-    undone = Undone.of(course.loss, training.class_counts, settings.sampling)
+    prior_correction = PriorCorrection.of(course.loss, training.class_counts, settings.sampling)
     course.resume(folder, made_of)
     while len(course.history) < settings.epochs and not _is_over(course, settings):
         started = time.perf_counter()
         metrics = _train_epoch(course, batches, settings)
-        metrics |= _validate(course, validation, undone, settings)
+        metrics |= _validate(course, validation, prior_correction, settings)
         course.history.append(metrics | {"seconds": time.perf_counter() - started})
         if place.rank == 0:
             course.save(folder, made_of)
             if progress is not None:
                 progress(len(course.history), settings.epochs, course.history[-1])
-    trained = _finish(course, training, undone, study, made_of)
+    trained = _finish(course, training, prior_correction, study, made_of)
     if place.rank == 0:
         trained.save(folder)
         (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -135,8 +135,8 @@ def _check_classes(training: LabelledVolumes) -> None:
     if missing:
         raise CohortError(
             f"Every class must have training scans, {', '.join(missing)} has none",
-            culprit="the training part of the split",
-            mend="add subjects or leave the class out of cohort.classes",
+            where="the training part of the split",
+            hint="add subjects or leave the class out of cohort.classes",
         )
 
 
@@ -145,23 +145,23 @@ def _check_dimensions(training: LabelledVolumes, study: Study) -> None:
     if given != needed:
         raise ConfigError(
             f"A network must have as many dimensions as the data, {needed}, got {given}",
-            culprit="network.spatial_dims",
-            mend=f"set it to {needed}",
+            where="network.spatial_dims",
+            hint=f"set it to {needed}",
         )
     if needed == 3 and (study.augmentation.flip or study.augmentation.crop_pixels):
         raise ConfigError(
             "Only images may be flipped or cropped: in a volume, left and right and the place are evidence",
-            culprit="the augmentation section",
-            mend="remove augmentation.flip and augmentation.crop_pixels",
+            where="the augmentation section",
+            hint="remove augmentation.flip and augmentation.crop_pixels",
         )
 
 
-def _is_over(course: Course, settings: TrainingSettings) -> bool:
+def _is_over(course: TrainingState, settings: TrainingSettings) -> bool:
     waited = len(course.history) - 1 - course.best_epoch
     return settings.patience is not None and bool(course.history) and waited >= settings.patience
 
 
-def _train_epoch(course: Course, batches: Batches, settings: TrainingSettings) -> Metrics:
+def _train_epoch(course: TrainingState, batches: Batches, settings: TrainingSettings) -> Metrics:
     epoch, steps = len(course.history), len(batches)
     torch.manual_seed(int(np.random.SeedSequence((batches.seed, epoch)).generate_state(1)[0]))  # dropout
     course.step.train()
@@ -182,7 +182,9 @@ def _train_epoch(course: Course, batches: Batches, settings: TrainingSettings) -
     return {"epoch": epoch, "learning_rate": rate, "loss": float(np.mean(values))}
 
 
-def _step(course: Course, batch: Batch, rate: float, settings: TrainingSettings) -> tuple[float, float]:
+def _step(
+    course: TrainingState, batch: Batch, rate: float, settings: TrainingSettings
+) -> tuple[float, float]:
     """Take one optimiser step, if all is finite; return loss and gradient norm."""
     course.optimizer.zero_grad(set_to_none=True)
     with mixed_precision(course.device):
@@ -204,20 +206,23 @@ def _step(course: Course, batch: Batch, rate: float, settings: TrainingSettings)
 def _not_finite(value: float, norm: float, scan_ids: Sequence[str], epoch: int) -> TrainingError:
     return TrainingError(
         f"Loss and gradient must be finite, got loss {value} and gradient norm {norm} in epoch {epoch + 1}",
-        culprit=f"the batch of {', '.join(scan_ids)}",
-        mend="look at these scans, lower training.learning_rate or set training.gradient_clip; "
+        where=f"the batch of {', '.join(scan_ids)}",
+        hint="look at these scans, lower training.learning_rate or set training.gradient_clip; "
         "the epochs before are kept",
     )
 
 
 def _validate(
-    course: Course, validation: LabelledVolumes, undone: Undone, settings: TrainingSettings
+    course: TrainingState,
+    validation: LabelledVolumes,
+    prior_correction: PriorCorrection,
+    settings: TrainingSettings,
 ) -> Metrics:
     logits = _logits(course.judged, validation, settings.batch_size)
     labels = torch.from_numpy(validation.labels)
     course.loss.eval()
     course.loss.end_epoch(logits.to(course.device), labels.to(course.device))
-    logits = undone.apply(logits)
+    logits = prior_correction.apply(logits)
     nll = float(nn.functional.cross_entropy(logits, labels))
     least = min((past["validation_nll"] for past in course.history), default=math.inf)
     if settings.patience is not None and nll < least:
@@ -237,12 +242,16 @@ def _balanced_accuracy(predicted: NDArray[np.int64], labels: NDArray[np.int64]) 
 
 
 def _finish(
-    course: Course, training: LabelledVolumes, undone: Undone, study: Study, made_of: str
+    course: TrainingState,
+    training: LabelledVolumes,
+    prior_correction: PriorCorrection,
+    study: Study,
+    made_of: str,
 ) -> TrainedNetwork:
     network = course.judged
     if course.best is not None:
         network.load_state_dict(course.best)
-    network.rescale_logits(undone.scale, undone.offset)
+    network.rescale_logits(prior_correction.scale, prior_correction.offset)
     return TrainedNetwork(
         network.cpu().eval(),
         study.network.name,
@@ -251,7 +260,7 @@ def _finish(
         training.class_names,
         training.class_counts,
         study.training.sampling,
-        undone,
+        prior_correction,
         course.best_epoch if course.best is not None else len(course.history) - 1,
         tuple(course.history),
         made_of,

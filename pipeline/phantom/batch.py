@@ -67,8 +67,8 @@ def _batch(settings: PhantomSettings, number: int) -> BatchSettings:
     if not 1 <= number <= len(settings.batches):
         raise InputError(
             f"A batch must be one of the {len(settings.batches)} that are planned, got {number}",
-            culprit="phantom.batches",
-            mend="add it to phantom.batches",
+            where="phantom.batches",
+            hint="add it to phantom.batches",
         )
     return settings.batches[number - 1]
 
@@ -79,8 +79,8 @@ def _at_prevalence(preset: Preset, batch: BatchSettings) -> Preset:
     if len(shares) != classes or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise InputError(
             f"A prevalence must be {classes} shares above 0 that sum to 1, got {list(shares)}",
-            culprit="phantom.batches",
-            mend=f"give a share for each of {', '.join(preset.class_names)}",
+            where="phantom.batches",
+            hint=f"give a share for each of {', '.join(preset.class_names)}",
         )
     return replace(preset, prevalence=tuple(shares))
 

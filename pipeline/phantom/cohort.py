@@ -133,8 +133,8 @@ def _check(settings: PhantomSettings) -> None:
         raise InputError(
             f"Every subject has 1 to {MAX_VISITS} scans, got {settings.scans} scans of "
             f"{settings.subjects} subjects",
-            culprit="phantom.scans",
-            mend=f"choose {settings.subjects} to {MAX_VISITS * settings.subjects} scans or other subjects",
+            where="phantom.scans",
+            hint=f"choose {settings.subjects} to {MAX_VISITS * settings.subjects} scans or other subjects",
         )
 
 

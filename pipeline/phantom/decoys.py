@@ -16,7 +16,14 @@ from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, MRImageStorage
 
 from pipeline.phantom.cohort import PlannedScan
-from pipeline.phantom.dicom import code, empty_dataset, pet_dataset, place_slice, series_id, study_dataset
+from pipeline.phantom.dicom_writer import (
+    code,
+    empty_dataset,
+    pet_dataset,
+    place_slice,
+    series_id,
+    study_dataset,
+)
 from pipeline.phantom.scanner import SCANNERS, Acquisition
 
 DECOYS = {

@@ -17,7 +17,7 @@ from pipeline.phantom.anatomy import Rendering, draw_glucose_uptake, draw_uptake
 from pipeline.phantom.batch import plan_batch
 from pipeline.phantom.cohort import PlannedScan, plan_cohort
 from pipeline.phantom.decoys import has_decoys, write_decoys
-from pipeline.phantom.dicom import WATERMARK, folder_of, write_series
+from pipeline.phantom.dicom_writer import WATERMARK, folder_of, write_series
 from pipeline.phantom.population import PRESETS, Preset
 from pipeline.phantom.scanner import Acquisition, acquire, with_wrong_map
 from pipeline.phantom.tables import EXPORT_DATE, demographics_table, diagnosis_table, truth_table
@@ -155,8 +155,8 @@ def _claim_cohort(out: Path, settings: PhantomSettings, seed: int) -> None:
     if occupied and not manifest.is_file():
         raise InputError(
             "The folder of a new cohort must be empty, got one that holds something else",
-            culprit=str(out),
-            mend="choose another folder",
+            where=str(out),
+            hint="choose another folder",
         )
     ours = {
         "synthetic": True,
@@ -176,8 +176,8 @@ def _claim(manifest: Path, ours: dict[str, object]) -> bool:
     if read_json(manifest) != ours:
         raise InputError(
             "The folder must be new or hold the same cohort, got one of other settings or another seed",
-            culprit=str(manifest.parent),
-            mend="choose another folder or delete this one",
+            where=str(manifest.parent),
+            hint="choose another folder or delete this one",
         )
     return False
 
@@ -221,8 +221,8 @@ def _write_scan(scan: PlannedScan, out: Path, seed: int) -> None:
 def _does_not_fit(target: Path, error: OSError) -> TaucalError:
     return TaucalError(
         f"A scan must fit on the disk, got {error.strerror}",
-        culprit=str(target),
-        mend="free space or mend the folder, then run the same command again: it goes on from here",
+        where=str(target),
+        hint="free space or mend the folder, then run the same command again: it goes on from here",
     )
 
 

@@ -18,7 +18,7 @@ from pipeline.tracking.registry import (
     registered_ms,
     set_decision,
 )
-from pipeline.tracking.runs import RunRecord, add_artifacts, log_run, read_artifact
+from pipeline.tracking.run_records import RunRecord, add_artifacts, log_run, read_artifact
 from pipeline.tracking.store import Store, store_at, store_of, try_store
 from pipeline.tracking.versions import register
 

@@ -145,7 +145,7 @@ class Audit:
             raise InputError(f"A decision must be one of {', '.join(KINDS)}, got {kind!r}")
         who = " ".join(who.split())
         if not who:
-            raise InputError("A decision must name who made it, got nobody", mend="set TAUCAL_WHO to a name")
+            raise InputError("A decision must name who made it, got nobody", hint="set TAUCAL_WHO to a name")
         told = (_text([str(reason) for reason in reasons]), _text(dict(facts or {})))
         with self._transaction("IMMEDIATE") as database:
             if not _has_table(database):
@@ -205,8 +205,8 @@ class Audit:
     def _broken(self, number: int, how: str) -> InputError:
         return InputError(
             f"The audit must be as it was written, entry {number} {how}",
-            culprit=str(self.path),
-            mend="find out who edited it and put back a copy from a backup",
+            where=str(self.path),
+            hint="find out who edited it and put back a copy from a backup",
         )
 
     @contextlib.contextmanager
@@ -235,8 +235,8 @@ class Audit:
         except sqlite3.Error as error:
             raise InputError(
                 f"The audit must be a SQLite file that can be read and written, got {error}",
-                culprit=str(self.path),
-                mend="free the disk, mend its permissions or put back a copy from a backup",
+                where=str(self.path),
+                hint="free the disk, mend its permissions or put back a copy from a backup",
             ) from error
 
 

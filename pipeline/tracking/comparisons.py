@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlflow.entities import Metric
 
-from pipeline.tracking.runs import KEY_TAG
+from pipeline.tracking.run_records import KEY_TAG
 from pipeline.tracking.store import Store
 
 _BATCH = 900

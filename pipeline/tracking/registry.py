@@ -10,8 +10,7 @@ from pathlib import Path
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from models.classifier import BundleError as StoredBundleError
-from models.classifier import CalibratedClassifier
+from models.classifier import BundleFormatError, CalibratedClassifier
 from pipeline.config import without_password
 from pipeline.errors import BundleError, InputError
 from pipeline.tracking.store import Store
@@ -104,8 +103,8 @@ def champion_and_previous(store: Store) -> tuple[int, int]:
     if now is None or before is None or now == before:
         raise InputError(
             "A rollback needs a previous champion, got none",
-            culprit=store.model_name,
-            mend="promote a second version first",
+            where=store.model_name,
+            hint="promote a second version first",
         )
     return now, before
 
@@ -189,8 +188,8 @@ def load_classifier(store: Store, name: str = f"@{CHAMPION}") -> CalibratedClass
 def _no_model(uri: str, store: Store, seen: str) -> InputError:
     return InputError(
         f"A registered model must exist, got {seen}",
-        culprit=f"{uri} at {store.address}",
-        mend="run `taucal train` or `taucal demo` first, or name another with --model and --output",
+        where=f"{uri} at {store.address}",
+        hint="run `taucal train` or `taucal demo` first, or name another with --model and --output",
     )
 
 
@@ -204,5 +203,5 @@ def load_bundle(folder: Path) -> CalibratedClassifier:
     """
     try:
         return CalibratedClassifier.load(folder)
-    except StoredBundleError as error:
-        raise BundleError(str(error), mend="register the classifier again from its study") from error
+    except BundleFormatError as error:
+        raise BundleError(str(error), hint="register the classifier again from its study") from error

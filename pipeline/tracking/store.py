@@ -78,8 +78,8 @@ class Store:
             first = without_password(str(error).partition("\n")[0])
             raise InputError(
                 f"The MLflow store must be reachable, got {type(error).__name__}: {first}",
-                culprit=self.address,
-                mend=self._mend(error),
+                where=self.address,
+                hint=self._mend(error),
             ) from error
         return client
 

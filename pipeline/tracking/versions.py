@@ -20,7 +20,7 @@ import pipeline
 from pipeline.files import read_json, write_json, write_text
 from pipeline.tracking.model_card import description, model_card
 from pipeline.tracking.registry import load_bundle
-from pipeline.tracking.runs import environment_digest, git_revision, installed
+from pipeline.tracking.run_records import environment_digest, git_revision, installed
 from pipeline.tracking.store import Store
 
 REQUIREMENTS = (

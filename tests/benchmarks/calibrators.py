@@ -20,8 +20,8 @@ import numpy as np
 from sklearn.calibration import _TemperatureScaling
 
 from models.calibrators import CALIBRATORS, build_calibrator, softmax
-from pipeline.evaluation.selection import CandidateScore, select_calibrator
-from pipeline.learning.prediction import Predictions
+from pipeline.evaluation.classifier.selection import CandidateScore, select_calibrator
+from pipeline.learning.predictions import Predictions
 
 CANDIDATES = ("identity", "temperature", "adaptive_temperature")
 FACTORS = {"nothing wrong": 1.0, "1.15 x": 1.15, "1.5 x": 1.5, "2.5 x": 2.5, "0.8 x": 0.8, "grows": None}

@@ -18,14 +18,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from flows.cells import RECORD, UNDONE, Cell, Material, load_material, plan
 from flows.compare import Log, run_cells
-from flows.comparison_pages import Kept, statistics
-from flows.environment import set_quiet_defaults
-from flows.steps import run_once
+from flows.comparison.cells import PRIOR_CORRECTION, RECORD, Cell, ComparisonData, load_material, plan
+from flows.comparison.pages import CellResult, statistics
+from flows.running.environment import set_quiet_defaults
+from flows.running.steps import run_once
 from pipeline.config import Study
 from pipeline.files import write_json
-from pipeline.learning.prediction import Predictions
+from pipeline.learning.predictions import Predictions
 
 SIZES = {"train": 400, "val": 98, "test": 298}
 LOSSES = 10
@@ -41,7 +41,7 @@ def archive(folder: Path) -> Path:
     return folder / "drawn.npz"
 
 
-def finish(cell: Cell, material: Material, rng: np.random.Generator) -> None:
+def finish(cell: Cell, material: ComparisonData, rng: np.random.Generator) -> None:
     """Leave what a trained cell leaves."""
 
     def work():
@@ -52,7 +52,7 @@ def finish(cell: Cell, material: Material, rng: np.random.Generator) -> None:
             features = np.zeros((len(of), 32), np.float32)
             kept = Predictions(of.scan_ids, of.subjects, logits, of.labels, features, of.class_names)
             yield kept.save(cell.folder / f"{part}.npz")
-        yield write_json(cell.folder / UNDONE, {"scale": [1.0, 1.0], "offset": [0.0, 0.0]})
+        yield write_json(cell.folder / PRIOR_CORRECTION, {"scale": [1.0, 1.0], "offset": [0.0, 0.0]})
         epochs = [{"epoch": n, "loss": 0.5, "validation_nll": 0.5, "seconds": 1.0} for n in range(20)]
         yield write_json(cell.folder / "training" / "training.json", {"history": epochs, "best_epoch": 19})
 
@@ -89,7 +89,7 @@ def main() -> None:
             assert not failed
             told(f"{what}, {len(cells)} cells", wall, cpu)
         wall, cpu = time.perf_counter(), time.process_time()
-        kept = [Kept.of(cell, material) for cell in cells]
+        kept = [CellResult.of(cell, material) for cell in cells]
         told("reading the logits", wall, cpu)
         wall, cpu = time.perf_counter(), time.process_time()
         statistics(study, kept)

@@ -23,8 +23,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.dataset import DERIVATIVES
 from flows.ingest import ingest
+from flows.ingestion.ingest_tables import DERIVATIVES
 from pipeline.atlas import AFFINE, load_atlas
 from pipeline.config import ImagingSettings, IngestSettings, PhantomSettings
 from pipeline.files import read_json

@@ -28,7 +28,7 @@ from pipeline.phantom import write_cohort
 _INGEST = """
 import sys
 from pathlib import Path
-from flows.environment import set_quiet_defaults
+from flows.running.environment import set_quiet_defaults
 set_quiet_defaults()
 from flows import ingest
 ingest.as_task = lambda name, work: work()

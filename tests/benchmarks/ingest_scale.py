@@ -16,13 +16,13 @@ import threading
 import time
 from pathlib import Path
 
-from flows.environment import set_quiet_defaults
+from flows.running.environment import set_quiet_defaults
 
 set_quiet_defaults()
 
 # The defaults must stand before Prefect is imported.
-from flows.dataset import Ingested  # noqa: E402
 from flows.ingest import ingest  # noqa: E402
+from flows.ingestion.ingest_tables import IngestResult  # noqa: E402
 from pipeline.config import DaskSettings, ImagingSettings, IngestSettings  # noqa: E402
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -74,7 +74,7 @@ def quarter(values: list[float], number: int) -> float:
     return max(values[number * size : (number + 1) * size])
 
 
-def told(what: str, seconds: float, done: Ingested, watch: Watch) -> None:
+def told(what: str, seconds: float, done: IngestResult, watch: Watch) -> None:
     """Print one run."""
     print(f"{what}: {seconds:.0f} s, {done.converted} converted, {done.refused} refused")
     if len(watch.own) > 8:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.evaluation.intervals import bootstrap
+from pipeline.evaluation.inference.intervals import bootstrap
 from pipeline.evaluation.metrics import METRICS, expected_calibration_error
-from pipeline.evaluation.sample import Sample
+from pipeline.evaluation.metrics.sample import Sample
 
 
 def simulated(scans: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage, stats
 
-from flows.cohorts import cohort_and_split, region_table
+from flows.learning.cohorts import cohort_and_split, region_table
 from models.calibrators import build_calibrator
 from models.conformal import ConformalSets
 from models.networks import run
@@ -25,7 +25,7 @@ from models.outliers import OutlierDetector
 from pipeline.config import load_study
 from pipeline.evaluation.metrics import ood_auroc
 from pipeline.imaging.process import read_derivative
-from pipeline.learning.prediction import Predictions
+from pipeline.learning.predictions import Predictions
 from pipeline.learning.trained import TrainedNetwork
 from pipeline.phantom.anatomy import draw_glucose_uptake, render
 from pipeline.scan import Cohort

@@ -22,9 +22,9 @@ from models.networks import build_network, run
 from models.preprocessing import Preprocessing
 from pipeline.config import AugmentationSettings, Study
 from pipeline.learning.batches import Batches
-from pipeline.learning.course import Course, begin
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.training import _train_epoch
+from pipeline.learning.training_state import Course, begin
 from pipeline.learning.transforms import build_augmentation
 
 

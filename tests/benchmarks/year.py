@@ -11,13 +11,13 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from flows.environment import set_quiet_defaults
+from flows.running.environment import set_quiet_defaults
 
 set_quiet_defaults()
 
 from flows.year import YEAR_CONFIG, run_year  # noqa: E402
 from pipeline.config import Study, load_study  # noqa: E402
-from pipeline.reporting.year_report import METRICS, TITLES, YearReport, year_rows  # noqa: E402
+from pipeline.reporting.year.year_page import METRICS, TITLES, YearReport, year_rows  # noqa: E402
 
 
 def study_in(folder: Path, asked: argparse.Namespace) -> Study:

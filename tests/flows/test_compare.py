@@ -12,17 +12,17 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from flows.cells import PROGRESS, load_material, plan
 from flows.compare import compare_losses
-from flows.dataset import COHORT_TABLE
-from flows.watching import Grid
+from flows.comparison.cells import PROGRESS, load_material, plan
+from flows.comparison.progress import ProgressGrid
+from flows.ingestion.ingest_tables import COHORT_TABLE
 from models.calibrators import CALIBRATORS
 from pipeline import tracking
 from pipeline.atlas import AFFINE, SHAPE
 from pipeline.config import Study
 from pipeline.errors import ConfigError
 from pipeline.files import read_json, write_json
-from pipeline.learning.prediction import Predictions
+from pipeline.learning.predictions import Predictions
 from pipeline.scan import Cohort, Scan
 
 pytestmark = pytest.mark.server
@@ -272,7 +272,7 @@ def test_the_live_table_tells_what_waits_runs_is_done_and_failed(archive, tmp_pa
     waiting, running, stale, broken = cells
     write_json(running.folder / PROGRESS, {"round": "now", "epoch": 3, "epochs": 12, "nll": 0.5})
     write_json(stale.folder / PROGRESS, {"round": "before", "epoch": 9, "epochs": 12, "nll": 0.5})
-    grid = Grid(cells, cells, "now")
+    grid = ProgressGrid(cells, cells, "now")
     grid.failed(broken, "on purpose")
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(grid.table())

@@ -24,7 +24,7 @@ def test_a_sound_machine_is_told_sound(tmp_path):
     }
     missing = [c for c in checks.values() if c.required and not c.ok]
     assert not missing
-    assert all(c.mend for c in checks.values() if not c.ok)
+    assert all(c.hint for c in checks.values() if not c.ok)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")

@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 
 from flows import ingest as flow
-from flows.dataset import COHORT_TABLE, DERIVATIVES, read_outcomes
+from flows.ingestion.ingest_tables import COHORT_TABLE, DERIVATIVES, read_outcomes
 from pipeline.config import ImagingSettings, IngestSettings, PhantomSettings
 from pipeline.errors import InputError
 from pipeline.files import exclusive
@@ -214,7 +214,7 @@ def test_a_full_disk_is_one_clear_error_and_the_next_run_goes_on(adni, undisturb
     key = undisturbed / "key"
     with pytest.raises(InputError, match=r"must fit on the disk, got No space left.*free space") as full:
         run(adni, disk / "bids", key_file=key)
-    assert str(disk) in full.value.culprit
+    assert str(disk) in full.value.where
     stood = digests(disk / "bids")
     assert stood
     assert not [name for name in stood if ".tmp-" in name]

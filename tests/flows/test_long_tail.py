@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.cohorts import cohort_and_split, sizes_in_words, split_of
 from flows.compare import compare_losses
+from flows.learning.cohorts import cohort_and_split, sizes_in_words, split_of
 from pipeline.config import Study, load_study
 from pipeline.errors import CohortError
-from pipeline.learning.prediction import Predictions
+from pipeline.learning.predictions import Predictions
 from pipeline.scan import PARTS, Cohort, Scan
 
 CONFIG = Path(__file__).parents[2] / "configs" / "cifar10_lt.yaml"

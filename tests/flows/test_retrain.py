@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.champion import Champion
-from flows.dataset import COHORT_TABLE, REGION_TABLE
-from flows.promotion import approve, retraining_lock
+from flows.ingestion.ingest_tables import COHORT_TABLE, REGION_TABLE
 from flows.retrain import retrain
-from flows.shift_check import check_shift
+from flows.retraining.champion import Champion
+from flows.retraining.promotion import approve, retraining_lock
+from flows.retraining.shift_check import check_shift
 from models.preprocessing import TEMPLATE_SHAPE
 from pipeline import tracking
 from pipeline.config import ImbalanceSettings, Study

@@ -28,11 +28,11 @@ import psutil
 import pytest
 import yaml
 
-from flows import deployed
-from flows.dataset import COHORT_TABLE
-from flows.schedules import SCHEDULES, planned
+from flows.ingestion.ingest_tables import COHORT_TABLE
 from flows.serve import _place, serve
-from flows.servers import place_of
+from flows.serving import deployments as deployed
+from flows.serving.schedules import SCHEDULES, planned
+from flows.serving.servers import place_of
 from pipeline.config import PhantomSettings, Study
 from pipeline.errors import ConfigError, InputError
 from pipeline.files import exclusive

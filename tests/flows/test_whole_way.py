@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.dataset import COHORT_TABLE
 from flows.demo import run_demo
-from flows.making import Files, track
-from flows.scan_reports import Request, report_scans
+from flows.ingestion.ingest_tables import COHORT_TABLE
+from flows.learning.build_classifier import Files, track
+from flows.reports.scan_reports import Request, report_scans
 from flows.train import train_study
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.errors import CohortError, InputError
-from pipeline.evaluation.results import Results
+from pipeline.evaluation.classifier.results import Results
 from pipeline.files import read_json
 from pipeline.one_scan import answer
 from pipeline.scan import Cohort, Split

@@ -14,7 +14,7 @@ from flows.year import POLICIES, YEAR_CONFIG, run_year, what_came
 from pipeline import tracking
 from pipeline.config import BatchSettings, Study, load_study
 from pipeline.errors import ConfigError, InputError
-from pipeline.evaluation.prospective import PeriodSaid
+from pipeline.evaluation.monitoring.prospective import PeriodPredictions
 from pipeline.files import read_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
@@ -30,7 +30,9 @@ class Lived:
     result: dict
 
     def said(self, month):
-        return PeriodSaid.from_dict(read_json(self.study.output / "months" / f"{month:02d}" / "said.json"))
+        return PeriodPredictions.from_dict(
+            read_json(self.study.output / "months" / f"{month:02d}" / "said.json")
+        )
 
     def audit(self):
         return [(e.kind, e.who, e.version) for e in tracking.audit_of(self.study.output / "gate").entries()]

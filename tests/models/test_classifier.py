@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.bundle import ARRAYS, DESCRIPTION, WEIGHTS, BundleError
+from models.bundle import ARRAYS, DESCRIPTION, WEIGHTS, BundleFormatError
 from models.calibrators import build_calibrator
 from models.classifier import CalibratedClassifier
 from models.conformal import ConformalSets
@@ -165,7 +165,7 @@ def test_one_flipped_bit_is_refused_by_name(classifier, tmp_path, name):
     content = bytearray((folder / name).read_bytes())
     content[-1] ^= 1
     (folder / name).write_bytes(bytes(content))
-    with pytest.raises(BundleError, match=f"{name} must agree with the checksum"):
+    with pytest.raises(BundleFormatError, match=f"{name} must agree with the checksum"):
         CalibratedClassifier.load(folder)
 
 
@@ -174,7 +174,7 @@ def test_an_edited_description_is_refused_by_name(classifier, tmp_path):
     head = json.loads((folder / DESCRIPTION).read_text())
     head["description"]["class_names"] = ["AD", "MCI", "CN"]
     (folder / DESCRIPTION).write_text(json.dumps(head))
-    with pytest.raises(BundleError, match=f"{DESCRIPTION} must agree with the checksum"):
+    with pytest.raises(BundleFormatError, match=f"{DESCRIPTION} must agree with the checksum"):
         CalibratedClassifier.load(folder)
 
 
@@ -182,14 +182,14 @@ def test_an_edited_description_is_refused_by_name(classifier, tmp_path):
 def test_a_missing_file_is_named(classifier, tmp_path, name):
     folder = classifier.save(tmp_path / "bundle")
     (folder / name).unlink()
-    with pytest.raises(BundleError, match=f"must be whole, {name} cannot be read"):
+    with pytest.raises(BundleFormatError, match=f"must be whole, {name} cannot be read"):
         CalibratedClassifier.load(folder)
 
 
 def test_a_newer_format_is_refused_before_anything_else(classifier, tmp_path):
     folder = classifier.save(tmp_path / "bundle")
     (folder / DESCRIPTION).write_text(json.dumps({"format": "taucal-classifier", "format_version": 3}))
-    with pytest.raises(BundleError, match="must be 2 or older, got 3"):
+    with pytest.raises(BundleFormatError, match="must be 2 or older, got 3"):
         CalibratedClassifier.load(folder)
 
 
@@ -197,7 +197,7 @@ def test_a_newer_format_is_refused_before_anything_else(classifier, tmp_path):
 def test_what_is_no_classifier_is_refused(classifier, tmp_path, text):
     folder = classifier.save(tmp_path / "bundle")
     (folder / DESCRIPTION).write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(BundleError, match=DESCRIPTION):
+    with pytest.raises(BundleFormatError, match=DESCRIPTION):
         CalibratedClassifier.load(folder)
 
 

@@ -68,8 +68,8 @@ def test_a_lock_refuses_names_its_holder_and_dies_with_it(tmp_path):
 @pytest.mark.parametrize(
     "error",
     [
-        InputError("thing", culprit="who", mend="so"),
-        RefusedScan("rule", "thing", culprit="who", mend="so", measured="3"),
+        InputError("thing", where="who", hint="so"),
+        RefusedScan("rule", "thing", where="who", hint="so", measured="3"),
         LeakageError(["a"], "train", "test"),
     ],
     ids=lambda e: type(e).__name__,

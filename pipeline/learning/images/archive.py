@@ -23,8 +23,8 @@ def folder_below(path: Path, name: str) -> Path:
     if not path.exists():
         raise CohortError(
             "The cohort must be where the study says, got no such file or folder",
-            culprit=str(path),
-            mend=f"{WHERE_FROM}, and set cohort.path",
+            where=str(path),
+            hint=f"{WHERE_FROM}, and set cohort.path",
         )
     inside = path / name
     return inside if inside.is_dir() else path
@@ -59,8 +59,8 @@ def read_members(path: Path, folder: str, names: Sequence[str]) -> dict[str, byt
         beside = f", got {', '.join([*sorted(found), *others][:6])}" if found or others else ""
         raise CohortError(
             f"{folder} must hold {', '.join(names)}; it lacks {', '.join(lacking)}{beside}",
-            culprit=str(path),
-            mend="get the binary version, not the one for Python or MATLAB, and unpack it whole; "
+            where=str(path),
+            hint="get the binary version, not the one for Python or MATLAB, and unpack it whole; "
             + WHERE_FROM,
         )
     return found
@@ -84,7 +84,7 @@ def _from_tar(path: Path, names: Sequence[str]) -> tuple[dict[str, bytes], list[
         told = str(error).partition("\n")[0].rstrip(":")  # tarfile lists every format it has tried
         raise CohortError(
             f"An archive must be readable to its end: {told}",
-            culprit=str(path),
-            mend="download it again, the copy is not whole or is something else",
+            where=str(path),
+            hint="download it again, the copy is not whole or is something else",
         ) from error
     return found, sorted(others)

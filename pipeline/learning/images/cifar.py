@@ -85,8 +85,8 @@ def _records(
     if not content or len(content) % size:
         raise CohortError(
             f"A batch must consist of records of {size} bytes, got {len(content)} bytes",
-            culprit=name,
-            mend=f"unpack the archive again or download it again, {WHERE_FROM}",
+            where=name,
+            hint=f"unpack the archive again or download it again, {WHERE_FROM}",
         )
     records = np.frombuffer(content, dtype=np.uint8).reshape(-1, size)
     labels = records[:, layout.label_bytes - 1].astype(np.int64)
@@ -95,7 +95,7 @@ def _records(
         raise CohortError(
             f"A label must be one of the {classes} classes of {layout.names}, got {labels[beyond[0]]} in "
             f"record {beyond[0] + 1} of {len(labels)}",
-            culprit=name,
-            mend=f"see that cohort.kind is that of the files, or download them again, {WHERE_FROM}",
+            where=name,
+            hint=f"see that cohort.kind is that of the files, or download them again, {WHERE_FROM}",
         )
     return labels, records[:, layout.label_bytes :].reshape(-1, *_SHAPE)

@@ -38,7 +38,7 @@ def read_image_folder(
     """
     root = folder_below(path, "")
     if not root.is_dir():
-        raise CohortError("A cohort of images must be a folder, got a file", culprit=str(path), mend=_MEND)
+        raise CohortError("A cohort of images must be a folder, got a file", where=str(path), hint=_MEND)
     parts = _parts(root)
     names = classes or tuple(_classes_in(root / parts[0]))
     found: list[tuple[str, int]] = []
@@ -61,8 +61,8 @@ def _parts(root: Path) -> tuple[str, ...]:
     if len(there) == 1:
         raise CohortError(
             f"A folder with train must have test beside it and the other way round, got {there[0]} alone",
-            culprit=str(root),
-            mend=_MEND,
+            where=str(root),
+            hint=_MEND,
         )
     return there or (".",)
 
@@ -77,8 +77,8 @@ def _check_folders(folder: Path, names: tuple[str, ...]) -> None:
         raise CohortError(
             f"The folders must be those of at least two classes, {', '.join(names) or 'a folder each'}; got "
             f"{', '.join(there) or 'none'}",
-            culprit=str(folder),
-            mend=f"{_MEND}; cohort.classes, if given, names the same folders",
+            where=str(folder),
+            hint=f"{_MEND}; cohort.classes, if given, names the same folders",
         )
 
 
@@ -87,7 +87,7 @@ def _pictures(folder: Path) -> list[Path]:
     if not found:
         raise CohortError(
             f"Every class must have pictures ({', '.join(SUFFIXES)}), got none",
-            culprit=str(folder),
-            mend="add some, or remove the folder",
+            where=str(folder),
+            hint="add some, or remove the folder",
         )
     return found

@@ -68,8 +68,8 @@ def _bytes_of(root: Path, name: str) -> bytes:
     except OSError as error:
         raise CohortError(
             f"Every picture must be readable, got {error.strerror}",
-            culprit=name,
-            mend="unpack the images again",
+            where=name,
+            hint="unpack the images again",
         ) from error
 
 
@@ -84,11 +84,11 @@ def _common_shape(root: Path, names: Sequence[str], size: int | None) -> tuple[i
             raise CohortError(
                 f"Images must have one size, got {image.width} x {image.height} where the first has "
                 f"{first[0]} x {first[1]}",
-                culprit=name,
-                mend="resize them, or set cohort.image_size",
+                where=name,
+                hint="resize them, or set cohort.image_size",
             )
     if first is None:
-        raise CohortError("A cohort to learn from must hold images, got none", culprit=str(root))
+        raise CohortError("A cohort to learn from must hold images, got none", where=str(root))
     width, height = (size, size) if size else first
     return 1 if grey else 3, height, width
 
@@ -101,8 +101,8 @@ def _opened(root: Path, name: str) -> Image.Image:
     if image.mode not in (*_GREY, *_COLOUR):
         raise CohortError(
             f"A picture must have 8 bits a channel, got the mode {image.mode}",
-            culprit=name,
-            mend="convert it to grey or colour of 8 bits",
+            where=name,
+            hint="convert it to grey or colour of 8 bits",
         )
     return image
 
@@ -132,6 +132,6 @@ def _only_whole() -> Iterator[None]:
 def _broken(name: str, how: str) -> CohortError:
     return CohortError(
         f"A picture must be a whole PNG or JPEG file, this {how}",
-        culprit=name,
-        mend="unpack or download the images again, or remove the file",
+        where=name,
+        hint="unpack or download the images again, or remove the file",
     )

@@ -91,7 +91,7 @@ class ImageSet:
             if few:
                 raise CohortError(
                     f"Every class needs at least {fewest} {part} images; {', '.join(few[:5])}",
-                    mend="add images or leave the class out",
+                    hint="add images or leave the class out",
                 )
 
 

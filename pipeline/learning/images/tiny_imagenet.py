@@ -63,8 +63,8 @@ def _lines(root: Path, name: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise CohortError(
             f"{_FOLDER} must hold wnids.txt, words.txt, train and {_ANNOTATIONS}, {name} cannot be read",
-            culprit=str(root),
-            mend=f"unpack the archive again and leave the folders as they are; {WHERE_FROM}",
+            where=str(root),
+            hint=f"unpack the archive again and leave the folders as they are; {WHERE_FROM}",
         ) from error
 
 
@@ -74,8 +74,8 @@ def _training_pictures(root: Path, wnid: str) -> list[str]:
     if not found:
         raise CohortError(
             "Every class of wnids.txt must have training pictures, got none",
-            culprit=f"train/{wnid}/images",
-            mend="unpack the archive again",
+            where=f"train/{wnid}/images",
+            hint="unpack the archive again",
         )
     return [picture.relative_to(root).as_posix() for picture in found]
 
@@ -90,8 +90,8 @@ def _annotated(root: Path, label_of: dict[str, int]) -> list[tuple[str, int]]:
             raise CohortError(
                 f"An annotation must be a file name, a class of wnids.txt and a box, got {line[:60]!r} in "
                 f"line {number}",
-                culprit=_ANNOTATIONS,
-                mend="unpack the archive again",
+                where=_ANNOTATIONS,
+                hint="unpack the archive again",
             )
         found.append((f"val/images/{name}", label_of[wnid]))
     return found

@@ -34,7 +34,7 @@ from pipeline.reporting.dicom_objects.codes import (
     region_code,
     uid,
 )
-from pipeline.reporting.scan_numbers import ClassProbability, Composite, RegionRow, ScanReport
+from pipeline.reporting.scan.scan_numbers import ClassProbability, Composite, RegionRow, ScanReport
 
 MAKER = "taucal"
 LIBRARY_IMAGES = 24

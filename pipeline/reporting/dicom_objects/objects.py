@@ -27,8 +27,8 @@ from pipeline.errors import InputError
 from pipeline.files import written_whole
 from pipeline.reporting.dicom_objects.codes import PRIVATE_SCHEME, PRIVATE_SCHEME_NAME, uid
 from pipeline.reporting.dicom_objects.content import MAKER, measurement_report
-from pipeline.reporting.page import RESEARCH_USE_ONLY, SYNTHETIC
-from pipeline.reporting.scan_numbers import ScanReport
+from pipeline.reporting.page.html import RESEARCH_USE_ONLY, SYNTHETIC
+from pipeline.reporting.scan.scan_numbers import ScanReport
 
 SERIES_DESCRIPTION = "AI - research use only"
 SERIES_NUMBERS = {"pdf": 9901, "sr": 9902}
@@ -63,7 +63,7 @@ def read_source(files: Iterable[Path]) -> tuple[Dataset, ...]:
     if len(studies) != 1 or "" in studies:
         raise InputError(
             f"A report in DICOM needs the images of one study, got {len(studies - {''})}",
-            mend="point at the folder of one DICOM series",
+            hint="point at the folder of one DICOM series",
         )
     return tuple(sorted(images.values(), key=lambda i: (int(i.get("InstanceNumber") or 0), i.SOPInstanceUID)))
 

@@ -49,7 +49,7 @@ def parse_destination(text: str) -> Destination:
     """
     found = _DESTINATION.fullmatch(text.strip())
     if found is None or not 0 < int(found["port"]) < 65536:
-        raise ConfigError(f"A DICOM node must look like AET@HOST:PORT, got {text!r}", culprit="--send")
+        raise ConfigError(f"A DICOM node must look like AET@HOST:PORT, got {text!r}", where="--send")
     return Destination(found["title"], found["host"].strip("[]"), int(found["port"]))
 
 
@@ -91,5 +91,5 @@ def _store(association: Any, dataset: pydicom.Dataset, destination: Destination)
         raise _failed(destination, f"got status 0x{code:04X} for {kind}", "look at the node's log")
 
 
-def _failed(destination: Destination, seen: str, mend: str) -> TaucalError:
-    return TaucalError(f"The node must store the report, {seen}", culprit=str(destination), mend=mend)
+def _failed(destination: Destination, seen: str, hint: str) -> TaucalError:
+    return TaucalError(f"The node must store the report, {seen}", where=str(destination), hint=hint)

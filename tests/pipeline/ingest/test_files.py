@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.errors import InputError, RefusedScan
 from pipeline.ingest import bids
 from pipeline.ingest.convert import convert_scan
-from pipeline.ingest.converted import Converted
+from pipeline.ingest.converted import ConvertedScan
 from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.dicom import read_series
 from pipeline.ingest.nifti import read_nifti, write_nifti
@@ -181,7 +181,7 @@ def test_a_converted_scan_survives_json(make_series, tmp_path):
     make_series(folder=tmp_path / "s")
     converted = convert_scan(find_scans(tmp_path / "s").scans[0], tmp_path / "out", HERE, "flortaucipir")
     assert (
-        Converted.from_dict(json.loads(json.dumps(converted.to_dict(tmp_path / "out"))), tmp_path / "out")
+        ConvertedScan.from_dict(json.loads(json.dumps(converted.to_dict(tmp_path / "out"))), tmp_path / "out")
         == converted
     )
     assert converted.stem == f"{converted.scan_id}_trc-18FAV1451"

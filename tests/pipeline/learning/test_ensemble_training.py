@@ -10,9 +10,9 @@ import pytest
 from models.calibrators import softmax
 from models.classifier import CalibratedClassifier
 from pipeline.config import DecisionSettings
-from pipeline.evaluation.assemble import assemble
-from pipeline.evaluation.selection import select_calibrator
-from pipeline.learning.ensemble import (
+from pipeline.evaluation.classifier.assemble import assemble
+from pipeline.evaluation.classifier.selection import select_calibrator
+from pipeline.learning.ensemble_training import (
     TrainedEnsemble,
     member_folder,
     member_seed,

@@ -12,11 +12,11 @@ from torch.optim import SGD, AdamW
 from models.preprocessing import ImagePreprocessing
 from pipeline.config import Study
 from pipeline.errors import ConfigError
-from pipeline.learning.course import begin
 from pipeline.learning.inference import predict
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.trained import RECORD, WEIGHTS, TrainedNetwork
 from pipeline.learning.training import train
+from pipeline.learning.training_state import begin
 from pipeline.scan import Split
 
 SHAPE = (3, 16, 16)

@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 from models.losses import build_loss
 from models.networks import build_network
 from pipeline.errors import CohortError, ConfigError, TrainingError
-from pipeline.learning.course import CHECKPOINT
-from pipeline.learning.devices import InPieces, choose_device
+from pipeline.learning.devices import MicroBatched, choose_device
 from pipeline.learning.inference import predict
 from pipeline.learning.trained import RECORD, WEIGHTS, TrainedNetwork
 from pipeline.learning.training import learning_rate_at, train
+from pipeline.learning.training_state import CHECKPOINT
 
 
 class Stop(Exception):  # noqa: N818 - stands for a kill between two epochs
@@ -213,7 +213,7 @@ def test_a_step_in_pieces_is_the_step_of_the_whole_batch(loss, size):
     gradients = []
     for pieces in (None, size):
         network.zero_grad()
-        build_loss(loss, 3)(InPieces(network, pieces)(x), y).backward()
+        build_loss(loss, 3)(MicroBatched(network, pieces)(x), y).backward()
         gradients.append([p.grad.clone() for p in network.parameters()])
     for whole, summed in zip(*gradients, strict=True):
         torch.testing.assert_close(summed, whole, rtol=1e-9, atol=1e-12)
@@ -240,7 +240,7 @@ def test_pieces_keep_no_activations_of_the_whole_batch():
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            InPieces(network, size)(x)
+            MicroBatched(network, size)(x)
         return sum(sizes)
 
     assert kept(2) * 20 < kept(None)
@@ -251,7 +251,7 @@ def test_micro_batches_repeat_dropout():
     network = build_network("small_cnn", 2, (16, 16, 16), width=4, dropout=0.5)
     x, y = torch.rand(6, 1, 16, 16, 16), torch.arange(6) % 2
     torch.manual_seed(1)
-    step = InPieces(network, 2)
+    step = MicroBatched(network, 2)
     loss = torch.nn.functional.cross_entropy(step(x), y)
     loss.backward()
     found = network.head[-1].bias.grad.clone()

@@ -23,7 +23,7 @@ from pipeline.errors import InputError
 from pipeline.files import exclusive, sha256_of_file
 from pipeline.phantom import PRESETS, plan_cohort, write_cohort
 from pipeline.phantom.decoys import has_decoys
-from pipeline.phantom.dicom import folder_of
+from pipeline.phantom.dicom_writer import folder_of
 
 
 def digests(folder):

@@ -11,10 +11,10 @@ import pytest
 from models.prediction import Prediction
 from pipeline.atlas import AFFINE, load_atlas, load_regions
 from pipeline.imaging.quality import Finding
-from pipeline.reporting.page import Named
-from pipeline.reporting.regional import regional_norms
-from pipeline.reporting.scan_build import MeasuredScan, ReportContext
-from pipeline.reporting.scan_numbers import Likeness, MetricRow, ModelFacts, Visit
+from pipeline.reporting.page.html import Named
+from pipeline.reporting.scan.regional import regional_norms
+from pipeline.reporting.scan.scan_build import MeasuredScan, ReportContext
+from pipeline.reporting.scan.scan_numbers import Likeness, MetricRow, ModelFacts, Visit
 from pipeline.scan import Volume
 
 HOT = ("left", "precuneus")

@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.atlas import SHAPE
 from pipeline.errors import RefusedScan
-from pipeline.reporting.scan_build import build_scan_report
-from pipeline.reporting.scan_report import scan_html
+from pipeline.reporting.scan.scan_build import build_scan_report
+from pipeline.reporting.scan.scan_page import scan_html
 
 
 @pytest.mark.slow
@@ -20,7 +20,7 @@ def test_a_scan_report_has_no_violation(scan, context, prediction, doubtful, suv
     report = {
         "report": build_scan_report(scan, context, replace(prediction, **shared)),
         "refer": build_scan_report(replace(scan, facts={"synthetic": True}), context, doubtful),
-        "refused": build_scan_report(bare, context, None, RefusedScan("empty", "No image", mend="send one")),
+        "refused": build_scan_report(bare, context, None, RefusedScan("empty", "No image", hint="send one")),
         "warned": build_scan_report(replace(scan, findings=(finding,)), context, doubtful),
     }[kind]
     shown = None if kind == "refused" else suvr

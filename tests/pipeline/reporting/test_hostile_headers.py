@@ -12,11 +12,11 @@ import pytest
 
 from pipeline.errors import RefusedScan
 from pipeline.imaging.quality import Finding
-from pipeline.reporting.page import clean
-from pipeline.reporting.scan_build import build_scan_report
-from pipeline.reporting.scan_numbers import Visit
-from pipeline.reporting.scan_report import scan_html, write_scan_report
-from pipeline.reporting.words import ACQUISITION
+from pipeline.reporting.page.html import clean
+from pipeline.reporting.page.words import ACQUISITION
+from pipeline.reporting.scan.scan_build import build_scan_report
+from pipeline.reporting.scan.scan_numbers import Visit
+from pipeline.reporting.scan.scan_page import scan_html, write_scan_report
 
 _MARKUP = [
     "<script>alert(1)</script>",
@@ -174,7 +174,7 @@ def test_a_hostile_header_shows_as_text_or_not_at_all(scan, context, doubtful, n
         findings=(Finding(told, "warn", 1.0, told, told),),
         visits=(Visit(label=told, months=0, meta_roi=1.2), Visit(label=told, months=9, meta_roi=1.3)),
     )
-    refusal = RefusedScan(told, told, mend=told, measured=told)
+    refusal = RefusedScan(told, told, hint=told, measured=told)
     for report in (
         build_scan_report(hostile, context, doubtful),
         build_scan_report(hostile, context, None, refusal),

@@ -1,0 +1,1 @@
+"""A comparison of losses: its cells, its progress, its pages."""

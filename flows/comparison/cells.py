@@ -1,0 +1,204 @@
+"""The cells of a comparison: one loss with one seed on one fold, trained where a runner puts it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.learning.build_classifier import decisive
+from flows.learning.cohorts import load_cohort, made_rarer, split_of
+from flows.running.steps import is_done, run_once
+from pipeline.config import LossSettings, Study
+from pipeline.errors import CohortError, ConfigError
+from pipeline.files import fingerprint, read_json, write_json
+from pipeline.learning.folds import split_folds
+from pipeline.learning.inference import predict
+from pipeline.learning.loading import LabelledVolumes
+from pipeline.learning.training import train
+from pipeline.scan import Cohort, Split
+
+PRIOR_CORRECTION = "prior_correction.json"
+PROGRESS = "progress.json"
+RECORD = "done.json"
+PARTS_KEPT = ("calibration", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One loss with one seed on one fold; `key` stands for all that its result depends on."""
+
+    loss: LossSettings
+    seed: int
+    fold: int
+    folder: Path
+    key: str
+
+    @property
+    def title(self) -> str:
+        """What progress and failures call it; a fold stands there where there are several."""
+        fold = f", fold {self.fold}" if "-fold" in self.folder.name else ""
+        return f"{self.loss.title}, seed {self.seed}{fold}"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its logits stand on disk."""
+        return is_done(self.folder / RECORD, self.key)
+
+    def study(self, study: Study) -> Study:
+        """Return the study of this cell alone."""
+        training = study.training.model_copy(update={"loss": self.loss})
+        return study.model_copy(update={"seed": self.seed, "training": training})
+
+    def learning_curve(self) -> LearningCurve:
+        """Return how its training went, as far as that is known."""
+        try:
+            stored = read_json(self.folder / "training" / "training.json")
+        except (OSError, ValueError):
+            return LearningCurve()
+        return LearningCurve(tuple(stored["history"]), stored["best_epoch"])
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """The epochs of a training, and the one whose weights were kept."""
+
+    history: tuple[dict[str, float], ...] = ()
+    best_epoch: int = 0
+
+    @property
+    def validation_nll(self) -> float | None:
+        """Of the weights that were kept; the test part is not looked at while losses are trained."""
+        return self.history[self.best_epoch]["validation_nll"] if self.history else None
+
+
+@dataclass(frozen=True, eq=False)
+class ComparisonData:
+    """What all cells learn from: the cohort, its volumes, and one split a fold."""
+
+    cohort: Cohort
+    volumes: LabelledVolumes
+    splits: tuple[Split, ...]
+
+    def posterior(self, scan_ids: tuple[str, ...]) -> NDArray[np.float64] | None:
+        """Return the true posterior of scans, shape (N, K), where it is known."""
+        return self.cohort.subset(scan_ids).posterior if len(self.cohort) else None
+
+
+def load_material(study: Study) -> ComparisonData:
+    """Load the cohort of a study and split it into its folds; cells of this process use it from then on.
+
+    Raises
+    ------
+    ConfigError
+        If folds are asked for and the cohort has a published split.
+    CohortError
+        If the cohort cannot be learned from.
+    """
+    cohort, volumes, official = load_cohort(study)
+    folds = study.compare.folds
+    if folds == 1:
+        splits: tuple[Split, ...] = (official or split_of(study, cohort),)
+    elif official is not None:
+        raise ConfigError(
+            f"compare.folds must be 1 for a cohort with a published split, got {folds}: results on other "
+            "test parts cannot be held against published ones",
+            where=f"cohort kind {study.cohort.kind}",
+            hint="set compare.folds=1, or ingest the cohort as bids",
+        )
+    else:
+        least = study.cohort.min_subjects_per_class
+        whole = split_folds(cohort, study.split, folds, seed=study.seed, min_subjects=least)
+        splits = tuple(made_rarer(study, split, cohort) for split in whole)
+    material = ComparisonData(cohort, volumes, splits)
+    _held.clear()
+    _held[_made_of(study)] = material
+    return material
+
+
+_held: dict[str, ComparisonData] = {}
+"""At most one cohort a process, however many cells it trains."""
+
+
+def _made_of(study: Study) -> str:
+    sections = {"seed", "cohort", "split", "imbalance", "preprocessing"}
+    return fingerprint(study.model_dump(mode="json", include=sections), study.compare.folds)
+
+
+def plan(study: Study, material: ComparisonData) -> list[Cell]:
+    """Return every cell of a comparison: fold by fold, seed by seed, loss by loss."""
+    folds = len(material.splits)
+    data = material.volumes.digest()
+    found = []
+    for fold, split in enumerate(material.splits):
+        of_split = split.digest()
+        for seed in study.compare.seeds:
+            for loss in study.compare.losses:
+                name = f"{loss.title.replace(' ', '_')}-seed{seed}" + (f"-fold{fold}" if folds > 1 else "")
+                cell = Cell(loss, seed, fold, study.output / "cells" / name, "")
+                facts = [data, of_split, decisive(cell.study(study))] + [fold] * (folds > 1)
+                found.append(Cell(loss, seed, fold, cell.folder, fingerprint(*facts)))
+    return found
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker needs to train a cell: `data` is the digest of the volumes it must find."""
+
+    study: Study
+    cell: Cell
+    data: str
+    round: str
+
+
+def train_cell(order: Order) -> None:
+    """Train one loss with one seed and keep its logits, unless that is done already.
+
+    After each epoch ``progress.json`` in the cell's folder tells how far it is.
+
+    Raises
+    ------
+    CohortError
+        If this worker finds another cohort than the one the comparison was planned with.
+    TrainingError
+        If the loss is not finite.
+    """
+    material = _held.get(_made_of(order.study))
+    if material is None or material.volumes.digest() != order.data:
+        material = load_material(order.study)
+    if material.volumes.digest() != order.data:
+        raise CohortError(
+            "The cohort must not change while losses are compared",
+            where="a worker's cohort.path",
+            hint="start the comparison again; workers must see the same files",
+        )
+    cell, volumes, split = order.cell, material.volumes, material.splits[order.cell.fold]
+    mine = cell.study(order.study)
+
+    def tell(epoch: int, epochs: int, metrics: dict[str, float]) -> None:
+        state = {"round": order.round, "epoch": epoch, "epochs": epochs, "nll": metrics["validation_nll"]}
+        write_json(cell.folder / PROGRESS, state)
+
+    def work() -> Iterable[Path]:
+        trained = train(volumes, split, mine, cell.folder / "training", tell)
+        for part in PARTS_KEPT:
+            of_part = volumes.subset(split.part(part))
+            predictions = predict(trained.network, of_part, device=mine.training.device)
+            yield predictions.save(cell.folder / f"{part}.npz")
+        yield write_json(cell.folder / PRIOR_CORRECTION, trained.prior_correction.to_dict())
+
+    run_once(cell.folder / RECORD, cell.key, work)
+    (cell.folder / PROGRESS).unlink(missing_ok=True)
+
+
+def progress_of(cell: Cell, of_round: str) -> dict[str, Any] | None:
+    """Return how far a cell is in this round of the comparison, None where it has not begun."""
+    try:
+        state: dict[str, Any] = read_json(cell.folder / PROGRESS)
+    except (OSError, ValueError):
+        return None
+    return state if state.get("round") == of_round else None

@@ -1,0 +1,123 @@
+"""What is seen of a comparison while it runs: a table that lives on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from flows.comparison.cells import Cell, progress_of
+from flows.running.console import console, say
+
+_A_SECOND = 2
+
+
+class CellProgress(Protocol):
+    """Is told what became of each cell."""
+
+    def done(self, cell: Cell) -> None:
+        """Note a cell that is finished."""
+
+    def failed(self, cell: Cell, reason: str) -> None:
+        """Note a cell that is given up."""
+
+
+@contextlib.contextmanager
+def watched(cells: Sequence[Cell], todo: Sequence[Cell], of_round: str) -> Iterator[CellProgress]:
+    """Show the cells for as long as the block runs; yield what is to be told of them.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+        All of the comparison.
+    todo : sequence of Cell
+        Those that are not done yet.
+    of_round : str
+        Only epochs of this round of the comparison are shown.
+    """
+    if not console.is_terminal or not todo:
+        yield ProgressLines(len(cells), len(cells) - len(todo))
+        return
+    grid = ProgressGrid(cells, todo, of_round)
+    with Live(get_renderable=grid.table, console=console, refresh_per_second=_A_SECOND):
+        yield grid
+
+
+class ProgressLines:
+    """One line a cell."""
+
+    def __init__(self, cells: int, done: int) -> None:
+        self._cells, self._done = cells, done
+
+    def done(self, cell: Cell) -> None:
+        """Print that a cell is finished."""
+        self._line(cell, in_words(cell))
+
+    def failed(self, cell: Cell, reason: str) -> None:
+        """Print that a cell is given up."""
+        self._line(cell, f"failed, the others go on: {reason}")
+
+    def _line(self, cell: Cell, words: str) -> None:
+        self._done += 1
+        say(f"{self._done:>4} of {self._cells}  {cell.title}: {words}")
+
+
+def in_words(cell: Cell) -> str:
+    """Tell of a finished cell."""
+    course = cell.learning_curve()
+    if course.validation_nll is None:
+        return "done"
+    return f"validation NLL {course.validation_nll:.3f} after {len(course.history)} epochs"
+
+
+class ProgressGrid:
+    """Losses by seeds; the folds of a seed share a place."""
+
+    def __init__(self, cells: Sequence[Cell], todo: Sequence[Cell], of_round: str) -> None:
+        self._round = of_round
+        self._losses = list(dict.fromkeys(cell.loss.title for cell in cells))
+        self._seeds = list(dict.fromkeys(cell.seed for cell in cells))
+        self._at: dict[tuple[str, int], list[Cell]] = {}
+        for cell in cells:
+            self._at.setdefault((cell.loss.title, cell.seed), []).append(cell)
+        waiting = {cell.folder for cell in todo}
+        self._nll = {c.folder: c.learning_curve().validation_nll for c in cells if c.folder not in waiting}
+        self._failed: set[object] = set()
+
+    def done(self, cell: Cell) -> None:
+        """Note a cell that is finished."""
+        self._nll[cell.folder] = cell.learning_curve().validation_nll
+
+    def failed(self, cell: Cell, reason: str) -> None:
+        """Note a cell that is given up; tell why above the table."""
+        self._failed.add(cell.folder)
+        say(f"Failed, the others go on: {cell.title}: {reason}")
+
+    def table(self) -> Table:
+        """Return the table as it stands now; epochs are read from the cells' folders."""
+        title = f"{len(self._nll)} of {sum(map(len, self._at.values()))} cells done; NLL is of validation"
+        table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+        table.add_column("loss")
+        for seed in self._seeds:
+            table.add_column(f"seed {seed}", no_wrap=True)
+        for loss in self._losses:
+            table.add_row(Text(loss), *(self._place(self._at[loss, seed]) for seed in self._seeds))
+        return table
+
+    def _place(self, folds: list[Cell]) -> Text:
+        if any(cell.folder in self._failed for cell in folds):
+            return Text("failed", style="red")
+        known = [self._nll[cell.folder] for cell in folds if cell.folder in self._nll]
+        if len(known) == len(folds):
+            told = [nll for nll in known if nll is not None]
+            return Text(f"NLL {sum(told) / len(told):.3f}" if told else "done", style="green")
+        so_far = f"{len(known)}/{len(folds)} " if len(folds) > 1 else ""
+        for cell in folds:
+            state = None if cell.folder in self._nll else progress_of(cell, self._round)
+            if state is not None:
+                return Text(f"{so_far}epoch {state['epoch']} of {state['epochs']}", style="yellow")
+        return Text(so_far + "waiting", style="dim")

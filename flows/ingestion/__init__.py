@@ -1,0 +1,1 @@
+"""What an ingest does to each scan, and the tables it writes."""

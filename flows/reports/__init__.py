@@ -1,0 +1,1 @@
+"""Reports and predictions of scans; reports of a study."""

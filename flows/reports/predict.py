@@ -1,0 +1,82 @@
+"""Answers for scans on the screen: what a server would send back, and no file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.running.console import progress
+from models.classifier import CalibratedClassifier
+from pipeline import tracking
+from pipeline.errors import InputError
+from pipeline.one_scan import Answer, answer, check_prevalence
+
+
+def predict_scans(
+    scans: Sequence[Path], model: str, output: Path, prevalence: Mapping[str, float] | None = None
+) -> list[Answer]:
+    """Answer for each scan as the registered model does where it is served.
+
+    Parameters
+    ----------
+    scans : sequence of Path
+        Folders of DICOM files, or NIfTI files.
+    model : str
+        As in `pipeline.tracking.load_classifier`.
+    output : Path
+        Folder of the study whose store holds the model.
+    prevalence : mapping of str to float, optional
+        The clinic's class shares.
+
+    Returns
+    -------
+    list of Answer
+        One for each scan; a refused scan says why.
+
+    Raises
+    ------
+    InputError
+        If a path or the model is not there, or the prevalence does not name the model's classes.
+    """
+    for path in scans:
+        if not path.exists():
+            raise InputError(
+                "A scan must be a folder of DICOM files or a NIfTI file, got no such path",
+                where=str(path),
+                hint="mend the path",
+            )
+    classifier = _load(model, output)
+    shares = None if prevalence is None else check_prevalence(classifier, prevalence)
+    answers = []
+    with progress("predict") as tick:
+        for n, path in enumerate(scans, start=1):
+            answers.append(answer(classifier, path, shares))
+            tick(n, len(scans), "")
+    return answers
+
+
+def _load(model: str, output: Path) -> CalibratedClassifier:
+    return tracking.load_classifier(tracking.store_at(output), model)
+
+
+def rows_of(scans: Sequence[Path], answers: Sequence[Answer]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the table of answers."""
+    names = next((list(a["probabilities"]) for a in answers if a["probabilities"] is not None), [])
+    stated = any(a["clinic_probabilities"] for a in answers)
+    header = ["scan", "decision", *names, *(f"{name}, clinic" for name in names if stated), "set", "why"]
+    return header, [
+        [path.name, *_cells(a, names, stated=stated)] for path, a in zip(scans, answers, strict=True)
+    ]
+
+
+def _cells(told: Answer, names: Sequence[str], *, stated: bool) -> list[str]:
+    here: dict[str, Any] = told["probabilities"] or {}
+    clinic = told["clinic_probabilities"] or {}
+    shown = [_percent(here.get(name)) for name in names]
+    shown += [_percent(clinic.get(name)) for name in names if stated]
+    return [told["decision"], *shown, ", ".join(told["prediction_set"] or ()), "; ".join(told["reasons"])]
+
+
+def _percent(probability: float | None) -> str:
+    return "-" if probability is None else f"{100 * probability:.1f} %"

@@ -1,0 +1,158 @@
+"""Reports of a trained study: a reviewer's page, and a clinician's page for scans of its cohort."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.ingestion.ingest_tables import read_outcomes
+from flows.learning.build_classifier import Trained
+from flows.learning.cohorts import cohort_and_split
+from flows.reports.scan_reports import ReportWriter, tell, today
+from models.classifier import CalibratedClassifier
+from pipeline import tracking
+from pipeline.config import Study
+from pipeline.evaluation.classifier.selection import select_calibrator
+from pipeline.files import read_json
+from pipeline.imaging.process import Normalised, read_derivative
+from pipeline.learning.ensemble_training import TrainedEnsemble
+from pipeline.learning.predictions import Predictions
+from pipeline.one_scan import Inference
+from pipeline.reporting.comparison.comparison_page import ComparisonReport
+from pipeline.reporting.scan.scan_build import MeasuredScan
+from pipeline.reporting.scan.scan_numbers import Visit
+from pipeline.reporting.study.study_page import StudySources, build_study_report, write_study_report
+from pipeline.scan import Cohort, Scan, Split
+
+
+def report_cohort_scan(writer: ReportWriter, cohort: Cohort, scan: Scan, folder: Path) -> dict[str, Path]:
+    """Write the report of a scan of the cohort from its derivatives, with its subject's earlier visits."""
+    normalised = derivative_of(scan)
+    warnings = normalised.warnings
+    prediction = writer.classifier.predict(normalised.suvr.array, quality_reasons=warnings)
+    measured = MeasuredScan(
+        subject=scan.subject,
+        session=scan.session,
+        facts={**normalised.suvr.facts, "synthetic": scan.posterior is not None},
+        regions=normalised.regions,
+        composites=normalised.composites,
+        findings=normalised.findings,
+        visits=_visits(cohort, scan),
+    )
+    return tell(writer, measured, Inference(None, normalised, prediction, None), folder, pdf=True)[1]
+
+
+def derivative_of(scan: Scan) -> Normalised:
+    """Read the SUVR derivative of a scan of the cohort."""
+    return read_derivative(scan.path.parent, scan.path.name.split("_space-")[0])
+
+
+def _visits(cohort: Cohort, scan: Scan) -> tuple[Visit, ...]:
+    mine = sorted((s for s in cohort.scans if s.subject == scan.subject), key=lambda s: s.session)
+    dated = [(day, s) for s in mine if s.session <= scan.session and (day := _day_of(s.session))]
+    visits = []
+    for n, (day, visited) in enumerate(dated, start=1):
+        suvr = visited.facts.get("meta_roi")
+        if isinstance(suvr, float):
+            visits.append(Visit(label=f"visit {n}", months=(day - dated[0][0]).days / 30.44, meta_roi=suvr))
+    return tuple(visits)
+
+
+def _day_of(session: str) -> date | None:
+    """Return the shifted date a session label starts with; None where it tells another thing."""
+    try:
+        return datetime.strptime(session[:8], "%Y%m%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class StudyMaterial:
+    """What the reports of a trained study are made from, read back from its files."""
+
+    writer: ReportWriter
+    cohort: Cohort
+    split: Split
+    test: Predictions
+    probabilities: NDArray[np.float64]
+
+
+def read_shipped(study: Study, trained: Trained) -> StudyMaterial:
+    """Read the classifier, the cohort and the test predictions of a trained study."""
+    files = trained.files
+    classifier = CalibratedClassifier.load(files.bundle)
+    cohort, _, split = cohort_and_split(study)
+    test = Predictions.load(files.predictions("test"))
+    return StudyMaterial(
+        ReportWriter(classifier, str(trained.version), trained.run_id, today()),
+        cohort,
+        split,
+        test,
+        classifier.calibrator.transform(test.logits),
+    )
+
+
+def report_study(study: Study, trained: Trained, shipped: StudyMaterial) -> dict[str, Path]:
+    """Write the study report and log it, with every figure and its numbers, to the MLflow run."""
+    files = trained.files
+    calibration = Predictions.load(files.predictions("calibration"))
+    selection = select_calibrator(
+        calibration, study.calibration.candidates, study.calibration.folds, study.seed
+    )
+    outcomes, ignored = read_outcomes(study.cohort.path)
+    sources = StudySources(
+        title=study.name,
+        run_id=trained.run_id,
+        report_date=shipped.writer.date,
+        results=trained.results,
+        selection=selection,
+        test=shipped.test,
+        shipped=shipped.probabilities,
+        cohort=shipped.cohort,
+        split=shipped.split,
+        history=TrainedEnsemble.load(files.network).history,
+        posterior=shipped.cohort.subset(shipped.test.scan_ids).posterior,
+        operating_point=shipped.writer.classifier.operating_point,
+        outcomes=outcomes,
+        ignored=ignored,
+        versions=shipped.writer.versions(),
+        synthetic=bool(shipped.writer.classifier.card.get("synthetic")),
+        compared=_compared(study),
+    )
+    folder = files.folder / "reports" / "study"
+    pages = write_study_report(build_study_report(sources), folder)
+    tracking.add_artifacts(
+        tracking.store_of(study.tracking, study.output), trained.run_id, folder, "study_report"
+    )
+    return pages
+
+
+def _compared(study: Study) -> ComparisonReport | None:
+    """Return the comparison of losses that `taucal compare` left in the same output folder, if it did."""
+    path = study.output / "comparison" / "comparison.json"
+    return ComparisonReport.model_validate(read_json(path)) if path.is_file() else None
+
+
+def three_kinds(shipped: StudyMaterial) -> dict[str, Scan]:
+    """Choose one clear, one uncertain and one scan to refer among the test scans.
+
+    Clear is the most confident of those reported; uncertain the least confident of those whose prediction
+    set holds several classes; to refer the strangest of the others, by its distance to the calibration scans.
+    """
+    by_id = {s.scan_id: s for s in shipped.cohort.scans}
+    confidence = shipped.probabilities.max(axis=1)
+    sets = shipped.writer.classifier.conformal.sets(shipped.probabilities).sum(axis=1)
+    strangeness = shipped.writer.classifier.outliers.mahalanobis(shipped.test.features)
+    order = np.argsort(-confidence, kind="stable")
+    quality = np.array([by_id[i].facts.get("quality") == "accepted" for i in shipped.test.scan_ids])
+    calm = quality & (strangeness <= shipped.writer.classifier.outliers.mahalanobis_limit)
+    clear = next((i for i in order if sets[i] == 1 and calm[i]), order[0])
+    left = [i for i in order[::-1] if i != clear]
+    uncertain = next((i for i in left if sets[i] > 1 and calm[i]), left[0])
+    refer = max((i for i in left if i != uncertain), key=lambda i: (not quality[i], strangeness[i]))
+    ids = shipped.test.scan_ids
+    return {"clear": by_id[ids[clear]], "uncertain": by_id[ids[uncertain]], "refer": by_id[ids[refer]]}

@@ -1,0 +1,1 @@
+"""Which model is champion, what replaces it, and when."""

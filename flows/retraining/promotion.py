@@ -1,0 +1,241 @@
+"""Which model answers: every move of the champion is written to the audit first, then the aliases follow.
+
+A process that is killed between the two leaves a decision that `settle` carries out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flows.running.console import say
+from flows.running.locks import locked
+from pipeline import tracking
+from pipeline.errors import InputError
+
+MOVES = ("promote", "approve", "rollback")
+"""Decisions that move the champion."""
+_REGISTERED = "registered_ms"
+"""Fact that tells a version from one of the same number in a registry that was made anew."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is decided of a version, as the audit keeps it.
+
+    Parameters
+    ----------
+    version : int
+    key : str
+        The same key is the same decision.
+    who : str
+        In whose name.
+    reasons : tuple of str
+    facts : mapping
+        JSON-able.
+    """
+
+    version: int
+    key: str
+    who: str
+    reasons: tuple[str, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def retraining_lock(output: Path, *, wait: bool) -> AbstractContextManager[bool]:
+    """Let one retraining or promotion of a study happen at a time; the lock of a crashed one is free.
+
+    Parameters
+    ----------
+    output : Path
+        The study's output folder.
+    wait : bool
+        Wait for the holder, or refuse at once.
+
+    Raises
+    ------
+    InputError
+        If another process holds it and `wait` is false, naming it, whose it is and since when it runs.
+    """
+    return locked(output / ".retrain.lock", "study's champion", wait=wait)
+
+
+def settle(store: tracking.Store, output: Path) -> tracking.Entry | None:
+    """Carry out the newest move the audit has decided, where a crash came before its aliases; return it.
+
+    A move that was carried out is not done again, so aliases that somebody set in MLflow since stay.
+    """
+    entry = tracking.audit_of(output).last(*MOVES)
+    if entry is None or entry.version is None:
+        return None
+    if not _same_version(store, entry):
+        say(f"Version {entry.version}, which entry {entry.number} of the audit made champion, is gone.")
+        return None
+    if tracking.decision_of(store, entry.version) == entry.sha256:
+        return None
+    tracking.point(store, entry.version, entry.over)
+    tracking.set_decision(store, entry.version, entry.sha256)
+    return entry
+
+
+def move(store: tracking.Store, output: Path, decision: Decision) -> None:
+    """Make a version the champion; the one before becomes `previous`. Under the retraining lock.
+
+    A decision that was carried out before moves nothing again: what was rolled back since stays so, and
+    `pipeline.tracking.champion_version` tells.
+
+    Raises
+    ------
+    InputError
+        If the version is not registered.
+    """
+    settle(store, output)
+    if tracking.champion_version(store) != decision.version:
+        _record("promote", store, output, decision)
+        settle(store, output)
+
+
+def hold(store: tracking.Store, output: Path, decision: Decision) -> None:
+    """Let a version that passed the gate wait for `approve`; raises as `move`."""
+    entry = _record("hold", store, output, decision)
+    if waiting(store, output) == entry:
+        tracking.challenge(store, decision.version)
+
+
+def reject(store: tracking.Store, output: Path, decision: Decision) -> None:
+    """Write down that a version did not pass the gate; it stays challenger. Raises as `move`."""
+    _record("reject", store, output, decision)
+    if tracking.champion_version(store) != decision.version:
+        tracking.challenge(store, decision.version)
+
+
+def waiting(store: tracking.Store, output: Path) -> tracking.Entry | None:
+    """Return the decision that waits for approval, or None.
+
+    It is the newest that was held, unless the champion it was judged against has moved since.
+    """
+    entry = tracking.audit_of(output).last("hold", *MOVES)
+    if entry is None or entry.kind != "hold" or not _same_version(store, entry):
+        return None
+    return entry if tracking.champion_version(store) == entry.over else None
+
+
+def approve(store: tracking.Store, output: Path, name: str) -> int:
+    """Make the version that waits the champion and return it.
+
+    Parameters
+    ----------
+    store : Store
+    output : Path
+        The study's output folder.
+    name : str
+        Who approves; the login that typed it stands in the facts.
+
+    Raises
+    ------
+    InputError
+        If nobody is named, nothing waits, or a retraining is under way.
+    """
+    name = " ".join(name.split())
+    if not name:
+        raise InputError("An approval must name who approves, got nobody", where="--approve")
+    with retraining_lock(output, wait=False):
+        finished = settle(store, output)
+        if finished and finished.version and finished.kind == "approve":
+            return finished.version  # the one that was asked for when the last approval was cut off
+        held = waiting(store, output)
+        if held is None or held.version is None:
+            raise InputError(
+                "An approval needs a version that waits, got none; the champion is "
+                f"{tracking.champion_version(store) or 'none'}",
+                where=str(output),
+                hint="`taucal audit` tells what was decided since",
+            )
+        facts = {"held": held.number, "typed_by": tracking.whoami()}
+        reasons = (f"{name} approves entry {held.number}.", *held.reasons)
+        _record("approve", store, output, Decision(held.version, held.key, name, reasons, facts))
+        settle(store, output)
+        return held.version
+
+
+def promote_by_hand(store: tracking.Store, output: Path, version: int, who: str) -> None:
+    """Make a version the champion without asking the gate; one that is champion already stays so.
+
+    Raises
+    ------
+    InputError
+        If the version is not registered, or a retraining is under way.
+    """
+    with retraining_lock(output, wait=False):
+        move(store, output, Decision(version, _key_of_next(output), who, ("Promoted by hand.",)))
+
+
+def roll_back(store: tracking.Store, output: Path, who: str) -> int:
+    """Swap the champion and the one before; return the version that is champion now.
+
+    Raises
+    ------
+    InputError
+        If there is no previous champion, or a retraining is under way.
+    """
+    with retraining_lock(output, wait=False):
+        finished = settle(store, output)
+        if finished and finished.version and finished.kind == "rollback":
+            return finished.version  # a second swap would undo the one that was cut off
+        now, before = tracking.champion_and_previous(store)
+        reasons = (f"Rolled back by hand from version {now}.",)
+        _record("rollback", store, output, Decision(before, _key_of_next(output), who, reasons))
+        settle(store, output)
+        return before
+
+
+def checked_audit(store: tracking.Store, output: Path) -> tuple[tracking.Entry, ...]:
+    """Return the audit's entries, the newest last, once nothing is found to be altered or missing.
+
+    Raises
+    ------
+    InputError
+        If the chain of entries is broken, or lacks the entry that made the champion.
+    """
+    audit = tracking.audit_of(output)
+    audit.verify()
+    entries = audit.entries()
+    champion = tracking.champion_version(store)
+    decision = None if champion is None else tracking.decision_of(store, champion)
+    if decision is not None and decision not in {entry.sha256 for entry in entries}:
+        raise InputError(
+            f"The audit must hold the entry that made version {champion} champion, got {len(entries)} others",
+            where=str(audit.path),
+            hint="find out who replaced it and put back a copy from a backup",
+        )
+    return entries
+
+
+def _record(kind: str, store: tracking.Store, output: Path, decision: Decision) -> tracking.Entry:
+    registered = tracking.registered_ms(store, decision.version)
+    if registered is None:
+        raise InputError(
+            f"The version must be registered, got {decision.version}",
+            where=f"{store.model_name} at {store.address}",
+            hint="choose one that MLflow lists",
+        )
+    return tracking.audit_of(output).append(
+        kind, key=decision.key, who=decision.who, version=decision.version,
+        over=tracking.champion_version(store), reasons=decision.reasons,
+        facts={**decision.facts, _REGISTERED: registered},
+    )  # fmt: skip
+
+
+def _same_version(store: tracking.Store, entry: tracking.Entry) -> bool:
+    if entry.version is None:
+        return False
+    return tracking.registered_ms(store, entry.version) == entry.facts.get(_REGISTERED)
+
+
+def _key_of_next(output: Path) -> str:
+    # What is done by hand is a decision of its own each time; the lock keeps the number.
+    last = tracking.audit_of(output).last()
+    return f"by hand {1 if last is None else last.number + 1}"

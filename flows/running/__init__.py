@@ -1,0 +1,1 @@
+"""Running work: steps, jobs, processes, locks, notices, the console."""

@@ -1,0 +1,207 @@
+"""Run jobs on a Dask cluster: one that runs already, one of a job queue, or workers of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+# A worker that was killed is told once, by us. Workers inherit this; who looks for more sets it to "info".
+os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
+# A worker would keep a profile of every second of the last hour, a tenth of a megabyte each.
+os.environ.setdefault("DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED", "False")
+# The scheduler would keep the last thousand messages, each with the orders of a job, for Dask's developers.
+os.environ.setdefault("DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH", "10")
+
+import dask
+from distributed import Client, LocalCluster, as_completed, get_worker
+from distributed.scheduler import KilledWorker
+
+from flows.running.jobs import (
+    JobFailed,
+    Outcome,
+    Runner,
+    Work,
+    WorkerKilled,
+    WorkerResources,
+    in_worker,
+    places,
+    worth_another,
+)
+from pipeline.config import DaskSettings
+from pipeline.errors import ConfigError, TaucalError
+
+_SECONDS_TO_CONNECT = 20
+_SECONDS_TO_RESTART = 60
+_RESTARTS = 3
+for _name in ("distributed", "distributed.client", "distributed.scheduler"):
+    logging.getLogger(_name).setLevel(os.environ["DASK_LOGGING__DISTRIBUTED"].upper())
+
+
+def on_dask(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outcome]:
+    """Run every order on the cluster that the settings name; outcomes as `runners.finished` yields them.
+
+    Jobs go through Dask alone: their orders, which hold paths, stay out of Prefect's database.
+    """
+    number = min(runner.workers, len(orders))
+    with _client(runner.dask, number) as (client, shared):
+        todo = deque((index, 0) for index in range(len(orders)))
+        # Our own workers get one job at a time: Dask takes all jobs of a killed worker for guilty.
+        idle: list[int | None] = [*range(len(shared))] if shared else [None] * len(orders)
+        running: dict[Any, tuple[int | None, int, int]] = {}
+        coming = as_completed(loop=client.loop)
+
+        def hand_out() -> None:
+            while todo and idle:
+                index, tries = todo.popleft()
+                name = idle.pop(0)
+                only = {} if name is None else {"workers": [name]}
+                future = client.submit(
+                    _in_dask_worker, tuple(shared), work, orders[index], pure=False, **only
+                )
+                running[future] = (name, index, tries)
+                coming.add(future)
+
+        hand_out()
+        for future in coming:
+            name, index, tries = running.pop(future)
+            result, error = _outcome(future)
+            if shared and isinstance(error, WorkerKilled):
+                _wait_for_workers(client, number)
+            idle.append(name)
+            again = error is not None and worth_another(error, tries, runner.retries)
+            if again:
+                todo.append((index, tries + 1))
+            hand_out()
+            if not again:
+                yield Outcome(index, result, error)
+
+
+def _wait_for_workers(client: Any, number: int) -> None:
+    """Wait until all workers of our own are there again, and start those anew that do not come."""
+    for _ in range(_RESTARTS):
+        try:
+            client.wait_for_workers(number, timeout=_SECONDS_TO_RESTART)
+        except TimeoutError:
+            _replace_lost(client.cluster, number)
+        else:
+            return
+    raise TaucalError(
+        f"Killed Dask workers must come back, some did not within {_RESTARTS * _SECONDS_TO_RESTART} s",
+        hint="see whether the machine is out of memory, or ask for fewer workers",
+    )
+
+
+def _replace_lost(cluster: Any, number: int) -> None:
+    """Start workers in place of those that Dask has given up.
+
+    It forgets one that takes more than 15 s to come back, and does not restart one that was killed before it
+    had wholly started.
+    """
+    there = {worker.name for worker in cluster.scheduler.workers.values()}
+    for name in set(cluster.workers) - there:
+        cluster.sync(cluster.workers.pop(name).close)
+    cluster.scale(number)
+
+
+def _in_dask_worker(
+    shared: Sequence[WorkerResources], work: Work, order: Any
+) -> tuple[Any, TaucalError | None]:
+    name = get_worker().name
+    # Workers of this machine are numbered; elsewhere a queue has given each its cores.
+    place = shared[name] if isinstance(name, int) and name < len(shared) else WorkerResources()
+    # A worker of several threads would mix what is random in one training into the other.
+    with _one_at_a_time:
+        return in_worker(place, work, order)
+
+
+_one_at_a_time = threading.Lock()
+
+
+def _outcome(future: Any) -> tuple[Any, TaucalError | None]:
+    try:
+        result, error = future.result()
+    except KilledWorker:
+        return None, WorkerKilled(
+            "A Dask worker ended before its job was done",
+            hint="see whether its machine is out of memory, or ask for fewer workers",
+        )
+    except Exception as error:  # noqa: BLE001 - whatever Dask says of it, the other jobs go on
+        return None, JobFailed(f"{type(error).__name__}: {error}")
+    return result, error
+
+
+@contextlib.contextmanager
+def _client(settings: DaskSettings, workers: int) -> Iterator[tuple[Any, Sequence[WorkerResources]]]:
+    with contextlib.ExitStack() as held:
+        shared: Sequence[WorkerResources] = ()
+        if settings.address is not None:
+            where: Any = settings.address
+        elif settings.jobqueue is not None:
+            where = held.enter_context(queue_cluster(settings))
+            where.scale(workers)
+        else:
+            shared = places(workers)
+            where = held.enter_context(_this_machine(workers))
+        yield held.enter_context(_connected(where)), shared
+
+
+def _connected(where: Any) -> Any:
+    try:
+        return Client(where, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
+    except OSError as error:
+        raise ConfigError(
+            f"dask.address must be of a scheduler that runs, got {type(error).__name__}",
+            where=str(where),
+            hint="start one with `dask scheduler`, or remove the line",
+        ) from error
+
+
+def _this_machine(workers: int) -> Any:
+    # One kill is told at once and retried by our own count, not by Dask's.
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            # Its server of metrics takes any port: the usual one may be another cluster's.
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            memory_limit=0,  # torch's memory is not Dask's to count
+            silence_logs=logging.CRITICAL,
+        )
+
+
+def queue_cluster(settings: DaskSettings) -> Any:
+    """Return the cluster of a job queue, without a worker yet.
+
+    Raises
+    ------
+    ConfigError
+        If dask-jobqueue is not installed or does not take the options.
+    """
+    try:
+        import dask_jobqueue  # an extra: few have a queue
+    except ImportError as error:
+        raise ConfigError(
+            f"dask.jobqueue {settings.jobqueue} needs dask-jobqueue, which is not installed",
+            hint="pip install 'taucal[slurm]'",
+        ) from error
+    options = {"cores": 1, "processes": 1, "memory": "8GB", **settings.options}
+    # A worker does one job at a time: the cores are asked for, but not as so many threads of Dask.
+    options = {"job_cpu": options["cores"], **options, "cores": options["processes"]}
+    # No page of the scheduler: it would listen on every address of the machine.
+    options["scheduler_options"] = {"dashboard": False, **options.get("scheduler_options", {})}
+    try:
+        return getattr(dask_jobqueue, f"{settings.jobqueue}Cluster")(**options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"dask.options must be options of {settings.jobqueue}Cluster: {error}",
+            where="dask.options",
+            hint="see the documentation of dask-jobqueue",
+        ) from error

@@ -1,0 +1,41 @@
+"""Wait for what another process is doing, and say so."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from flows.running.console import say
+from pipeline.errors import InputError
+from pipeline.files import exclusive
+
+
+@contextlib.contextmanager
+def locked(lock: Path, what: str, *, wait: bool) -> Iterator[bool]:
+    """Hold a lock file as `pipeline.files.exclusive` does; say whom it waits for, yield whether it waited.
+
+    Parameters
+    ----------
+    lock : Path
+    what : str
+        What is locked, for the message.
+    wait : bool
+        Wait for the holder, or refuse at once.
+
+    Raises
+    ------
+    InputError
+        If another process holds it and `wait` is false, naming it, whose it is and since when it runs.
+    """
+    waited = False
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(lock, what, wait=False))
+        except InputError as error:
+            if not wait:
+                raise
+            say(f"Waiting: {error.problem}.")
+            stack.enter_context(exclusive(lock, what))
+            waited = True
+        yield waited

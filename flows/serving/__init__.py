@@ -1,0 +1,1 @@
+"""Servers, schedules and deployments."""

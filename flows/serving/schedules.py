@@ -1,0 +1,142 @@
+"""The schedules of a study, as Prefect is told of them."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from uuid import UUID
+
+from prefect import Flow
+from prefect._internal.versioning import VersionType
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, StateType
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound
+from prefect.schedules import Cron
+from prefect.types.entrypoint import EntrypointType
+from pydantic import ValidationError
+
+from flows.running.console import say
+from flows.running.orphans import process_tag
+from flows.serving import deployments as deployed
+from pipeline.config import Study
+from pipeline.errors import ConfigError
+
+SCHEDULES: dict[str, Flow[[], None]] = {
+    "ingest": deployed.nightly_ingest,
+    "reports": deployed.new_reports,
+    "shift": deployed.weekly_shift_check,
+    "retrain": deployed.monthly_retrain,
+}
+"""Key of section `serve` -> what runs then."""
+
+INNER_FLOWS = ("ingest", "new-scan-reports", "shift check", "retrain")
+"""What `as_flow` calls the work inside the scheduled flows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A flow and when it runs."""
+
+    key: str
+    flow: Flow[[], None]
+    cron: str
+
+
+def planned(study: Study) -> list[Schedule]:
+    """Return the schedules of a study that can be started; say which cannot.
+
+    Raises
+    ------
+    ConfigError
+        If a cron line is none, or nothing is left.
+    """
+    schedules = []
+    for key, flow in SCHEDULES.items():
+        cron = getattr(study.serve, key)
+        reason = None if cron is None else _why_not(study, key)
+        if reason:
+            say(f"serve.{key} is not started: {reason}.")
+        elif cron is not None:
+            schedules.append(Schedule(key, flow, _checked(cron, key)))
+    if not schedules:
+        raise ConfigError("A study to serve needs a schedule, got none", where="serve")
+    return schedules
+
+
+def _why_not(study: Study, key: str) -> str | None:
+    if study.cohort.kind != "bids":
+        return f"a cohort of kind {study.cohort.kind} holds no scans"
+    if key == "ingest" and study.ingest.source is None:
+        return "ingest.source does not say where scans come from"
+    return None
+
+
+def _checked(cron: str, key: str) -> str:
+    try:
+        return CronSchedule(cron=cron, timezone="UTC").cron
+    except ValidationError as error:
+        raise ConfigError(
+            f"A schedule must be a cron line, got {cron!r}",
+            where=f"serve.{key}",
+            hint='minute hour day month weekday, as in "0 2 * * *" for two in the night, in UTC',
+        ) from error
+
+
+def name_of(study: Study) -> str:
+    """Return what Prefect calls the deployments of a study.
+
+    Examples
+    --------
+    >>> name_of(Study(name="Tau/2026", output="x", cohort={"path": "x"}))
+    'Tau-2026'
+    """
+    return study.name.replace("/", "-").replace("%", "-")
+
+
+async def deployment_of(study: Study, schedule: Schedule) -> RunnerDeployment:
+    """Return what Prefect is told of a schedule: one run at a time, no parameters, no path."""
+    return await schedule.flow.ato_deployment(
+        name=name_of(study),
+        schedule=Cron(schedule.cron, timezone="UTC"),
+        paused=False,
+        # A run that falls due while the one before still runs is dropped: one that waited would wait for ever
+        # where the one before was killed.
+        concurrency_limit=ConcurrencyLimitConfig(
+            limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
+        ),
+        tags=[process_tag()],
+        version=metadata.version("taucal"),
+        version_type=VersionType.SIMPLE,  # else the address and branch of a git checkout are stored
+        entrypoint_type=EntrypointType.MODULE_PATH,  # else a path is
+    )
+
+
+async def forget_schedules(study: Study) -> None:
+    """Pause what an earlier process may have left, and drop the runs that fell due while nobody served."""
+    async with get_client() as client:
+        for flow in SCHEDULES.values():
+            with contextlib.suppress(ObjectNotFound):
+                found = await client.read_deployment_by_name(f"{flow.name}/{name_of(study)}")
+                await client.pause_deployment(found.id)
+                for run in await client.read_flow_runs(flow_run_filter=_due(found.id)):
+                    if run.auto_scheduled:
+                        await client.delete_flow_run(run.id)
+
+
+def _due(deployment: UUID) -> FlowRunFilter:
+    return FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=[deployment]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+        expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
+    )

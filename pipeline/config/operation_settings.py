@@ -1,0 +1,111 @@
+"""How comparisons run, where models are kept, and how they are replaced on a schedule."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from pipeline.config.learning_settings import LossSettings
+from pipeline.config.section import Count, Fraction, NotNegative, Positive, Section
+
+
+class TrackingSettings(Section):
+    """Where runs and models are kept."""
+
+    uri: str | None = None
+    """SQLAlchemy address (``postgresql+psycopg://USER@HOST/DATABASE``) or MLflow server; a SQLite file in the
+    output folder where not given. Passwords belong in ``PGPASSWORD`` or ``~/.pgpass``: no written study keeps
+    one."""
+    artifacts: str | None = None
+    """Folder or address of models and files, fixed when the experiment is made; where not given,
+    ``mlartifacts`` beside the SQLite file or in the output folder. An MLflow server has its own."""
+    experiment: str = "taucal"
+    model_name: str = "taucal"
+
+
+class CompareSettings(Section):
+    """Losses x seeds x folds, all else equal."""
+
+    losses: tuple[LossSettings, ...] = (LossSettings(name="ce"), LossSettings(name="gce"))
+    seeds: tuple[int, ...] = (0, 1, 2)
+    folds: Count = 1
+    """Subject-grouped test folds; 1 is the one split of the study, or the published one."""
+    baseline: str = "ce"
+    calibrators: Annotated[tuple[str, ...], Field(min_length=1)] = ("temperature", "adaptive_temperature")
+    """What each loss is also judged after, fitted on the calibration part; figures draw the last."""
+    undo_weighting: bool = True
+    """Whether calibrators get logits at the class shares of training; no for a balanced test part."""
+    runner: Literal["local", "processes", "dask"] = "local"
+    workers: Count = 2
+    retries: Annotated[int, Field(ge=0)] = 1
+    """How often a cell that failed is tried again."""
+
+
+class DaskSettings(Section):
+    """The Dask cluster of `runner: dask`; worker processes of this machine where nothing is given."""
+
+    address: str | None = None
+    """Of a scheduler that runs already, ``tcp://HOST:PORT``."""
+    jobqueue: Literal["SLURM", "PBS", "SGE", "LSF"] | None = None
+    """Ask this queue for workers, by dask-jobqueue."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Of the queue: ``queue``, ``cores``, ``memory``, ``walltime``, ``job_extra_directives`` ..."""
+
+
+class GateSettings(Section):
+    """How much worse than the champion a challenger may be, on the same test scans."""
+
+    negative_log_likelihood: NotNegative = 0.05
+    classwise_ece: NotNegative = 0.03
+    balanced_accuracy: NotNegative = 0.05
+    level: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    """Of the one-sided limits of the differences."""
+    draws: Count = 2000
+
+
+class RetrainSettings(Section):
+    """When the champion is replaced, and who says so."""
+
+    gate: GateSettings = GateSettings()
+    shift_level: Fraction = 0.01
+    """Chance that a period in which nothing has changed is called changed."""
+    growth: Positive | None = 0.5
+    """Also retrain where labelled scans have grown by this share since the champion; none never does."""
+    require_approval: bool = False
+    """Stop before the move until `taucal promote --approve`."""
+    wait: bool = False
+    """Wait for a retraining that runs already, or refuse at once; a scheduled one waits."""
+
+
+class ServeSettings(Section):
+    """Schedules as cron lines, in UTC; one that is null is not started."""
+
+    ingest: str | None = "0 2 * * *"
+    shift: str | None = "0 5 * * 1"
+    retrain: str | None = "0 6 1 * *"
+    reports: str | None = "0 4 * * *"
+    host: str = "127.0.0.1"
+    prefect_port: Annotated[int, Field(ge=0, lt=65536)] = 4200
+    mlflow_port: Annotated[int, Field(ge=0, lt=65536)] = 5000
+
+
+class EmailSettings(Section):
+    """A mail server that takes messages of this machine."""
+
+    host: str
+    port: Annotated[int, Field(ge=1, lt=65536)] = 25
+    sender: str
+    to: tuple[str, ...]
+    starttls: bool = False
+    user: str | None = None
+    password_env: str | None = None
+    """Environment variable that holds the password; never the password itself."""
+
+
+class NotifySettings(Section):
+    """Who is told of failures, promotions and shifts."""
+
+    webhook: str | None = None
+    """Gets a POST of JSON: event, study, time, facts."""
+    email: EmailSettings | None = None

@@ -1,0 +1,1 @@
+"""Choosing a calibrator, building a classifier, judging it on test scans."""

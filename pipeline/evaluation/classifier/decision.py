@@ -1,0 +1,242 @@
+"""When to answer: the operating point, what it was chosen on, and what a confidence has meant so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from pipeline.errors import InputError
+from pipeline.evaluation.metrics.reliability import wilson_interval
+from pipeline.evaluation.metrics.sample import Sample
+from pipeline.evaluation.metrics.selective import risk_coverage
+
+
+def choose_operating_point(
+    probabilities: ArrayLike, labels: ArrayLike, max_risk: float, *, certainty: float | None = None
+) -> float:
+    """Return the smallest confidence from which on at most a share `max_risk` of scans is wrong.
+
+    Parameters
+    ----------
+    probabilities : array_like, shape (N, K)
+        Calibrated, of calibration scans.
+    labels : array_like of int, shape (N,)
+    max_risk : float
+        Tolerated share of wrong answers among those given, in (0, 1).
+    certainty : float, optional
+        Ask that the upper confidence bound of the error share at this level (Clopper-Pearson, as 0.95) is
+        within `max_risk`, not the share itself.
+
+    Returns
+    -------
+    float
+        One of the confidences seen; scans below it are referred. 1.0 where no confidence qualifies: every
+        scan is referred, but for those of a confidence of exactly one.
+
+    Raises
+    ------
+    InputError
+        If `max_risk` or `certainty` lies outside (0, 1).
+
+    Notes
+    -----
+    The point is chosen by looking at the errors, so the share at it is flattering, in few scans very much: a
+    single sure and right scan is a share of zero. `describe_operating_point` gives the interval to print
+    beside it; `certainty` chooses by that interval.
+
+    Examples
+    --------
+    >>> p = [[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]]
+    >>> choose_operating_point(p, [0, 0, 0, 1], max_risk=0.2)
+    0.7
+    >>> choose_operating_point(p, [1, 1, 1, 1], max_risk=0.2)
+    1.0
+    """
+    for name, share in (("max_risk", max_risk), ("certainty", certainty)):
+        if share is not None and not 0 < share < 1:
+            raise InputError(f"{name} must lie between 0 and 1, got {share}", where="the operating point")
+    curve = risk_coverage(probabilities, labels)
+    risk = curve.risk
+    if certainty is not None:
+        answered = np.round(curve.coverage * len(np.asarray(labels)))
+        wrong = np.round(risk * answered)
+        risk = np.where(wrong < answered, stats.beta.ppf(certainty, wrong + 1, answered - wrong), 1.0)
+    qualifies = np.flatnonzero(risk <= max_risk + 1e-12)
+    return float(curve.threshold[qualifies[-1]]) if len(qualifies) else 1.0
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What happens at a threshold of confidence.
+
+    Parameters
+    ----------
+    threshold : float
+    scans, answered, wrong : int
+        Scans judged, those at or above the threshold, and the wrong ones among these.
+    coverage : float
+        Share answered.
+    risk, low, high : float
+        Share of the answered that is wrong, with its 95 % Clopper-Pearson interval; NaN, 0 and 1 where none
+        is answered.
+    """
+
+    threshold: float
+    scans: int
+    answered: int
+    wrong: int
+    coverage: float
+    risk: float
+    low: float
+    high: float
+
+
+def describe_operating_point(probabilities: ArrayLike, labels: ArrayLike, threshold: float) -> OperatingPoint:
+    """Return how many scans are answered at a threshold and how many of these are wrong, with an interval.
+
+    Examples
+    --------
+    >>> point = describe_operating_point([[0.9, 0.1], [0.6, 0.4]], [0, 1], threshold=0.8)
+    >>> point.answered, point.wrong, point.high
+    (1, 0, 0.975)
+    """
+    sample = Sample(probabilities, labels)
+    given = sample.confidence >= threshold
+    answered = int(given.sum())
+    wrong = answered - int(sample.correct[given].sum())
+    low = stats.beta.ppf(0.025, wrong, answered - wrong + 1) if wrong else 0.0
+    high = stats.beta.ppf(0.975, wrong + 1, answered - wrong) if wrong < answered else 1.0
+    risk = wrong / answered if answered else float("nan")
+    return OperatingPoint(
+        float(threshold),
+        len(sample),
+        answered,
+        wrong,
+        answered / len(sample),
+        risk,
+        float(low),
+        float(high),
+    )
+
+
+@dataclass(frozen=True)
+class LikenessCounts:
+    """Held-out scans that were rated about as confidently, and how many of them were right.
+
+    Parameters
+    ----------
+    low, high : float
+        Confidences in ``(low, high]``; 0 belongs to the first.
+    scans, right : int
+    """
+
+    low: float
+    high: float
+    scans: int
+    right: int
+
+    def __str__(self) -> str:
+        return (
+            f"of {self.scans} held-out scans rated {self.low:.0%} to {self.high:.0%}, "
+            f"{self.right} {'was' if self.right == 1 else 'were'} right"
+        )
+
+
+def likeness_counts(
+    probabilities: ArrayLike, labels: ArrayLike, confidence: float, width: float = 0.1
+) -> LikenessCounts:
+    """Return how often scans rated about as confidently as one scan were right.
+
+    Parameters
+    ----------
+    probabilities : array_like, shape (N, K)
+        Of held-out scans.
+    labels : array_like of int, shape (N,)
+    confidence : float
+        Of the scan to be explained, in [0, 1].
+    width : float
+        Of the bins, counted from 0; the last one ends at 1.
+
+    Raises
+    ------
+    InputError
+        If `confidence` lies outside [0, 1] or `width` outside (0, 1].
+
+    Examples
+    --------
+    >>> print(likeness_counts([[0.85, 0.15], [0.82, 0.18], [0.6, 0.4]], [0, 1, 0], confidence=0.87))
+    of 2 held-out scans rated 80% to 90%, 1 was right
+    """
+    if not 0 <= confidence <= 1:
+        raise InputError(f"A confidence must lie in [0, 1], got {confidence}")
+    if not 0 < width <= 1:
+        raise InputError(f"The width of the bins must lie in (0, 1], got {width}")
+    sample = Sample(probabilities, labels)
+    bins = int(np.ceil(1 / width - 1e-9))
+    edges = np.minimum(np.round(np.arange(bins + 1) * width, 12), 1.0)
+    index = np.searchsorted(edges[1:-1], sample.confidence, side="left")
+    own = int(np.searchsorted(edges[1:-1], confidence, side="left"))
+    alike = index == own
+    return LikenessCounts(
+        float(edges[own]), float(edges[own + 1]), int(alike.sum()), int(sample.correct[alike].sum())
+    )
+
+
+@dataclass(frozen=True)
+class ClassCoverage:
+    """How often the prediction sets of one class's scans hold that class.
+
+    Parameters
+    ----------
+    name : str
+    scans, covered : int
+    mean_size : float
+        Classes in a set, mean over the scans of the class; NaN without scans.
+    low, high : float
+        95 % Wilson interval of the coverage; 0 and 1 without scans.
+    """
+
+    name: str
+    scans: int
+    covered: int
+    mean_size: float
+    low: float
+    high: float
+
+
+def coverage_by_class(
+    sets: ArrayLike, labels: ArrayLike, class_names: tuple[str, ...]
+) -> tuple[ClassCoverage, ...]:
+    """Return the coverage of prediction sets on held-out scans, class by class.
+
+    Parameters
+    ----------
+    sets : array_like of bool, shape (N, K)
+        As from `models.conformal.ConformalSets.sets`.
+    labels : array_like of int, shape (N,)
+    class_names : tuple of str, length K
+
+    Raises
+    ------
+    InputError
+        If the shapes do not fit.
+
+    Examples
+    --------
+    >>> found = coverage_by_class([[True, False], [True, True], [True, False]], [0, 0, 1], ("CN", "AD"))
+    >>> [(c.name, c.covered, c.scans, c.mean_size) for c in found]
+    [('CN', 2, 2, 1.5), ('AD', 0, 1, 1.0)]
+    """
+    held, y = np.asarray(sets, dtype=bool), np.asarray(labels)
+    if held.shape != (len(y), len(class_names)):
+        raise InputError(f"Sets must have shape {(len(y), len(class_names))}, got {held.shape}")
+    found = []
+    for k, name in enumerate(class_names):
+        own = held[y == k]
+        low, high = wilson_interval(own[:, k].sum(), len(own))
+        size = float(own.sum(axis=1).mean()) if len(own) else float("nan")
+        found.append(ClassCoverage(name, len(own), int(own[:, k].sum()), size, float(low), float(high)))
+    return tuple(found)

@@ -1,0 +1,202 @@
+"""The table of a study: every way to get probabilities for the test scans, measured the same way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.calibrators import build_calibrator, softmax
+from pipeline.config import EvaluationSettings
+from pipeline.evaluation.classifier.decision import likeness_counts
+from pipeline.evaluation.classifier.selection import Selection
+from pipeline.evaluation.inference.intervals import Interval, bootstrap, bootstrap_mean, paired_bootstrap
+from pipeline.evaluation.metrics import METRICS
+from pipeline.learning.predictions import Predictions
+
+UNCALIBRATED = "uncalibrated network"
+BASELINE = "logistic regression on regional SUVR"
+ORACLE = "oracle (true posterior)"
+PRIOR = "class shares of training"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One source of probabilities and what it scored on the test scans.
+
+    Parameters
+    ----------
+    name : str
+        As tables call it.
+    kind : str
+        ``"network"``, ``"calibrated"``, ``"chosen"``, ``"baseline"``, ``"oracle"`` or ``"prior"``.
+    metrics : mapping of str to Interval
+    """
+
+    name: str
+    kind: str
+    metrics: Mapping[str, Interval]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a study found on its test scans.
+
+    Parameters
+    ----------
+    rows : tuple of Row
+    chosen : str
+        Name of the calibrator that is shipped.
+    reason : str
+        Why it was chosen.
+    gain : mapping of str to Interval
+        Metric of the shipped classifier minus that of the uncalibrated network, paired by subject.
+    scans, subjects : int
+        How many test scans and subjects.
+    likeness : tuple of tuple
+        (low, high, scans, right) for each tenth of confidence of the shipped classifier.
+    coverage : mapping of str to tuple
+        Class name to (scans whose conformal set holds it, scans).
+    """
+
+    rows: tuple[Row, ...]
+    chosen: str
+    reason: str
+    gain: Mapping[str, Interval]
+    scans: int
+    subjects: int
+    likeness: tuple[tuple[float, float, int, int], ...]
+    coverage: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def with_coverage(self, sets: NDArray[np.bool_], test: Predictions) -> Results:
+        """Return the results with the coverage of conformal sets (N, K) on the test scans."""
+        covered = sets[np.arange(len(test)), test.labels]
+        counts = {
+            name: (int(covered[test.labels == k].sum()), int((test.labels == k).sum()))
+            for k, name in enumerate(test.class_names)
+        }
+        return replace(self, coverage=counts)
+
+    def row(self, kind: str) -> Row:
+        """Return the first row of a kind."""
+        return next(row for row in self.rows if row.kind == kind)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Results:
+        """Read what `to_dict` gave."""
+
+        def intervals(metrics: dict[str, Any]) -> dict[str, Interval]:
+            return {name: Interval(**interval) for name, interval in metrics.items()}
+
+        rows = tuple(Row(r["name"], r["kind"], intervals(r["metrics"])) for r in value["rows"])
+        coverage = {name: (int(n), int(of)) for name, (n, of) in value["coverage"].items()}
+        likeness = tuple((float(a), float(b), int(n), int(r)) for a, b, n, r in value["likeness"])
+        gain = intervals(value["gain"])
+        return cls(**{**value, "rows": rows, "gain": gain, "coverage": coverage, "likeness": likeness})
+
+    def flat(self) -> dict[str, float]:
+        """Return metrics of the shipped classifier as ``name``, ``name.low``, ``name.high`` for a tracker."""
+        flat: dict[str, float] = {}
+        for name, interval in self.row("chosen").metrics.items():
+            flat |= {name: interval.value, f"{name}.low": interval.low, f"{name}.high": interval.high}
+        for row in self.rows:
+            if row.kind != "chosen":
+                place = re.sub(r"[^A-Za-z0-9]+", "_", row.name).strip("_")
+                flat |= {f"{place}.{name}": interval.value for name, interval in row.metrics.items()}
+        return {name: value for name, value in flat.items() if np.isfinite(value)}
+
+
+@dataclass(frozen=True, eq=False)
+class Rivals:
+    """Probabilities of the test scans from elsewhere; None where there are none.
+
+    `baseline` comes from regional SUVR, `posterior` is the phantom's truth, `class_shares` are of training.
+    """
+
+    class_shares: NDArray[np.float64]
+    baseline: NDArray[np.float64] | None = None
+    posterior: NDArray[np.float64] | None = None
+
+
+def evaluate(
+    test: Predictions,
+    calibration: Predictions,
+    selection: Selection,
+    rivals: Rivals,
+    settings: EvaluationSettings,
+    *,
+    seed: int,
+) -> Results:
+    """Measure the shipped classifier, what it would be uncalibrated, and its rivals on the test scans.
+
+    Parameters
+    ----------
+    test, calibration : Predictions
+        Each calibrator is fitted on `calibration`; nothing is chosen by `test`.
+    selection : Selection
+        The calibrator that is shipped and the candidates it was chosen from.
+    rivals : Rivals
+    settings : EvaluationSettings
+        Bootstrap draws and level.
+    seed : int
+        Seed of the bootstrap; the same draws serve every row.
+    """
+    sources = list(_sources(test, calibration, selection, rivals))
+    rows = []
+    for name, kind, probabilities in sources:
+        intervals = bootstrap(
+            probabilities, test.labels, test.subjects, draws=settings.draws, level=settings.level, seed=seed
+        )
+        if rivals.posterior is not None:
+            off = np.abs(probabilities - rivals.posterior).mean(axis=1)
+            error = bootstrap_mean(off, test.subjects, draws=settings.draws, level=settings.level, seed=seed)
+            intervals = {**intervals, "posterior_error": error}
+        rows.append(Row(name, kind, intervals))
+    shipped = next(p for _, kind, p in sources if kind == "chosen")
+    gain = paired_bootstrap(
+        shipped, softmax(test.logits), test.labels, test.subjects,
+        metrics=METRICS, draws=settings.draws, level=settings.level, seed=seed,
+    )  # fmt: skip
+    return Results(
+        rows=tuple(rows),
+        chosen=selection.chosen,
+        reason=selection.reason,
+        gain=gain,
+        scans=len(test),
+        subjects=len(set(test.subjects)),
+        likeness=_likeness(shipped, test.labels),
+    )
+
+
+def _likeness(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64]
+) -> tuple[tuple[float, float, int, int], ...]:
+    counts = [likeness_counts(probabilities, labels, (tenth + 0.5) / 10) for tenth in range(10)]
+    return tuple((c.low, c.high, c.scans, c.right) for c in counts)
+
+
+def _sources(
+    test: Predictions, calibration: Predictions, selection: Selection, rivals: Rivals
+) -> Sequence[tuple[str, str, NDArray[np.float64]]]:
+    found: list[tuple[str, str, NDArray[np.float64]]] = [(UNCALIBRATED, "network", softmax(test.logits))]
+    for score in selection.scores:
+        if score.name in ("identity", selection.chosen):
+            continue
+        fitted = build_calibrator(score.name).fit(calibration.logits, calibration.labels)
+        found.append((f"network + {score.name}", "calibrated", fitted.transform(test.logits)))
+    shipped = selection.calibrator.transform(test.logits)
+    found.append((f"network + {selection.chosen} (chosen)", "chosen", shipped))
+    if rivals.baseline is not None:
+        found.append((BASELINE, "baseline", rivals.baseline))
+    if rivals.posterior is not None:
+        found.append((ORACLE, "oracle", rivals.posterior))
+    found.append((PRIOR, "prior", np.tile(rivals.class_shares, (len(test), 1))))
+    return found

@@ -1,0 +1,1 @@
+"""Comparing losses over seeds and folds."""

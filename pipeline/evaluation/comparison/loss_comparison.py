@@ -1,0 +1,273 @@
+"""Which losses are better than the baseline, worse, or not told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from pipeline.errors import InputError
+from pipeline.evaluation.comparison.seed_runs import (
+    COVERAGE,
+    RECALL,
+    Draws,
+    Key,
+    MetricTable,
+    Run,
+    runs_by_loss,
+)
+from pipeline.evaluation.inference.intervals import Interval
+from pipeline.evaluation.inference.significance import components_t_test, corrected_resampled_t_test, holm
+from pipeline.evaluation.metrics import HIGHER_IS_BETTER, WEIGHTED
+
+__all__ = ["DEFAULT_METRICS", "Comparison", "Difference", "LossResult", "Run", "Verdict", "compare_runs"]
+
+Verdict = Literal["better", "worse", "not told apart"]
+
+DEFAULT_METRICS = ("negative_log_likelihood", "classwise_ece", "balanced_accuracy")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric of one loss minus that of the baseline.
+
+    Parameters
+    ----------
+    metric : str
+    interval : Interval
+        Mean over seeds, with percentiles over draws of subjects and seeds, the same for both losses.
+    p_value : float
+        Two-sided, of this loss alone.
+    p_holm : float
+        Adjusted for the number of losses that are compared with the baseline in this metric.
+    verdict : {"better", "worse", "not told apart"}
+        By the adjusted p-value.
+    """
+
+    metric: str
+    interval: Interval
+    p_value: float
+    p_holm: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class LossResult:
+    """One loss: its metrics, its differences to the baseline, and the sentence that says what they mean.
+
+    Parameters
+    ----------
+    loss : str
+    seeds, folds : int
+        How many stand behind the numbers.
+    metrics : mapping of str to Interval
+        Mean over seeds of the metric on the test scans of all folds; per-scan values of the runs too.
+    recall, coverage : tuple of Interval
+        Of each class: its scans that were found, those whose conformal set holds it. The second is empty
+        where the runs do not tell.
+    differences : tuple of Difference
+        Empty for the baseline.
+    sentence : str
+    """
+
+    loss: str
+    seeds: int
+    folds: int
+    metrics: Mapping[str, Interval]
+    recall: tuple[Interval, ...]
+    differences: tuple[Difference, ...]
+    sentence: str
+    coverage: tuple[Interval, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All losses against one.
+
+    Parameters
+    ----------
+    baseline : str
+    results : tuple of LossResult
+        The baseline first, the others in the order they were given.
+    level : float
+        Of the intervals; verdicts keep the chance of any false one per metric below 1 - level.
+    scans, subjects : int
+        In the test parts.
+    missing : tuple of str
+        Losses without a run of a seed and fold that the baseline has.
+    """
+
+    baseline: str
+    results: tuple[LossResult, ...]
+    level: float
+    scans: int
+    subjects: int
+    missing: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-able values."""
+        return asdict(self)
+
+
+def compare_runs(  # noqa: PLR0913 - what is judged, by what, and three keywords of the bootstrap
+    runs: Iterable[Run],
+    baseline: str,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    *,
+    measured: Sequence[str] = (),
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
+    """Compare every loss with the baseline on the seeds and folds that both have.
+
+    Intervals come from drawing test subjects with replacement, the same draws for all losses, and n - 1 of
+    the n seeds, which gives the mean over seeds its right variance.
+
+    P-values come from the corrected resampled t-test over seeds and folds where there are several folds.
+    With one split they come from a t-test whose variance is that over draws of subjects plus that over
+    seeds, with Satterthwaite's degrees of freedom; with one seed the second part is not known, and the
+    sentence says so. Holm's adjustment goes over the losses, within each metric.
+
+    Parameters
+    ----------
+    runs : iterable of Run
+        All of one calibrator, or all uncalibrated.
+    baseline : str
+    metrics : sequence of str
+        What is tested: names in `pipeline.evaluation.metrics.METRICS`, or per-scan values that all runs have
+        and of which less is better. Other per-scan values are measured only.
+    measured : sequence of str
+        Names in `pipeline.evaluation.metrics.METRICS` that get a mean and an interval, but no test.
+    draws : int
+    level : float
+        In (0, 1).
+    seed : int
+        Of the draws.
+
+    Raises
+    ------
+    InputError
+        If the baseline has no run, a metric is unknown, a run stands twice, or two runs of one seed and
+        fold have different test scans.
+
+    References
+    ----------
+    Nadeau & Bengio, Inference for the Generalization Error, Machine Learning 52, 2003, section 3, equation 8.
+    Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
+    Draws of n - 1: Rao & Wu, Resampling inference with complex survey data, JASA 83, 1988.
+    """
+    runs = tuple(runs)
+    known = {*WEIGHTED, *(name for run in runs[:1] for name in run.per_scan)}
+    unknown = [name for name in metrics if name not in known]
+    unknown += [name for name in measured if name not in WEIGHTED]
+    if unknown or not metrics:
+        raise InputError(f"Metrics must be some of {', '.join(WEIGHTED)}, got {', '.join(unknown) or 'none'}")
+    by_loss = runs_by_loss(runs, baseline)
+    of_baseline = by_loss[baseline]
+    people = np.unique([subject for run in of_baseline.values() for subject in run.subjects])
+    table = MetricTable(
+        by_loss, tuple(dict.fromkeys((*metrics, *measured))), Draws(people, draws, level, seed)
+    )
+    shared = {loss: frozenset(by_loss[loss] & of_baseline.keys()) for loss in by_loss if loss != baseline}
+    compared = {loss: keys for loss, keys in shared.items() if keys}
+    differences = _differences(table, metrics, compared, baseline)
+    results = [_result(table, baseline, frozenset(of_baseline), (), f"{baseline} is the baseline.")]
+    for loss, keys in compared.items():
+        sentence = _sentence(loss, baseline, differences[loss], keys, len(compared))
+        results.append(_result(table, loss, keys, differences[loss], sentence))
+    return Comparison(
+        baseline=baseline,
+        results=tuple(results),
+        level=level,
+        scans=len({scan for run in of_baseline.values() for scan in run.scan_ids}),
+        subjects=len(people),
+        missing=tuple(loss for loss, keys in shared.items() if not keys),
+    )
+
+
+def _result(
+    table: MetricTable,
+    loss: str,
+    keys: frozenset[Key],
+    differences: tuple[Difference, ...],
+    sentence: str,
+) -> LossResult:
+    intervals = table.intervals(loss, keys)
+    return LossResult(
+        loss=loss,
+        seeds=len({seed for seed, _ in keys}),
+        folds=len({fold for _, fold in keys}),
+        metrics={name: interval for name, interval in intervals.items() if " of class " not in name},
+        recall=tuple(interval for name, interval in intervals.items() if name.startswith(RECALL)),
+        coverage=tuple(i for name, i in intervals.items() if name.startswith(f"{COVERAGE} of class ")),
+        differences=differences,
+        sentence=sentence,
+    )
+
+
+def _p_value(table: MetricTable, metric: str, loss: str, baseline: str, keys: frozenset[Key]) -> float:
+    if len({fold for _, fold in keys}) > 1:
+        runs = [table.by_loss[loss][key] for key in keys]
+        ratio = float(np.mean([len(run.labels) / run.training_scans for run in runs]))
+        return corrected_resampled_t_test(table.gaps_per_run(metric, loss, baseline, keys), ratio)
+    gaps = table.gaps(metric, loss, baseline, keys)
+    over_subjects = float(np.nanvar(gaps[:, 1:].mean(axis=0), ddof=1))
+    return components_t_test(float(gaps[:, 0].mean()), over_subjects, gaps[:, 0])
+
+
+def _differences(
+    table: MetricTable, metrics: Sequence[str], compared: Mapping[str, frozenset[Key]], baseline: str
+) -> dict[str, tuple[Difference, ...]]:
+    found: dict[str, tuple[Difference, ...]] = dict.fromkeys(compared, ())
+    for metric in metrics:
+        p_values = {loss: _p_value(table, metric, loss, baseline, keys) for loss, keys in compared.items()}
+        adjusted = holm(list(p_values.values())).tolist()
+        for (loss, keys), p_holm in zip(compared.items(), adjusted, strict=True):
+            interval = table.draws.interval(table.gaps(metric, loss, baseline, keys))
+            verdict = _verdict(metric, interval.value, p_holm, 1 - table.draws.level)
+            found[loss] += (Difference(metric, interval, p_values[loss], p_holm, verdict),)
+    return found
+
+
+def _verdict(metric: str, difference: float, p_holm: float, alpha: float) -> Verdict:
+    if not p_holm <= alpha or difference == 0:
+        return "not told apart"
+    return "better" if (difference > 0) == (metric in HIGHER_IS_BETTER) else "worse"
+
+
+def _sentence(
+    loss: str, baseline: str, differences: tuple[Difference, ...], keys: frozenset[Key], losses: int
+) -> str:
+    words = {
+        "better": f"better than {baseline} in",
+        "worse": f"worse than {baseline} in",
+        "not told apart": f"not told apart from {baseline} in",
+    }
+    clauses = []
+    for verdict, opening in words.items():
+        # Numbers of what was not told apart stand in the table: a wall of them would hide the others.
+        told = [d for d in differences if d.verdict == verdict]
+        parts = [_in_words(d) if verdict == "not told apart" else _in_numbers(d) for d in told]
+        if parts:
+            clauses.append(f"{opening} {', '.join(parts)}")
+    seeds, folds = len({seed for seed, _ in keys}), len({fold for _, fold in keys})
+    ground = f"{seeds} seed{'s' * (seeds > 1)} x {folds} fold{'s' * (folds > 1)}"
+    if losses > 1:
+        ground += f", Holm over {losses} losses"
+    if seeds * folds == 1:
+        ground += "; one run each, so chance in training is not covered"
+    return f"{loss} is {'; '.join(clauses)} ({ground})."
+
+
+def _in_numbers(difference: Difference) -> str:
+    found = difference.interval
+    p = "p < 0.001" if difference.p_holm < 0.001 else f"p = {difference.p_holm:.3f}"
+    return f"{_in_words(difference)} ({found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {p})"
+
+
+def _in_words(difference: Difference) -> str:
+    words = difference.metric.replace("_", " ")
+    return words.replace("negative log likelihood", "NLL").replace("ece", "ECE").replace("auroc", "AUROC")

@@ -1,0 +1,235 @@
+"""Runs of several losses on the same test scans, and their metrics over the same draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.evaluation.inference.intervals import Interval
+from pipeline.evaluation.metrics import METRICS, WEIGHTED
+from pipeline.evaluation.metrics.sample import Sample, Weighted, mean_over_draws
+
+Floats = NDArray[np.float64]
+Key = tuple[int, int]
+"""Seed and fold."""
+
+RECALL = "recall of class "
+COVERAGE = "set_coverage"
+"""The per-scan value that tells whether a conformal set holds the true class; each class has its own too."""
+_NUMBERS_AT_ONCE = 400_000
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What one training of one loss said about its test scans.
+
+    Parameters
+    ----------
+    loss : str
+        As tables call it.
+    seed, fold : int
+        Runs of different losses are compared where both agree; fold 0 where there is one split.
+    training_scans : int
+        How many the network learned from.
+    scan_ids, subjects : tuple of str, length N
+    labels : ndarray of int, shape (N,)
+    probabilities : ndarray, shape (N, K)
+    per_scan : mapping of str to ndarray, shape (N,)
+        Values whose mean over scans is a measure of its own, as the distance to a known posterior.
+
+    Raises
+    ------
+    InputError
+        If the lengths do not agree or nothing was learned from.
+    """
+
+    loss: str
+    seed: int
+    fold: int
+    training_scans: int
+    scan_ids: tuple[str, ...]
+    subjects: tuple[str, ...]
+    labels: NDArray[np.int64]
+    probabilities: Floats
+    per_scan: Mapping[str, Floats] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        a_scan_each = (self.scan_ids, self.subjects, self.labels, self.probabilities)
+        lengths = tuple(len(values) for values in (*a_scan_each, *self.per_scan.values()))
+        if len(set(lengths)) != 1 or self.training_scans < 1:
+            raise InputError(
+                "A run must have as many scan ids as subjects, labels and probabilities, and training scans, "
+                f"got {lengths} and {self.training_scans}",
+                where=f"{self.loss}, seed {self.seed}, fold {self.fold}",
+            )
+
+
+def runs_by_loss(runs: Iterable[Run], baseline: str) -> dict[str, dict[Key, Run]]:
+    """Sort runs by loss, then seed and fold.
+
+    Raises
+    ------
+    InputError
+        If a run stands twice, the baseline has none, or two of one seed and fold have other test scans.
+    """
+    by_loss: dict[str, dict[Key, Run]] = {}
+    first_with: dict[Key, Run] = {}
+    for run in runs:
+        key = (run.seed, run.fold)
+        if key in by_loss.setdefault(run.loss, {}):
+            raise InputError(f"A run must stand once, got {run.loss}, seed {run.seed}, fold {run.fold} twice")
+        by_loss[run.loss][key] = run
+        first = first_with.setdefault(key, run)
+        if first.scan_ids != run.scan_ids:
+            raise InputError(
+                f"All losses must be tested on the same scans in the same order, {run.loss} and {first.loss} "
+                "were not",
+                where=f"seed {run.seed}, fold {run.fold}",
+                hint="split once for all losses",
+            )
+    if baseline not in by_loss:
+        raise InputError(
+            f"The baseline must have a run, got runs of {', '.join(by_loss) or 'no loss'}", where=baseline
+        )
+    return by_loss
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """The same draws of subjects and seeds for every loss.
+
+    Parameters
+    ----------
+    people : ndarray of str
+        All test subjects, sorted.
+    count : int
+    level : float
+    seed : int
+    """
+
+    people: NDArray[np.str_]
+    count: int
+    level: float
+    seed: int
+    _last: dict[tuple[str, ...], list[Floats]] = field(default_factory=dict)
+
+    def weights(self, subjects: tuple[str, ...]) -> list[Floats]:
+        """Return how often each scan counts: once, then in each draw; in chunks (draws, N).
+
+        Hundreds of runs have the same test scans: the last answer is kept.
+        """
+        if subjects not in self._last:
+            self._last.clear()
+            self._last[subjects] = list(self._drawn(subjects))
+        return self._last[subjects]
+
+    def _drawn(self, subjects: tuple[str, ...]) -> Iterator[Floats]:
+        place = np.searchsorted(self.people, np.asarray(subjects))
+        yield np.ones((1, len(place)))
+        rng = np.random.default_rng([self.seed, 0])
+        even = np.full(len(self.people), 1 / len(self.people))
+        at_once = max(1, _NUMBERS_AT_ONCE // len(self.people))
+        for start in range(0, self.count, at_once):
+            counts = rng.multinomial(len(self.people), even, size=min(at_once, self.count - start))
+            yield counts[:, place].astype(np.float64)
+
+    def interval(self, per_seed: Floats) -> Interval:
+        """Return the interval of a mean over seeds from values (n_seeds, 1 + draws).
+
+        Each draw takes n - 1 of the n seeds with replacement: so many give the mean its right variance.
+        """
+        n = len(per_seed)
+        picks = np.random.default_rng([self.seed, 1]).integers(n, size=(max(n - 1, 1), self.count))
+        drawn = per_seed[picks, np.arange(1, 1 + self.count)].mean(axis=0)
+        drawn = drawn[~np.isnan(drawn)]
+        value = float(per_seed[:, 0].mean())
+        if not len(drawn):
+            return Interval(value, math.nan, math.nan)
+        low, high = np.quantile(drawn, [(1 - self.level) / 2, (1 + self.level) / 2])
+        return Interval(value, float(low), float(high))
+
+
+@dataclass(frozen=True, eq=False)
+class MetricTable:
+    """Metrics of every loss over draws, worked out when they are first asked for.
+
+    Parameters
+    ----------
+    by_loss : mapping of str to mapping of Key to Run
+    metrics : tuple of str
+        Names in `pipeline.evaluation.metrics.METRICS` or of per-scan values of the runs.
+    draws : Draws
+    """
+
+    by_loss: Mapping[str, Mapping[Key, Run]]
+    metrics: tuple[str, ...]
+    draws: Draws
+    _known: dict[tuple[str, frozenset[Key]], dict[str, Floats]] = field(default_factory=dict)
+
+    def values(self, loss: str, keys: frozenset[Key]) -> dict[str, Floats]:
+        """Return per metric and per-scan value, and per class, the values (n_seeds, 1 + draws).
+
+        First those of the test scans themselves. The test scans of a seed's folds are taken together.
+        """
+        if (loss, keys) not in self._known:
+            of_seed: dict[int, list[Run]] = {}
+            for key in sorted(keys):
+                of_seed.setdefault(key[0], []).append(self.by_loss[loss][key])
+            rows = [self._over_draws(runs) for runs in of_seed.values()]
+            self._known[loss, keys] = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        return self._known[loss, keys]
+
+    def gaps(self, metric: str, loss: str, baseline: str, keys: frozenset[Key]) -> Floats:
+        """Return the differences (n_seeds, 1 + draws) of a metric to the baseline."""
+        return self.values(loss, keys)[metric] - self.values(baseline, keys)[metric]
+
+    def gaps_per_run(self, metric: str, loss: str, baseline: str, keys: frozenset[Key]) -> Floats:
+        """Return the differences (n_runs,) of a metric to the baseline, seed by seed and fold by fold."""
+        pairs = [(self.by_loss[loss][key], self.by_loss[baseline][key]) for key in sorted(keys)]
+        if metric in METRICS:
+            of = METRICS[metric]
+            gaps = [of(a.probabilities, a.labels) - of(b.probabilities, b.labels) for a, b in pairs]
+        else:
+            gaps = [float(a.per_scan[metric].mean() - b.per_scan[metric].mean()) for a, b in pairs]
+        return np.array(gaps)
+
+    def intervals(self, loss: str, keys: frozenset[Key]) -> dict[str, Interval]:
+        """Return the interval of each metric and recall."""
+        return {name: self.draws.interval(values) for name, values in self.values(loss, keys).items()}
+
+    def _over_draws(self, runs: list[Run]) -> dict[str, Floats]:
+        labels = np.concatenate([run.labels for run in runs])
+        sample = Sample(np.concatenate([run.probabilities for run in runs]), labels)
+        functions = {name: WEIGHTED[name] for name in self.metrics if name in WEIGHTED}
+        functions |= {f"{RECALL}{k}": _share(k, sample.correct) for k in range(sample.num_classes)}
+        for name in runs[0].per_scan:
+            values = np.concatenate([run.per_scan[name] for run in runs])
+            functions[name] = _mean(values)
+            if name == COVERAGE:
+                functions |= {
+                    f"{COVERAGE} of class {k}": _share(k, values) for k in range(sample.num_classes)
+                }
+        chunks = self.draws.weights(tuple(subject for run in runs for subject in run.subjects))
+        return {name: np.concatenate([f(sample, c) for c in chunks]) for name, f in functions.items()}
+
+
+def _mean(values: Floats) -> Weighted:
+    return lambda _, weights: mean_over_draws(weights, values)
+
+
+def _share(k: int, values: Floats) -> Weighted:
+    """Return the mean of per-scan values over the scans of a class; NaN in a draw without any."""
+
+    def weighted(sample: Sample, weights: Floats) -> Floats:
+        of_class = sample.labels == k
+        count = weights[:, of_class].sum(axis=1)
+        total = weights[:, of_class] @ values[of_class]
+        share: Floats = np.divide(total, count, out=np.full(len(weights), np.nan), where=count > 0)
+        return share
+
+    return weighted

@@ -1,0 +1,249 @@
+"""Bootstrap intervals over subjects: scans of one person are not independent evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from models.prevalence import estimate_prevalence
+from pipeline.errors import InputError
+from pipeline.evaluation.metrics.catalogue import METRICS, WEIGHTED, Metric
+from pipeline.evaluation.metrics.sample import Floats, Sample, Weighted, mean_over_draws
+
+Metrics = Mapping[str, Metric] | Sequence[str]
+
+_NUMBERS_AT_ONCE = 400_000
+"""Of one array of weights: it and a few like it stay in the processor's cache."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with the percentiles of its bootstrap draws.
+
+    Parameters
+    ----------
+    value : float
+        On the scans themselves.
+    low, high : float
+        Percentiles over the draws. Errors that cannot be negative (ECE and its kin) grow with sampling noise,
+        so their draws lie high and `value` may fall below `low`: compare such intervals in pairs.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def bootstrap(  # noqa: PLR0913 - what is judged, and three keywords of the bootstrap
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    subjects: Sequence[str],
+    metrics: Metrics = METRICS,
+    *,
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Return metrics with percentile intervals over draws of subjects with replacement.
+
+    Parameters
+    ----------
+    probabilities : array_like, shape (N, K)
+    labels : array_like of int, shape (N,)
+    subjects : sequence of str, length N
+        Whose scan each row is; all scans of a drawn subject come along.
+    metrics : mapping of str to callable, or sequence of names of `METRICS`
+        Functions of (probabilities, labels). Those of `METRICS` are taken over all draws at once, others one
+        draw after another.
+    draws : int
+    level : float
+        In (0, 1).
+    seed : int
+        One seed, one answer, however many metrics are asked for.
+
+    Returns
+    -------
+    dict of str to Interval
+        Draws in which a metric is not defined (NaN) are left out of its percentiles.
+
+    Raises
+    ------
+    InputError
+        If lengths differ, there are fewer than two subjects, or a metric's name is unknown.
+
+    References
+    ----------
+    Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13; clusters: Davison & Hinkley, 1997,
+    section 3.8.
+
+    Examples
+    --------
+    >>> p, y = [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], [0, 1, 1]
+    >>> str(bootstrap(p, y, ["a", "b", "c"], ["accuracy"])["accuracy"])
+    '0.667 [0.000, 1.000]'
+    """
+    sample = Sample(probabilities, labels)
+    chosen = _weighted(metrics)
+    values = _over_draws({0: sample}, chosen, subjects, draws, seed)[0]
+    return {name: _interval(column, level) for name, column in values.items()}
+
+
+def paired_bootstrap(  # noqa: PLR0913 - as bootstrap
+    probabilities_a: ArrayLike,
+    probabilities_b: ArrayLike,
+    labels: ArrayLike,
+    subjects: Sequence[str],
+    metrics: Metrics = METRICS,
+    *,
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Return differences of metrics, a minus b, each draw taking the same subjects for both.
+
+    Parameters
+    ----------
+    probabilities_a, probabilities_b : array_like, shape (N, K)
+        Of the same scans in the same order.
+    labels, subjects, metrics, draws, level, seed
+        As in `bootstrap`.
+
+    Examples
+    --------
+    >>> same = [[0.9, 0.1], [0.2, 0.8]]
+    >>> paired_bootstrap(same, same, [0, 1], ["a", "b"], ["brier_score"])["brier_score"]
+    Interval(value=0.0, low=0.0, high=0.0)
+    """
+    both = {side: Sample(p, labels) for side, p in enumerate((probabilities_a, probabilities_b))}
+    values = _over_draws(both, _weighted(metrics), subjects, draws, seed)
+    return {name: _interval(values[0][name] - values[1][name], level) for name in values[0]}
+
+
+def bootstrap_mean(
+    values: ArrayLike,
+    subjects: Sequence[str],
+    *,
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Return the mean of a per-scan value, as of a posterior error or an alarm rate, with its interval.
+
+    Parameters
+    ----------
+    values : array_like, shape (N,)
+    subjects, draws, level, seed
+        As in `bootstrap`.
+
+    Examples
+    --------
+    >>> bootstrap_mean([1.0, 1.0, 1.0], ["a", "b", "b"]).value
+    1.0
+    """
+    array = np.asarray(values, dtype=np.float64)
+    parts = [mean_over_draws(w, array) for w in _weights(subjects, len(array), draws, seed)]
+    return _interval(np.concatenate(parts), level)
+
+
+def bootstrap_prevalence(
+    probabilities: ArrayLike,
+    trained: ArrayLike,
+    subjects: Sequence[str],
+    *,
+    draws: int = 500,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[Interval, ...]:
+    """Return the prevalence of each class in unlabelled scans, estimated by EM, with intervals.
+
+    Parameters
+    ----------
+    probabilities : array_like, shape (N, K)
+        Calibrated at the prevalence `trained`.
+    trained : array_like, shape (K,)
+    subjects, draws, level, seed
+        As in `bootstrap`. The interval covers the drawing of subjects, not that of the calibration.
+    """
+    array = np.asarray(probabilities, dtype=np.float64)
+    estimates = np.stack(
+        [
+            estimate_prevalence(array, trained, weights=row)
+            for chunk in _weights(subjects, len(array), draws, seed)
+            for row in chunk
+        ]
+    )
+    return tuple(_interval(column, level) for column in estimates.T)
+
+
+def _weighted(metrics: Metrics) -> dict[str, Weighted]:
+    named = metrics if isinstance(metrics, Mapping) else {name: METRICS.get(name) for name in metrics}
+    chosen: dict[str, Weighted] = {}
+    for name, function in named.items():
+        if function is None:
+            raise InputError(
+                f"A metric must be one of {', '.join(METRICS)}, got {name!r}", hint="or pass name -> function"
+            )
+        known = function is METRICS.get(name)
+        chosen[name] = WEIGHTED[name] if known else _one_by_one(function)
+    return chosen
+
+
+def _one_by_one(metric: Metric) -> Weighted:
+    def weighted(sample: Sample, weights: Floats) -> Floats:
+        drawn = (np.repeat(np.arange(len(sample)), row.astype(np.int64)) for row in weights)
+        return np.array([metric(sample.probabilities[rows], sample.labels[rows]) for rows in drawn])
+
+    return weighted
+
+
+def _over_draws(
+    samples: Mapping[int, Sample],
+    metrics: Mapping[str, Weighted],
+    subjects: Sequence[str],
+    draws: int,
+    seed: int,
+) -> dict[int, dict[str, Floats]]:
+    """Return for each sample and metric the values, of the sample itself first, then of the draws."""
+    chunks = list(_weights(subjects, len(samples[0]), draws, seed))
+    return {
+        key: {
+            name: np.concatenate([metric(sample, chunk) for chunk in chunks])
+            for name, metric in metrics.items()
+        }
+        for key, sample in samples.items()
+    }
+
+
+def _weights(subjects: Sequence[str], scans: int, draws: int, seed: int) -> Iterator[Floats]:
+    """Yield counts of scans (draws, N): first one row of ones, then draws of subjects in chunks."""
+    if len(subjects) != scans:
+        raise InputError(f"Subjects must be one a scan, got {len(subjects)} for {scans} scans")
+    people, place = np.unique(np.asarray(subjects), return_inverse=True)
+    if len(people) < 2:
+        raise InputError(
+            "An interval over subjects needs two subjects at least, got one",
+            where=str(people[0]),
+            hint="report the value alone",
+        )
+    yield np.ones((1, scans))
+    rng = np.random.default_rng(seed)
+    even = np.full(len(people), 1 / len(people))
+    at_once = max(1, _NUMBERS_AT_ONCE // scans)
+    for start in range(0, draws, at_once):
+        counts = rng.multinomial(len(people), even, size=min(at_once, draws - start))
+        yield counts[:, place].astype(np.float64)
+
+
+def _interval(values: Floats, level: float) -> Interval:
+    """Return the first value with the percentiles of the others, NaN left out."""
+    drawn = values[1:][~np.isnan(values[1:])]
+    if not len(drawn):
+        return Interval(float(values[0]), float("nan"), float("nan"))
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(values[0]), float(low), float(high))

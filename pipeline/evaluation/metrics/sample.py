@@ -1,0 +1,154 @@
+"""Probabilities and labels that were checked once, and the weights under which metrics are taken.
+
+Every metric has one implementation, on a `Sample` and an array of weights (draws, N): one row of ones is the
+sample itself, a row of counts is a bootstrap draw. So an interval measures exactly what the table reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from pipeline.errors import InputError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_ROW_SUM_TOLERANCE = 1e-4
+"""Softmax rows in float32 sum to one within about 1e-6; rounding to four digits is still a mistake."""
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Sample:
+    """Class probabilities of scans with their true classes.
+
+    Parameters
+    ----------
+    probabilities : array_like, shape (N, K)
+        Each row sums to one.
+    labels : array_like of int, shape (N,)
+        True class indices below K.
+
+    Raises
+    ------
+    InputError
+        If the shapes do not fit, a row is no distribution, a label is no class, or N = 0.
+
+    Examples
+    --------
+    >>> sample = Sample([[0.2, 0.8], [0.6, 0.4]], [1, 1])
+    >>> sample.confidence, sample.correct
+    (array([0.8, 0.6]), array([1., 0.]))
+    """
+
+    probabilities: Floats
+    labels: Ints
+
+    def __init__(self, probabilities: ArrayLike, labels: ArrayLike) -> None:
+        object.__setattr__(self, "probabilities", _checked_probabilities(probabilities))
+        object.__setattr__(self, "labels", _checked_labels(labels, self.probabilities.shape))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return int(self.probabilities.shape[1])
+
+    @cached_property
+    def predicted(self) -> Ints:
+        """Most probable class of each scan, the first one of equals."""
+        return np.asarray(self.probabilities.argmax(axis=1))
+
+    @cached_property
+    def confidence(self) -> Floats:
+        """Probability of the most probable class."""
+        return np.asarray(np.take_along_axis(self.probabilities, self.predicted[:, None], axis=1)[:, 0])
+
+    @cached_property
+    def correct(self) -> Floats:
+        """1 where the most probable class is the true one, else 0."""
+        return np.asarray(self.predicted == self.labels, dtype=np.float64)
+
+    @cached_property
+    def true_probability(self) -> Floats:
+        """Probability that each scan's true class was given."""
+        return np.take_along_axis(self.probabilities, self.labels[:, None], axis=1)[:, 0]
+
+    @cached_property
+    def onehot(self) -> Floats:
+        """Labels as indicator rows, shape (N, K)."""
+        return np.asarray(np.eye(self.num_classes)[self.labels])
+
+
+Weighted = Callable[[Sample, Floats], Floats]
+"""A metric over draws: weights (draws, N) of whole numbers to values (draws,)."""
+
+
+def on_sample(metric: Weighted, probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Return a metric of the sample itself: one draw that holds each scan once."""
+    sample = Sample(probabilities, labels)
+    return float(metric(sample, np.ones((1, len(sample))))[0])
+
+
+def mean_over_draws(weights: Floats, values: Floats) -> Floats:
+    """Return the weighted mean of per-scan values (N,) or (N, C) in each draw."""
+    totals = weights.sum(axis=1)
+    sums: Floats = weights @ values
+    return np.asarray(sums / (totals if values.ndim == 1 else totals[:, None]))
+
+
+def sums_by_group(weights: Floats, values: Floats, group: Ints, groups: int) -> Floats:
+    """Return the weighted sums of per-scan values within groups, shape (draws, groups)."""
+    n = len(values)
+    scatter = sparse.csr_array((values, group, np.arange(n + 1)), shape=(n, groups))
+    return np.asarray(weights @ scatter)
+
+
+def tied_groups(values: Floats) -> tuple[Ints, Ints]:
+    """Return the order that sorts values upwards, and where in it each run of equal values starts."""
+    order = np.argsort(values, kind="stable")
+    in_order = values[order]
+    starts = np.flatnonzero(np.concatenate(([True], in_order[1:] != in_order[:-1])))
+    return order, starts
+
+
+def _checked_probabilities(probabilities: ArrayLike) -> Floats:
+    array = np.asarray(probabilities, dtype=np.float64)
+    if array.ndim != 2 or array.shape[0] < 1 or array.shape[1] < 2:
+        raise InputError(
+            f"Probabilities must have shape (scans, classes) with a scan and two classes at least, "
+            f"got {array.shape}"
+        )
+    if not (array.min() >= 0 and array.max() <= 1 + _ROW_SUM_TOLERANCE):  # NaN fails both
+        raise InputError(
+            f"Probabilities must lie in [0, 1], got {array.min():g} to {array.max():g}",
+            hint="pass a calibrator's output, never logits",
+        )
+    gap = np.abs(array @ np.ones(array.shape[1]) - 1)
+    worst = int(gap.argmax())
+    if gap[worst] > _ROW_SUM_TOLERANCE:
+        raise InputError(
+            f"Each row of probabilities must sum to 1, got {array[worst].sum():g}", where=f"row {worst}"
+        )
+    return array
+
+
+def _checked_labels(labels: ArrayLike, shape: tuple[int, ...]) -> Ints:
+    array = np.asarray(labels)
+    if array.shape != shape[:1]:
+        raise InputError(f"Labels must have shape {shape[:1]}, one a scan, got {array.shape}")
+    if array.dtype.kind not in "iu":
+        raise InputError(
+            f"Labels must be class indices of an integer type, got {array.dtype}",
+            hint="map class names to 0 ... K - 1 first",
+        )
+    if array.min() < 0 or array.max() >= shape[1]:
+        raise InputError(f"Labels must lie in 0 ... {shape[1] - 1}, got {array.min()} to {array.max()}")
+    return array.astype(np.int64, copy=False)

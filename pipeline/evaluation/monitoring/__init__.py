@@ -1,0 +1,1 @@
+"""The gate, shift, and a model's performance over time."""

@@ -1,0 +1,84 @@
+"""What is known of the scans of a period before anyone has a diagnosis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class PeriodScans:
+    """What is known of the scans of a period without waiting for a diagnosis.
+
+    Parameters
+    ----------
+    subjects : tuple of str, length N
+        Pseudonyms, scans in the order they were made; of each subject only the last scan is looked at.
+    region_names : tuple of str, length R
+    suvr : ndarray, shape (N, R)
+        Mean SUVR of each region.
+    class_names : tuple of str, length K
+    probabilities : ndarray, shape (N, K)
+        Calibrated, at the class shares of the calibration split.
+    out_of_distribution : ndarray of bool, shape (N,)
+    scanners : tuple of str, length N
+        Manufacturer and model, or what else names a scanner.
+
+    Raises
+    ------
+    InputError
+        If shapes do not agree or an SUVR is not finite.
+    """
+
+    subjects: tuple[str, ...]
+    region_names: tuple[str, ...]
+    suvr: Floats
+    class_names: tuple[str, ...]
+    probabilities: Floats
+    out_of_distribution: NDArray[np.bool_]
+    scanners: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        n = len(self.subjects)
+        shapes = (self.suvr.shape, self.probabilities.shape)
+        lengths = (len(self.out_of_distribution), len(self.scanners))
+        if shapes != ((n, len(self.region_names)), (n, len(self.class_names))) or lengths != (n, n):
+            raise InputError(
+                f"A period must hold a row, a flag and a scanner for each of its {n} scans and a column for "
+                f"each region and class, got SUVR {shapes[0]}, probabilities {shapes[1]}, "
+                f"{lengths[0]} flags and {lengths[1]} scanners"
+            )
+        if not np.isfinite(self.suvr).all():
+            row, column = np.argwhere(~np.isfinite(self.suvr))[0]
+            raise InputError(
+                f"SUVR must be finite, got {self.suvr[row, column]} in {self.region_names[column]}",
+                where=self.subjects[row],
+                hint="leave scans that quality control refused out of the period",
+            )
+
+    def __len__(self) -> int:
+        return len(self.subjects)
+
+    def last_scans(self) -> Integers:
+        """Return the rows of each subject's last scan."""
+        last = {subject: row for row, subject in enumerate(self.subjects)}
+        return np.array(sorted(last.values()), dtype=np.int64)
+
+    def take(self, rows: Integers) -> PeriodScans:
+        """Return the given rows."""
+        return PeriodScans(
+            tuple(self.subjects[row] for row in rows),
+            self.region_names,
+            self.suvr[rows],
+            self.class_names,
+            self.probabilities[rows],
+            self.out_of_distribution[rows],
+            tuple(self.scanners[row] for row in rows),
+        )

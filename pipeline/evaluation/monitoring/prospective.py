@@ -1,0 +1,202 @@
+"""How good classifiers were while in use, on the scans of each period, of which none had learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import rel_entr
+
+from pipeline.errors import InputError
+from pipeline.evaluation.inference.intervals import Interval, bootstrap, bootstrap_mean, paired_bootstrap
+from pipeline.evaluation.metrics import classwise_ece, negative_log_likelihood
+
+Floats = NDArray[np.float64]
+SCORED = ("negative_log_likelihood", "classwise_ece")
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyPredictions:
+    """What the classifier in use said of a period's scans.
+
+    Parameters
+    ----------
+    version : int
+        Of the registered model; 0 where several are pooled.
+    probabilities : ndarray, shape (N, K)
+        Calibrated.
+    covered : ndarray of bool, shape (N,)
+        Whether the prediction set holds the true class.
+    referred : ndarray of bool, shape (N,)
+        Whether the scan was referred to a person.
+    """
+
+    version: int
+    probabilities: Floats
+    covered: NDArray[np.bool_]
+    referred: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class PeriodPredictions:
+    """The scans of a period, and what the classifier of each policy said of them when they came.
+
+    Parameters
+    ----------
+    scan_ids, subjects : tuple of str, length N
+    labels : ndarray of int, shape (N,)
+    posterior : ndarray, shape (N, K), or None
+        The true class probabilities, of a phantom.
+    said : mapping of policy to PolicyPredictions
+    """
+
+    scan_ids: tuple[str, ...]
+    subjects: tuple[str, ...]
+    labels: NDArray[np.int64]
+    posterior: Floats | None
+    said: Mapping[str, PolicyPredictions]
+
+    def __len__(self) -> int:
+        return len(self.scan_ids)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-able values."""
+        return {
+            "scan_ids": list(self.scan_ids),
+            "subjects": list(self.subjects),
+            "labels": self.labels.tolist(),
+            "posterior": None if self.posterior is None else self.posterior.tolist(),
+            "said": {
+                policy: {
+                    "version": said.version,
+                    "probabilities": said.probabilities.tolist(),
+                    "covered": said.covered.tolist(),
+                    "referred": said.referred.tolist(),
+                }
+                for policy, said in self.said.items()
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> PeriodPredictions:
+        """Read what `to_dict` gave."""
+        posterior = value["posterior"]
+        return cls(
+            tuple(value["scan_ids"]),
+            tuple(value["subjects"]),
+            np.array(value["labels"], dtype=np.int64),
+            None if posterior is None else np.array(posterior, dtype=np.float64),
+            {
+                policy: PolicyPredictions(
+                    said["version"],
+                    np.array(said["probabilities"], dtype=np.float64),
+                    np.array(said["covered"], dtype=np.bool_),
+                    np.array(said["referred"], dtype=np.bool_),
+                )
+                for policy, said in value["said"].items()
+            },
+        )
+
+
+def pool(periods: Sequence[PeriodPredictions]) -> PeriodPredictions:
+    """Put periods together, in order; those without a scan add nothing.
+
+    Raises
+    ------
+    InputError
+        If no period has a scan.
+    """
+    held = [period for period in periods if len(period)]
+    if not held:
+        raise InputError("A judgement needs scans, no period has one", hint="see what ingest refused and why")
+    posteriors = [p.posterior for p in held if p.posterior is not None]
+
+    def together(policy: str) -> PolicyPredictions:
+        parts = [period.said[policy] for period in held]
+        return PolicyPredictions(
+            0,
+            np.concatenate([p.probabilities for p in parts]),
+            np.concatenate([p.covered for p in parts]),
+            np.concatenate([p.referred for p in parts]),
+        )
+
+    return PeriodPredictions(
+        tuple(i for period in held for i in period.scan_ids),
+        tuple(s for period in held for s in period.subjects),
+        np.concatenate([period.labels for period in held]),
+        np.concatenate(posteriors) if len(posteriors) == len(held) else None,
+        {policy: together(policy) for policy in held[0].said},
+    )
+
+
+def measure(period: PeriodPredictions, policy: str) -> dict[str, float]:
+    """Return NLL, classwise ECE, coverage and the share referred; with a known posterior also its own NLL.
+
+    Examples
+    --------
+    >>> said = PolicyPredictions(1, np.array([[0.5, 0.5]]), np.array([True]), np.array([False]))
+    >>> period = PeriodPredictions(("a",), ("a",), np.array([0]), np.array([[1.0, 0.0]]), {"never": said})
+    >>> measure(period, "never")["coverage"], round(measure(period, "never")["negative_log_likelihood"], 3)
+    (1.0, 0.693)
+    """
+    said = period.said[policy]
+    values = {
+        "negative_log_likelihood": negative_log_likelihood(said.probabilities, period.labels),
+        "classwise_ece": classwise_ece(said.probabilities, period.labels),
+        "coverage": float(said.covered.mean()),
+        "referred": float(said.referred.mean()),
+    }
+    if period.posterior is not None:
+        values["oracle"] = negative_log_likelihood(period.posterior, period.labels)
+    return values
+
+
+def measure_with_intervals(
+    period: PeriodPredictions, policy: str, *, draws: int = 2000, level: float = 0.95, seed: int = 0
+) -> dict[str, Interval]:
+    """Return what `measure` returns with intervals over subjects, and ``above_oracle`` for ``oracle``.
+
+    ``above_oracle`` is the NLL above the true posterior's that the posterior lets one expect, its divergence
+    from the answer: which class a scan happened to be has no part in it, so it is less noisy than NLL.
+    """
+    said = period.said[policy]
+    found = bootstrap(
+        said.probabilities, period.labels, period.subjects, SCORED, draws=draws, level=level, seed=seed
+    )
+    for name, values in {"coverage": said.covered, "referred": said.referred}.items():
+        found[name] = bootstrap_mean(values, period.subjects, draws=draws, level=level, seed=seed)
+    if period.posterior is not None:
+        above = _above_oracle(period.posterior, said)
+        found["above_oracle"] = bootstrap_mean(above, period.subjects, draws=draws, level=level, seed=seed)
+    return found
+
+
+def compare_policies(
+    period: PeriodPredictions, ours: str, other: str, *, draws: int = 2000, level: float = 0.95, seed: int = 0
+) -> dict[str, Interval]:
+    """Return our NLL, classwise ECE, coverage and share referred minus the other's, paired by subject.
+
+    With a known posterior also ``above_oracle``, as in `measure_with_intervals`.
+    """
+    a, b = period.said[ours], period.said[other]
+    found = paired_bootstrap(
+        a.probabilities, b.probabilities, period.labels, period.subjects, SCORED,
+        draws=draws, level=level, seed=seed,
+    )  # fmt: skip
+    changes: dict[str, Floats] = {
+        "coverage": a.covered.astype(np.float64) - b.covered,
+        "referred": a.referred.astype(np.float64) - b.referred,
+    }
+    if period.posterior is not None:
+        changes["above_oracle"] = _above_oracle(period.posterior, a) - _above_oracle(period.posterior, b)
+    for name, change in changes.items():
+        found[name] = bootstrap_mean(change, period.subjects, draws=draws, level=level, seed=seed)
+    return found
+
+
+def _above_oracle(posterior: Floats, said: PolicyPredictions) -> Floats:
+    divergence: Floats = rel_entr(posterior, said.probabilities).sum(axis=1)
+    return divergence

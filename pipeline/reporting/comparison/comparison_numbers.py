@@ -1,0 +1,99 @@
+"""What a comparison's report says, as numbers and strings: figures and tables draw nothing else."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from pipeline.reporting.page.html import Facts, Named, Text
+from pipeline.reporting.study.study_numbers import Measured, Rated
+
+
+class DifferenceRow(Facts):
+    """A loss minus the baseline, paired by subject; `p` is adjusted over the losses."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    verdict: Text
+
+
+class LossRow(Facts):
+    """One loss at one stage: metrics, differences to the baseline, and what they mean in a sentence.
+
+    `recall` maps a class to the share of its test scans that were found, `coverage` to the share whose
+    conformal set holds it.
+    """
+
+    name: Text
+    seeds: int
+    folds: int = 1
+    metrics: dict[str, Measured]
+    difference: dict[str, DifferenceRow] = Field(default_factory=dict)
+    recall: dict[str, Measured] = Field(default_factory=dict)
+    coverage: dict[str, Measured] = Field(default_factory=dict)
+    sentence: str
+
+
+class Stage(Facts):
+    """All losses before a calibrator, or after one; `note` says what was done to the logits."""
+
+    name: Text
+    note: Text = ""
+    losses: tuple[LossRow, ...]
+
+
+class PooledPoint(Rated):
+    """One bin of answers, by its place from 0.
+
+    `scans` is the mean number of test scans over seeds; `trials` as how many independent subjects they count.
+    """
+
+    bin: int
+    scans: float
+    trials: float
+
+
+class LossReliability(Facts):
+    """Reliability of the predicted class of one loss at one stage, all its seeds and folds together."""
+
+    name: Text
+    stage: Text
+    edges: tuple[float, ...]
+    points: tuple[PooledPoint, ...]
+
+
+class LossRisk(Facts):
+    """Share of answers of one loss that are wrong, by the share answered; mean over seeds, and its area."""
+
+    name: Text
+    stage: Text
+    coverage: tuple[float, ...]
+    risk: tuple[float, ...]
+    area: float
+
+
+class ComparisonReport(Facts):
+    """All the report of a comparison says. Dates are passed in: the same results give the same bytes.
+
+    `published` holds figures from the literature beside ours, a sentence each. Reports of the second format
+    have no `reliability` and no `risk`.
+    """
+
+    format_version: int = 3
+    title: Text
+    report_date: Text
+    run_id: Text
+    synthetic: bool = False
+    class_names: tuple[Text, ...]
+    baseline: Text
+    test_scans: int
+    test_subjects: int
+    level: float = 0.95
+    set_coverage: float = 0.9
+    stages: tuple[Stage, ...]
+    reliability: tuple[LossReliability, ...] = ()
+    risk: tuple[LossRisk, ...] = ()
+    published: tuple[Text, ...] = ()
+    failed: tuple[Named, ...] = ()
+    versions: tuple[Named, ...] = ()

@@ -1,0 +1,116 @@
+"""The report of a comparison of losses: tables, a sentence a loss, figures, no bold number without a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.files import write_json, written_whole
+from pipeline.reporting.comparison.comparison_figures import comparison_figures, pictures_of
+from pipeline.reporting.comparison.comparison_numbers import ComparisonReport, LossRow, Stage
+from pipeline.reporting.page.html import data_uri, render
+from pipeline.reporting.page.pdf import write_page
+from pipeline.reporting.page.report_figure import ReportFigure
+from pipeline.reporting.page.words import METRIC_TITLES, interval_text
+
+__all__ = [
+    "ComparisonReport",
+    "DifferenceRow",
+    "LossRow",
+    "Stage",
+    "comparison_html",
+    "comparison_table",
+    "write_comparison_report",
+]
+
+ASIDE = ("brier_score", "expected_calibration_error")
+
+COLUMNS = {name: title for name, title in METRIC_TITLES.items() if name not in ASIDE} | {
+    "excess_nll": "NLL above the oracle ↓",
+    "risk_coverage_area": "AURC ↓",
+    "set_coverage": "Sets that hold the truth",
+    "set_size": "Classes in a set ↓",
+}
+"""What the first table of a stage shows, in order."""
+FURTHER = {name: METRIC_TITLES[name] for name in ASIDE} | {
+    "maximum_calibration_error": "Maximum calibration error ↓",
+    "ks_calibration_error": "KS calibration error ↓",
+    "overconfidence_error": "Overconfidence error ↓",
+    "accuracy": "Accuracy ↑",
+    "macro_f1": "Macro F1 ↑",
+}
+"""What its last table shows."""
+
+
+def comparison_table(report: ComparisonReport) -> pd.DataFrame:
+    """Return one row a loss, stage and metric: value, low, high, and the difference to the baseline.
+
+    Recall and coverage of a class are metrics of their own, ``recall: CLASS``.
+    """
+    rows = []
+    for stage in report.stages:
+        for loss in stage.losses:
+            classes = {f"recall: {name}": m for name, m in loss.recall.items()}
+            classes |= {f"set_coverage: {name}": m for name, m in loss.coverage.items()}
+            for metric, m in {**loss.metrics, **classes}.items():
+                d = loss.difference.get(metric)
+                rows.append(
+                    {"loss": loss.name, "seeds": loss.seeds, "folds": loss.folds}
+                    | {"calibration": stage.name, "metric": metric}
+                    | m.model_dump()
+                    | {f"difference_{k}": v for k, v in (d.model_dump() if d else {}).items()}
+                )
+    return pd.DataFrame(rows)
+
+
+def write_comparison_report(report: ComparisonReport, folder: Path, *, pdf: bool = True) -> dict[str, Path]:
+    """Write ``comparison.html``, ``.csv``, ``.json`` and, where this machine can, ``.pdf``; and ``figures/``.
+
+    Returns
+    -------
+    dict of str to Path
+        ``"html"``, ``"csv"``, ``"json"``, ``"figures"`` (a folder of SVG, PNG and CSV), and ``"pdf"`` where
+        it was written.
+    """
+    drawn = comparison_figures(report)
+    for figure in drawn.values():
+        figure.write(folder / "figures")
+    written = write_page(comparison_html(report, drawn), folder / "comparison", pdf=pdf)
+    written["json"] = write_json(folder / "comparison.json", report.model_dump(mode="json"))
+    with written_whole(folder / "comparison.csv") as beside:
+        comparison_table(report).to_csv(beside, index=False)
+    return written | {"csv": folder / "comparison.csv", "figures": folder / "figures"}
+
+
+def comparison_html(report: ComparisonReport, drawn: Mapping[str, ReportFigure] | None = None) -> str:
+    """Return the report as one HTML page; `drawn` spares drawing its figures again."""
+    drawn = comparison_figures(report) if drawn is None else drawn
+    seen = {m for stage in report.stages for loss in stage.losses for m in loss.metrics}
+    tested = {m for stage in report.stages for loss in stage.losses for m in loss.difference}
+    return render(
+        "comparison.html.j2",
+        report=report,
+        who=report.title,
+        last=report.stages[-1],
+        columns={name: title for name, title in COLUMNS.items() if name in seen},
+        further={name: title for name, title in FURTHER.items() if name in seen},
+        tested={name: title for name, title in (COLUMNS | FURTHER).items() if name in tested},
+        figures=drawn,
+        forest=data_uri(drawn["forest"].svg, "image/svg+xml") if "forest" in drawn else "",
+        pictures=pictures_of(report, drawn),
+        cell=interval_text,
+        level=f"{100 * report.level:g} %",
+        coverage=f"{100 * report.set_coverage:g} %",
+        test=_test_in_words(report),
+    )
+
+
+def _test_in_words(report: ComparisonReport) -> str:
+    losses = [loss for stage in report.stages for loss in stage.losses]
+    if any(loss.folds > 1 for loss in losses):
+        return "corrected resampled t-test over folds (Nadeau and Bengio)"
+    if any(loss.seeds > 1 for loss in losses):
+        return "t-test with the variance over subjects and that over seeds"
+    return "t-test with the variance over subjects; one seed does not tell of chance in training"

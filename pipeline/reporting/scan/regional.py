@@ -1,0 +1,167 @@
+"""Regional SUVR of one scan against the normal scans of the training cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from pipeline.atlas import META_ROI, META_ROI_CUTOFFS, META_ROI_DEFINITIONS
+from pipeline.reporting.page.words import COMPOSITES, region_group, title_of
+from pipeline.reporting.scan.scan_numbers import Composite, MetaRoi, RegionRow
+
+MIN_NORMS = 5
+"""A z-score against fewer scans than this says nothing; it is left out."""
+NOTABLE_ASYMMETRY_PERCENT = 10.0
+
+
+def regional_norms(
+    regions: Iterable[pd.DataFrame], composites: Iterable[Mapping[str, float]]
+) -> pd.DataFrame:
+    """Return mean, SD and count of regional SUVR over normal scans.
+
+    Parameters
+    ----------
+    regions : iterable of DataFrame
+        One table a scan, columns region, side, suvr. Scans of the training split only, one a subject.
+    composites : iterable of mapping
+        One a scan; they get the side ``"both"``.
+
+    Returns
+    -------
+    DataFrame
+        Columns region, side, mean, sd, n.
+    """
+    rows = [table[["region", "side", "suvr"]] for table in regions]
+    rows += [
+        pd.DataFrame({"region": list(c), "side": "both", "suvr": list(c.values())}) for c in composites if c
+    ]
+    if not rows:
+        return pd.DataFrame(columns=["region", "side", "mean", "sd", "n"])
+    grouped = pd.concat(rows).groupby(["region", "side"], sort=True)["suvr"]
+    return grouped.agg(mean="mean", sd="std", n="count").reset_index()
+
+
+class Norms:
+    """Looks up mean, SD and count of a region; gives z-scores."""
+
+    def __init__(self, table: pd.DataFrame | None) -> None:
+        rows = [] if table is None else table.to_dict("records")
+        self._of = {(r["region"], r["side"]): (float(r["mean"]), float(r["sd"]), int(r["n"])) for r in rows}
+        counts = [n for _, _, n in self._of.values() if n >= MIN_NORMS]
+        self.count = max(counts) if counts else None
+
+    def get(self, region: str, side: str) -> tuple[float, float, int] | None:
+        """Return mean, SD and count; None where there are too few or they do not differ."""
+        found = self._of.get((region, side))
+        usable = found is not None and found[2] >= MIN_NORMS and np.isfinite(found[1]) and found[1] > 0
+        return found if usable else None
+
+    def z(self, region: str, side: str, suvr: float | None) -> float | None:
+        """Return (suvr - mean) / SD; None without norm or value."""
+        found = self.get(region, side)
+        return None if found is None or suvr is None else (suvr - found[0]) / found[1]
+
+
+def region_rows(table: pd.DataFrame | None, norms: Norms) -> tuple[RegionRow, ...]:
+    """Return one row a region, in the order of the table."""
+    if table is None:
+        return ()
+    rows = []
+    for region, part in table.groupby("region", sort=False):
+        suvr = {str(r["side"]): finite(r["suvr"]) for r in part.to_dict("records")}
+        left, right = suvr.get("left"), suvr.get("right")
+        first = part.iloc[0]
+        rows.append(
+            RegionRow(
+                region=region,
+                title=title_of(str(region)),
+                group=region_group(str(region), str(first["kind"])),
+                kind=first["kind"],
+                braak="" if pd.isna(first["braak"]) else first["braak"],
+                in_meta_roi=region in META_ROI_DEFINITIONS[META_ROI],
+                left=left,
+                right=right,
+                both=suvr.get("both"),
+                z_left=norms.z(str(region), "left", left),
+                z_right=norms.z(str(region), "right", right),
+                asymmetry_percent=None if not left or not right else 200 * (left - right) / (left + right),
+            )
+        )
+    return tuple(rows)
+
+
+def finite(value: object) -> float | None:
+    """Return a number, or None where it is none."""
+    x = float(value)  # type: ignore[arg-type]
+    return x if np.isfinite(x) else None
+
+
+def hottest_region(rows: tuple[RegionRow, ...]) -> tuple[str, str]:
+    """Return the target region of highest SUVR and its side; empty where nothing was measured."""
+    found = [
+        (suvr, row.region, side)
+        for row in rows
+        if row.kind == "target"
+        for side, suvr in (("left", row.left), ("right", row.right))
+        if suvr is not None
+    ]
+    return max(found)[1:] if found else ("", "")
+
+
+def asymmetry_sentence(rows: tuple[RegionRow, ...]) -> str:
+    """Say how many target regions differ between the sides, and which the most."""
+    told = [r for r in rows if r.kind == "target" and r.asymmetry_percent is not None]
+    if not told:
+        return ""
+    most = max(told, key=lambda r: abs(r.asymmetry_percent or 0))
+    size = most.asymmetry_percent or 0.0
+    higher = "left" if size > 0 else "right"
+    if abs(size) < NOTABLE_ASYMMETRY_PERCENT:
+        return f"No target region differs by {NOTABLE_ASYMMETRY_PERCENT:.0f} % or more between the sides."
+    count = sum(abs(r.asymmetry_percent or 0) >= NOTABLE_ASYMMETRY_PERCENT for r in told)
+    return (
+        f"{count} of {len(told)} target regions differ by {NOTABLE_ASYMMETRY_PERCENT:.0f} % or more between "
+        f"the sides; most of all {most.title.lower()}, {abs(size):.0f} % higher on the {higher}."
+    )
+
+
+def composite_rows(values: Mapping[str, float], norms: Norms) -> tuple[Composite, ...]:
+    """Return one row a composite."""
+    rows = []
+    known = [name for name in COMPOSITES if name in values]
+    for name in known + [name for name in values if name not in COMPOSITES]:
+        suvr = values[name]
+        title, regions = COMPOSITES.get(name, (title_of(name), ""))
+        norm = norms.get(name, "both")
+        mean, sd, count = norm if norm else (None, None, None)
+        z = norms.z(name, "both", suvr)
+        rows.append(
+            Composite(
+                name=name,
+                title=title,
+                regions=regions,
+                suvr=suvr,
+                z=z,
+                norm_mean=mean,
+                norm_sd=sd,
+                norm_count=count,
+            )
+        )
+    return tuple(rows)
+
+
+def meta_roi_of(values: Mapping[str, float], norms: Norms) -> MetaRoi | None:
+    """Return the temporal meta-ROI with the band of published cut-offs."""
+    if "meta_roi" not in values:
+        return None
+    norm = norms.get("meta_roi", "both")
+    return MetaRoi(
+        definition=f"{META_ROI}: " + ", ".join(title_of(r).lower() for r in META_ROI_DEFINITIONS[META_ROI]),
+        suvr=values["meta_roi"],
+        band_low=META_ROI_CUTOFFS[0],
+        band_high=META_ROI_CUTOFFS[1],
+        norm_mean=norm[0] if norm else None,
+        norm_sd=norm[1] if norm else None,
+    )

@@ -1,0 +1,245 @@
+"""From a measured scan and a prediction to the numbers of its report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from pipeline.errors import InputError, RefusedScan
+from pipeline.reporting.page.html import percent, percent_range
+from pipeline.reporting.page.words import CLASS_TITLES, acquisition_facts
+from pipeline.reporting.scan.regional import (
+    Norms,
+    asymmetry_sentence,
+    composite_rows,
+    finite,
+    hottest_region,
+    meta_roi_of,
+    region_rows,
+)
+from pipeline.reporting.scan.scan_numbers import (
+    ClassProbability,
+    Distance,
+    FindingRow,
+    Likeness,
+    ModelFacts,
+    PlausibleRange,
+    Quality,
+    ScanReport,
+    Visit,
+)
+
+if TYPE_CHECKING:
+    from models.prediction import Prediction
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredScan:
+    """What is known of one scan before any model looked at it.
+
+    Parameters
+    ----------
+    subject, session : str
+        Pseudonyms.
+    facts : mapping
+        As in `pipeline.scan.Volume.facts`; only known acquisition facts are shown, never the rest.
+    regions : DataFrame, optional
+        Columns region, side, suvr, volume_ml, kind, braak, as `pipeline.imaging` writes them. None where the
+        scan was refused before it was measured.
+    composites : mapping of str to float
+        SUVR of ``"meta_roi"``, ``"braak_1_2"`` and so on.
+    findings : sequence
+        Quality findings with rule, verdict, measured, limit, message.
+    visits : tuple of Visit
+        All visits of the subject up to this one, with months from the first; drawn where there are two.
+    accession_number : str
+        Only where the report goes back to the PACS it came from; the caller answers for showing it.
+    """
+
+    subject: str
+    session: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    regions: pd.DataFrame | None = None
+    composites: Mapping[str, float] = field(default_factory=dict)
+    findings: Sequence[Any] = ()
+    visits: tuple[Visit, ...] = ()
+    accession_number: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class ReportContext:
+    """What the report stands in: model, norms, experience, date and run.
+
+    Parameters
+    ----------
+    model : ModelFacts
+    report_date : str
+        Passed in, so that the same scan gives the same bytes.
+    run_id : str
+    norms : DataFrame, optional
+        Columns region, side, mean, sd, n of the training cohort's normal scans, from
+        `pipeline.reporting.scan.regional.regional_norms`.
+    likeness : Likeness, optional
+        Held-out scans that were rated as this one.
+    """
+
+    model: ModelFacts
+    report_date: str
+    run_id: str
+    norms: pd.DataFrame | None = None
+    likeness: Likeness | None = None
+
+
+def build_scan_report(
+    scan: MeasuredScan,
+    context: ReportContext,
+    prediction: Prediction | None,
+    refusal: RefusedScan | None = None,
+) -> ScanReport:
+    """Assemble the report of one scan.
+
+    Parameters
+    ----------
+    scan : MeasuredScan
+    context : ReportContext
+    prediction : Prediction or None
+        None where the scan was refused.
+    refusal : RefusedScan, optional
+        Why there is no prediction.
+
+    Raises
+    ------
+    InputError
+        If there is neither a prediction nor a refusal.
+    """
+    norms = Norms(context.norms)
+    rows = region_rows(scan.regions, norms)
+    region, side = hottest_region(rows)
+    findings = tuple(_finding(f) for f in scan.findings)
+    measured = {
+        "findings": findings,
+        "quality": _worst(findings, refused=prediction is None),
+        "regions": rows,
+        "composites": composite_rows(scan.composites, norms),
+        "meta_roi": meta_roi_of(scan.composites, norms),
+        "norm_count": norms.count,
+        "hottest_region": region,
+        "hottest_side": side,
+        "asymmetry_sentence": asymmetry_sentence(rows),
+        "visits": tuple(sorted(scan.visits, key=lambda visit: visit.months)),
+    }
+    answer = _answer(prediction) if prediction is not None else _refused(refusal)
+    return ScanReport(
+        subject=scan.subject,
+        session=scan.session,
+        report_date=context.report_date,
+        run_id=context.run_id,
+        synthetic=_is_synthetic(scan.facts),
+        accession_number=scan.accession_number,
+        likeness=context.likeness if prediction is not None else None,
+        acquisition=acquisition_facts(scan.facts),
+        model=context.model,
+        **measured,
+        **answer,
+    )
+
+
+def _answer(prediction: Prediction) -> dict[str, Any]:
+    names = prediction.class_names
+    classes = tuple(
+        ClassProbability(
+            name=name,
+            title=CLASS_TITLES.get(name, ""),
+            probability=prediction.probabilities[k],
+            lower=prediction.lower[k],
+            upper=prediction.upper[k],
+            in_set=name in prediction.prediction_set,
+            trained_share=prediction.prevalence[k],
+            clinic_share=prediction.clinic_prevalence[k] if prediction.clinic_prevalence else None,
+            clinic_probability=prediction.clinic_probabilities[k]
+            if prediction.clinic_probabilities
+            else None,
+        )
+        for k, name in enumerate(names)
+    )
+    first = max(classes, key=lambda c: c.probability)
+    if prediction.decision == "report":
+        sure = f"{percent(first.probability)}, interval {percent_range(first.lower, first.upper)}"
+        headline = f"The scan is most like {first.title or first.name} ({first.name}): {sure}"
+    else:
+        headline = "Refer for expert read"
+    return {
+        "verdict": "report" if prediction.decision == "report" else "refer",
+        "headline": headline,
+        "reasons": prediction.reasons,
+        "classes": classes,
+        "prediction_set": prediction.prediction_set,
+        "coverage": prediction.coverage,
+        "confidence": prediction.confidence,
+        "operating_point": prediction.operating_point,
+        "doubt": _doubt(prediction),
+        "distances": (
+            Distance(
+                label="Mahalanobis distance of features",
+                value=prediction.mahalanobis,
+                limit=prediction.mahalanobis_limit,
+            ),
+            Distance(label="Energy of logits", value=prediction.energy, limit=prediction.energy_limit),
+        ),
+    }
+
+
+def _doubt(prediction: Prediction) -> PlausibleRange | None:
+    entropy, disagreed, shared = prediction.entropy, prediction.mutual_information, prediction.mean_entropy
+    if entropy is None or disagreed is None or shared is None:
+        return None
+    return PlausibleRange(
+        networks=prediction.networks,
+        entropy=entropy,
+        mutual_information=disagreed,
+        mean_entropy=shared,
+        limit=math.log(len(prediction.class_names)),
+    )
+
+
+def _refused(refusal: RefusedScan | None) -> dict[str, Any]:
+    if refusal is None:
+        raise InputError(
+            "A report needs a prediction or the reason why there is none, got neither",
+            hint="pass the Prediction or the RefusedScan",
+        )
+    seen = f" (measured {refusal.measured})" if refusal.measured else ""
+    return {
+        "verdict": "refused",
+        "headline": "No probability: the scan was refused",
+        "reasons": (f"{refusal.problem}{seen}",),
+        "mend": refusal.hint,
+    }
+
+
+def _finding(found: Any) -> FindingRow:
+    return FindingRow(
+        rule=found.rule,
+        verdict=found.verdict,
+        measured=finite(found.measured) if found.measured is not None else None,
+        limit=found.limit,
+        message=found.message,
+    )
+
+
+def _worst(findings: tuple[FindingRow, ...], *, refused: bool) -> Quality:
+    verdicts = {f.verdict for f in findings}
+    if refused or "refuse" in verdicts:
+        return "refuse"
+    return "warn" if "warn" in verdicts else "pass"
+
+
+def _is_synthetic(facts: Mapping[str, Any]) -> bool:
+    flag = any(
+        str(k).lower() == "synthetic" and str(v).lower() in ("true", "1", "yes") for k, v in facts.items()
+    )
+    return flag or any(isinstance(v, str) and "SYNTHETIC" in v for v in facts.values())

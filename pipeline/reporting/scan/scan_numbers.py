@@ -1,0 +1,272 @@
+"""What a scan's report says, as numbers and strings: the template draws nothing else.
+
+Every text is cleaned on the way in (`pipeline.reporting.page.html.clean`) and escaped on the way out.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pipeline.reporting.page.html import Facts, Named, Text, number, percent, percent_range
+
+Verdict = Literal["report", "refer", "refused"]
+Quality = Literal["pass", "warn", "refuse"]
+
+
+class ClassProbability(Facts):
+    """One class of the answer.
+
+    `lower` and `upper` are the 5th and 95th percentile over refits of the calibrator and over the networks,
+    where there are several; `trained_share` is the class's prevalence in training, which the probability
+    assumes.
+    """
+
+    name: Text
+    title: Text
+    probability: float
+    lower: float
+    upper: float
+    in_set: bool
+    trained_share: float
+    clinic_share: float | None = None
+    clinic_probability: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What the bar shows, for a reader who does not see it."""
+        return f"{self.name}: {percent(self.probability)}, interval {percent_range(self.lower, self.upper)}"
+
+
+class Likeness(Facts):
+    """How often the classifier was right on held-out scans rated like this one."""
+
+    low: float
+    high: float
+    count: int
+    right: int
+
+    @property
+    def sentence(self) -> str:
+        """The counts in words."""
+        if self.count == 0:
+            return (
+                f"No held-out scan was rated {percent_range(self.low, self.high)}: "
+                "there is no experience with such a rating."
+            )
+        few = " These are few; read the count, not the share." if self.count < 20 else ""
+        told = "1 held-out scan" if self.count == 1 else f"{self.count} held-out scans"
+        were = "was" if self.right == 1 else "were"
+        return f"Of {told} rated {percent_range(self.low, self.high)}, {self.right} {were} right.{few}"
+
+
+class PlausibleRange(Facts):
+    """How undecided an average of several networks is, and how much of that is their disagreement, in nats.
+
+    `entropy` is that of the mean of the networks' calibrated probabilities, at most `limit`, where nothing is
+    known; `mutual_information` is the part they disagree about, `mean_entropy` the part they share.
+    """
+
+    networks: int
+    entropy: float
+    mutual_information: float
+    mean_entropy: float
+    limit: float
+
+    @property
+    def sentence(self) -> str:
+        """The split in words."""
+        return (
+            f"PlausibleRange: entropy {number(self.entropy)} nats of at most {number(self.limit)}. "
+            f"{number(self.mutual_information)} of it is disagreement between the {self.networks} networks, "
+            f"which more training scans may lessen; {number(self.mean_entropy)} is ambiguity they share."
+        )
+
+
+class Distance(Facts):
+    """How far the scan lies from those the classifier knows."""
+
+    label: Text
+    value: float
+    limit: float
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the scan lies beyond the limit."""
+        return self.value > self.limit
+
+
+class RegionRow(Facts):
+    """Regional SUVR of both sides; z against the cognitively normal scans of the training cohort."""
+
+    region: Text
+    title: Text
+    group: Text
+    kind: Literal["target", "offtarget", "background", "reference"]
+    braak: Text = ""
+    in_meta_roi: bool = False
+    left: float | None = None
+    right: float | None = None
+    both: float | None = None
+    z_left: float | None = None
+    z_right: float | None = None
+    asymmetry_percent: float | None = None
+
+
+class Composite(Facts):
+    """SUVR of a composite, with the norm it is held against."""
+
+    name: Text
+    title: Text
+    regions: Text
+    suvr: float
+    z: float | None = None
+    norm_mean: float | None = None
+    norm_sd: float | None = None
+    norm_count: int | None = None
+
+
+class MetaRoi(Facts):
+    """The temporal meta-ROI against the published cut-offs, which differ by method: a band, not a line."""
+
+    definition: Text
+    suvr: float
+    band_low: float
+    band_high: float
+    norm_mean: float | None = None
+    norm_sd: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """Where the value lies."""
+        if self.suvr < self.band_low:
+            place = "below every published cut-off"
+        elif self.suvr > self.band_high:
+            place = "above every published cut-off"
+        else:
+            place = "within the band where published cut-offs disagree"
+        return f"{self.suvr:.2f}: {place} ({self.band_low:.2f} to {self.band_high:.2f}, by method)"
+
+
+class Visit(Facts):
+    """The meta-ROI of one visit; `months` from the first visit shown."""
+
+    label: Text
+    months: float
+    meta_roi: float
+
+
+class FindingRow(Facts):
+    """One quality check: what was measured against which limit."""
+
+    rule: Text
+    verdict: Quality
+    measured: float | None
+    limit: Text
+    message: Text
+
+
+class MetricRow(Facts):
+    """A metric on held-out scans with its 95 % interval."""
+
+    name: Text
+    value: float
+    low: float
+    high: float
+
+
+class ModelFacts(Facts):
+    """The label on the box: what the model is for, was made from, and where it fails.
+
+    References
+    ----------
+    Sendak et al., Presenting machine learning model information to clinical end users with model facts
+    labels, npj Digital Medicine 2020.
+    """
+
+    name: Text
+    version: Text
+    trained_on: Text
+    tested_on: Text
+    intended_use: Text = (
+        "A second opinion for a specialist who reads the AV1451 PET scan of an adult under evaluation for "
+        "cognitive impairment. For research only."
+    )
+    where_it_fails: tuple[Text, ...] = (
+        "Other tracers, reference regions or reconstructions than those it was trained on.",
+        "Non-Alzheimer tauopathies, strokes, tumours and surgery: they were not among the training scans.",
+        "Early disease: many scans of impaired people look like scans of normal people.",
+        "Another mix of patients: probabilities assume the prevalence stated beside them.",
+    )
+    metrics: tuple[MetricRow, ...] = ()
+    versions: tuple[Named, ...] = ()
+
+
+class ScanReport(Facts):
+    """All a report of one scan says.
+
+    A refused scan has no classes; its decision says why. Dates are passed in, so that the same scan and the
+    same model give the same bytes.
+    """
+
+    format_version: int = 1
+    subject: Text
+    session: Text
+    report_date: Text
+    run_id: Text
+    synthetic: bool
+    accession_number: Text = ""
+    verdict: Verdict
+    headline: Text
+    reasons: tuple[Text, ...] = ()
+    mend: Text = ""
+    classes: tuple[ClassProbability, ...] = ()
+    prediction_set: tuple[Text, ...] = ()
+    coverage: float | None = None
+    confidence: float | None = None
+    operating_point: float | None = None
+    likeness: Likeness | None = None
+    doubt: PlausibleRange | None = None
+    distances: tuple[Distance, ...] = ()
+    quality: Quality
+    findings: tuple[FindingRow, ...] = ()
+    acquisition: tuple[Named, ...] = ()
+    regions: tuple[RegionRow, ...] = ()
+    composites: tuple[Composite, ...] = ()
+    meta_roi: MetaRoi | None = None
+    norm_count: int | None = None
+    hottest_region: Text = ""
+    hottest_side: Literal["left", "right", "both", ""] = ""
+    asymmetry_sentence: Text = ""
+    visits: tuple[Visit, ...] = ()
+    model: ModelFacts
+
+    @property
+    def clinic(self) -> bool:
+        """Whether a clinic's own prevalence was given."""
+        return any(c.clinic_probability is not None for c in self.classes)
+
+    @property
+    def interval_over(self) -> str:
+        """What the interval of a probability runs over."""
+        refits = "refits of the calibration"
+        return refits if self.doubt is None else f"{refits} and over {self.doubt.networks} networks"
+
+    @property
+    def interval_covers(self) -> str:
+        """What the interval of a probability covers."""
+        covered = "It shows how far the probability would move had other subjects been drawn to calibrate it"
+        if self.doubt is None:
+            return f"{covered}."
+        return (
+            f"{covered}, and what a single one of the {self.doubt.networks} networks, trained alike from "
+            "other initial weights, would say in place of their average; the average itself moves less."
+        )
+
+    @property
+    def interval_leaves_out(self) -> str:
+        """What the interval of a probability does not cover."""
+        training = "a network trained anew" if self.doubt is None else "networks trained on other scans"
+        return (
+            f"It does not cover: {training}, a scanner or population unlike those of training, errors of the "
+            "diagnoses it learned from, or movement and misregistration of this scan."
+        )

@@ -1,0 +1,225 @@
+"""The report of one scan: one page to decide, one of evidence, one of facts; as HTML, PDF and JSON."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.atlas import SHAPE
+from pipeline.errors import InputError
+from pipeline.files import write_json
+from pipeline.reporting.page.html import Named, data_uri, render
+from pipeline.reporting.page.pdf import write_page
+from pipeline.reporting.page.words import GROUP_ORDER, METRIC_TITLES, title_of
+from pipeline.reporting.scan import scan_pictures as pictures
+from pipeline.reporting.scan import slices as planes
+from pipeline.reporting.scan.regional import regional_norms
+from pipeline.reporting.scan.scan_build import MeasuredScan, ReportContext, build_scan_report
+from pipeline.reporting.scan.scan_numbers import (
+    Likeness,
+    MetricRow,
+    ModelFacts,
+    RegionRow,
+    ScanReport,
+    Visit,
+)
+from pipeline.scan import Volume
+
+__all__ = [
+    "Likeness",
+    "MeasuredScan",
+    "MetricRow",
+    "ModelFacts",
+    "Named",
+    "ReportContext",
+    "ScanReport",
+    "Visit",
+    "build_scan_report",
+    "regional_norms",
+    "write_scan_report",
+]
+
+Group = tuple[str, list[RegionRow]]
+META_ROI_RANGE = (0.9, 2.4)
+Z_RANGE = (0.0, 6.0)
+Z_MARKS = (0, 2, 4, 6)
+RETEST_SHARE = 0.03
+"""Test-retest variation of regional SUVR."""
+SALIENCY_SENTENCE = (
+    "First SUVR; beside it, where a small change of the scan would have moved the network's answer most. "
+    "It is not a map of tau, shows neither why nor whether the answer is right, and can look sensible when "
+    "it is wrong."
+)
+
+
+def write_scan_report(
+    report: ScanReport,
+    suvr: Volume | None,
+    folder: Path,
+    *,
+    pdf: bool = True,
+    saliency: NDArray[np.floating] | None = None,
+) -> dict[str, Path]:
+    """Write ``report.html``, ``report.json`` and, where this machine can, ``report.pdf``.
+
+    Parameters
+    ----------
+    report : ScanReport
+    suvr : Volume or None
+        SUVR on the template grid; None for a scan that was refused before it had one.
+    folder : Path
+        Made where it is missing. Its name is the caller's: pseudonyms only.
+    pdf : bool
+        A machine without pango writes no PDF; `pipeline.reporting.page.html.why_no_pdf` says why.
+    saliency : ndarray, shape (96, 112, 96), optional
+        Non-negative; shown beside the anatomy, never over it.
+
+    Returns
+    -------
+    dict of str to Path
+        ``"html"``, ``"json"``, and ``"pdf"`` where it was written.
+
+    Raises
+    ------
+    InputError
+        If the volume is not SUVR on the template grid, or the saliency has another shape.
+    """
+    html = scan_html(report, suvr, saliency)
+    written = write_page(html, folder / "report", pdf=pdf)
+    return written | {"json": write_json(folder / "report.json", report.model_dump(mode="json"))}
+
+
+def scan_schema() -> dict[str, Any]:
+    """Return the JSON schema of ``report.json``, as it stands in ``scan_report.schema.json``."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **ScanReport.model_json_schema()}
+
+
+def scan_html(report: ScanReport, suvr: Volume | None, saliency: NDArray[np.floating] | None = None) -> str:
+    """Return the report as one HTML page; see `write_scan_report`."""
+    who = f"sub-{report.subject} ses-{report.session}"
+    passed = [f for f in report.findings if f.verdict == "pass"]
+    half = (len(passed) + 1) // 2
+    hottest = f"{report.hottest_side} {title_of(report.hottest_region).lower()}".strip()
+    return render(
+        "scan.html.j2",
+        report=report,
+        who=who,
+        hottest=hottest,
+        region_columns=_columns(_groups(report.regions)),
+        noted=[f for f in report.findings if f.verdict != "pass"],
+        passed=[rows for rows in (passed[:half], passed[half:]) if rows],
+        metrics=_metrics(report.model.metrics),
+        pictures=_pictures(report, suvr, saliency),
+        trend=trend(report.visits),
+        saliency_sentence=SALIENCY_SENTENCE,
+        place=_place,
+        span=lambda low, high: f"{_share(high) - _share(low):.2f}%",
+        shade=_shade,
+    )
+
+
+def _pictures(
+    report: ScanReport, suvr: Volume | None, saliency: NDArray[np.floating] | None
+) -> dict[str, list[str]]:
+    """Return what each figure shows, as pictures that stand side by side or, on a phone, below each other."""
+    drawn: dict[str, list[bytes]] = {"surfaces": _surfaces(z_values(report.regions))}
+    if suvr is not None:
+        planes.check_grid(suvr)
+        levels = planes.tau_levels(suvr.array)
+        drawn["levels"] = [pictures.draw_slices(levels[:3]), pictures.draw_slices(levels[3:])]
+        drawn["registration"] = [pictures.draw_registration(suvr.array)]
+    if suvr is not None and report.hottest_region:
+        point = planes.hottest_point(suvr.array, report.hottest_region, report.hottest_side)
+        drawn["planes"] = [pictures.draw_slices(planes.three_planes(suvr.array, point))]
+        if saliency is not None:
+            if saliency.shape != SHAPE:
+                raise InputError(f"Saliency must have the template's shape {SHAPE}, got {saliency.shape}")
+            drawn["saliency"] = [*drawn["planes"], pictures.draw_saliency(saliency, point)]
+    names = ("planes", "levels", "surfaces", "saliency", "registration")
+    return {name: [data_uri(content) for content in drawn.get(name, [])] for name in names}
+
+
+def z_values(regions: tuple[RegionRow, ...]) -> dict[str, float]:
+    """Return ``"left_precuneus"`` -> z of the target regions that have one."""
+    sides = [(f"left_{r.region}", r.z_left) for r in regions if r.kind == "target"]
+    sides += [(f"right_{r.region}", r.z_right) for r in regions if r.kind == "target"]
+    return {name: z for name, z in sides if z is not None}
+
+
+def _surfaces(z: dict[str, float]) -> list[bytes]:
+    if not z:
+        return []
+    right = planes.surface(z, "right", "lateral"), planes.surface(z, "right", "medial")
+    left = planes.surface(z, "left", "medial"), planes.surface(z, "left", "lateral")
+    return [pictures.draw_surfaces(views, Z_RANGE, Z_MARKS) for views in (right, left)]
+
+
+def _groups(regions: tuple[RegionRow, ...]) -> list[Group]:
+    found = [(name, [r for r in regions if r.group == name]) for name in GROUP_ORDER]
+    return [(name, rows) for name, rows in found if rows]
+
+
+def _columns(groups: list[Group], count: int = 3) -> list[list[Group]]:
+    """Share groups out to columns of like height, in order.
+
+    A style sheet could do so alone, but laying that out takes a PDF writer longer than all the rest.
+    """
+    heights = [len(rows) + 2 for _, rows in groups]  # a header, and the gap below
+    middles = [sum(heights[:n]) + height / 2 for n, height in enumerate(heights)]
+    place = [min(int(count * middle / sum(heights)), count - 1) for middle in middles]
+    columns = [[group for group, at in zip(groups, place, strict=True) if at == n] for n in range(count)]
+    return [column for column in columns if column]
+
+
+def _metrics(rows: tuple[MetricRow, ...]) -> list[tuple[str, MetricRow]]:
+    """Return the metrics that every table shows, by their titles; all of them where none is known."""
+    known = [(title, row) for name, title in METRIC_TITLES.items() for row in rows if row.name == name]
+    return known or [(row.name, row) for row in rows]
+
+
+def _share(suvr: float) -> float:
+    low, high = META_ROI_RANGE
+    return 100 * min(max((suvr - low) / (high - low), 0.0), 1.0)
+
+
+def _place(suvr: float) -> str:
+    return f"{_share(suvr):.2f}%"
+
+
+def _shade(z: float | None) -> str:
+    if z is None or z < 2:
+        return ""
+    return " z4" if z >= 4 else " z2"
+
+
+def trend(visits: tuple[Visit, ...], height: float = 64.0) -> dict[str, Any]:
+    """Return where the visits and the test-retest band stand in a picture of a given height.
+
+    Returns
+    -------
+    dict
+        ``points`` and ``lines`` with x in percent of the width and y in pixels; ``band_top`` and
+        ``band_bottom`` in pixels. Empty with fewer than two visits.
+    """
+    if len(visits) < 2:
+        return {}
+    first = visits[0].meta_roi
+    values = [v.meta_roi for v in visits]
+    low = min(*values, first * (1 - 2 * RETEST_SHARE))
+    high = max(*values, first * (1 + 2 * RETEST_SHARE))
+    months = max(v.months for v in visits) or 1.0
+
+    def y(value: float) -> float:
+        return height - 8 - (height - 16) * (value - low) / (high - low)
+
+    spots = [(f"{4 + 92 * v.months / months:.2f}%", f"{y(v.meta_roi):.1f}") for v in visits]
+    return {
+        "points": spots,
+        "lines": [(*a, *b) for a, b in itertools.pairwise(spots)],
+        "band_top": y(first * (1 + RETEST_SHARE)),
+        "band_bottom": y(first * (1 - RETEST_SHARE)),
+    }

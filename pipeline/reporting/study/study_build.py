@@ -1,0 +1,278 @@
+"""From what a study left behind to the numbers of its report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.calibrators import softmax
+from pipeline.evaluation.classifier.results import Results
+from pipeline.evaluation.classifier.selection import Selection
+from pipeline.evaluation.inference.intervals import Interval, bootstrap
+from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.metrics.reliability import ReliabilityCurve, reliability_curves, wilson_interval
+from pipeline.evaluation.metrics.selective import risk_coverage
+from pipeline.learning.predictions import Predictions
+from pipeline.reporting.comparison.comparison_page import ComparisonReport
+from pipeline.reporting.page.html import Named
+from pipeline.reporting.study.study_numbers import (
+    CandidateRow,
+    CohortRow,
+    Coverage,
+    EpochRow,
+    Flow,
+    Measured,
+    MetricsRow,
+    PosteriorPoint,
+    Refusals,
+    ReliabilityPanel,
+    ReliabilityPoint,
+    RiskPoint,
+    SliceRow,
+    StudyReport,
+)
+from pipeline.scan import PARTS, Cohort, Split
+
+RELIABILITY_BINS = 10
+SMALL_SLICE = 20
+"""A slice with fewer scans gets no interval: it would look like evidence."""
+SLICED_BY = ("sex", "site", "manufacturer")
+
+
+@dataclass(frozen=True, eq=False)
+class StudySources:
+    """What a study left behind.
+
+    Parameters
+    ----------
+    title, run_id, report_date : str
+        The date is passed in, so that the same study gives the same bytes.
+    results : Results
+    selection : Selection
+    test : Predictions
+        Logits of the test scans.
+    shipped : ndarray, shape (N, K)
+        Probabilities of the shipped classifier for the same scans.
+    cohort : Cohort
+        All accepted scans, facts included.
+    split : Split
+    history : sequence of mapping
+        Per epoch, as `pipeline.learning.trained.TrainedNetwork.history`.
+    posterior : ndarray, shape (N, K), optional
+        The phantom's true probabilities of the test scans.
+    operating_point : float, optional
+    outcomes : sequence
+        One per scan found, with ``verdict``, ``rule`` and ``message``; empty where ingest was not run.
+    ignored : mapping of str to int
+        Series that are no tau PET, counted.
+    versions : mapping of str to str
+    synthetic : bool
+    """
+
+    title: str
+    run_id: str
+    report_date: str
+    results: Results
+    selection: Selection
+    test: Predictions
+    shipped: NDArray[np.float64]
+    cohort: Cohort
+    split: Split
+    history: Sequence[Mapping[str, Any]] = ()
+    posterior: NDArray[np.float64] | None = None
+    operating_point: float | None = None
+    outcomes: Sequence[Any] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    synthetic: bool = False
+    compared: ComparisonReport | None = None
+
+
+def build_study_report(sources: StudySources) -> StudyReport:
+    """Assemble the report of one study."""
+    results, test = sources.results, sources.test
+    risk = risk_coverage(sources.shipped, test.labels)
+    return StudyReport(
+        title=sources.title,
+        report_date=sources.report_date,
+        run_id=sources.run_id,
+        synthetic=sources.synthetic,
+        class_names=test.class_names,
+        flow=_flow(sources),
+        cohort=tuple(_cohort_rows(sources)),
+        metrics=tuple(
+            MetricsRow(name=r.name, kind=r.kind, metrics=_measured_all(r.metrics)) for r in results.rows
+        ),
+        gain=_measured_all(results.gain),
+        test_scans=results.scans,
+        test_subjects=results.subjects,
+        chosen=results.chosen,
+        reason=results.reason,
+        selection=_candidates(sources.selection),
+        reliability=(
+            *_panels(softmax(test.logits), test, "before calibration"),
+            *_panels(sources.shipped, test, "after calibration"),
+        ),
+        risk=tuple(
+            RiskPoint(threshold=float(t), coverage=float(c), risk=float(r))
+            for t, c, r in zip(risk.threshold, risk.coverage, risk.risk, strict=True)
+        ),
+        operating_point=sources.operating_point,
+        confusion=_confusion(sources.shipped, test),
+        coverage=tuple(_coverage(results.coverage)),
+        slices=tuple(_slices(sources)),
+        training=tuple(_epochs(sources.history)),
+        posterior=tuple(_posterior(sources)),
+        losses=tuple(_losses(sources.compared)),
+        losses_stage=sources.compared.stages[-1].name if sources.compared else "",
+        versions=tuple(Named(label=k, value=v) for k, v in sources.versions.items()),
+    )
+
+
+def _flow(sources: StudySources) -> Flow:
+    refused = [o for o in sources.outcomes if o.verdict == "refused"]
+    examples = {o.rule: o.message for o in reversed(refused)}
+    of = sources.split.subject_of
+    return Flow(
+        found=len(sources.outcomes) or len(sources.cohort),
+        refused=tuple(
+            Refusals(rule=rule, scans=n, example=examples[rule])
+            for rule, n in sorted(Counter(o.rule for o in refused).items())
+        ),
+        ignored=tuple(Named(label=what, value=n) for what, n in sorted(sources.ignored.items())),
+        accepted=len(sources.cohort),
+        without_diagnosis=sum(s.diagnosis is None for s in sources.cohort.scans),
+        parts={p: (len(sources.split.part(p)), len({of[i] for i in sources.split.part(p)})) for p in PARTS},
+    )
+
+
+def _cohort_rows(sources: StudySources) -> Iterator[CohortRow]:
+    for part in PARTS:
+        scans = sources.cohort.subset(sources.split.part(part)).scans
+        ages = _numbers(s.facts.get("age") for s in scans)
+        sexes = [str(s.facts["sex"])[:1].upper() for s in scans if s.facts.get("sex")]
+        sites = {s.facts["site"] for s in scans if s.facts.get("site") is not None}
+        yield CohortRow(
+            part=part,
+            scans=len(scans),
+            subjects=len({s.subject for s in scans}),
+            classes={c: sum(s.diagnosis == c for s in scans) for c in sources.cohort.class_names},
+            age_mean=float(np.mean(ages)) if ages else None,
+            age_sd=float(np.std(ages, ddof=1)) if len(ages) > 1 else None,
+            female_share=sexes.count("F") / len(sexes) if sexes else None,
+            sites=len(sites) or None,
+        )
+
+
+def _numbers(values: Iterator[Any]) -> list[float]:
+    return [float(v) for v in values if isinstance(v, int | float) and np.isfinite(v)]
+
+
+def _measured(interval: Interval) -> Measured | None:
+    numbers = (interval.value, interval.low, interval.high)
+    if not np.isfinite(numbers).all():
+        return None
+    return Measured(value=interval.value, low=interval.low, high=interval.high)
+
+
+def _measured_all(intervals: Mapping[str, Interval]) -> dict[str, Measured]:
+    found = {name: _measured(interval) for name, interval in intervals.items()}
+    return {name: m for name, m in found.items() if m is not None}
+
+
+def _candidates(selection: Selection) -> tuple[CandidateRow, ...]:
+    return tuple(
+        CandidateRow(
+            name=s.name,
+            nll=s.nll,
+            nll_se=s.nll_se,
+            classwise_ece=s.classwise_ece,
+            behind=s.behind,
+            chosen=s.name == selection.chosen,
+        )
+        for s in selection.scores
+    )
+
+
+def _panels(probabilities: NDArray[np.float64], test: Predictions, stage: str) -> Iterator[ReliabilityPanel]:
+    curves = reliability_curves(probabilities, test.labels, test.class_names, bins=RELIABILITY_BINS)
+    for curve in curves:
+        yield ReliabilityPanel(name=curve.name, stage=stage, points=tuple(_points(curve)))
+
+
+def _points(curve: ReliabilityCurve) -> Iterator[ReliabilityPoint]:
+    for b in np.flatnonzero(curve.counts):
+        yield ReliabilityPoint(
+            stated=float(curve.confidence[b]),
+            came_true=float(curve.accuracy[b]),
+            low=float(curve.low[b]),
+            high=float(curve.high[b]),
+            scans=int(curve.counts[b]),
+        )
+
+
+def _confusion(probabilities: NDArray[np.float64], test: Predictions) -> tuple[tuple[int, ...], ...]:
+    counts = np.zeros((len(test.class_names),) * 2, dtype=int)
+    np.add.at(counts, (test.labels, probabilities.argmax(axis=1)), 1)
+    return tuple(tuple(int(n) for n in row) for row in counts)
+
+
+def _coverage(coverage: Mapping[str, tuple[int, int]]) -> Iterator[Coverage]:
+    for name, (covered, scans) in coverage.items():
+        low, high = wilson_interval(covered, scans)
+        yield Coverage(name=name, covered=covered, scans=scans, low=float(low), high=float(high))
+
+
+def _slices(sources: StudySources) -> Iterator[SliceRow]:
+    test = sources.test
+    facts = [scan.facts for scan in sources.cohort.subset(test.scan_ids).scans]
+    for key in SLICED_BY:
+        values = np.array([str(f.get(key, "")) for f in facts])
+        names = sorted(set(values.tolist()) - {""})
+        for name in names if len(names) > 1 else ():
+            rows = np.flatnonzero(values == name)
+            subjects = [test.subjects[i] for i in rows]
+            row = {"slice": f"{key}: {name}", "scans": len(rows), "subjects": len(set(subjects))}
+            if len(rows) >= SMALL_SLICE:
+                measured = bootstrap(
+                    sources.shipped[rows],
+                    test.labels[rows],
+                    subjects,
+                    metrics={n: METRICS[n] for n in ("accuracy", "negative_log_likelihood")},
+                    draws=1000,
+                )
+                row["accuracy"] = _measured(measured["accuracy"])
+                row["nll"] = _measured(measured["negative_log_likelihood"])
+            yield SliceRow(**row)
+
+
+def _epochs(history: Sequence[Mapping[str, Any]]) -> Iterator[EpochRow]:
+    def value(row: Mapping[str, Any], name: str) -> float | None:
+        found = row.get(name)
+        return float(found) if found is not None and np.isfinite(found) else None
+
+    for n, row in enumerate(history):
+        yield EpochRow(
+            epoch=int(row.get("epoch", n)),
+            loss=value(row, "loss"),
+            validation_nll=value(row, "validation_nll"),
+            validation_balanced_accuracy=value(row, "validation_balanced_accuracy"),
+        )
+
+
+def _posterior(sources: StudySources) -> Iterator[PosteriorPoint]:
+    if sources.posterior is None:
+        return
+    for k, name in enumerate(sources.test.class_names):
+        for true, stated in zip(sources.posterior[:, k], sources.shipped[:, k], strict=True):
+            yield PosteriorPoint(name=name, true=float(true), stated=float(stated))
+
+
+def _losses(compared: ComparisonReport | None) -> Iterator[Named]:
+    for row in compared.stages[-1].losses if compared is not None else ():
+        yield Named(label=row.name, value=row.sentence)

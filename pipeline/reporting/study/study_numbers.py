@@ -1,0 +1,185 @@
+"""What a study's report says, as numbers and strings: figures and tables draw nothing else."""
+
+from __future__ import annotations
+
+from pipeline.reporting.page.html import Facts, Named, Text
+
+
+class Refusals(Facts):
+    """How many scans one rule refused."""
+
+    rule: Text
+    scans: int
+    example: Text = ""
+
+
+class Flow(Facts):
+    """Where the scans of a study went; `parts` maps a part of the split to (scans, subjects)."""
+
+    found: int
+    refused: tuple[Refusals, ...] = ()
+    ignored: tuple[Named, ...] = ()
+    accepted: int
+    without_diagnosis: int
+    parts: dict[str, tuple[int, int]]
+
+
+class CohortRow(Facts):
+    """One part of the split: who is in it."""
+
+    part: Text
+    scans: int
+    subjects: int
+    classes: dict[str, int]
+    age_mean: float | None = None
+    age_sd: float | None = None
+    female_share: float | None = None
+    sites: int | None = None
+
+
+class Measured(Facts):
+    """A metric with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class MetricsRow(Facts):
+    """One source of probabilities; `kind` as in `pipeline.evaluation.classifier.results.Row`."""
+
+    name: Text
+    kind: Text
+    metrics: dict[str, Measured]
+
+
+class CandidateRow(Facts):
+    """One calibrator in cross-validation on the calibration split."""
+
+    name: Text
+    nll: float
+    nll_se: float
+    classwise_ece: float
+    behind: float
+    chosen: bool
+
+
+class Rated(Facts):
+    """Scans rated alike: what was stated, what came true, and its 95 % interval."""
+
+    stated: float
+    came_true: float
+    low: float
+    high: float
+
+
+class ReliabilityPoint(Rated):
+    """One bin that holds scans."""
+
+    scans: int
+
+
+class ReliabilityPanel(Facts):
+    """Reliability of the top label or of one class, before or after calibration."""
+
+    name: Text
+    stage: Text
+    points: tuple[ReliabilityPoint, ...]
+
+
+class Coverage(Facts):
+    """How many test scans of a class have it in their prediction set; interval by Wilson."""
+
+    name: Text
+    covered: int
+    scans: int
+    low: float
+    high: float
+
+    @property
+    def share(self) -> float | None:
+        """Share covered; None without scans."""
+        return self.covered / self.scans if self.scans else None
+
+
+class RiskPoint(Facts):
+    """Share of scans answered at a confidence threshold, and how many of those answers were wrong."""
+
+    threshold: float
+    coverage: float
+    risk: float
+
+
+class SliceRow(Facts):
+    """One slice of the test scans; intervals are left out where they would mislead."""
+
+    slice: Text
+    scans: int
+    subjects: int
+    accuracy: Measured | None = None
+    nll: Measured | None = None
+
+
+class EpochRow(Facts):
+    """One epoch of training; None where it was not measured."""
+
+    epoch: int
+    loss: float | None
+    validation_nll: float | None
+    validation_balanced_accuracy: float | None
+
+
+class PosteriorPoint(Facts):
+    """One scan and class of the phantom: its true probability and the stated one."""
+
+    name: Text
+    true: float
+    stated: float
+
+
+class StudyReport(Facts):
+    """All the report of one study says. Dates are passed in: the same study gives the same bytes."""
+
+    format_version: int = 1
+    title: Text
+    report_date: Text
+    run_id: Text
+    synthetic: bool
+    class_names: tuple[Text, ...]
+    flow: Flow
+    cohort: tuple[CohortRow, ...]
+    metrics: tuple[MetricsRow, ...]
+    gain: dict[str, Measured]
+    test_scans: int
+    test_subjects: int
+    chosen: Text
+    reason: Text
+    selection: tuple[CandidateRow, ...]
+    reliability: tuple[ReliabilityPanel, ...]
+    risk: tuple[RiskPoint, ...]
+    operating_point: float | None
+    confusion: tuple[tuple[int, ...], ...]
+    coverage: tuple[Coverage, ...] = ()
+    slices: tuple[SliceRow, ...] = ()
+    training: tuple[EpochRow, ...] = ()
+    posterior: tuple[PosteriorPoint, ...] = ()
+    losses: tuple[Named, ...] = ()
+    losses_stage: Text = ""
+    versions: tuple[Named, ...] = ()
+
+    @property
+    def conclusion(self) -> str:
+        """What the numbers say about calibration, in a sentence; says so where they cannot tell."""
+        gain = self.gain.get("negative_log_likelihood")
+        if gain is None:
+            return ""
+        if self.chosen == "identity":
+            return "No calibrator was found better than none: the network's own probabilities are shipped"
+        seen = f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})".replace("-", "−")
+        if gain.high < 0:
+            told = "Calibration lowered the held-out negative log-likelihood"
+        elif gain.low > 0:
+            told = "Calibration raised the held-out negative log-likelihood: it made the probabilities worse"
+        else:
+            told = "Calibration can't be told from no calibration by the negative log-likelihood here"
+        return f"{told}: difference {seen}, paired by subject."

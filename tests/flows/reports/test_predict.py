@@ -1,0 +1,99 @@
+"""`taucal predict`: the answers of the registered version on the screen, and nothing else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from flows.reports.predict import predict_scans, rows_of
+from pipeline import tracking
+from pipeline.config import TrackingSettings
+from pipeline.errors import ConfigError, InputError
+from pipeline.one_scan import answer
+from pipeline.tracking import RunRecord
+
+SHARES = {"AD": 0.1, "CN": 0.6, "MCI": 0.3}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, small_classifier):
+    """The folder of a study whose store is elsewhere, with a champion in it."""
+    folder = tmp_path_factory.mktemp("study")
+    uri = f"sqlite:///{tmp_path_factory.mktemp('shared') / 'mlflow.db'}"
+    settings = TrackingSettings(uri=uri, model_name="other")
+    (folder / "study.yaml").write_text(
+        f"name: x\noutput: {folder}\ncohort: {{path: nowhere}}\n"
+        f"tracking: {{uri: '{uri}', model_name: other}}\n"
+    )
+    store = tracking.store_of(settings, folder)
+    run_id = tracking.log_run(store, RunRecord("r", "k", {}, {}, {}))
+    bundle = small_classifier.save(folder / "classifier")
+    tracking.promote(store, tracking.register(store, run_id, bundle, {}, "k"))
+    return folder
+
+
+def predict(*arguments: object):
+    return CliRunner().invoke(app, ["predict", *map(str, arguments)])
+
+
+def test_the_answers_are_those_of_the_classifier_and_nothing_is_written(
+    study, pet_scans, small_classifier, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(study.rglob("*"))
+    scans = [pet_scans[kind] for kind in ("dicom", "nifti", "empty")]
+    told = predict(*scans, "--output", study, "--json")
+    assert told.exit_code == 0, told.output
+    answers = json.loads(told.stdout)
+    assert [a.pop("scan") for a in answers] == [str(path) for path in scans]
+    assert answers == [answer(small_classifier, path) for path in scans]
+    assert not list(tmp_path.iterdir())
+    assert sorted(study.rglob("*")) == before
+
+
+def test_a_refused_scan_is_an_answer_with_its_reason(study, pet_scans):
+    told = predict(pet_scans["empty"], pet_scans["nifti"], "--output", study)
+    assert told.exit_code == 0
+    assert "refused" in told.stdout
+    assert "Research use only" in told.stdout
+    assert " %" in told.stdout
+    (refused,) = predict_scans([pet_scans["empty"]], "@champion", study)
+    assert refused["probabilities"] is None
+    assert refused["rule"]
+    assert str(pet_scans["empty"]) not in refused["reasons"][0]
+
+
+def test_a_prevalence_adds_what_a_clinic_would_see(study, pet_scans, small_classifier):
+    (stated,) = predict_scans([pet_scans["nifti"]], "@champion", study, SHARES)
+    plain = answer(small_classifier, pet_scans["nifti"])
+    assert stated["probabilities"] == plain["probabilities"]
+    assert plain["clinic_probabilities"] is None
+    clinic = stated["clinic_probabilities"]
+    assert sum(clinic.values()) == pytest.approx(1)
+    assert clinic["AD"] < plain["probabilities"]["AD"]
+    header, (row,) = rows_of([pet_scans["nifti"]], [stated])
+    assert row[header.index("AD, clinic")] == f"{100 * clinic['AD']:.1f} %"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "told"),
+    [
+        ({"scan": "nothing"}, InputError, "no such path"),
+        ({"model": "@nobody"}, InputError, "taucal train"),
+        ({"model": "models:/other/9"}, InputError, "taucal train"),
+        ({"prevalence": {"CN": 0.5, "AD": 0.5}}, ConfigError, "must name the classes CN, MCI, AD"),
+    ],
+)
+def test_a_wrong_call_is_refused_with_its_mend(study, pet_scans, change, error, told):
+    call = {"scan": "nifti", "model": "@champion", "prevalence": None} | change
+    with pytest.raises(error, match=told):
+        predict_scans([pet_scans[call["scan"]]], call["model"], study, call["prevalence"])
+
+
+def test_where_no_study_was_none_is_made(pet_scans, tmp_path):
+    with pytest.raises(InputError, match="got no store"):
+        predict_scans([pet_scans["nifti"]], "@champion", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,344 @@
+"""The champion moves as the audit says, wherever the process was killed, and one at a time."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from flows.retraining import promotion
+from flows.retraining.promotion import (
+    Decision,
+    approve,
+    checked_audit,
+    hold,
+    move,
+    promote_by_hand,
+    reject,
+    retraining_lock,
+    roll_back,
+    settle,
+    waiting,
+)
+from pipeline import tracking
+from pipeline.config import TrackingSettings
+from pipeline.errors import InputError
+
+
+def told(version, key):
+    return Decision(version, key, "ann", ("It is no worse.",), {"n": 1})
+
+
+@pytest.fixture(scope="module")
+def three_versions(tmp_path_factory):
+    """A store with three versions; MLflow takes seconds to make one, so each test gets a copy."""
+    folder = tmp_path_factory.mktemp("store")
+    store = tracking.store_of(TrackingSettings(), folder)
+    client = store.client()
+    client.create_registered_model(store.model_name)
+    for n in (1, 2, 3):
+        client.create_model_version(store.model_name, f"file:///nowhere/{n}")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def output(three_versions, tmp_path, monkeypatch):
+    shutil.copyfile(three_versions, tmp_path / "mlflow.db")
+    monkeypatch.setenv("TAUCAL_WHO", "operator")
+    return tmp_path
+
+
+@pytest.fixture
+def store(output):
+    return tracking.store_of(TrackingSettings(), output)
+
+
+def aliases(store) -> tuple[int | None, int | None, int | None]:
+    """Return champion, previous, challenger."""
+    names = (tracking.CHAMPION, tracking.PREVIOUS, tracking.CHALLENGER)
+    return tuple(tracking.champion_version(store, name) for name in names)
+
+
+def decided(output) -> list[tuple[str, int | None, int | None, str]]:
+    return [(e.kind, e.version, e.over, e.who) for e in tracking.audit_of(output).entries()]
+
+
+class Killed(BaseException):
+    """What no code of ours catches."""
+
+
+def die(*_):
+    raise Killed("cut off")
+
+
+def test_a_move_is_written_and_keeps_the_one_before(store, output):
+    tracking.challenge(store, 2)
+    move(store, output, told(1, "a"))
+    assert aliases(store) == (1, None, 2)
+    move(store, output, told(2, "b"))
+    assert aliases(store) == (2, 1, None), "a champion is no challenger"
+    assert decided(output) == [("promote", 1, None, "ann"), ("promote", 2, 1, "ann")]
+    entry = checked_audit(store, output)[1]
+    assert entry.reasons == ("It is no worse.",)
+    assert entry.facts["n"] == 1
+    assert tracking.decision_of(store, 2) == entry.sha256
+
+
+def test_the_same_decision_moves_once(store, output):
+    promote_by_hand(store, output, 1, "ann")
+    move(store, output, told(2, "b"))
+    move(store, output, told(2, "b"))
+    assert roll_back(store, output, "bob") == 1
+    move(store, output, told(2, "b"))
+    assert aliases(store)[0] == 1, "what was rolled back does not come back by itself"
+    assert [kind for kind, *_ in decided(output)] == ["promote", "promote", "rollback"]
+
+
+def test_a_rejected_version_stays_challenger(store, output):
+    promote_by_hand(store, output, 1, "ann")
+    reject(store, output, told(2, "b"))
+    assert aliases(store) == (1, None, 2)
+    assert decided(output)[-1] == ("reject", 2, 1, "ann")
+    assert waiting(store, output) is None
+
+
+def test_what_waits_is_moved_by_who_approves(store, output):
+    promote_by_hand(store, output, 1, "ann")
+    hold(store, output, told(2, "b"))
+    assert aliases(store) == (1, None, 2)
+    reject(store, output, told(3, "c"))
+    assert waiting(store, output).version == 2, "a later version that failed changes nothing for this one"
+    assert approve(store, output, "Dr  Bob ") == 2
+    assert aliases(store) == (2, 1, 3)
+    assert decided(output)[-1] == ("approve", 2, 1, "Dr Bob")
+    entry = checked_audit(store, output)[-1]
+    assert entry.facts["typed_by"] == "operator"
+    assert entry.reasons == ("Dr Bob approves entry 2.", "It is no worse.")
+    with pytest.raises(InputError, match="version that waits, got none; the champion is 2"):
+        approve(store, output, "Dr Bob")
+    with pytest.raises(InputError, match="must name who approves"):
+        approve(store, output, " ")
+
+
+def promoted_since(store, output):
+    promote_by_hand(store, output, 3, "ann")
+
+
+def rolled_back_since(store, output):
+    roll_back(store, output, "ann")
+
+
+def moved_in_mlflow_since(store, output):
+    tracking.promote(store, 3)
+
+
+@pytest.mark.parametrize("since", [promoted_since, rolled_back_since, moved_in_mlflow_since])
+def test_a_version_judged_against_another_champion_waits_no_more(store, output, since):
+    promote_by_hand(store, output, 3, "ann")
+    promote_by_hand(store, output, 1, "ann")
+    hold(store, output, told(2, "b"))
+    since(store, output)
+    with pytest.raises(InputError, match="got none"):
+        approve(store, output, "bob")
+    assert aliases(store)[0] == 3
+
+
+def test_a_later_held_version_takes_the_place_of_an_earlier(store, output):
+    promote_by_hand(store, output, 1, "ann")
+    hold(store, output, told(2, "b"))
+    hold(store, output, told(3, "c"))
+    hold(store, output, told(2, "b"))
+    assert aliases(store) == (1, None, 3), "an old decision told again does not wait again"
+    assert approve(store, output, "bob") == 3
+
+
+def test_rollback_swaps_and_swaps_again(store, output):
+    promote_by_hand(store, output, 1, "ann")
+    with pytest.raises(InputError, match="previous champion, got none"):
+        roll_back(store, output, "ann")
+    promote_by_hand(store, output, 2, "ann")
+    for champion, other in ((1, 2), (2, 1), (1, 2)):
+        assert roll_back(store, output, "ann") == champion
+        assert aliases(store) == (champion, other, None)
+    assert decided(output)[2:] == [
+        ("rollback", 1, 2, "ann"),
+        ("rollback", 2, 1, "ann"),
+        ("rollback", 1, 2, "ann"),
+    ]
+    checked_audit(store, output)
+
+
+def test_what_cannot_be_done_is_not_written(store, output):
+    promote_by_hand(store, output, 1, "ann")
+    with pytest.raises(InputError, match="must be registered, got 9"):
+        promote_by_hand(store, output, 9, "ann")
+    with pytest.raises(InputError, match="must be registered, got 9"):
+        hold(store, output, told(9, "b"))
+    promote_by_hand(store, output, 1, "ann")
+    assert decided(output) == [("promote", 1, None, "ann")]
+    assert aliases(store) == (1, None, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [("promote", "point"), ("approve", "point"), ("rollback", "point"), ("rollback", "set_decision")],
+)
+def test_a_move_cut_off_is_finished_once(store, output, monkeypatch, kind, place):
+    promote_by_hand(store, output, 3, "ann")
+    promote_by_hand(store, output, 1, "ann")
+    hold(store, output, told(2, "b"))
+    act = {
+        "promote": lambda: move(store, output, told(2, "b")),
+        "approve": lambda: approve(store, output, "bob"),
+        "rollback": lambda: roll_back(store, output, "ann"),
+    }[kind]
+    with monkeypatch.context() as broken:
+        broken.setattr(tracking, place, die)
+        with pytest.raises(Killed, match="cut off"):
+            act()
+    assert decided(output)[-1][0] == kind
+    assert aliases(store)[0] == (1 if place == "point" else {"rollback": 3}.get(kind, 2))
+    act()  # who was cut off does the same again
+    ended = {"rollback": (3, 1, 2)}.get(kind, (2, 1, None))
+    assert aliases(store) == ended
+    assert settle(store, output) is None
+    assert len(decided(output)) == 4, "and it is one decision"
+    tracking.point(store, 3, 2)
+    settle(store, output)
+    assert aliases(store)[0] == 3, "what somebody does in MLflow later is not taken back"
+
+
+def test_a_half_moved_pair_of_aliases_is_finished(store, output, monkeypatch):
+    promote_by_hand(store, output, 3, "ann")
+    promote_by_hand(store, output, 1, "ann")
+    point = tracking.point
+
+    def half(store, champion, previous):
+        point(store, tracking.champion_version(store), previous)
+        raise Killed("cut off")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(tracking, "point", half)
+        with pytest.raises(Killed, match="cut off"):
+            promote_by_hand(store, output, 2, "ann")
+    assert aliases(store) == (1, 1, None)
+    assert settle(store, output).version == 2
+    assert aliases(store) == (2, 1, None)
+
+
+def promote_and_be_killed(output) -> None:
+    promotion.tracking.point = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    promote_by_hand(tracking.store_of(TrackingSettings(), output), output, 2, "ann")
+
+
+def test_a_process_killed_after_the_entry_leaves_a_move_to_finish_and_no_lock(store, output):
+    promote_by_hand(store, output, 1, "ann")
+    process = multiprocessing.get_context("spawn").Process(target=promote_and_be_killed, args=(output,))
+    process.start()
+    process.join(240)
+    assert process.exitcode == -signal.SIGKILL
+    assert aliases(store) == (1, None, None)
+    assert decided(output)[-1] == ("promote", 2, 1, "ann")
+    with retraining_lock(output, wait=False):
+        assert settle(store, output).version == 2
+    assert aliases(store) == (2, 1, None)
+
+
+def test_a_registry_made_anew_is_not_moved_by_the_old_audit(store, output, capsys):
+    promote_by_hand(store, output, 1, "ann")
+    promote_by_hand(store, output, 2, "ann")
+    client = store.client()
+    client.delete_registered_model(store.model_name)
+    time.sleep(0.01)
+    client.create_registered_model(store.model_name)
+    for n in (1, 2):
+        client.create_model_version(store.model_name, f"file:///elsewhere/{n}")
+    assert settle(store, output) is None
+    assert aliases(store) == (None, None, None)
+    assert "Version 2, which entry 2 of the audit made champion, is gone" in capsys.readouterr().err
+
+
+def test_an_audit_that_was_put_away_is_missed(store, output):
+    promote_by_hand(store, output, 1, "ann")
+    (output / "audit.db").unlink()
+    with pytest.raises(InputError, match="must hold the entry that made version 1 champion"):
+        checked_audit(store, output)
+    tracking.audit_of(output).append("shift", key="x", who="eve")
+    with pytest.raises(InputError, match="got 1 others"):
+        checked_audit(store, output)
+
+
+def hold_lock(output, held) -> None:
+    with retraining_lock(output, wait=False):
+        held.set()
+        time.sleep(120)
+
+
+@pytest.fixture
+def holder(output):
+    """A process that holds the lock; forked, for a fresh one imports MLflow for seconds."""
+    context = multiprocessing.get_context("fork")
+    held = context.Event()
+    process = context.Process(target=hold_lock, args=(output, held), daemon=True)
+    process.start()
+    assert held.wait(60)
+    yield process
+    process.kill()
+    process.join()
+
+
+def test_one_at_a_time_the_refusal_says_who_and_a_killed_holder_is_gone(store, output, holder):
+    told = rf"champion, process {holder.pid} does \(operator on \S+ since 20\S+Z\)"
+    with pytest.raises(InputError, match=told), retraining_lock(output, wait=False):
+        pass
+    for act in (
+        lambda: promote_by_hand(store, output, 1, "ann"),
+        lambda: roll_back(store, output, "ann"),
+        lambda: approve(store, output, "ann"),
+    ):
+        with pytest.raises(InputError, match=told):
+            act()
+    assert decided(output) == []
+    holder.kill()
+    holder.join()
+    promote_by_hand(store, output, 1, "ann")
+    assert aliases(store)[0] == 1
+
+
+def test_who_waits_says_so_and_comes_next(output, holder, capsys):
+    threading.Timer(0.5, holder.kill).start()
+    with retraining_lock(output, wait=True):
+        holder.join(10)
+        assert holder.exitcode == -signal.SIGKILL
+    assert (
+        f"Waiting: Only one process at a time may write the study's champion, process {holder.pid}"
+        in " ".join(capsys.readouterr().err.split())
+    )
+
+
+def test_the_commands_ask_for_a_bundle_that_loads_and_show_the_table(store, output):
+    promote_by_hand(store, output, 1, "ann")
+    hold(store, output, told(2, "b"))
+    for arguments in (["promote", "3"], ["promote", "--approve", "bob"]):
+        answer = CliRunner().invoke(app, [*arguments, "--output", str(output)])
+        assert isinstance(answer.exception, InputError), answer.output
+    assert aliases(store) == (1, None, 2)
+    for arguments in ([], ["3", "--approve", "bob"]):
+        answer = CliRunner().invoke(app, ["promote", *arguments, "--output", str(output)])
+        assert "takes a version or --approve NAME" in str(answer.exception)
+    answer = CliRunner().invoke(app, ["audit", "--output", str(output), "--json"])
+    assert answer.exit_code == 0
+    table = json.loads(answer.stdout)
+    assert [(e["number"], e["kind"], e["version"], e["who"]) for e in table] == [
+        (1, "promote", 1, "ann"),
+        (2, "hold", 2, "ann"),
+    ]
+    assert table[1]["reasons"] == ["It is no worse."]

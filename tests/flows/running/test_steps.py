@@ -1,0 +1,103 @@
+"""A step is done once, and done again when anything it depends on changed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from flows.running.steps import as_flow, run_once
+
+
+@pytest.fixture
+def step(tmp_path):
+    """A step that counts how often it was done and writes one file."""
+    done = []
+
+    def work():
+        done.append(1)
+        (tmp_path / "out.txt").write_text("result")
+        return [tmp_path / "out.txt"]
+
+    return tmp_path / "records" / "step.json", work, done
+
+
+def test_the_second_time_nothing_is_done(step):
+    record, work, done = step
+    assert run_once(record, "key", work)
+    assert not run_once(record, "key", work)
+    assert len(done) == 1
+
+
+def test_another_key_does_it_again(step):
+    record, work, done = step
+    run_once(record, "one", work)
+    assert run_once(record, "two", work)
+    assert len(done) == 2
+
+
+@pytest.mark.parametrize("damage", ["missing file", "shorter file", "torn record"])
+def test_damage_is_noticed(step, tmp_path, damage):
+    record, work, done = step
+    run_once(record, "key", work)
+    if damage == "missing file":
+        (tmp_path / "out.txt").unlink()
+    elif damage == "shorter file":
+        (tmp_path / "out.txt").write_text("res")
+    else:
+        record.write_text('{"key": "k')
+    assert run_once(record, "key", work)
+    assert len(done) == 2
+
+
+def test_a_failed_step_is_not_remembered(step):
+    record, work, done = step
+
+    def fail():
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        run_once(record, "key", fail)
+    assert not record.exists()
+    assert run_once(record, "key", work)
+    assert done
+
+
+@pytest.mark.server
+def test_the_embedded_prefect_server_starts_with_the_pinned_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    assert as_flow("a test", lambda: 6 * 7) == 42
+
+
+@pytest.mark.server
+def test_prefect_learns_neither_paths_nor_the_text_of_errors(tmp_path):
+    secret = "archive/002_S_0413"
+    script = f"""
+from flows.running.environment import set_quiet_defaults
+set_quiet_defaults()
+from flows.running.steps import as_flow, as_task
+def work():
+    raise ValueError({secret!r})
+try:
+    as_flow("failing", lambda: as_task("inner", work))
+except ValueError as error:
+    print(error)
+"""
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": ""}
+    answer = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert answer.stdout.strip() == secret, answer.stderr
+    assert "Traceback" not in answer.stderr
+    database = tmp_path / "prefect.db"
+    written = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+    assert b"WorkFailed" in written, "the failure itself is recorded"
+    assert database.is_file()
+    assert secret.encode() not in written

@@ -1,0 +1,290 @@
+"""The gate: equal classifiers pass, worse ones fail by name, and what it says is what it measured."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from models.conformal import ConformalSets
+from pipeline.config import GateSettings
+from pipeline.errors import InputError
+from pipeline.evaluation.inference.intervals import bootstrap, paired_bootstrap
+from pipeline.evaluation.metrics import METRICS, classwise_ece, negative_log_likelihood
+from pipeline.evaluation.monitoring.gate import COMPARED, Judged, Verdict, judge
+
+SETTINGS = GateSettings(draws=500)
+NAMES = ("CN", "MCI", "AD")
+
+
+def softmax(z):
+    p = np.exp(z - z.max(axis=1, keepdims=True))
+    return p / p.sum(axis=1, keepdims=True)
+
+
+def world(n=300, scans_each=1, seed=0):
+    """Evidence of subjects, and labels drawn from its softmax: the calibrated classifier states just that."""
+    rng = np.random.default_rng(seed)
+    evidence = np.repeat(rng.normal(scale=1.5, size=(n // scans_each, 3)), scans_each, axis=0)
+    p = softmax(evidence)
+    labels = (rng.random(n)[:, None] > p.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    return evidence, labels, tuple(f"s{row // scans_each}" for row in range(n))
+
+
+def judged(challenger=None, champion=None, **more):
+    evidence, labels, subjects = world()
+    p = softmax(evidence)
+    given = {
+        "labels": labels,
+        "subjects": subjects,
+        "class_names": NAMES,
+        "challenger": p if challenger is None else challenger,
+        "sets": np.ones((len(p), 3), dtype=bool),
+        "coverage": 0.9,
+        "champion": champion,
+    }
+    return Judged(**(given | more))
+
+
+def check_of(verdict: Verdict, name: str):
+    return next(check for check in verdict.checks if check.name == name)
+
+
+def failed(verdict: Verdict) -> set[str]:
+    return {check.name for check in verdict.checks if not check.passed}
+
+
+def test_equal_classifiers_pass_even_without_a_margin():
+    p = softmax(world()[0])
+    strict = GateSettings(negative_log_likelihood=0, classwise_ece=0, balanced_accuracy=0, draws=200)
+    verdict = judge(judged(champion=p, baseline=p), strict, seed=1)
+    assert verdict.passed
+    assert {(c.value, c.low, c.high) for c in verdict.checks if c.name in COMPARED} == {(0.0, 0.0, 0.0)}
+    assert "-0" not in " ".join(verdict.reasons)
+
+
+def test_overconfidence_fails_nll_and_calibration_and_leaves_accuracy_alone():
+    evidence = world()[0]
+    verdict = judge(judged(softmax(4 * evidence), softmax(evidence)), SETTINGS, seed=0)
+    assert failed(verdict) == {"negative_log_likelihood", "classwise_ece"}
+    assert not verdict.passed
+
+
+def test_confused_classes_fail_balanced_accuracy():
+    evidence = world()[0]
+    confused = evidence[:, [1, 0, 2]]
+    verdict = judge(judged(softmax(confused), softmax(evidence)), SETTINGS, seed=0)
+    assert "balanced_accuracy" in failed(verdict)
+    value = check_of(verdict, "balanced_accuracy").value
+    labels = world()[1]
+    difference = METRICS["balanced_accuracy"](softmax(confused), labels)
+    assert value == pytest.approx(METRICS["balanced_accuracy"](softmax(evidence), labels) - difference)
+    assert value > 0, "positive is worse for every metric"
+
+
+def test_a_better_challenger_passes_and_is_called_better():
+    evidence = world()[0]
+    verdict = judge(judged(softmax(evidence), softmax(4 * evidence)), SETTINGS, seed=0)
+    assert verdict.passed
+    assert check_of(verdict, "negative_log_likelihood").sentence.count("better by at least") == 1
+
+
+def test_non_inferiority_is_a_matter_of_the_margin():
+    evidence = world()[0]
+    test = judged(softmax(1.5 * evidence), softmax(evidence))
+    high = check_of(judge(test, SETTINGS, seed=0), "negative_log_likelihood").high
+    for margin, passes in ((high * 1.01, True), (high * 0.99, False)):
+        settings = SETTINGS.model_copy(update={"negative_log_likelihood": margin})
+        assert check_of(judge(test, settings, seed=0), "negative_log_likelihood").passed is passes
+
+
+def test_a_higher_level_asks_for_more():
+    evidence = world()[0]
+    test = judged(softmax(1.5 * evidence), softmax(evidence))
+    highs = [
+        check_of(judge(test, GateSettings(draws=500, level=level), seed=0), "classwise_ece").high
+        for level in (0.8, 0.95, 0.99)
+    ]
+    assert highs == sorted(highs)
+    assert highs[0] < highs[-1]
+    with pytest.raises(ValidationError, match="level"):
+        GateSettings(level=0.3)
+
+
+def test_too_few_subjects_to_tell_is_no_pass_and_says_so():
+    evidence, labels, subjects = world()
+    rng = np.random.default_rng(5)
+    shaken = softmax(evidence + rng.normal(scale=0.5, size=evidence.shape))
+    few = slice(0, 20)
+    test = judged(
+        shaken[few],
+        softmax(evidence)[few],
+        labels=labels[few],
+        subjects=subjects[few],
+        sets=np.ones((20, 3), dtype=bool),
+    )
+    settings = GateSettings(negative_log_likelihood=1, classwise_ece=1, balanced_accuracy=0.2, draws=300)
+    check = check_of(judge(test, settings, seed=0), "balanced_accuracy")
+    assert check.value < 0.2 < check.high
+    assert not check.passed
+    assert "20 test subjects are too few to rule it out" in check.sentence
+
+
+def test_the_order_of_scans_makes_no_difference():
+    evidence, labels, subjects = world(scans_each=3)
+    a, b = softmax(2 * evidence), softmax(evidence)
+    sets = a > 0.2
+    test = judged(a, b, labels=labels, subjects=subjects, sets=sets, baseline=np.full_like(a, 1 / 3))
+    order = np.random.default_rng(3).permutation(len(labels))
+    mixed = judged(
+        a[order],
+        b[order],
+        labels=labels[order],
+        subjects=tuple(subjects[row] for row in order),
+        sets=sets[order],
+        baseline=np.full_like(a, 1 / 3),
+    )
+    for one, other in zip(judge(test, SETTINGS, 7).checks, judge(mixed, SETTINGS, 7).checks, strict=True):
+        assert one.sentence == other.sentence
+        assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high))
+    assert judge(test, SETTINGS, 7) == judge(test, SETTINGS, 7)
+
+
+def test_pairing_narrows_and_subjects_widen_the_interval():
+    thrice = np.repeat(
+        np.arange(100), 3
+    )  # three scans of a subject that say the same are one piece of evidence
+    evidence, labels = world()[0][thrice], world()[1][thrice]
+    subjects = tuple(f"s{row}" for row in thrice)
+    a, b = softmax(1.3 * evidence), softmax(evidence)
+    name = "negative_log_likelihood"
+    paired = check_of(judge(judged(a, b, labels=labels, subjects=subjects), SETTINGS, 0), name)
+    apart = [bootstrap(p, labels, subjects, [name], draws=500, level=0.9)[name] for p in (a, b)]
+    unpaired = np.hypot(*(i.high - i.low for i in apart))
+    assert paired.high - paired.low < 0.6 * unpaired
+    scans = tuple(str(row) for row in range(len(labels)))
+    as_if_independent = check_of(judge(judged(a, b, labels=labels, subjects=scans), SETTINGS, 0), name)
+    widened = (paired.high - paired.low) / (as_if_independent.high - as_if_independent.low)
+    assert widened == pytest.approx(np.sqrt(3), rel=0.15)
+
+
+def test_the_limit_is_no_kinder_than_the_percentile_of_paired_draws():
+    evidence, labels, subjects = world()
+    a, b = softmax(2 * evidence), softmax(evidence)
+    check = check_of(judge(judged(a, b), SETTINGS, seed=4), "classwise_ece")
+    plain = paired_bootstrap(a, b, labels, subjects, ["classwise_ece"], draws=500, level=0.9, seed=4)
+    found = plain["classwise_ece"]
+    assert check.value == pytest.approx(classwise_ece(a, labels) - classwise_ece(b, labels))
+    assert check.high == pytest.approx(max(found.high, 2 * found.value - found.low))
+    assert check.low <= check.value <= check.high
+
+
+def test_without_a_champion_only_the_absolute_checks_are_asked():
+    evidence = world()[0]
+    verdict = judge(judged(baseline=softmax(0.1 * evidence)), SETTINGS, seed=0)
+    assert [c.name for c in verdict.checks] == [*(f"conformal_coverage.{n}" for n in NAMES), "baseline"]
+    assert verdict.passed
+
+
+def test_a_network_that_regional_suvr_beats_fails():
+    evidence, labels, _ = world()
+    p, better = softmax(0.1 * evidence), softmax(evidence)
+    verdict = judge(judged(p, p, baseline=better), SETTINGS, seed=0)
+    assert failed(verdict) == {"baseline"}
+    gap = negative_log_likelihood(p, labels) - negative_log_likelihood(better, labels)
+    assert check_of(verdict, "baseline").value == pytest.approx(gap)
+    assert f"worse by {gap:.3f}, it must not be worse" in verdict.reasons[0]
+    assert len(verdict.reasons) == 1
+
+
+def with_misses(missed: int, of: int, **more) -> Judged:
+    """Scans of two classes, each of another subject; the first class is missed by some of its sets."""
+    labels = np.repeat([0, 1], of)
+    sets = np.ones((2 * of, 2), dtype=bool)
+    sets[:missed, 0] = False
+    subjects = tuple(str(row) for row in range(2 * of))
+    p = np.full((2 * of, 2), 0.5)
+    given = {"subjects": subjects, "sets": sets, "coverage": 0.9} | more
+    return Judged(labels, class_names=("CN", "AD"), challenger=p, **given)
+
+
+def test_coverage_fails_where_chance_no_longer_explains_it():
+    """P(X <= 32 | 40, 0.9) = 0.042 and P(X <= 31 | 40, 0.9) = 0.015, against 0.05 over two classes."""
+    assert judge(with_misses(8, 40), SETTINGS, 0).passed
+    verdict = judge(with_misses(9, 40), SETTINGS, 0)
+    assert failed(verdict) == {"conformal_coverage.CN"}
+    check = check_of(verdict, "conformal_coverage.CN")
+    assert (check.value, check.limit) == (31 / 40, 32 / 40)
+    assert check.sentence == "CN: 31 of 40 sets hold it, 90 % are promised: chance explains 80 % or more."
+
+
+def test_scans_of_one_subject_are_not_independent_misses():
+    twice = tuple(str(row // 4) for row in range(80))
+    assert failed(judge(with_misses(9, 40), SETTINGS, 0))
+    assert judge(with_misses(9, 40, subjects=twice), SETTINGS, 0).passed
+
+
+def test_few_calibration_scans_leave_room_and_many_leave_none():
+    assert judge(with_misses(11, 40, calibration_scans=(20, 20)), SETTINGS, 0).passed
+    assert not judge(with_misses(11, 40, calibration_scans=(5000, 5000)), SETTINGS, 0).passed
+    # Eight calibration scans give no threshold at 90 %: the class is in every set, a miss is a fault.
+    assert judge(with_misses(0, 40, calibration_scans=(8, 8)), SETTINGS, 0).passed
+    assert not judge(with_misses(1, 40, calibration_scans=(8, 8)), SETTINGS, 0).passed
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["calibration scans known", "not known"])
+def test_conformal_sets_fail_no_oftener_than_promised(given):
+    """Real sets of 60 calibration scans a class on 60 others: the gate's promise is one failure in twenty."""
+    failures = 0
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        labels = np.repeat([0, 1], 60)
+        calibration, test = (softmax(rng.normal(size=(120, 2)) + np.eye(2)[labels]) for _ in range(2))
+        fitted = ConformalSets.fit(calibration, labels, 0.9)
+        subjects = tuple(map(str, range(120)))
+        scans = fitted.counts if given else None
+        case = Judged(labels, subjects, ("CN", "AD"), test, fitted.sets(test), 0.9, calibration_scans=scans)
+        failures += not judge(case, SETTINGS, 0).passed
+    if given:
+        assert failures <= 0.05 * 400 + 2 * np.sqrt(400 * 0.05 * 0.95)
+    else:
+        assert failures > 0.05 * 400, "the test scans' chance alone forgives too little"
+
+
+def test_a_class_with_too_few_test_scans_is_said_not_failed():
+    labels = np.array([0] * 20 + [1])
+    sets = np.ones((21, 3), dtype=bool)
+    sets[20] = False
+    p = np.full((21, 3), 1 / 3)
+    verdict = judge(Judged(labels, tuple(map(str, range(21))), NAMES, p, sets, 0.9), SETTINGS, 0)
+    assert verdict.passed
+    said = {c.name: c.sentence for c in verdict.checks}
+    assert "0 of 1 sets hold it, 90 % are promised: too few test scans" in said["conformal_coverage.MCI"]
+    assert "0 of 0 sets hold it, 90 % are promised: too few test scans" in said["conformal_coverage.AD"]
+    stored = json.loads(json.dumps(verdict.to_dict(), allow_nan=False))
+    assert stored["checks"][2]["value"] is None
+    assert Verdict.from_dict(stored).to_dict() == verdict.to_dict()
+
+
+def test_reasons_are_the_failures_or_all():
+    evidence = world()[0]
+    good = judge(judged(champion=softmax(evidence)), SETTINGS, 0)
+    assert good.reasons == tuple(c.sentence for c in good.checks)
+    bad = judge(judged(softmax(4 * evidence), softmax(evidence)), SETTINGS, 0)
+    assert len(bad.reasons) == 2
+    assert "allowed" in bad.reasons[0]
+    assert Verdict.from_dict(bad.to_dict()) == bad
+
+
+def test_rivals_of_other_scans_or_classes_are_refused_by_name():
+    with pytest.raises(InputError, match=r"same 300 scans and 3 classes, got shape \(300, 2\) in champion"):
+        judged(champion=np.full((300, 2), 0.5))
+    with pytest.raises(InputError, match=r"got shape \(299, 3\) in sets"):
+        judged(sets=np.ones((299, 3), dtype=bool))
+    with pytest.raises(InputError, match="two subjects at least, got 1 subjects for 300 scans"):
+        judged(subjects=("s",) * 300)
+    with pytest.raises(InputError, match="sum to 1"):
+        judge(replace(judged(), champion=np.full((300, 3), 0.5)), SETTINGS, 0)

@@ -1,0 +1,170 @@
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from pipeline.reporting.comparison.comparison_numbers import LossReliability, LossRisk, PooledPoint
+from pipeline.reporting.comparison.comparison_page import (
+    ComparisonReport,
+    DifferenceRow,
+    LossRow,
+    Stage,
+    comparison_html,
+    write_comparison_report,
+)
+from pipeline.reporting.study.study_numbers import Measured
+
+
+def _loss(name: str, stage: str, **differences: DifferenceRow) -> LossRow:
+    metrics = {
+        "balanced_accuracy": Measured(value=0.7, low=0.6, high=0.8),
+        "negative_log_likelihood": Measured(value=0.5, low=0.4, high=0.6),
+        "classwise_ece": Measured(value=0.051, low=0.03, high=0.08),
+        "risk_coverage_area": Measured(value=0.164, low=0.12, high=0.21),
+        "macro_f1": Measured(value=0.63, low=0.55, high=0.7),
+        "set_coverage": Measured(value=0.91, low=0.85, high=0.95),
+    }
+    return LossRow(
+        name=name,
+        seeds=3,
+        metrics=metrics,
+        difference=differences,
+        recall={
+            "normal": Measured(value=0.9, low=0.8, high=0.95),
+            "mass": Measured(value=0.5, low=0.3, high=0.7),
+        },
+        coverage={"normal": Measured(value=0.93, low=0.9, high=0.96)},
+        sentence=f"{name} is told about {stage}.",
+    )
+
+
+def _curves(stage: str, names: tuple[str, ...]) -> tuple[list[LossReliability], list[LossRisk]]:
+    point = PooledPoint(bin=1, stated=0.8, came_true=0.6, low=0.3, high=0.85, scans=12.5, trials=9.6)
+    reliability = [LossReliability(name=n, stage=stage, edges=(0, 0.5, 1), points=(point,)) for n in names]
+    risk = [LossRisk(name=n, stage=stage, coverage=(0.5, 1), risk=(0.1, 0.3), area=0.2) for n in names]
+    return reliability, risk
+
+
+@pytest.fixture
+def report() -> ComparisonReport:
+    better = DifferenceRow(value=0.05, low=0.02, high=0.08, p=0.01, verdict="better")
+    curves = [_curves(s, ("ce", "gce", "<i>focal</i>")) for s in ("uncalibrated", "one temperature")]
+    stages = tuple(
+        Stage(
+            name=stage,
+            losses=(
+                _loss("ce", stage),
+                _loss("gce", stage, balanced_accuracy=better),
+                _loss("<i>focal</i>", stage),
+            ),
+        )
+        for stage in ("uncalibrated", "one temperature")
+    )
+    return ComparisonReport(
+        title="adrenal",
+        report_date="2026-11-21",
+        run_id="4f1c",
+        class_names=("normal", "mass"),
+        baseline="ce",
+        test_scans=298,
+        test_subjects=298,
+        stages=stages,
+        reliability=tuple(panel for found, _ in curves for panel in found),
+        risk=tuple(curve for _, found in curves for curve in found),
+        published=("GCE, error rate %: 24.10; published 23.75",),
+    )
+
+
+def test_the_page_tells_of_every_loss_at_every_stage(report):
+    html = comparison_html(report)
+    for stage in ("uncalibrated", "one temperature"):
+        assert f"gce is told about {stage}." in html
+    assert html.count("gce is told about one temperature.") == 1
+    assert "5.1 %" in html  # calibration errors are shown in percent
+    assert "published 23.75" in html
+    assert "Share of each class whose 90 % prediction set holds it" in html
+    assert "AURC" in html
+    assert "Further metrics, measured but not tested" in html
+
+
+def test_only_what_a_test_told_apart_is_bold(report):
+    html = comparison_html(report)
+    assert html.count("<strong>+0.050 better</strong>") == 2
+    assert "p = 0.010" in html
+    assert "variance over subjects and that over seeds" in html
+    losses = [loss.model_copy(update={"folds": 5}) for loss in report.stages[-1].losses]
+    folds = report.model_copy(update={"stages": (Stage(name="one temperature", losses=tuple(losses)),)})
+    assert "corrected resampled t-test over folds (Nadeau and Bengio)" in comparison_html(folds)
+
+
+def test_every_loss_has_a_diagram_and_each_end_a_chart_of_risks(report):
+    html = comparison_html(report)
+    assert html.count('alt="Reliability of ') == 3
+    assert 'alt="Reliability of gce: uncalibrated, one temperature"' in html
+    assert html.count('alt="Wrong answers against scans answered, ') == 2
+    assert "each test scan counts once" in html
+
+
+def test_figures_are_files_with_their_numbers(report, tmp_path):
+    written = write_comparison_report(report, tmp_path, pdf=False)
+    names = {path.name for path in written["figures"].iterdir()}
+    assert names == {
+        f"{name}.{kind}"
+        for name in ("forest", "reliability", "risk_coverage")
+        for kind in ("svg", "png", "csv")
+    }
+    rated = pd.read_csv(written["figures"] / "reliability.csv")
+    assert len(rated) == 6
+    assert rated.iloc[1].to_dict() == {
+        "loss": "gce", "calibration": "uncalibrated", "bin_low": 0.5, "bin_high": 1.0, "stated": 0.8,
+        "came_true": 0.6, "low": 0.3, "high": 0.85, "scans": 12.5, "trials": 9.6,
+    }  # fmt: skip
+    risks = pd.read_csv(written["figures"] / "risk_coverage.csv")
+    assert len(risks) == 2 * 3 * 2
+    assert risks.iloc[1].tolist() == ["ce", "uncalibrated", 1.0, 0.3]
+    forest = pd.read_csv(written["figures"] / "forest.csv")
+    assert set(forest["metric"]) == {"balanced_accuracy", "negative_log_likelihood", "classwise_ece"}
+
+
+def test_a_report_of_the_format_before_is_read_and_drawn(report):
+    stored = report.model_dump(mode="json", exclude={"reliability", "risk"}) | {"format_version": 2}
+    before = ComparisonReport.model_validate(stored)
+    assert "Reliability of each loss" not in comparison_html(before)
+
+
+def test_names_are_escaped_and_nothing_is_fetched(report):
+    html = comparison_html(report)
+    assert "&lt;i&gt;focal&lt;/i&gt;" in html
+    assert "<i>focal" not in html
+    assert "<script" not in html
+    assert not re.search(r"https?://", html)
+
+
+def test_the_table_has_a_row_for_each_loss_stage_and_metric(report, tmp_path):
+    written = write_comparison_report(report, tmp_path, pdf=False)
+    table = pd.read_csv(written["csv"])
+    assert len(table) == 2 * 3 * (6 + 2 + 1)
+    gain = table[
+        (table.loss == "gce")
+        & (table.calibration == "one temperature")
+        & (table.metric == "balanced_accuracy")
+    ]
+    assert gain.difference_value.item() == 0.05
+    assert gain.difference_p.item() == 0.01
+    assert gain.difference_verdict.item() == "better"
+    assert table[table.metric == "recall: mass"].value.tolist() == [0.5] * 6
+
+
+def test_the_json_holds_the_same_facts(report, tmp_path):
+    written = write_comparison_report(report, tmp_path, pdf=False)
+    assert ComparisonReport.model_validate(json.loads(written["json"].read_text())) == report
+
+
+def test_the_same_comparison_gives_the_same_bytes(report):
+    assert comparison_html(report) == comparison_html(report)
+
+
+@pytest.mark.slow
+def test_axe_finds_no_violation(report, violations):
+    assert violations(comparison_html(report)) == []

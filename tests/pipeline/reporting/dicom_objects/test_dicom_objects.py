@@ -1,0 +1,297 @@
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage, generate_uid
+
+from pipeline.errors import ConfigError, InputError, RefusedScan, TaucalError
+from pipeline.reporting.dicom_objects import parse_destination, read_source, send, write_dicom_objects
+from pipeline.reporting.dicom_objects.codes import class_code, private
+from pipeline.reporting.scan.scan_build import build_scan_report
+
+CREATED = datetime(2026, 11, 21, 9, 30)  # noqa: DTZ001 - DICOM dates are local
+PDF = b"%PDF-1.7 nothing to see\n%%EOF "  # an odd number of bytes: DICOM wants an even one
+PATIENT = {
+    "PatientName": "Müller^Jörg",
+    "PatientID": "MRN 0815",
+    "PatientBirthDate": "19400903",
+    "PatientSex": "M",
+}
+STUDY = {
+    "AccessionNumber": "ACC0099",
+    "StudyDate": "20190510",
+    "StudyTime": "101500",
+    "StudyDescription": "PET Hirn",
+    "ReferringPhysicianName": "House^Gregory",
+    "PatientWeight": "77.8",
+}
+
+
+def _slice(number: int, study: str, series: str, frame: str) -> FileDataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = PositronEmissionTomographyImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    image = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    image.SpecificCharacterSet = "ISO_IR 100"
+    image.SOPClassUID, image.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    for keyword, value in (PATIENT | STUDY).items():
+        setattr(image, keyword, value)
+    image.StudyID = "longer than sixteen characters"
+    image.StudyInstanceUID, image.SeriesInstanceUID, image.FrameOfReferenceUID = study, series, frame
+    image.Modality, image.SeriesNumber, image.InstanceNumber = "PT", 1, number
+    image.AcquisitionDate, image.AcquisitionTime = "20190510", "102000"
+    image.Rows = image.Columns = 2
+    image.PixelSpacing, image.SliceThickness = ["2", "2"], "3"
+    image.ImagePositionPatient = ["0", "0", str(3 * number)]
+    image.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
+    image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+    image.BitsAllocated = image.BitsStored = 16
+    image.HighBit, image.PixelRepresentation = 15, 0
+    image.PixelData = bytes(8)
+    image.private_block(0x0009, "SECRET NOTES", create=True).add_new(1, "LO", "private, not to be copied")
+    return image
+
+
+@pytest.fixture
+def series(tmp_path) -> Path:
+    folder = tmp_path / "series"
+    folder.mkdir()
+    uids = [generate_uid() for _ in range(3)]
+    for number in (3, 1, 2):
+        _slice(number, *uids).save_as(folder / f"{number}.dcm", enforce_file_format=True)
+    (folder / "readme.txt").write_text("no image")
+    return folder
+
+
+@pytest.fixture
+def report(scan, context, prediction):
+    shared = {"clinic_prevalence": (0.3, 0.3, 0.4), "clinic_probabilities": (0.01, 0.07, 0.92)}
+    return build_scan_report(scan, context, replace(prediction, **shared))
+
+
+@pytest.fixture
+def pdf(tmp_path) -> Path:
+    path = tmp_path / "report.pdf"
+    path.write_bytes(PDF)
+    return path
+
+
+def _write(report, series, folder, pdf=None) -> dict[str, Path]:
+    source = read_source(sorted(series.iterdir()))
+    return write_dicom_objects(report, source, folder, pdf=pdf, created=CREATED)
+
+
+def _items(node, name: str) -> list:
+    """Every content item below a node whose concept has this meaning."""
+    found = []
+    for item in node.get("ContentSequence", []):
+        if item.ConceptNameCodeSequence[0].CodeMeaning == name:
+            found.append(item)
+        found += _items(item, name)
+    return found
+
+
+def test_both_objects_belong_to_the_patients_study(report, series, pdf, tmp_path):
+    image = pydicom.dcmread(series / "1.dcm")
+    written = _write(report, series, tmp_path / "out", pdf)
+    objects = [pydicom.dcmread(path) for path in written.values()]
+    assert set(written) == {"dicom_sr", "dicom_pdf"}
+    for found in objects:
+        for keyword, value in (PATIENT | STUDY).items():
+            assert str(found[keyword].value) == value, keyword
+        assert found.StudyInstanceUID == image.StudyInstanceUID
+        assert found.FrameOfReferenceUID == image.FrameOfReferenceUID
+        assert found.StudyID == "longer than sixt"
+        assert found.SeriesDescription == "AI - research use only"
+        assert found.VerificationFlag == "UNVERIFIED"
+        assert "private, not" not in str(found)
+    taken = {image.SeriesInstanceUID, image.SOPInstanceUID}
+    assert len({o.SeriesInstanceUID for o in objects} | {o.SOPInstanceUID for o in objects} | taken) == 6
+
+
+def test_the_pdf_is_inside_whole_and_refers_to_every_image(report, series, pdf, tmp_path):
+    found = pydicom.dcmread(_write(report, series, tmp_path / "out", pdf)["dicom_pdf"])
+    assert found.EncapsulatedDocument[: found.EncapsulatedDocumentLength] == PDF
+    assert found.MIMETypeOfEncapsulatedDocument == "application/pdf"
+    images = {pydicom.dcmread(p).SOPInstanceUID for p in series.glob("*.dcm")}
+    assert {r.ReferencedSOPInstanceUID for r in found.SourceInstanceSequence} == images
+
+
+def test_the_structured_report_holds_probabilities_and_their_intervals(report, series, tmp_path):
+    found = pydicom.dcmread(_write(report, series, tmp_path / "out")["dicom_sr"])
+    told = []
+    for item in _items(found, "Probability"):
+        kinds = [c.ConceptCodeSequence[0].CodeValue for c in item.get("ContentSequence", [])]
+        value = item.MeasuredValueSequence[0]
+        told.append((float(value.NumericValue), value.MeasurementUnitsCodeSequence[0].CodeValue, *kinds))
+    assert told[-4:] == [
+        (0.86, "{ratio}"),
+        (0.79, "{ratio}", "refit-p05"),
+        (0.91, "{ratio}", "refit-p95"),
+        (0.92, "{ratio}", "clinic-share"),
+    ]
+    assert len(told) == 4 * len(report.classes)
+    decision = _items(found, "Decision of the model")[0].ConceptCodeSequence[0]
+    assert (decision.CodeValue, decision.CodingSchemeDesignator) == ("report", "99TAUCAL")
+    in_set = [i.ConceptCodeSequence[0].CodeMeaning for i in _items(found, "In the conformal prediction set")]
+    assert in_set == ["No", "No", "Yes"]
+
+
+def test_the_structured_report_holds_each_side_of_each_region(report, series, tmp_path):
+    found = pydicom.dcmread(_write(report, series, tmp_path / "out")["dicom_sr"])
+    sides = {}
+    for item in _items(found, "Standardized uptake value ratio to inferior cerebellar grey"):
+        if not (sites := _items(item, "Finding Site")):
+            continue  # a composite, whose site stands in its group
+        site = sites[0]
+        side = [i.ConceptCodeSequence[0].CodeMeaning for i in _items(site, "Laterality")]
+        value = float(item.MeasuredValueSequence[0].NumericValue)
+        sides[(site.ConceptCodeSequence[0].CodeMeaning, *side)] = value
+    assert sides["Precuneus", "Left"] == 2.5
+    for row in report.regions:
+        expected = {(row.title, "Left"): row.left, (row.title, "Right"): row.right, (row.title,): row.both}
+        for where, value in expected.items():
+            assert sides.get(where) == (None if value is None else pytest.approx(value, abs=1e-4))
+    site = next(i for i in _items(found, "Finding Site") if "Amygdala" in str(i))
+    assert (site.ConceptCodeSequence[0].CodeValue, site.ConceptCodeSequence[0].CodingSchemeDesignator) == (
+        "4958002",
+        "SCT",
+    )
+
+
+def test_the_structured_report_names_model_scheme_and_images(report, series, tmp_path):
+    found = pydicom.dcmread(_write(report, series, tmp_path / "out")["dicom_sr"])
+    names = {i.TextValue for i in _items(found, "Algorithm Name")}
+    assert names == {"taucal", "taucal regional SUVR"}
+    assert "3" in {i.TextValue for i in _items(found, "Algorithm Version")}
+    assert "taucal: 0.1.0" in {i.TextValue for i in _items(found, "Algorithm Parameters")}
+    assert found.CodingSchemeIdentificationSequence[0].CodingSchemeDesignator == "99TAUCAL"
+    assert len(_items(found, "Source")) == 3
+    evidence = found.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+    assert len(evidence.ReferencedSOPSequence) == 3
+    assert found.PreliminaryFlag == "PRELIMINARY"
+
+
+def test_evidence_names_every_image_of_a_long_series_and_the_library_some(report, series, tmp_path):
+    uids = [pydicom.dcmread(series / "1.dcm")[k].value for k in ("StudyInstanceUID", "SeriesInstanceUID")]
+    for number in range(4, 61):
+        _slice(number, *uids, generate_uid()).save_as(series / f"{number}.dcm", enforce_file_format=True)
+    found = pydicom.dcmread(_write(report, series, tmp_path / "out")["dicom_sr"])
+    evidence = found.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+    assert len(evidence.ReferencedSOPSequence) == 60
+    assert len(_items(found, "Source")) == 20
+
+
+def test_a_refused_scan_holds_no_probability(scan, context, series, tmp_path):
+    bare = replace(scan, regions=None, composites={}, findings=(), visits=())
+    refused = build_scan_report(bare, context, None, RefusedScan("wrong-tracer", "The tracer must be AV1451"))
+    found = pydicom.dcmread(_write(refused, series, tmp_path / "out")["dicom_sr"])
+    assert _items(found, "Probability") == []
+    assert _items(found, "Decision of the model")[0].ConceptCodeSequence[0].CodeValue == "refused"
+
+
+def test_the_same_report_gives_the_same_bytes_and_another_another_uid(
+    report, scan, context, doubtful, series, pdf, tmp_path
+):
+    first, second = (_write(report, series, tmp_path / name, pdf) for name in ("a", "b"))
+    for kind, path in first.items():
+        assert path.read_bytes() == second[kind].read_bytes(), kind
+    other = _write(build_scan_report(scan, context, doubtful), series, tmp_path / "c")
+    uids = {pydicom.dcmread(p).SOPInstanceUID for p in (first["dicom_sr"], other["dicom_sr"])}
+    assert len(uids) == 2
+
+
+def test_a_bare_anonymised_header_is_enough(report, series, pdf, tmp_path):
+    for path in series.glob("*.dcm"):
+        image = pydicom.dcmread(path)
+        for keyword in (*PATIENT, *STUDY, "StudyID", "FrameOfReferenceUID", "AcquisitionDate"):
+            del image[keyword]
+        image.PatientSex, image.PatientBirthDate = "U", "1940"  # no DICOM values; not to be spread
+        image.save_as(path)
+    found = pydicom.dcmread(_write(report, series, tmp_path / "out", pdf)["dicom_sr"])
+    assert (found.PatientSex, found.PatientBirthDate, found.PatientID) == ("", "", "")
+
+
+def test_images_of_two_studies_or_none_are_refused(series, tmp_path):
+    _slice(9, generate_uid(), generate_uid(), generate_uid()).save_as(
+        series / "9.dcm", enforce_file_format=True
+    )
+    with pytest.raises(InputError, match="images of one study, got 2: point at"):
+        read_source(sorted(series.iterdir()))
+    with pytest.raises(InputError, match="images of one study, got 0"):
+        read_source([series / "readme.txt"])
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="no dciodvfy (Debian: dicom3tools)")
+def test_dciodvfy_finds_no_error(report, series, pdf, tmp_path):
+    for path in _write(report, series, tmp_path / "out", pdf).values():
+        told = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False).stderr
+        assert "Comprehensive3DSR" in told or "EncapsulatedPDF" in told
+        assert [line for line in told.splitlines() if line.startswith("Error")] == []
+
+
+@pytest.mark.skipif(shutil.which("dsrdump") is None, reason="no dsrdump (Debian: dcmtk)")
+def test_dsrdump_reads_the_tree(report, series, tmp_path):
+    path = _write(report, series, tmp_path / "out")["dicom_sr"]
+    ran = subprocess.run(["dsrdump", path], capture_output=True, text=True, check=True)
+    assert "Verification Flag   : UNVERIFIED" in ran.stdout
+    assert '(122157,DCM,"Probability")' in ran.stdout or '"Probability")="0.86"' in ran.stdout
+    assert [line for line in ran.stderr.splitlines() if line.startswith(("E:", "F:"))] == []
+
+
+def _own_network() -> bool:
+    tools = all(shutil.which(tool) for tool in ("Orthanc", "unshare", "ip"))
+    return (
+        tools and subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode == 0
+    )
+
+
+@pytest.mark.server
+@pytest.mark.skipif(not _own_network(), reason="no Orthanc, or no right to a network namespace")
+def test_orthanc_files_them_under_the_study_and_gives_them_back(report, series, pdf, tmp_path):
+    written = _write(report, series, tmp_path / "out", pdf)
+    image = series / "1.dcm"
+    call = ["unshare", "-n", "timeout", "60", sys.executable, Path(__file__).with_name("orthanc_round.py")]
+    ran = subprocess.run(
+        [*call, tmp_path, image, *written.values()], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    (study,) = json.loads(ran.stdout)["studies"]
+    assert study["uid"] == pydicom.dcmread(image).StudyInstanceUID
+    assert sorted(s["Modality"] for s in study["series"]) == ["DOC", "PT", "SR"]
+    back = {d.SOPInstanceUID: d for d in map(pydicom.dcmread, study["fetched"])}
+    for path in (image, *written.values()):
+        sent = pydicom.dcmread(path)
+        assert back[sent.SOPInstanceUID] == sent
+
+
+def test_a_node_that_is_not_there_is_told(report, series, tmp_path):
+    path = _write(report, series, tmp_path / "out")["dicom_sr"]
+    with pytest.raises(TaucalError, match=r"got no association in NOBODY@127.0.0.1:1: check title"):
+        send([path], parse_destination("NOBODY@127.0.0.1:1"))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "host:104", "AET@host", "AET@host:0", "AET@host:70000", "A" * 17 + "@h:1"]
+)
+def test_what_names_no_node_is_refused(text):
+    with pytest.raises(ConfigError, match="must look like AET@HOST:PORT"):
+        parse_destination(text)
+
+
+@pytest.mark.parametrize("name", ["CN", "<script>", "a\\b", "x" * 80, "健常"])
+def test_codes_of_any_class_fit_dicom_and_stay_apart(name):
+    code = class_code(name, "")
+    assert len(code.value) <= 16
+    assert len(code.meaning) <= 64
+    assert "\\" not in code.value + code.meaning
+    assert code != class_code(name + "'", "")
+    assert private("a b", "x").value == "a_b"

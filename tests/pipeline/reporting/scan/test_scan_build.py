@@ -1,0 +1,173 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import InputError, RefusedScan
+from pipeline.imaging.quality import Finding
+from pipeline.reporting.scan.regional import regional_norms
+from pipeline.reporting.scan.scan_build import build_scan_report
+from pipeline.reporting.scan.scan_numbers import Likeness, MetaRoi, ScanReport
+
+
+@pytest.fixture
+def report(scan, context, prediction) -> ScanReport:
+    return build_scan_report(scan, context, prediction)
+
+
+def _row(report, region):
+    return next(r for r in report.regions if r.region == region)
+
+
+def test_z_is_patient_minus_norm_over_its_sd(report):
+    sd = np.std([-0.1, 0.1] * 5, ddof=1)
+    assert _row(report, "precuneus").z_left == pytest.approx((2.5 - 1.13) / sd)
+    assert _row(report, "precuneus").z_right == pytest.approx(0, abs=1e-9)
+    assert report.norm_count == 10
+
+
+def test_asymmetry_is_positive_where_the_left_is_hotter(report):
+    assert _row(report, "precuneus").asymmetry_percent == pytest.approx(200 * (2.5 - 1.13) / (2.5 + 1.13))
+    assert _row(report, "insula").asymmetry_percent == 0
+    assert "precuneus, 75 % higher on the left" in report.asymmetry_sentence
+
+
+def test_even_sides_are_said_to_be_even(scan, context, prediction, regions):
+    even = regions.assign(suvr=1.2)
+    told = build_scan_report(replace(scan, regions=even), context, prediction).asymmetry_sentence
+    assert told == "No target region differs by 10 % or more between the sides."
+
+
+def test_the_hottest_region_is_a_target_never_off_target(scan, context, prediction, regions):
+    regions.loc[regions.region == "putamen", "suvr"] = 9.0
+    report = build_scan_report(replace(scan, regions=regions), context, prediction)
+    assert (report.hottest_region, report.hottest_side) == ("precuneus", "left")
+
+
+def test_few_normal_scans_give_no_z(scan, context, prediction, regions):
+    few = regional_norms([regions] * 4, [])
+    report = build_scan_report(scan, replace(context, norms=few), prediction)
+    assert report.norm_count is None
+    assert {r.z_left for r in report.regions} == {None}
+
+
+def test_norms_are_mean_sd_and_count_over_scans(regions):
+    table = regional_norms(
+        [regions, regions.assign(suvr=regions.suvr + 0.2)], [{"meta_roi": 1.0}, {"meta_roi": 1.2}]
+    )
+    meta = table.set_index(["region", "side"]).loc[("meta_roi", "both")]
+    assert meta["mean"] == pytest.approx(1.1)
+    assert meta["sd"] == pytest.approx(np.sqrt(0.02))
+    assert meta["n"] == 2
+
+
+def test_norms_of_nothing_are_an_empty_table():
+    assert list(regional_norms([], []).columns) == ["region", "side", "mean", "sd", "n"]
+
+
+def test_an_unmeasured_region_stays_unmeasured(scan, context, prediction, regions):
+    regions.loc[(regions.region == "cuneus") & (regions.side == "left"), "suvr"] = np.nan
+    row = _row(build_scan_report(replace(scan, regions=regions), context, prediction), "cuneus")
+    assert row.left is None
+    assert row.z_left is None
+    assert row.asymmetry_percent is None
+
+
+def test_the_finding_names_class_probability_and_interval(report):
+    told = report.headline.replace("\u00a0", " ")
+    assert told == "The scan is most like dementia of the Alzheimer type (AD): 86 %, interval 79 to 91 %"
+    assert report.verdict == "report"
+
+
+def test_a_referred_scan_has_its_reasons_and_keeps_its_probabilities(scan, context, doubtful):
+    report = build_scan_report(scan, context, doubtful)
+    assert report.headline == "Refer for expert read"
+    assert report.reasons == doubtful.reasons
+    assert [c.in_set for c in report.classes] == [True, True, False]
+
+
+def test_a_refused_scan_has_no_probability_and_says_why(scan, context):
+    refusal = RefusedScan(
+        "missing-slices", "A series must be complete, got 3 gaps", hint="export it again", measured="3"
+    )
+    report = build_scan_report(replace(scan, regions=None), context, None, refusal)
+    assert (report.verdict, report.quality) == ("refused", "refuse")
+    assert report.classes == ()
+    assert report.likeness is None
+    assert report.reasons == ("A series must be complete, got 3 gaps (measured 3)",)
+    assert report.hint == "export it again"
+
+
+def test_neither_prediction_nor_refusal_is_an_error(scan, context):
+    with pytest.raises(InputError, match="needs a prediction or the reason"):
+        build_scan_report(scan, context, None)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "worst"), [((), "pass"), (("pass", "warn"), "warn"), (("warn", "refuse"), "refuse")]
+)
+def test_the_quality_is_the_worst_finding(scan, context, prediction, verdicts, worst):
+    findings = tuple(Finding("rule", v, 1.0, "limit", "words") for v in verdicts)
+    assert build_scan_report(replace(scan, findings=findings), context, prediction).quality == worst
+
+
+@pytest.mark.parametrize(
+    ("facts", "synthetic"),
+    [
+        ({"synthetic": True}, True),
+        ({"Synthetic": "yes"}, True),
+        ({"series_description": "SYNTHETIC AV1451"}, True),
+        ({"synthetic": False}, False),
+        ({"series_description": "AV1451"}, False),
+    ],
+)
+def test_a_phantom_is_told_by_its_facts(scan, context, prediction, facts, synthetic):
+    assert build_scan_report(replace(scan, facts=facts), context, prediction).synthetic is synthetic
+
+
+@pytest.mark.parametrize(
+    ("suvr", "words"),
+    [(1.18, "below every"), (1.19, "within the band"), (1.34, "within the band"), (1.35, "above every")],
+)
+def test_the_meta_roi_is_held_against_a_band(suvr, words):
+    assert words in MetaRoi(definition="Mayo", suvr=suvr, band_low=1.19, band_high=1.34).sentence
+
+
+@pytest.mark.parametrize(
+    ("count", "right", "words"),
+    [
+        (40, 34, "Of 40 held-out scans rated 80 to 90 %, 34 were right."),
+        (
+            1,
+            1,
+            "Of 1 held-out scan rated 80 to 90 %, 1 was right. These are few; read the count, not the share.",
+        ),
+        (0, 0, "No held-out scan was rated 80 to 90 %: there is no experience with such a rating."),
+    ],
+)
+def test_likeness_is_told_in_counts(count, right, words):
+    told = Likeness(low=0.8, high=0.9, count=count, right=right).sentence
+    assert told.replace("\u00a0", " ") == words
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="finite"):
+        Likeness(low=float("nan"), high=0.9, count=1, right=1)
+
+
+def test_regions_keep_the_order_of_the_table(report, regions):
+    assert [r.region for r in report.regions] == list(pd.unique(regions.region))
+
+
+def test_facts_claim_no_more_than_is_known(scan, context, prediction):
+    facts = {"frames_averaged": 1, "motion_mm": 0.0, "age": 93, "attenuation_corrected": True}
+    facts |= {"injected_activity_bq": 3.7e8, "window_start_min": 80.2, "window_end_min": 99.9}
+    told = build_scan_report(replace(scan, facts=facts), context, prediction).acquisition
+    assert {fact.label: fact.value for fact in told} == {
+        "Window after injection": "80 to 100 min after injection",
+        "Injected activity": "370 MBq",
+        "Attenuation corrected": "yes",
+        "Frames averaged": "1",
+        "Age": "90 years or more",
+    }

@@ -1,0 +1,299 @@
+import json
+import logging
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html import unescape
+from importlib import resources
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from pipeline.atlas import SHAPE
+from pipeline.errors import InputError, RefusedScan
+from pipeline.reporting.page import pdf as pdf_module
+from pipeline.reporting.page.html import RESEARCH_USE_ONLY
+from pipeline.reporting.scan.scan_build import build_scan_report
+from pipeline.reporting.scan.scan_numbers import ScanReport, Visit
+from pipeline.reporting.scan.scan_page import scan_html, scan_schema, trend, write_scan_report
+
+
+@pytest.fixture(scope="module")
+def html(scan, context, prediction, suvr) -> str:
+    return scan_html(build_scan_report(scan, context, prediction), suvr)
+
+
+def _plain(html: str) -> str:
+    """What a reader sees: no tags, no style, no pictures."""
+    body = html.partition("<body>")[2] or html
+    return " ".join(unescape(re.sub(r"<[^>]+>", "", body)).replace("\u00a0", " ").split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The scan is most like dementia of the Alzheimer type (AD): 86 %, interval 79 to 91 %",
+        "Of 40 held-out scans rated 80 to 90 %, 34 were right.",
+        "Prediction set: AD.",
+        "Assumes the prevalence of training: CN 56 %, MCI 33 %, AD 11 %",
+        "An independent visual read is required.",
+        "A negative scan does not exclude AD.",
+        "within the band where published cut-offs disagree (1.19 to 1.34, by method)",
+        "the patient's right is on the left of the picture",
+        "What the interval covers, and what not",
+        "Off-target (binds without tau)",
+        "10 cognitively normal training scans",
+        "Band: test-retest, 3 % about the first visit.",
+        "112 scans",
+    ],
+)
+def test_the_page_says(html, words):
+    assert words in _plain(html)
+
+
+def test_a_region_shows_both_sides_and_the_reference_its_one_value(html):
+    rows = {
+        unescape(r[0]): re.findall(r"<td[^>]*>([^<]*)</td>", r[1])
+        for r in re.findall(r'<th scope="row">([^<]*)</th>\s*(.*?)</tr>', html, re.DOTALL)
+    }
+    assert rows["Precuneus"][:2] == ["2.50", "1.13"]
+    assert rows["Inferior cerebellar grey (reference)"][0] == "1.00"
+
+
+def test_every_sheet_names_the_scan_and_its_limits(html):
+    sheets = html.split('<section class="sheet"')[1:]
+    assert len(sheets) == 3
+    for sheet in sheets:
+        assert RESEARCH_USE_ONLY in sheet
+        assert "sub-A7KD2M ses-20310412" in sheet
+        assert "run 4f1c09e2" in sheet
+
+
+def test_no_probability_has_more_digits_than_whole_percent(html):
+    decide = _plain(html.split('<section class="sheet"')[1])
+    assert not re.search(r"\d\.\d+ ?%", decide)
+
+
+def test_one_file_no_script_no_address(html):
+    assert "<script" not in html
+    assert "http://" not in html
+    assert "https://" not in html
+    assert not re.search(r"<[^>]+\s(style|on\w+)=", html)
+    assert set(re.findall(r'src="([a-z]+:[a-z]+/[a-z+]+)', html)) == {"data:image/png"}
+    assert not re.search(r"<(link|iframe|object|embed|form|base)\b", html)
+
+
+def test_every_picture_has_words(html):
+    pictures = re.findall(r"<img [^>]+>", html)
+    assert len(pictures) == 6
+    assert all(re.search(r'alt="[^"]{20,}"', p) for p in pictures)
+    assert all('aria-label="' in s for s in re.findall(r"<svg [^>]+>", html))
+
+
+def test_the_clinics_own_prevalence_stands_beside(scan, context, prediction, suvr, html):
+    assert "At your clinic" not in html
+    stated = replace(prediction, clinic_prevalence=(0.2, 0.3, 0.5), clinic_probabilities=(0.0, 0.02, 0.98))
+    told = _plain(scan_html(build_scan_report(scan, context, stated), suvr))
+    assert "At your clinic's prevalence:" in told
+    assert "CN <1 %, MCI 2 %, AD 98 %" in told
+
+
+def test_one_network_says_what_its_interval_leaves_out(html):
+    told = _plain(html)
+    assert "from the 5th to the 95th percentile over refits of the calibration. Blue" in told
+    assert "had other subjects been drawn to calibrate it. It does not cover: a network trained anew" in told
+    assert "networks" not in told.partition("What the interval covers")[2].partition("Where it fails")[0]
+
+
+def test_an_ensemble_says_what_its_interval_covers_and_how_its_doubt_splits(scan, context, averaged, suvr):
+    report = build_scan_report(scan, context, averaged)
+    told = _plain(scan_html(report, suvr))
+    for words in (
+        "percentile over refits of the calibration and over 5 networks. Blue",
+        "what a single one of the 5 networks, trained alike from other initial weights, would say",
+        "the average itself moves less. It does not cover: networks trained on other scans, a scanner or",
+        "Doubt: entropy 0.49 nats of at most 1.10. 0.07 of it is disagreement between the 5 networks, which",
+        "more training scans may lessen; 0.42 is ambiguity they share.",
+    ):
+        assert words in told
+    assert "trained anew" not in told
+    told_as_json = report.model_dump(mode="json")["doubt"]
+    assert told_as_json == {
+        "networks": 5,
+        "entropy": 0.49,
+        "mutual_information": 0.07,
+        "mean_entropy": pytest.approx(0.42),
+        "limit": pytest.approx(np.log(3)),
+    }
+    jsonschema.validate(report.model_dump(mode="json"), scan_schema())
+
+
+def test_a_referred_scan_says_refer_and_every_reason(scan, context, doubtful, suvr):
+    told = _plain(scan_html(build_scan_report(scan, context, doubtful), suvr))
+    assert "Refer for expert read" in told
+    assert all(reason in told for reason in doubtful.reasons)
+    assert "for the expert, not a finding" in told
+    assert "most like" not in told
+
+
+def test_a_refused_scan_has_no_probability(scan, context):
+    refusal = RefusedScan("missing-slices", "A series must be complete, got 3 gaps", hint="export it again")
+    bare = replace(scan, regions=None, composites={}, visits=())
+    told = _plain(scan_html(build_scan_report(bare, context, None, refusal), None))
+    assert "No probability: the scan was refused" in told
+    assert "A series must be complete, got 3 gaps" in told
+    assert "What can be done: export it again" in told
+    assert "Calibrated probability" not in told
+    assert "Prediction set" not in told
+    assert "An independent visual read is required." in told
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_a_phantom_is_watermarked_on_every_sheet(scan, context, prediction, suvr, synthetic):
+    facts = {"synthetic": synthetic}
+    page = scan_html(build_scan_report(replace(scan, facts=facts), context, prediction), suvr)
+    assert page.count('class="synthetic"') == (3 if synthetic else 0)
+    assert ("SYNTHETIC" in page) == synthetic
+
+
+def test_the_accession_number_is_shown_only_where_it_is_given(scan, context, prediction, suvr):
+    given = build_scan_report(replace(scan, accession_number="ACC0099"), context, prediction)
+    assert "accession ACC0099" in scan_html(given, suvr)
+
+
+def test_the_json_holds_the_same_facts(scan, context, prediction, suvr, tmp_path):
+    report = build_scan_report(scan, context, prediction)
+    written = write_scan_report(report, suvr, tmp_path, pdf=False)
+    assert ScanReport.model_validate(json.loads(written["json"].read_text())) == report
+    assert set(written) == {"html", "json"}
+
+
+def test_the_json_keeps_to_the_published_schema(scan, context, doubtful):
+    published = json.loads(
+        (resources.files("pipeline.reporting.scan") / "scan_report.schema.json").read_text()
+    )
+    assert published == scan_schema()
+    report = json.loads(build_scan_report(scan, context, doubtful).model_dump_json())
+    jsonschema.validate(report, published)
+    with pytest.raises(jsonschema.ValidationError, match="Additional properties"):
+        jsonschema.validate(report | {"PatientName": "Doe^Jane"}, published)
+
+
+@pytest.mark.slow
+def test_the_same_facts_give_the_same_bytes(scan, context, prediction, suvr, tmp_path):
+    report = build_scan_report(scan, context, prediction)
+    first, second = (
+        write_scan_report(report, suvr, tmp_path / name, pdf=pdf_module.why_no_pdf() is None)
+        for name in ("a", "b")
+    )
+    for kind, path in first.items():
+        assert path.read_bytes() == second[kind].read_bytes(), kind
+
+
+def test_saliency_stands_beside_with_what_it_is_not(scan, context, prediction, suvr, html):
+    assert "Where the network looked" not in html
+    page = scan_html(build_scan_report(scan, context, prediction), suvr, np.ones(SHAPE))
+    assert "It is not a map of tau" in page
+    assert page.count("<img") == html.count("<img") + 2
+
+
+def test_saliency_of_another_shape_is_refused(scan, context, prediction, suvr):
+    with pytest.raises(InputError, match=r"template's shape \(96, 112, 96\), got \(2, 2, 2\)"):
+        scan_html(build_scan_report(scan, context, prediction), suvr, np.ones((2, 2, 2)))
+
+
+def test_the_pdf_has_the_limits_on_every_page(scan, context, prediction, suvr, tmp_path):
+    if pdf_module.why_no_pdf() or not shutil.which("pdftotext"):
+        pytest.skip("needs pango and pdftotext")
+    report = build_scan_report(replace(scan, facts={"synthetic": True}), context, prediction)
+    path = write_scan_report(report, suvr, tmp_path)["pdf"]
+    text = subprocess.run(
+        ["pdftotext", "-layout", path, "-"], capture_output=True, text=True, check=True
+    ).stdout
+    pages = text.split("\f")[:-1]
+    assert len(pages) == 3
+    for n, page in enumerate(pages, start=1):
+        assert RESEARCH_USE_ONLY in page
+        assert "sub-A7KD2M ses-20310412" in page
+        assert f"Page {n} of 3" in page
+        assert "SYNTHETIC" in page
+        assert "2026-11-21 · run 4f1c09e2" in page
+
+
+@pytest.mark.parametrize("tool", ["pdfinfo", "pdffonts"])
+def test_the_pdf_is_archivable_tagged_and_holds_its_fonts(scan, context, prediction, tmp_path, tool):
+    if pdf_module.why_no_pdf() or not shutil.which(tool):
+        pytest.skip(f"needs pango and {tool} (Debian: poppler-utils)")
+    path = write_scan_report(build_scan_report(scan, context, prediction), None, tmp_path)["pdf"]
+    told = subprocess.run([tool, path], capture_output=True, text=True, check=True).stdout
+    if tool == "pdfinfo":
+        facts = dict(line.split(":", 1) for line in told.splitlines() if ":" in line)
+        assert facts["Tagged"].strip() == "yes"
+        assert facts["Title"].strip().startswith("Tau PET report sub-A7KD2M")
+        meta = subprocess.run([tool, "-meta", path], capture_output=True, text=True, check=True).stdout
+        assert re.search(r"pdfaid:part\W+3\W", meta)
+        assert re.search(r"pdfaid:conformance\W+U\W", meta)
+    else:
+        fonts = [line.split()[-5:-3] for line in told.splitlines()[2:]]  # embedded, subset
+        assert fonts
+        assert {tuple(f) for f in fonts} == {("yes", "yes")}
+
+
+def test_without_pango_there_is_no_pdf_and_a_reason(
+    scan, context, prediction, suvr, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(pdf_module, "why_no_pdf", lambda: "PDF needs the pango libraries: not found")
+    with caplog.at_level(logging.WARNING):
+        written = write_scan_report(build_scan_report(scan, context, prediction), suvr, tmp_path)
+    assert set(written) == {"html", "json"}
+    assert "PDF needs the pango libraries" in caplog.text
+
+
+def test_a_folder_that_cannot_be_made_is_told(scan, context, prediction, suvr, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(InputError, match="output folder must be writable"):
+        write_scan_report(build_scan_report(scan, context, prediction), suvr, tmp_path / "taken", pdf=False)
+
+
+def test_the_trend_keeps_order_and_scale():
+    visits = tuple(Visit(label=str(m), months=m, meta_roi=v) for m, v in ((0, 1.2), (12, 1.2), (24, 1.5)))
+    drawn = trend(visits)
+    (x0, y0), (x1, y1), (x2, y2) = ((float(x.rstrip("%")), float(y)) for x, y in drawn["points"])
+    assert x1 - x0 == pytest.approx(x2 - x1)
+    assert y0 == y1 > y2
+    assert drawn["band_top"] < y0 < drawn["band_bottom"]
+    assert len(drawn["lines"]) == 2
+
+
+def test_one_visit_is_no_trend(scan, context, prediction, suvr):
+    assert trend((Visit(label="only", months=0, meta_roi=1.2),)) == {}
+    alone = replace(scan, visits=scan.visits[:1])
+    assert "Earlier visits" not in scan_html(build_scan_report(alone, context, prediction), suvr)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [400, 1200])
+def test_a_real_browser_shows_it_without_a_request_or_an_overflow(
+    scan, context, prediction, suvr, tmp_path, browser, width
+):
+    path: Path = write_scan_report(
+        build_scan_report(scan, context, prediction), suvr, tmp_path, pdf=False, saliency=np.ones(SHAPE)
+    )["html"]
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    told: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: told.append(message.text))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    fonts = page.evaluate("[...document.fonts].map(f => f.status)")
+    broken = page.evaluate("[...document.images].filter(i => i.naturalWidth === 0).length")
+    page.close()
+    assert told == []  # a breach of the Content-Security-Policy is told on the console
+    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    assert wide == width
+    assert fonts == ["loaded", "loaded"]
+    assert broken == 0
