@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.arrays import Floats, Ints
 from models.calibrators import CALIBRATORS, Calibrator, build_calibrator
 from models.calibrators.calibrator import nearest
 from pipeline.errors import InputError
@@ -18,8 +19,16 @@ from pipeline.learning.predictions import Predictions
 _SURE = 1.645
 """Standard errors by which a candidate must beat the identity: 95 %, one-sided."""
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+_METHODS = {
+    "temperature": "temperature scaling",
+    "adaptive_temperature": "adaptive temperature scaling",
+    "ensemble_temperature": "ensemble temperature scaling",
+    "vector": "vector scaling",
+    "dirichlet": "Dirichlet calibration",
+    "isotonic": "isotonic regression",
+    "histogram": "histogram binning",
+}
+"""What sentences call a calibrator."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +81,46 @@ class Selection:
     folds: int
     reason: str
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-able values, exact to the bit."""
+        return {
+            "chosen": self.chosen,
+            "reason": self.reason,
+            "folds": self.folds,
+            "scores": [asdict(score) for score in self.scores],
+            "calibrator": self.calibrator.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Selection:
+        """Read what `to_dict` returned.
+
+        Raises
+        ------
+        InputError
+            If a value is missing, unknown or of the wrong type.
+        """
+        try:
+            calibrator = Calibrator.from_dict(stored["calibrator"])
+            scores = tuple(CandidateScore(**score) for score in stored["scores"])
+            return cls(calibrator, calibrator.name, scores, int(stored["folds"]), str(stored["reason"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"The stored selection of a calibrator cannot be read ({type(error).__name__}: {error})",
+                where="selection.json",
+                hint="delete the file and train the study again",
+            ) from error
+
 
 def select_calibrator(
     predictions: Predictions, candidates: tuple[str, ...], folds: int, seed: int
 ) -> Selection:
-    """Take the simplest candidate that is not shown to be worse than the best; the identity, unless beaten.
+    """Select the simplest candidate that is about as good as the best; the identity unless it is beaten.
 
     Each candidate is scored by its negative log-likelihood on the subjects left out, the same folds for all.
-    The identity stays unless the best candidate beats it by 1.645 standard errors of the difference, paired
-    over subjects (95 %, one-sided): what is fitted on few scans may do harm, and the identity cannot. Of the
-    others the first is taken whose distance to the best is within one standard error of that distance.
+    The identity is selected unless the best candidate beats it by 1.645 standard errors of the difference,
+    paired over subjects (95 %, one-sided): a calibrator fitted on few scans may do harm, the identity cannot.
+    Of the others the first is selected whose distance to the best is within one standard error.
 
     Parameters
     ----------
@@ -90,10 +129,9 @@ def select_calibrator(
     candidates : tuple of str
         Names of calibrators, simplest first. Identity is scored also when it is not among them.
     folds : int
-        Parts that the subjects are dealt into, classes evenly; fewer where a class has fewer subjects,
-        at least 2.
+        Number of folds, stratified by class; fewer where a class has fewer subjects, at least 2.
     seed : int
-        Of the dealing.
+        Seed of the assignment of subjects to folds.
 
     Returns
     -------
@@ -108,8 +146,8 @@ def select_calibrator(
     -----
     The usual rule takes the standard error of the best candidate's own loss. Most of that is how hard the
     scans are, which all candidates share: on 200 simulated scans of three classes whose logits were 1.5 times
-    too large it kept the identity in 22 of 25 draws, the paired rule in 5, and where nothing was wrong the
-    paired rule still kept it in 24 of 25.
+    too large it selected the identity in 22 of 25 draws, the paired rule in 5; where nothing was wrong the
+    paired rule selected it in 24 of 25.
 
     References
     ----------
@@ -119,14 +157,15 @@ def select_calibrator(
     _check_candidates(candidates)
     if len(predictions) == 0:
         raise InputError(
-            "A calibrator must be selected on at least one scan, got none", hint="enlarge split.calibration"
+            "There are no calibration scans to select a calibrator on", hint="enlarge split.calibration"
         )
     subjects = np.unique(predictions.subjects, return_inverse=True)[1].astype(np.int64)
     n_subjects = int(subjects.max()) + 1
     if n_subjects < 2:
         identity = build_calibrator("identity").fit(predictions.logits, predictions.labels)
         reason = (
-            "identity, because one subject cannot be cross-validated: nothing else can be shown to be better"
+            "No calibration was applied: cross-validation needs two subjects, "
+            "and all calibration scans are of one."
         )
         return Selection(identity, "identity", (), 0, reason)
     used, note = _affordable_folds(predictions, subjects, folds)
@@ -148,8 +187,8 @@ def refit_on_subjects(
 ) -> list[Calibrator]:
     """Refit a calibrator on bootstrap draws of the calibration subjects.
 
-    The spread of one scan's probability over the refits tells how far it hangs on which subjects happened
-    to be in the calibration split. It does not cover the network's own uncertainty.
+    The spread of one scan's probability over the refits shows how much it depends on the subjects of the
+    calibration split. It does not include the network's own uncertainty.
 
     Parameters
     ----------
@@ -181,20 +220,20 @@ def _check_candidates(candidates: tuple[str, ...]) -> None:
     for name in candidates:
         if name not in CALIBRATORS:
             raise InputError(
-                f"A candidate must be the name of a calibrator, got {name!r}",
+                f"There is no calibrator named {name!r}",
                 where="calibration.candidates",
                 hint=nearest(name, list(CALIBRATORS)),
             )
     if not candidates:
         raise InputError(
-            "There must be a calibrator to choose from, got none",
+            "The list of calibrators to select from is empty",
             where="calibration.candidates",
-            hint="name at least one",
+            hint="name at least one, as in [identity, temperature]",
         )
 
 
-def _affordable_folds(predictions: Predictions, subjects: Integers, folds: int) -> tuple[int, str]:
-    """Return how many folds leave every class that is present in each fold's fit, and a note if fewer."""
+def _affordable_folds(predictions: Predictions, subjects: Ints, folds: int) -> tuple[int, str]:
+    """Return how many folds leave every present class in each fold's fit, and a note if they are fewer."""
     per_class = {
         k: len(np.unique(subjects[predictions.labels == k])) for k in np.unique(predictions.labels).tolist()
     }
@@ -203,7 +242,11 @@ def _affordable_folds(predictions: Predictions, subjects: Integers, folds: int) 
     if used == folds:
         return used, ""
     name, count = predictions.class_names[rarest], per_class[rarest]
-    return used, f" {used} folds in place of {folds}, because {name} has {count} subject{'s' * (count > 1)}."
+    subject_count = f"{count} subject{'s' * (count > 1)}"
+    return (
+        used,
+        f" Cross-validation used {used} folds instead of {folds}, because {name} has {subject_count}.",
+    )
 
 
 def _caveats(calibrator: Calibrator, predictions: Predictions) -> str:
@@ -214,12 +257,12 @@ def _caveats(calibrator: Calibrator, predictions: Predictions) -> str:
     absent = [name for k, name in enumerate(predictions.class_names) if k not in present]
     if absent:
         caveats += (
-            f" No calibration scan of {', '.join(absent)}: how far to trust its probability is not known."
+            f" There was no calibration scan of {', '.join(absent)}, so its probabilities are not checked."
         )
     return caveats
 
 
-def _deal_subjects(labels: Integers, subjects: Integers, folds: int, seed: int) -> Integers:
+def _deal_subjects(labels: Ints, subjects: Ints, folds: int, seed: int) -> Ints:
     """Return each scan's fold: subjects whole, shuffled, dealt round class by class."""
     first_scan = np.unique(subjects, return_index=True)[1]
     shuffled = np.random.default_rng(seed).permutation(len(first_scan))
@@ -229,7 +272,7 @@ def _deal_subjects(labels: Integers, subjects: Integers, folds: int, seed: int) 
     return fold_of_subject[subjects]
 
 
-def _held_out(predictions: Predictions, fold: Integers, name: str) -> Floats:
+def _held_out(predictions: Predictions, fold: Ints, name: str) -> Floats:
     """Return the probabilities of each scan from the calibrator fitted on the other folds."""
     probabilities = np.empty(predictions.logits.shape)
     for part in np.unique(fold):
@@ -239,9 +282,7 @@ def _held_out(predictions: Predictions, fold: Integers, name: str) -> Floats:
     return probabilities
 
 
-def _score(
-    probabilities: dict[str, Floats], labels: Integers, subjects: Integers
-) -> tuple[CandidateScore, ...]:
+def _score(probabilities: dict[str, Floats], labels: Ints, subjects: Ints) -> tuple[CandidateScore, ...]:
     rows = np.arange(len(labels))
     losses = {
         name: -np.log(np.maximum(p[rows, labels], PROBABILITY_FLOOR)) for name, p in probabilities.items()
@@ -260,7 +301,7 @@ def _score(
     )
 
 
-def _standard_error(values: Floats, subjects: Integers) -> float:
+def _standard_error(values: Floats, subjects: Ints) -> float:
     """Return the standard error of a mean over scans whose subjects are independent."""
     per_subject = np.bincount(subjects, weights=values - values.mean())
     n = len(per_subject)
@@ -268,26 +309,31 @@ def _standard_error(values: Floats, subjects: Integers) -> float:
 
 
 def _choose(scores: tuple[CandidateScore, ...], candidates: tuple[str, ...]) -> tuple[str, str]:
+    """Return the name of the selected calibrator and the sentence that states why."""
     identity = next(score for score in scores if score.name == "identity")
     eligible = [score for score in scores if score.name in candidates and score.nll <= identity.nll]
-    if not eligible:
-        tried = ", ".join(f"{score.name} {score.nll:.4f}" for score in scores if score is not identity)
-        return (
-            "identity",
-            f"identity, because cross-validated NLL is worse with {tried} than {identity.nll:.4f}.",
-        )
-    best = min(eligible, key=lambda score: score.nll)
-    if best is not identity and identity in eligible and identity.behind <= _SURE * identity.behind_se:
+    best = min(eligible, key=lambda score: score.nll, default=identity)
+    if best is identity:
         return "identity", (
-            f"identity, because {best.name} is not seen to be better: its cross-validated NLL, "
-            f"{best.nll:.4f}, is lower by {identity.behind:.4f}, standard error {identity.behind_se:.4f}."
+            f"No calibration was applied: no candidate improved the cross-validated NLL of "
+            f"{identity.nll:.3f}."
+        )
+    if identity in eligible and identity.behind <= _SURE * identity.behind_se:
+        return "identity", (
+            f"No calibration was applied: {_method(best)} improved the cross-validated NLL by only "
+            f"{identity.behind:.3f} +- {identity.behind_se:.3f}."
         )
     chosen = next(score for score in eligible if score.behind <= score.behind_se)
+    applied = f"{_method(chosen)[0].upper()}{_method(chosen)[1:]} was applied"
     if chosen is best:
-        beside = "" if best is identity else f" (identity {identity.nll:.4f})"
-        return best.name, f"{best.name} has the lowest cross-validated NLL, {best.nll:.4f}{beside}."
+        return best.name, (
+            f"{applied}: it improved the cross-validated NLL from {identity.nll:.3f} to {best.nll:.3f}."
+        )
     return chosen.name, (
-        f"{chosen.name} is simpler than {best.name} and its cross-validated NLL, {chosen.nll:.4f}, is within "
-        f"one standard error of the best, {best.nll:.4f} (difference {chosen.behind:.4f}, "
-        f"standard error {chosen.behind_se:.4f})."
+        f"{applied}: it is simpler than {_method(best)}, and its cross-validated NLL of {chosen.nll:.3f} is "
+        f"higher by only {chosen.behind:.3f} +- {chosen.behind_se:.3f}."
     )
+
+
+def _method(score: CandidateScore) -> str:
+    return _METHODS.get(score.name, score.name)

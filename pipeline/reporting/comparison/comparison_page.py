@@ -17,7 +17,6 @@ from pipeline.reporting.page.words import METRIC_TITLES, interval_text
 
 __all__ = [
     "ComparisonReport",
-    "DifferenceRow",
     "LossRow",
     "Stage",
     "comparison_html",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from models.calibrators import build_calibrator, softmax
 from pipeline.errors import InputError
-from pipeline.evaluation.classifier.selection import refit_on_subjects, select_calibrator
+from pipeline.evaluation.classifier.selection import Selection, refit_on_subjects, select_calibrator
 from pipeline.learning.predictions import Predictions
 
 CANDIDATES = ("identity", "temperature", "adaptive_temperature")
@@ -40,16 +41,20 @@ def held_out_nll(calibrator, scans):
 @pytest.mark.parametrize(
     ("scans", "expected"),
     [
-        (predictions(1000, scale=1.0), "identity"),
-        (predictions(500, scale=2.5), "temperature"),
-        (predictions(3000, growing=True), "adaptive_temperature"),
+        (predictions(1000, scale=1.0), ("identity", "No calibration was applied: ")),
+        (predictions(500, scale=2.5), ("temperature", "Temperature scaling was applied: ")),
+        (
+            predictions(3000, growing=True),
+            ("adaptive_temperature", "Adaptive temperature scaling was applied: it improved "),
+        ),
     ],
     ids=["nothing wrong", "one temperature", "temperature grows"],
 )
 def test_the_right_one_is_chosen_where_the_evidence_is_clear(scans, expected):
     selection = select_calibrator(scans, CANDIDATES, folds=5, seed=0)
-    assert selection.chosen == expected == selection.calibrator.name
-    assert selection.chosen in selection.reason
+    name, opening = expected
+    assert selection.chosen == name == selection.calibrator.name
+    assert selection.reason.startswith(opening)
     assert [score.name for score in selection.scores] == list(CANDIDATES)
     assert selection.folds == 5
 
@@ -69,7 +74,7 @@ def test_never_chosen_with_a_cross_validated_loss_above_the_identitys(seed):
     nll = {score.name: score.nll for score in selection.scores}
     assert nll[selection.chosen] <= nll["identity"]
     if selection.chosen == "identity":
-        assert "identity, because" in selection.reason
+        assert selection.reason.startswith("No calibration was applied: ")
 
 
 @pytest.mark.parametrize("n", [50, 200, 1000])
@@ -120,6 +125,36 @@ def test_the_standard_error_is_that_of_a_mean_over_scans_when_each_subject_has_o
     assert (score.behind, score.behind_se) == (0.0, 0.0)
 
 
+def test_the_reason_for_no_calibration_states_the_improvement_with_its_standard_error():
+    scans = predictions(200, scale=1.2, seed=1)
+    selection = select_calibrator(scans, ("identity", "temperature"), folds=5, seed=0)
+    identity = selection.scores[0]
+    assert selection.chosen == "identity"
+    assert selection.reason == (
+        "No calibration was applied: temperature scaling improved the cross-validated NLL by only "
+        f"{identity.behind:.3f} +- {identity.behind_se:.3f}."
+    )
+
+
+@pytest.mark.parametrize("scans", [predictions(150, scale=2.5), predictions(2, scans_per_subject=2)])
+def test_a_stored_selection_is_read_back_whole(scans):
+    selection = select_calibrator(scans, CANDIDATES, folds=5, seed=0)
+    again = Selection.from_dict(json.loads(json.dumps(selection.to_dict(), allow_nan=False)))
+    assert (again.chosen, again.reason, again.folds) == (selection.chosen, selection.reason, selection.folds)
+    assert again.scores == selection.scores
+    assert again.calibrator.to_dict() == selection.calibrator.to_dict()
+    np.testing.assert_array_equal(
+        again.calibrator.transform(scans.logits), selection.calibrator.transform(scans.logits)
+    )
+
+
+def test_an_incomplete_stored_selection_is_refused():
+    stored = select_calibrator(predictions(50), CANDIDATES, folds=5, seed=0).to_dict()
+    for key in ("calibrator", "scores", "folds", "reason"):
+        with pytest.raises(InputError, match=rf"selection\.json: .*cannot be read.*{key}"):
+            Selection.from_dict({name: value for name, value in stored.items() if name != key})
+
+
 def test_same_seed_same_scores():
     scans = predictions(300, scale=2.0)
     first = select_calibrator(scans, CANDIDATES, folds=5, seed=4)
@@ -132,13 +167,13 @@ def test_a_rare_class_lowers_the_number_of_folds_and_the_reason_says_so():
     rare = np.array([*np.flatnonzero(scans.labels == 2)[:3], *np.flatnonzero(scans.labels != 2)])
     selection = select_calibrator(scans.take(rare), CANDIDATES, folds=5, seed=0)
     assert selection.folds == 3
-    assert "3 folds in place of 5, because C has 3 subjects" in selection.reason
+    assert "3 folds instead of 5, because C has 3 subjects" in selection.reason
 
 
 def test_a_class_without_a_calibration_scan_is_named():
     scans = predictions(100)
     selection = select_calibrator(scans.take(np.flatnonzero(scans.labels != 1)), CANDIDATES, 5, 0)
-    assert "No calibration scan of B" in selection.reason
+    assert "There was no calibration scan of B" in selection.reason
 
 
 def test_a_calibrator_that_may_change_the_class_says_so():
@@ -152,7 +187,7 @@ def test_a_calibrator_that_may_change_the_class_says_so():
 def test_one_subject_alone_leaves_the_identity_with_the_reason():
     selection = select_calibrator(predictions(6, scans_per_subject=6), CANDIDATES, folds=5, seed=0)
     assert (selection.chosen, selection.scores, selection.folds) == ("identity", (), 0)
-    assert "one subject cannot be cross-validated" in selection.reason
+    assert "cross-validation needs two subjects" in selection.reason
 
 
 def test_two_subjects_are_enough_to_answer():
@@ -166,9 +201,9 @@ def test_two_subjects_are_enough_to_answer():
     [
         (
             ("identity", "temperatures"),
-            "got 'temperatures' in calibration.candidates: did you mean",
+            "calibration.candidates: There is no calibrator named 'temperatures'. Did you mean",
         ),
-        ((), "to choose from, got none"),
+        ((), "calibration.candidates: The list of calibrators to select from is empty"),
     ],
 )
 def test_candidates_that_are_no_calibrators_are_refused(candidates, message):
@@ -177,7 +212,7 @@ def test_candidates_that_are_no_calibrators_are_refused(candidates, message):
 
 
 def test_no_scan_is_refused():
-    with pytest.raises(InputError, match="at least one scan, got none"):
+    with pytest.raises(InputError, match="There are no calibration scans"):
         select_calibrator(predictions(20).take(np.array([], dtype=int)), CANDIDATES, folds=5, seed=0)
 
 
