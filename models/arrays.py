@@ -1,7 +1,5 @@
-"""Names of array types."""
+"""Types of the arrays that are passed around; defined with the calibrators, whose folder stands alone."""
 
-import numpy as np
-from numpy.typing import NDArray
+from models.calibrators.calibrator import Floats, Ints
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+__all__ = ["Floats", "Ints"]

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from models.arrays import Floats
+
 _ROUNDING = 1e-9
 """(n + 1) * coverage is meant exactly: 100 * 0.55 must not round up to 56."""
 
@@ -144,6 +146,6 @@ class ConformalSets:
         )
 
 
-def _threshold(scores: NDArray[np.float64], coverage: float) -> float:
+def _threshold(scores: Floats, coverage: float) -> float:
     rank = math.ceil((len(scores) + 1) * coverage - _ROUNDING)
     return math.inf if rank > len(scores) else float(np.sort(scores)[rank - 1])

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import entr
 from torch import Tensor, nn
 
+from models.arrays import Floats
 from models.networks import Network, build_network
-
-Floats = NDArray[np.float64]
 
 
 class Ensemble(Network):

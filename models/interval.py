@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.arrays import Floats
 from models.calibrators import Calibrator
-
-Floats = NDArray[np.float64]
 
 
 def calibrated_members(calibrator: Calibrator, members: Floats) -> Floats:

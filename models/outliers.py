@@ -7,10 +7,10 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 
-Floats = NDArray[np.float64]
+from models.arrays import Floats, Ints
 
 _FOLDS = 5
 _SMALLEST_VARIANCE = 1e-12
@@ -132,7 +132,7 @@ class OutlierDetector:
         """Return the energy ``-logsumexp`` of logits (N, K), shape (N,); larger is stranger."""
         return _energy(np.asarray(logits, dtype=np.float64))
 
-    def to_arrays(self) -> dict[str, NDArray[np.float64]]:
+    def to_arrays(self) -> dict[str, Floats]:
         """Return arrays that `from_arrays` reads, as for a safetensors file."""
         return {
             "means": self.means,
@@ -141,7 +141,7 @@ class OutlierDetector:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, NDArray[np.float64]]) -> OutlierDetector:
+    def from_arrays(cls, arrays: dict[str, Floats]) -> OutlierDetector:
         """Return what `to_arrays` gave."""
         shrinkage, mahalanobis_limit, energy_limit = (float(v) for v in arrays["limits"])
         return cls(arrays["means"], arrays["precision"], shrinkage, mahalanobis_limit, energy_limit)
@@ -166,14 +166,14 @@ def ledoit_wolf(residuals: Floats) -> tuple[Floats, float]:
     return (1 - shrinkage) * covariance + shrinkage * scale * np.eye(f), shrinkage
 
 
-def _gaussians(x: Floats, y: NDArray[np.int64], networks: int) -> tuple[Floats, Floats, float]:
+def _gaussians(x: Floats, y: Ints, networks: int) -> tuple[Floats, Floats, float]:
     # Apart for each network: one covariance of all their features would be M squared times as large.
     found = [_gaussian(own, y) for own in np.split(x, networks, axis=1)]
     means, precisions, shrinkages = zip(*found, strict=True)
     return np.hstack(means), np.vstack(precisions), float(np.mean(shrinkages))
 
 
-def _gaussian(x: Floats, y: NDArray[np.int64]) -> tuple[Floats, Floats, float]:
+def _gaussian(x: Floats, y: Ints) -> tuple[Floats, Floats, float]:
     classes, place = np.unique(y, return_inverse=True)
     means = np.stack([x[place == k].mean(axis=0) for k in range(len(classes))])
     covariance, shrinkage = ledoit_wolf(x - means[place])
@@ -197,7 +197,7 @@ def _energy(logits: Floats) -> Floats:
     return np.asarray(-logsumexp(logits, axis=1))
 
 
-def _folds(y: NDArray[np.int64], subjects: Sequence[Hashable] | None) -> NDArray[np.int64]:
+def _folds(y: Ints, subjects: Sequence[Hashable] | None) -> Ints:
     """Deal subjects to folds in turn, in order of their first scan's class, so that classes spread."""
     _, first, person = np.unique(
         np.arange(len(y)) if subjects is None else np.array([str(s) for s in subjects]),
@@ -218,7 +218,7 @@ def _limit(values: Floats, quantile: float) -> float:
 
 def _checked(
     features: ArrayLike, logits: ArrayLike, labels: ArrayLike, quantile: float
-) -> tuple[Floats, Floats, NDArray[np.int64]]:
+) -> tuple[Floats, Floats, Ints]:
     x, z = np.asarray(features, dtype=np.float64), np.asarray(logits, dtype=np.float64)
     y = np.asarray(labels, dtype=np.int64)
     if not 0 < quantile < 1:

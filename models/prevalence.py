@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from models.arrays import Floats
 
 
 def adjust_prevalence(probabilities: ArrayLike, trained: ArrayLike, stated: ArrayLike) -> Floats:
@@ -16,7 +16,7 @@ def adjust_prevalence(probabilities: ArrayLike, trained: ArrayLike, stated: Arra
     Parameters
     ----------
     probabilities : array_like, shape (N, K) or (K,)
-        Calibrated at the prevalence `trained`, with any class weighting of training prior_correction.
+        Calibrated at the prevalence `trained`, with any class weighting of training corrected for.
     trained : array_like, shape (K,)
         Shares of the classes in training, each above zero.
     stated : array_like, shape (K,)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import scipy
 
-from models.calibrators.calibrator import Calibrator, Floats, Integers, softmax
+from models.calibrators.calibrator import Calibrator, Floats, Ints, softmax
 from models.calibrators.temperature import best_log_temperature
 
 _LARGEST_LOG_TEMPERATURE = math.log(20.0)
@@ -93,7 +93,7 @@ class AdaptiveTemperature(Calibrator):
         if not self.shrinkage >= 0:
             raise ValueError(f"shrinkage must be 0 or more, got {self.shrinkage}")
 
-    def _fit(self, logits: Floats, labels: Integers) -> None:
+    def _fit(self, logits: Floats, labels: Ints) -> None:
         confidence = softmax(logits).max(axis=1)
         order = np.argsort(confidence, kind="stable")
         confidence = confidence[order]
@@ -147,7 +147,7 @@ class _Pieces:
     """
 
     below_top: Floats
-    starts: Integers
+    starts: Ints
     counts: Floats
 
     def mean_confidence(self, log_temperatures: Floats) -> Floats:
@@ -165,7 +165,7 @@ class _Pieces:
         low = np.full(len(self.starts), centre - _LARGEST_LOG_TEMPERATURE)
         high = np.full(len(self.starts), centre + _LARGEST_LOG_TEMPERATURE)
 
-        def excess(log_temperatures: Floats, piece: Integers) -> Floats:
+        def excess(log_temperatures: Floats, piece: Ints) -> Floats:
             # The search goes on with the pieces that are not done; the others are computed and not used.
             every = np.full(len(self.starts), centre)
             every[piece] = log_temperatures
@@ -179,7 +179,7 @@ class _Pieces:
         return np.where(spread == 0, overall, found)
 
 
-def _piece_starts(confidence: Floats, min_per_piece: int) -> Integers:
+def _piece_starts(confidence: Floats, min_per_piece: int) -> Ints:
     """Return where each piece starts in the sorted confidences; a run of equal ones is not cut."""
     n = len(confidence)
     pieces = int(np.clip(n // min_per_piece, 1, _MOST_PIECES))

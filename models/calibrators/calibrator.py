@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+Ints = NDArray[np.int64]
 
 # Far above what a float32 network can say; keeps differences and their products finite in float64.
 _LARGEST_LOGIT = 1e100
@@ -141,7 +141,7 @@ class Calibrator(ABC):
         return self._transform(scores)
 
     @abstractmethod
-    def _fit(self, logits: Floats, labels: Integers) -> None:
+    def _fit(self, logits: Floats, labels: Ints) -> None:
         """Learn; logits and labels have been checked."""
 
     @abstractmethod
@@ -209,7 +209,7 @@ def _checked_logits(logits: ArrayLike) -> Floats:
     return scores
 
 
-def _checked_labels(labels: ArrayLike, logits: Floats) -> Integers:
+def _checked_labels(labels: ArrayLike, logits: Floats) -> Ints:
     classes = np.asarray(labels)
     if classes.shape != logits.shape[:1]:
         raise ValueError(f"Labels must be one per scan, got shape {classes.shape} for {len(logits)} scans")

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import scipy
 
-from models.calibrators.calibrator import Calibrator, Floats, Integers, softmax
+from models.calibrators.calibrator import Calibrator, Floats, Ints, softmax
 from models.calibrators.temperature import best_log_temperature
 
 
@@ -37,7 +37,7 @@ class EnsembleTemperature(Calibrator):
     temperature: float = field(default=1.0, init=False)
     weights: Floats = field(default_factory=lambda: np.array([1.0, 0.0, 0.0]), init=False)
 
-    def _fit(self, logits: Floats, labels: Integers) -> None:
+    def _fit(self, logits: Floats, labels: Ints) -> None:
         self.temperature = math.exp(best_log_temperature(logits, labels))
         of_true_class = np.stack(
             [part[np.arange(len(labels)), labels] for part in self._parts(logits)], axis=1

@@ -10,7 +10,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from models.calibrators.calibrator import Calibrator, Floats, Integers, log_softmax, softmax
+from models.calibrators.calibrator import Calibrator, Floats, Ints, log_softmax, softmax
 from models.calibrators.temperature import best_log_temperature
 
 _RIDGE = 1e-6
@@ -48,7 +48,7 @@ class Vector(Calibrator):
     def __post_init__(self) -> None:
         _check_penalty("ridge", self.ridge)
 
-    def _fit(self, logits: Floats, labels: Integers) -> None:
+    def _fit(self, logits: Floats, labels: Ints) -> None:
         temperature = math.exp(best_log_temperature(logits, labels))
         present, among_present = np.unique(labels, return_inverse=True)
         diagonal = np.eye(len(present), dtype=bool)
@@ -105,7 +105,7 @@ class Dirichlet(Calibrator):
         _check_penalty("off_diagonal", self.off_diagonal)
         _check_penalty("intercept", self.intercept)
 
-    def _fit(self, logits: Floats, labels: Integers) -> None:
+    def _fit(self, logits: Floats, labels: Ints) -> None:
         temperature = math.exp(best_log_temperature(logits, labels))
         present, among_present = np.unique(labels, return_inverse=True)
         n = len(present)
@@ -144,7 +144,7 @@ class _Problem:
     """
 
     inputs: Floats
-    labels: Integers
+    labels: Ints
     learned: NDArray[np.bool_]
     penalty: Floats
     bias_penalty: float

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import scipy
 
-from models.calibrators.calibrator import Calibrator, Floats, Integers, softmax
+from models.calibrators.calibrator import Calibrator, Floats, Ints, softmax
 
 
 @dataclass(eq=False)
@@ -28,7 +28,7 @@ class OneVsRest(Calibrator):
     may_change_class: ClassVar[bool] = True
     present: Floats = field(default_factory=lambda: np.ones(1), init=False)
 
-    def _fit(self, logits: Floats, labels: Integers) -> None:
+    def _fit(self, logits: Floats, labels: Ints) -> None:
         onehot = np.eye(logits.shape[1])[labels]
         self.present = onehot.max(axis=0)
         self._fit_classes(softmax(logits), onehot)

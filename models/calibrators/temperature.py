@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import scipy
 
-from models.calibrators.calibrator import Calibrator, Floats, Integers, softmax
+from models.calibrators.calibrator import Calibrator, Floats, Ints, softmax
 
 # log T is sought here; scikit-learn's range.
 _LOW, _HIGH = -10.0, 10.0
@@ -22,7 +22,7 @@ class Identity(Calibrator):
     name: ClassVar[str] = "identity"
     needs_fitting: ClassVar[bool] = False
 
-    def _fit(self, logits: Floats, labels: Integers) -> None:
+    def _fit(self, logits: Floats, labels: Ints) -> None:
         """Learn nothing."""
 
     def _transform(self, logits: Floats) -> Floats:
@@ -55,14 +55,14 @@ class Temperature(Calibrator):
     name: ClassVar[str] = "temperature"
     temperature: float = field(default=1.0, init=False)
 
-    def _fit(self, logits: Floats, labels: Integers) -> None:
+    def _fit(self, logits: Floats, labels: Ints) -> None:
         self.temperature = math.exp(best_log_temperature(logits, labels))
 
     def _transform(self, logits: Floats) -> Floats:
         return softmax(logits / self.temperature)
 
 
-def best_log_temperature(logits: Floats, labels: Integers) -> float:
+def best_log_temperature(logits: Floats, labels: Ints) -> float:
     """Return the log of the temperature with the least negative log-likelihood.
 
     The likelihood is concave in 1/T, so the optimum is the root of a monotone slope and the bracketed search
