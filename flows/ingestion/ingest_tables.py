@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from pipeline.files import read_json, write_json, written_whole
+from pipeline.files import read_json, write_json
+from pipeline.imaging.derivative import write_region_table
 from pipeline.ingest import bids as bids_files
 from pipeline.ingest.converted import ConvertedScan
 from pipeline.ingest.outcomes import ScanOutcome, write_ingest_report
@@ -81,7 +80,7 @@ def write_tables(
             regions.append({"scan_id": scans[-1].scan_id, **record["regions"]})
     bids_files.write_dataset_files(bids, converted)
     Cohort(tuple(scans), classes).write_tsv(bids / COHORT_TABLE)
-    _write_region_table(regions, bids / REGION_TABLE)
+    write_region_table(regions, bids / REGION_TABLE)
     outcomes = [scan.outcome for scan in done]
     write_json(
         bids / DERIVATIVES / "ingest.json",
@@ -135,8 +134,3 @@ def _scan_of(converted: ConvertedScan, record: dict[str, Any], bids: Path, class
         facts={k: v for k, v in facts.items() if v is not None},
         posterior=converted.posterior,
     )
-
-
-def _write_region_table(rows: list[dict[str, Any]], path: Path) -> None:
-    with written_whole(path) as beside:
-        pd.DataFrame(rows).to_csv(beside, sep="\t", index=False, float_format="%.5f", na_rep="n/a")

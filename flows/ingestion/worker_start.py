@@ -6,7 +6,7 @@ forked from a server which has imported this, and stand in memory once.
 
 from __future__ import annotations
 
-import flows.ingest  # noqa: F401 - jobs are defined there
+import flows.ingestion.scan_jobs  # noqa: F401 - jobs are defined there
 import pipeline.phantom.tree  # noqa: F401 - and there
 from pipeline.imaging.head import five_tissue_model, region_model, template_image
 from pipeline.imaging.measures import cortex, deep_white_matter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,18 @@ class Normalised:
     def warnings(self) -> tuple[str, ...]:
         """Messages of the findings that warn."""
         return tuple(f.message for f in self.findings if f.verdict == "warn")
+
+    def region_values(self) -> dict[str, float]:
+        """Return SUVR by column of the table of regions: ``<side>_<region>`` and ``composite_<name>``."""
+        names = self.regions["side"] + "_" + self.regions["region"]
+        suvr = dict(zip(names, self.regions["suvr"].astype(float), strict=True))
+        return suvr | {f"composite_{name}": value for name, value in self.composites.items()}
+
+
+def write_region_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write one row a scan: ``scan_id`` and what `Normalised.region_values` returned."""
+    with written_whole(path) as beside:
+        pd.DataFrame(rows).to_csv(beside, sep="\t", index=False, float_format="%.5f", na_rep="n/a")
 
 
 def _paths(folder: Path, stem: str) -> tuple[Path, Path, Path]:
