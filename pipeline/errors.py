@@ -39,12 +39,16 @@ class TaucalError(Exception):
 def _sentences(*parts: str) -> str:
     """Return parts as sentences: each begins with a capital letter and ends with a full stop.
 
-    A single part stays as it is, for it may stand inside a longer text.
+    A single part stays as it is, for it may be part of a longer text; a key or a command keeps its letters.
     """
     given = [part for part in parts if part]
-    if len(given) < 2:
-        return "".join(given)
-    return " ".join(p[:1].upper() + p[1:] + ("" if p.endswith((".", "!", "?")) else ".") for p in given)
+    return " ".join(map(_sentence, given)) if len(given) > 1 else "".join(given)
+
+
+def _sentence(text: str) -> str:
+    first = text.partition(" ")[0]
+    start = first.title() if first.isalpha() and first.islower() else first
+    return start + text[len(first) :] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def _rebuild(cls: type[TaucalError], state: dict[str, object], message: str) -> TaucalError:

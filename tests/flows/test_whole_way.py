@@ -193,7 +193,7 @@ def test_a_new_scan_gets_a_report_and_a_refused_one_says_why(whole_way, tmp_path
     assert len(good["classes"]) == 3
     assert all(c["clinic_share"] is not None for c in good["classes"])
     assert refused["classes"] == []
-    assert refused["reasons"] or refused["mend"]
+    assert refused["reasons"] or refused["hint"]
 
 
 def test_a_model_that_is_not_there_is_refused_with_its_mend(whole_way, tmp_path):

@@ -27,7 +27,7 @@ from pipeline.reporting.scan.scan_numbers import (
     FindingRow,
     Likeness,
     ModelFacts,
-    PlausibleRange,
+    EntropySplit,
     Quality,
     ScanReport,
     Visit,
@@ -193,11 +193,11 @@ def _answer(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _doubt(prediction: Prediction) -> PlausibleRange | None:
+def _doubt(prediction: Prediction) -> EntropySplit | None:
     entropy, disagreed, shared = prediction.entropy, prediction.mutual_information, prediction.mean_entropy
     if entropy is None or disagreed is None or shared is None:
         return None
-    return PlausibleRange(
+    return EntropySplit(
         networks=prediction.networks,
         entropy=entropy,
         mutual_information=disagreed,
@@ -217,7 +217,7 @@ def _refused(refusal: RefusedScan | None) -> dict[str, Any]:
         "verdict": "refused",
         "headline": "No probability: the scan was refused",
         "reasons": (f"{refusal.problem}{seen}",),
-        "mend": refusal.hint,
+        "hint": refusal.hint,
     }
 
 

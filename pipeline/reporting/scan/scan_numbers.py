@@ -59,7 +59,7 @@ class Likeness(Facts):
         return f"Of {told} rated {percent_range(self.low, self.high)}, {self.right} {were} right.{few}"
 
 
-class PlausibleRange(Facts):
+class EntropySplit(Facts):
     """How undecided an average of several networks is, and how much of that is their disagreement, in nats.
 
     `entropy` is that of the mean of the networks' calibrated probabilities, at most `limit`, where nothing is
@@ -76,7 +76,7 @@ class PlausibleRange(Facts):
     def sentence(self) -> str:
         """The split in words."""
         return (
-            f"PlausibleRange: entropy {number(self.entropy)} nats of at most {number(self.limit)}. "
+            f"Doubt: entropy {number(self.entropy)} nats of at most {number(self.limit)}. "
             f"{number(self.mutual_information)} of it is disagreement between the {self.networks} networks, "
             f"which more training scans may lessen; {number(self.mean_entropy)} is ambiguity they share."
         )
@@ -218,14 +218,14 @@ class ScanReport(Facts):
     verdict: Verdict
     headline: Text
     reasons: tuple[Text, ...] = ()
-    mend: Text = ""
+    hint: Text = ""
     classes: tuple[ClassProbability, ...] = ()
     prediction_set: tuple[Text, ...] = ()
     coverage: float | None = None
     confidence: float | None = None
     operating_point: float | None = None
     likeness: Likeness | None = None
-    doubt: PlausibleRange | None = None
+    doubt: EntropySplit | None = None
     distances: tuple[Distance, ...] = ()
     quality: Quality
     findings: tuple[FindingRow, ...] = ()
