@@ -24,10 +24,10 @@ from pipeline.reporting.scan.regional import (
 from pipeline.reporting.scan.scan_numbers import (
     ClassProbability,
     Distance,
+    EntropySplit,
     FindingRow,
     Likeness,
     ModelFacts,
-    EntropySplit,
     Quality,
     ScanReport,
     Visit,
