@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,19 @@ def no_loop_left_running() -> Iterator[None]:
     """A file that leaves an event loop running fails itself: later files would fail far from the cause."""
     yield
     assert asyncio._get_running_loop() is None, "a fixture has left an event loop running in this thread"
+
+
+def _wait_for(condition: Callable[[], object], seconds: float = 180, pause: float = 0.05) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, f"waited {seconds:.0f} s in vain"
+        time.sleep(pause)
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> Callable[..., None]:
+    """The function that waits for a condition; its limit is for what hangs, not for what is slow."""
+    return _wait_for
 
 
 @pytest.fixture

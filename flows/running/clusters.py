@@ -1,4 +1,4 @@
-"""Run jobs on a Dask cluster: one that runs already, one of a job queue, or workers of this machine."""
+"""Run jobs on a Dask cluster: one that is running, one of a job queue, or workers on this machine."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-# A worker that was killed is told once, by us. Workers inherit this; who looks for more sets it to "info".
+# We report a killed worker once. Workers inherit this; set the variable to "info" to see more.
 os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
 # A worker would keep a profile of every second of the last hour, a tenth of a megabyte each.
 os.environ.setdefault("DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED", "False")
@@ -29,8 +30,9 @@ from flows.running.jobs import (
     WorkerKilled,
     WorkerResources,
     in_worker,
-    places,
-    worth_another,
+    share_resources,
+    should_retry,
+    worker_killed,
 )
 from pipeline.config import DaskSettings
 from pipeline.errors import ConfigError, TaucalError
@@ -38,6 +40,7 @@ from pipeline.errors import ConfigError, TaucalError
 _SECONDS_TO_CONNECT = 20
 _SECONDS_TO_RESTART = 60
 _RESTARTS = 3
+_LOOK_EVERY_SECONDS = 0.1
 for _name in ("distributed", "distributed.client", "distributed.scheduler"):
     logging.getLogger(_name).setLevel(os.environ["DASK_LOGGING__DISTRIBUTED"].upper())
 
@@ -50,7 +53,7 @@ def on_dask(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outco
     number = min(runner.workers, len(orders))
     with _client(runner.dask, number) as (client, shared):
         todo = deque((index, 0) for index in range(len(orders)))
-        # Our own workers get one job at a time: Dask takes all jobs of a killed worker for guilty.
+        # Our own workers get one job at a time: Dask blames every job of a killed worker.
         idle: list[int | None] = [*range(len(shared))] if shared else [None] * len(orders)
         running: dict[Any, tuple[int | None, int, int]] = {}
         coming = as_completed(loop=client.loop)
@@ -73,7 +76,7 @@ def on_dask(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outco
             if shared and isinstance(error, WorkerKilled):
                 _wait_for_workers(client, number)
             idle.append(name)
-            again = error is not None and worth_another(error, tries, runner.retries)
+            again = error is not None and should_retry(error, tries, runner.retries)
             if again:
                 todo.append((index, tries + 1))
             hand_out()
@@ -82,28 +85,43 @@ def on_dask(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outco
 
 
 def _wait_for_workers(client: Any, number: int) -> None:
-    """Wait until all workers of our own are there again, and start those anew that do not come."""
+    """Wait until all workers of our own are there again, and replace those that do not come back.
+
+    Not `client.wait_for_workers`: it exchanges the cluster's list of workers for a newer one. If the message
+    that a worker has left comes after that, the cluster does not find the worker in its list, stops watching,
+    and raises the `KeyError` of the worker's address when it is closed.
+    """
     for _ in range(_RESTARTS):
-        try:
-            client.wait_for_workers(number, timeout=_SECONDS_TO_RESTART)
-        except TimeoutError:
-            _replace_lost(client.cluster, number)
-        else:
-            return
+        limit = time.monotonic() + _SECONDS_TO_RESTART
+        while time.monotonic() < limit:
+            if len(_running_workers(client)) >= number:
+                return
+            time.sleep(_LOOK_EVERY_SECONDS)
+        _replace_lost(client, number)
     raise TaucalError(
-        f"Killed Dask workers must come back, some did not within {_RESTARTS * _SECONDS_TO_RESTART} s",
-        hint="see whether the machine is out of memory, or ask for fewer workers",
+        f"Dask workers were killed, and some did not start again within {_RESTARTS * _SECONDS_TO_RESTART} s",
+        hint="see whether the machine is out of memory, or set fewer workers",
     )
 
 
-def _replace_lost(cluster: Any, number: int) -> None:
+def _running_workers(client: Any) -> list[Any]:
+    """Return the names of the workers that can take a job now."""
+
+    def names(dask_scheduler: Any) -> list[Any]:
+        return [worker.name for worker in dask_scheduler.running]
+
+    found: list[Any] = client.run_on_scheduler(names)
+    return found
+
+
+def _replace_lost(client: Any, number: int) -> None:
     """Start workers in place of those that Dask has given up.
 
     It forgets one that takes more than 15 s to come back, and does not restart one that was killed before it
     had wholly started.
     """
-    there = {worker.name for worker in cluster.scheduler.workers.values()}
-    for name in set(cluster.workers) - there:
+    cluster = client.cluster
+    for name in set(cluster.workers) - set(_running_workers(client)):
         cluster.sync(cluster.workers.pop(name).close)
     cluster.scale(number)
 
@@ -113,10 +131,10 @@ def _in_dask_worker(
 ) -> tuple[Any, TaucalError | None]:
     name = get_worker().name
     # Workers of this machine are numbered; elsewhere a queue has given each its cores.
-    place = shared[name] if isinstance(name, int) and name < len(shared) else WorkerResources()
-    # A worker of several threads would mix what is random in one training into the other.
+    resources = shared[name] if isinstance(name, int) and name < len(shared) else WorkerResources()
+    # In a worker of several threads, two trainings would draw from the same random numbers.
     with _one_at_a_time:
-        return in_worker(place, work, order)
+        return in_worker(resources, work, order)
 
 
 _one_at_a_time = threading.Lock()
@@ -126,11 +144,8 @@ def _outcome(future: Any) -> tuple[Any, TaucalError | None]:
     try:
         result, error = future.result()
     except KilledWorker:
-        return None, WorkerKilled(
-            "A Dask worker ended before its job was done",
-            hint="see whether its machine is out of memory, or ask for fewer workers",
-        )
-    except Exception as error:  # noqa: BLE001 - whatever Dask says of it, the other jobs go on
+        return None, worker_killed()
+    except Exception as error:  # noqa: BLE001 - whatever Dask raises, the other jobs go on
         return None, JobFailed(f"{type(error).__name__}: {error}")
     return result, error
 
@@ -145,7 +160,7 @@ def _client(settings: DaskSettings, workers: int) -> Iterator[tuple[Any, Sequenc
             where = held.enter_context(queue_cluster(settings))
             where.scale(workers)
         else:
-            shared = places(workers)
+            shared = share_resources(workers)
             where = held.enter_context(_this_machine(workers))
         yield held.enter_context(_connected(where)), shared
 
@@ -155,14 +170,14 @@ def _connected(where: Any) -> Any:
         return Client(where, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
     except OSError as error:
         raise ConfigError(
-            f"dask.address must be of a scheduler that runs, got {type(error).__name__}",
-            where=str(where),
-            hint="start one with `dask scheduler`, or remove the line",
+            f"No Dask scheduler answers at {where} ({type(error).__name__})",
+            where="dask.address",
+            hint="start one with `dask scheduler`, correct the address, or remove the line",
         ) from error
 
 
 def _this_machine(workers: int) -> Any:
-    # One kill is told at once and retried by our own count, not by Dask's.
+    # We count retries; Dask must report a killed worker the first time.
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
         return LocalCluster(
             n_workers=workers,
@@ -170,9 +185,9 @@ def _this_machine(workers: int) -> Any:
             processes=True,
             host="127.0.0.1",
             dashboard_address=None,
-            # Its server of metrics takes any port: the usual one may be another cluster's.
+            # Any port for its metrics: another cluster may have the usual one.
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-            memory_limit=0,  # torch's memory is not Dask's to count
+            memory_limit=0,  # Dask cannot see what torch needs
             silence_logs=logging.CRITICAL,
         )
 
@@ -183,13 +198,14 @@ def queue_cluster(settings: DaskSettings) -> Any:
     Raises
     ------
     ConfigError
-        If dask-jobqueue is not installed or does not take the options.
+        If dask-jobqueue is not installed or refuses the options.
     """
     try:
-        import dask_jobqueue  # an extra: few have a queue
+        import dask_jobqueue  # an extra
     except ImportError as error:
         raise ConfigError(
-            f"dask.jobqueue {settings.jobqueue} needs dask-jobqueue, which is not installed",
+            f"{settings.jobqueue} needs dask-jobqueue, which is not installed",
+            where="dask.jobqueue",
             hint="pip install 'taucal[slurm]'",
         ) from error
     options = {"cores": 1, "processes": 1, "memory": "8GB", **settings.options}
@@ -201,7 +217,7 @@ def queue_cluster(settings: DaskSettings) -> Any:
         return getattr(dask_jobqueue, f"{settings.jobqueue}Cluster")(**options)
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"dask.options must be options of {settings.jobqueue}Cluster: {error}",
+            f"{settings.jobqueue}Cluster does not accept these options: {error}",
             where="dask.options",
-            hint="see the documentation of dask-jobqueue",
+            hint="the documentation of dask-jobqueue lists its options",
         ) from error

@@ -1,4 +1,4 @@
-"""Jobs and the workers that do them: what every runner shares."""
+"""Jobs and the resources of their workers: what every runner shares."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ from pipeline.config import DaskSettings
 from pipeline.errors import InputError, TaucalError
 
 Work = Callable[[Any], Any]
-"""Does one order; it and its orders must be picklable. Called again where it failed."""
+"""Does the job of one order; both must be picklable. Called again where it failed."""
 
 
-class WorkerKilled(TaucalError):  # noqa: N818 - told as "the worker was killed"
-    """The process that did a job is gone: killed, out of memory, or crashed in foreign code."""
+class WorkerKilled(TaucalError):  # noqa: N818 - reads as "the worker was killed"
+    """The process of a job has ended: killed, out of memory, or crashed in foreign code."""
 
 
-class JobFailed(TaucalError):  # noqa: N818 - told as "the job failed"
-    """A job raised an error of no kind of ours."""
+class JobFailed(TaucalError):  # noqa: N818 - reads as "the job failed"
+    """A job raised an error that is no `TaucalError`."""
+
+
+def worker_killed() -> WorkerKilled:
+    """Return the error of a job whose worker process has ended."""
+    return WorkerKilled(
+        "The worker process ended before its job was done",
+        hint="see whether the machine is out of memory, or set fewer workers",
+    )
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class Runner:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the order at `index`: a result, or the error of its last try."""
+    """The result of the order at `index`, or the error of its last try."""
 
     index: int
     result: Any = None
@@ -62,34 +70,34 @@ def attempt(work: Work, order: Any) -> tuple[Any, TaucalError | None]:
     except TaucalError as error:
         return None, error
     except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(place.filename).name}, line {place.lineno}"
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(line.filename).name}, line {line.lineno}"
         return None, JobFailed(f"{type(error).__name__}: {error}", where=where)
 
 
-def worth_another(error: TaucalError, tries: int, retries: int) -> bool:
-    """Tell whether a job that failed is tried again: wrong input stays wrong."""
+def should_retry(error: TaucalError, tries: int, retries: int) -> bool:
+    """Whether a job that failed is tried again: wrong input stays wrong."""
     return tries < retries and not isinstance(error, InputError)
 
 
 @dataclass(frozen=True)
 class WorkerResources:
-    """What a worker may use of its machine: cores, and one GPU where there are several."""
+    """The cores that a worker may use, and its GPU where there are several."""
 
     cores: tuple[int, ...] = ()
     gpu: str | None = None
 
     def take(self) -> None:
-        """Restrict this process to it; a GPU only counts while CUDA is not yet in use."""
+        """Restrict this process to them; the GPU only while CUDA is not yet in use."""
         if self.cores:
-            # Elsewhere than on Linux the system alone shares out the cores.
+            # On Linux only; other systems share out the cores themselves, and `cores` is empty.
             os.sched_setaffinity(0, self.cores)
         if self.gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu
 
 
-def places(workers: int) -> list[WorkerResources]:
-    """Share out the cores and GPUs that this process may use, evenly and as long as they last."""
+def share_resources(workers: int) -> list[WorkerResources]:
+    """Share out the cores and GPUs that this process may use, evenly."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     gpus = _gpus()
     found = []
@@ -108,8 +116,8 @@ def _gpus() -> list[str]:
     return [str(n) for n in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
 
 
-def in_worker(place: WorkerResources, work: Work, order: Any) -> tuple[Any, TaucalError | None]:
-    """Do a job in a worker process, which is to be silent: its parent tells what is to be told."""
+def in_worker(resources: WorkerResources, work: Work, order: Any) -> tuple[Any, TaucalError | None]:
+    """Do a job in a worker process, which prints nothing: its parent reports the outcome."""
     console.quiet = True
-    place.take()
+    resources.take()
     return attempt(work, order)

@@ -1,4 +1,4 @@
-"""Run jobs here, in worker processes or on a Dask cluster; one that fails does not stop the others."""
+"""Run jobs here, in worker processes or on a Dask cluster; a failed job does not stop the others."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from flows.running.jobs import (
     Outcome,
     Runner,
     Work,
-    WorkerKilled,
     WorkerResources,
     attempt,
     in_worker,
-    places,
-    worth_another,
+    share_resources,
+    should_retry,
+    worker_killed,
 )
 from pipeline.errors import TaucalError
 from pipeline.processes import worker_pool
 
 
 def finished(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outcome]:
-    """Run every order and yield outcomes as they come, in any order.
+    """Do the job of every order and yield outcomes in the sequence in which jobs end.
 
-    A job that fails is tried again, also one whose worker was killed. Whatever ends the loop early, Ctrl-C
+    A job that fails is tried again, also one whose worker was killed. An early end of the loop, Ctrl-C
     too, ends the workers that this call started.
 
     Parameters
@@ -47,7 +47,7 @@ def finished(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outc
     elif runner.kind == "processes":
         yield from _on_processes(work, orders, runner)
     else:
-        # Its import takes half a second, which only those who use it are to wait.
+        # Deferred: the import takes half a second.
         from flows.running.clusters import on_dask
 
         yield from on_dask(work, orders, runner)
@@ -60,19 +60,19 @@ def beside(work: Work, order: Any) -> Iterator[None]:
     Parameters
     ----------
     work : callable
-        As in `finished`; its result is dropped, so it must leave it on disk.
+        As in `finished`; its result is dropped, so it must write it to disk.
     order : object
 
     Raises
     ------
     TaucalError
-        Of the job, or if its worker was killed. An error of the block ends the job.
+        The job's own, or if its worker was killed. An error of the block ends the job.
     """
-    # Only who trains has a use for this, and has loaded it; others need not wait for the import.
+    # Deferred: only training calls this, and has loaded torch.
     import torch
 
     threads = torch.get_num_threads()
-    slot = _Slot(places(2)[-1])
+    slot = _Slot(share_resources(2)[-1])
     try:
         job = slot.submit(work, order)
         torch.set_num_threads(max(1, threads - 1))
@@ -89,7 +89,7 @@ def _here(work: Work, orders: Sequence[Any], retries: int) -> Iterator[Outcome]:
     for index, order in enumerate(orders):
         tries = 0
         result, error = attempt(work, order)
-        while error is not None and worth_another(error, tries, retries):
+        while error is not None and should_retry(error, tries, retries):
             tries += 1
             result, error = attempt(work, order)
         yield Outcome(index, result, error)
@@ -98,7 +98,7 @@ def _here(work: Work, orders: Sequence[Any], retries: int) -> Iterator[Outcome]:
 def _on_processes(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outcome]:
     number = min(runner.workers, len(orders))
     todo = deque((index, 0) for index in range(len(orders)))
-    idle = [_Slot(place) for place in places(number)]
+    idle = [_Slot(resources) for resources in share_resources(number)]
     slots = tuple(idle)
     running: dict[Future[Any], tuple[_Slot, int, int]] = {}
     try:
@@ -111,7 +111,7 @@ def _on_processes(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator
                 slot, index, tries = running.pop(future)
                 result, error = slot.outcome(future)
                 idle.append(slot)
-                if error is not None and worth_another(error, tries, runner.retries):
+                if error is not None and should_retry(error, tries, runner.retries):
                     todo.append((index, tries + 1))
                 else:
                     yield Outcome(index, result, error)
@@ -123,11 +123,11 @@ def _on_processes(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator
 class _Slot:
     """One worker process at a time, started when it is needed and again when it was killed.
 
-    A pool of several breaks as a whole when one of its workers is killed, and does not tell whose job it was.
+    A pool of several workers breaks when one is killed, and does not report whose job that was.
     """
 
-    def __init__(self, place: WorkerResources) -> None:
-        self._place = place
+    def __init__(self, resources: WorkerResources) -> None:
+        self._resources = resources
         self._open = contextlib.ExitStack()
         self._pool: Any = None
         self._pid: Future[int] | None = None
@@ -136,7 +136,7 @@ class _Slot:
         if self._pool is None:
             self._pool = self._open.enter_context(worker_pool(1))
             self._pid = self._pool.submit(os.getpid)
-        future: Future[Any] = self._pool.submit(in_worker, self._place, work, order)
+        future: Future[Any] = self._pool.submit(in_worker, self._resources, work, order)
         return future
 
     def outcome(self, future: Future[Any]) -> tuple[Any, TaucalError | None]:
@@ -144,10 +144,7 @@ class _Slot:
             result, error = future.result()
         except BrokenProcessPool:
             self.end()
-            return None, WorkerKilled(
-                "A worker process ended before its job was done",
-                hint="see whether the machine is out of memory, or ask for fewer workers",
-            )
+            return None, worker_killed()
         except Exception as error:  # noqa: BLE001 - a result that cannot be pickled, or an order
             return None, JobFailed(f"{type(error).__name__}: {error}")
         return result, error

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
-from flows.running.jobs import JobFailed, Runner, WorkerKilled, WorkerResources, places
+from flows.running.jobs import JobFailed, Runner, WorkerKilled, WorkerResources, share_resources
 from flows.running.runners import beside, finished
 from pipeline.config import DaskSettings
 from pipeline.errors import ConfigError, InputError
@@ -22,6 +23,11 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 SURVIVABLE = ["fine", "fails once", "fails", "wrong input", "also fine"]
 ELSEWHERE = [*SURVIVABLE, "is killed once", "is killed"]
+
+
+def worker_of(left: Path) -> int:
+    """Return the process that left a file, as `worker_jobs.do` names it."""
+    return int(left.name.split(".")[1].split("-")[0])
 
 
 @pytest.fixture
@@ -45,7 +51,7 @@ def test_each_job_ends_in_a_result_or_an_error_and_none_stops_another(kind, jobs
             assert by_job[what].error is None
             assert (by_job[what].result["pid"] == os.getpid()) == (kind == "local")
     assert isinstance(by_job["fails"].error, JobFailed)
-    assert "RuntimeError: on purpose in worker_jobs.py" in str(by_job["fails"].error)
+    assert re.fullmatch(r"worker_jobs\.py, line \d+: RuntimeError: on purpose", str(by_job["fails"].error))
     assert isinstance(by_job["wrong input"].error, InputError)
     assert by_job["wrong input"].error.where == "here"
     tries = {what: len(list(tmp_path.glob(f"{what}.*"))) for what in jobs}
@@ -60,7 +66,7 @@ def test_each_job_ends_in_a_result_or_an_error_and_none_stops_another(kind, jobs
 @pytest.mark.parametrize("kind", ["processes", "dask"])
 def test_workers_have_cores_and_a_gpu_of_their_own(kind, do, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    shared = places(2)
+    shared = share_resources(2)
     orders = [("fine", tmp_path)] * 12
     for outcome in finished(do, orders, Runner(kind, workers=2)):
         place = WorkerResources(tuple(outcome.result["cores"]), outcome.result["gpu"])
@@ -71,10 +77,10 @@ def test_workers_have_cores_and_a_gpu_of_their_own(kind, do, tmp_path, monkeypat
 def test_cores_are_shared_out_without_rest(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 3, 5, 7, 9, 11, 13})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert [place.cores for place in places(3)] == [(1, 3), (5, 7), (9, 11, 13)]
-    assert [place.cores for place in places(9)][:2] == [(1,), (1,)]
-    assert {core for place in places(9) for core in place.cores} == {1, 3, 5, 7, 9, 11, 13}
-    assert places(1)[0].gpu is None
+    assert [place.cores for place in share_resources(3)] == [(1, 3), (5, 7), (9, 11, 13)]
+    assert [place.cores for place in share_resources(9)][:2] == [(1,), (1,)]
+    assert {core for place in share_resources(9) for core in place.cores} == {1, 3, 5, 7, 9, 11, 13}
+    assert share_resources(1)[0].gpu is None
 
 
 def test_a_job_beside_is_waited_for_and_torch_leaves_it_a_core(do, tmp_path):
@@ -94,37 +100,31 @@ def test_what_goes_wrong_beside_is_raised_when_the_block_is_done(what, error, do
     assert done
 
 
-def test_an_error_ends_the_job_beside(do, tmp_path):
+def test_an_error_ends_the_job_beside(do, tmp_path, wait_for):
     def fail_once_it_runs():
-        limit = time.monotonic() + 60
-        while not list(tmp_path.glob("sleeps.*")):
-            assert time.monotonic() < limit
-            time.sleep(0.05)
+        wait_for(lambda: list(tmp_path.glob("sleeps.*")))
         raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"), beside(do, ("sleeps", tmp_path)):
         fail_once_it_runs()
     (left,) = tmp_path.glob("sleeps.*")
-    assert not Path(f"/proc/{left.name.split('.')[1].split('-')[0]}").exists()
+    wait_for(lambda: not psutil.pid_exists(worker_of(left)))
 
 
 @pytest.mark.parametrize("kind", ["processes", "dask"])
-def test_an_interrupt_ends_the_workers_in_the_middle_of_their_jobs(kind, tmp_path):
+def test_an_interrupt_ends_the_workers_in_the_middle_of_their_jobs(kind, tmp_path, wait_for):
     process = subprocess.Popen(
         [sys.executable, str(HERE / "worker_jobs.py"), kind, str(tmp_path)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    limit = time.monotonic() + 120
-    while len(list(tmp_path.glob("sleeps*"))) < 2:
-        assert process.poll() is None
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-    workers = [path.name.split(".")[1].split("-")[0] for path in tmp_path.glob("sleeps*")]
+    wait_for(lambda: len(list(tmp_path.glob("sleeps*"))) == 2 or process.poll() is not None)
+    assert process.poll() is None
+    workers = [worker_of(path) for path in tmp_path.glob("sleeps*")]
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=180)
     assert "KeyboardInterrupt" in errors
-    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    wait_for(lambda: not any(map(psutil.pid_exists, workers)))
 
 
 def test_two_clusters_of_one_machine_do_not_ask_for_the_same_port():
@@ -143,7 +143,7 @@ def test_two_clusters_of_one_machine_do_not_ask_for_the_same_port():
 
 
 @pytest.mark.parametrize("forgotten_after", ["1s", "1 hour"])
-def test_a_worker_that_dask_has_given_up_is_started_anew(forgotten_after, monkeypatch):
+def test_a_worker_that_dask_has_given_up_is_started_anew(forgotten_after, monkeypatch, wait_for):
     import dask
     from distributed import Status
 
@@ -154,15 +154,28 @@ def test_a_worker_that_dask_has_given_up_is_started_anew(forgotten_after, monkey
         dask.config.set({"distributed.deploy.lost-worker-timeout": forgotten_after}),
         clusters._client(DaskSettings(), 2) as (client, _),
     ):
-        client.wait_for_workers(2, timeout=60)
+        clusters._wait_for_workers(client, 2)
         nanny = client.cluster.workers[0]
         nanny.status = Status.starting  # as where a worker is killed before it has wholly started
         os.kill(nanny.pid, signal.SIGKILL)
-        with pytest.raises(TimeoutError):
-            client.wait_for_workers(3, timeout=3)
-        assert len(client.scheduler_info()["workers"]) == 1
+        wait_for(lambda: clusters._running_workers(client) == [1])
         clusters._wait_for_workers(client, 2)
         assert client.submit(os.getpid, workers=[0]).result() != nanny.pid
+
+
+def test_waiting_for_workers_leaves_the_list_alone_that_the_cluster_keeps_of_them(wait_for):
+    from flows.running import clusters
+
+    with clusters._client(DaskSettings(), 1) as (client, _):
+        seen = client.cluster.scheduler_info
+        clusters._wait_for_workers(client, 1)
+        assert client.cluster.scheduler_info is seen
+        wait_for(lambda: seen["workers"])
+        (address,) = seen["workers"]
+        os.kill(client.cluster.workers[0].pid, signal.SIGKILL)
+        wait_for(lambda: address not in seen["workers"])
+        clusters._wait_for_workers(client, 1)
+        wait_for(lambda: seen["workers"])  # still watching
 
 
 def test_a_scheduler_that_runs_is_used_and_left_running(do, tmp_path):
@@ -177,12 +190,14 @@ def test_a_scheduler_that_runs_is_used_and_left_running(do, tmp_path):
             assert [outcome.error for outcome in found] == [None] * 4
 
 
-def test_a_scheduler_that_does_not_run_is_told(do, tmp_path, monkeypatch):
+def test_a_scheduler_that_does_not_answer_is_one_clear_error(do, tmp_path, monkeypatch):
     from flows.running import clusters
 
     monkeypatch.setattr(clusters, "_SECONDS_TO_CONNECT", 1)
     nowhere = DaskSettings(address="tcp://127.0.0.1:9")
-    with pytest.raises(ConfigError, match=r"dask.address must be of a scheduler that runs.*127.0.0.1:9"):
+    with pytest.raises(
+        ConfigError, match=r"dask\.address: No Dask scheduler answers at tcp://127\.0\.0\.1:9"
+    ):
         list(finished(do, [("fine", tmp_path)], Runner("dask", dask=nowhere)))
 
 
@@ -201,8 +216,8 @@ def test_a_job_of_slurm_asks_for_its_cores_and_runs_one_cell_at_a_time():
     assert "tcp://127.0.0.1:" in script
 
 
-def test_an_option_the_queue_does_not_know_is_told():
+def test_an_option_that_the_queue_does_not_know_is_named():
     from flows.running.clusters import queue_cluster
 
-    with pytest.raises(ConfigError, match=r"dask.options must be options of SLURMCluster.*held"):
+    with pytest.raises(ConfigError, match=r"dask\.options: SLURMCluster does not accept .*held"):
         queue_cluster(DaskSettings(jobqueue="SLURM", options={"held": 4}))
