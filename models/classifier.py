@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from models.bundle import BundleFormatError, read_bundle, write_bundle
 from models.calibrators import Calibrator
+from models.card import Card
 from models.conformal import ConformalSets
 from models.ensemble import build_members, doubt_of, member_logits, members_in
 from models.interval import calibrated_members, probability_interval
@@ -66,8 +67,8 @@ class CalibratedClassifier:
         Class shares of training, that the probabilities stand for.
     operating_point : float
         Least confidence that is reported.
-    card : dict
-        Facts of training and evaluation, JSON-able: what reports tell about the classifier.
+    card : Card
+        Facts of training and test, for reports.
 
     Raises
     ------
@@ -86,7 +87,7 @@ class CalibratedClassifier:
     class_names: tuple[str, ...]
     prevalence: tuple[float, ...]
     operating_point: float
-    card: Mapping[str, Any] = field(default_factory=dict)
+    card: Card = field(default_factory=Card)
 
     def __post_init__(self) -> None:
         sizes = {len(self.class_names), len(self.prevalence), len(self.conformal.thresholds)}
@@ -206,7 +207,7 @@ class CalibratedClassifier:
             "class_names": list(self.class_names),
             "prevalence": [float(p) for p in self.prevalence],
             "operating_point": float(self.operating_point),
-            "card": dict(self.card),
+            "card": self.card.to_dict(),
         }
         weights, arrays = self.network.state_dict(), self.outliers.to_arrays()
         return write_bundle(folder, description, weights, arrays, version=2 if several else 1)
@@ -244,7 +245,7 @@ class CalibratedClassifier:
             tuple(stored["class_names"]),
             tuple(stored["prevalence"]),
             stored["operating_point"],
-            stored["card"],
+            Card.from_dict(stored.get("card", {})),
         )
 
     def _stated(self, prevalence: Mapping[str, float] | Sequence[float]) -> NDArray[np.float64]:

@@ -122,8 +122,8 @@ def infer(
     volume, normalised = None, None
     try:
         volume = read_scan(scan)
-        _check_tracer(volume, str(classifier.card.get("tracer", "AV1451")))
-        normalised = normalise(volume, ImagingSettings(**classifier.card.get("imaging", {})))
+        _check_tracer(volume, classifier.card.tracer)
+        normalised = normalise(volume, ImagingSettings(**classifier.card.imaging))
     except RefusedScan as refusal:
         return Inference(volume, None, None, refusal)
     warnings = tuple(f.message for f in normalised.findings if f.verdict == "warn")

@@ -69,6 +69,7 @@ def small_classifier():
     import torch
 
     from models.calibrators import build_calibrator
+    from models.card import Card
     from models.classifier import CalibratedClassifier
     from models.conformal import ConformalSets
     from models.networks import build_network
@@ -95,21 +96,23 @@ def small_classifier():
         class_names=("CN", "MCI", "AD"),
         prevalence=(0.5, 0.3, 0.2),
         operating_point=0.4,
-        card={
-            "study": "small",
-            "synthetic": True,
-            "tracer": "AV1451",
-            "loss": {"name": "gce"},
-            "calibrator": {"name": "temperature", "reason": "It had the lowest NLL."},
-            "split": {"train": 90, "test": 30},
-            "subjects": {"train": 80, "test": 25},
-            "class_counts": {"CN": 60, "MCI": 20, "AD": 10},
-            "metrics": {
-                "negative_log_likelihood": {"value": 0.81, "low": 0.52, "high": 1.14},
-                "balanced_accuracy": {"value": 0.41, "low": 0.3, "high": 0.52},
-            },
-            "likeness": [[0.5, 0.6, 4, 3], [0.8, 0.9, 20, 11]],
-        },
+        card=Card.from_dict(
+            {
+                "study": "small",
+                "synthetic": True,
+                "tracer": "AV1451",
+                "loss": {"name": "gce"},
+                "calibrator": {"name": "temperature", "reason": "It had the lowest NLL."},
+                "split": {"train": 90, "test": 30},
+                "subjects": {"train": 80, "test": 25},
+                "class_counts": {"CN": 60, "MCI": 20, "AD": 10},
+                "metrics": {
+                    "negative_log_likelihood": {"value": 0.81, "low": 0.52, "high": 1.14},
+                    "balanced_accuracy": {"value": 0.41, "low": 0.3, "high": 0.52},
+                },
+                "likeness": [[0.5, 0.6, 4, 3], [0.8, 0.9, 20, 11]],
+            }
+        ),
     )
 
 

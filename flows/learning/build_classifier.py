@@ -10,6 +10,7 @@ from typing import Any
 from flows.learning.cohorts import region_table, regional_features, regional_norms_of
 from flows.running.console import progress, say
 from flows.running.steps import run_once
+from models.card import Card, ChosenCalibrator, ConfidenceBin, MetricInterval, NamedLoss, PartSizes
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import Study
@@ -22,7 +23,7 @@ from pipeline.learning.ensemble_training import MEMBERS, TrainedEnsemble, train_
 from pipeline.learning.inference import predict
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.predictions import Predictions
-from pipeline.scan import Cohort, Split
+from pipeline.scan import PARTS, Cohort, Split
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def calibrate_and_judge(study: Study, scans: SplitCohort, files: Files) -> Itera
     say(f"Calibrator: {selection.chosen}. {selection.reason}")
     rivals = rivals_of(study, scans, trained)
     results = evaluate(test, calibration, selection, rivals, study.evaluation, seed=study.seed)
-    classifier = assemble(trained, calibration, selection, study.decision, {}, seed=study.seed)
+    classifier = assemble(trained, calibration, selection, study.decision, seed=study.seed)
     results = results.with_coverage(
         classifier.conformal.sets(selection.calibrator.transform(test.logits)), test
     )
@@ -188,7 +189,7 @@ def rivals_of(study: Study, scans: SplitCohort, trained: TrainedEnsemble) -> Riv
     )
 
 
-def _card(study: Study, scans: SplitCohort, results: Results) -> dict[str, Any]:
+def _card(study: Study, scans: SplitCohort, results: Results) -> Card:
     cohort, volumes, split = scans.cohort, scans.volumes, scans.split
     regions = region_table(study)
     normal = study.cohort.classes[0]
@@ -199,24 +200,24 @@ def _card(study: Study, scans: SplitCohort, results: Results) -> dict[str, Any]:
         for s in reversed(cohort.scans)
         if s.diagnosis == normal and s.scan_id in training
     }
-    synthetic = cohort.posterior is not None
-    return {
-        "study": study.name,
-        "synthetic": synthetic,
-        "tracer": study.ingest.tracer,
-        "imaging": study.imaging.model_dump(mode="json"),
-        "loss": study.training.loss.model_dump(mode="json"),
-        "calibrator": {"name": results.chosen, "reason": results.reason},
-        "split": {part: len(split.part(part)) for part in ("train", "validation", "calibration", "test")},
-        "class_counts": dict(zip(volumes.class_names, scans.part("train").class_counts, strict=True)),
-        "subjects": {"test": results.subjects, "train": len({split.subject_of[i] for i in split.train})},
-        "metrics": {name: vars(interval) for name, interval in results.row("chosen").metrics.items()},
-        "coverage": {name: list(counts) for name, counts in results.coverage.items()},
-        "likeness": [list(b) for b in results.likeness],
-        "norms": regional_norms_of(regions, sorted(first.values())) if regions is not None else [],
-        "data_digest": volumes.digest(),
-        "split_digest": split.digest(),
-    }
+    metrics = results.row("chosen").metrics
+    return Card(
+        study=study.name,
+        synthetic=cohort.posterior is not None,
+        tracer=study.ingest.tracer,
+        imaging=study.imaging.model_dump(mode="json"),
+        loss=NamedLoss(**study.training.loss.model_dump(mode="json")),
+        calibrator=ChosenCalibrator(name=results.chosen, reason=results.reason),
+        split=PartSizes(**{part: len(split.part(part)) for part in PARTS}),
+        subjects=PartSizes(**{part: len({split.subject_of[i] for i in split.part(part)}) for part in PARTS}),
+        class_counts=dict(zip(volumes.class_names, scans.part("train").class_counts, strict=True)),
+        metrics={name: MetricInterval(**vars(interval)) for name, interval in metrics.items()},
+        coverage=dict(results.coverage),
+        likeness=tuple(ConfidenceBin(*counts) for counts in results.likeness),
+        norms=() if regions is None else regional_norms_of(regions, sorted(first.values())),
+        data_digest=volumes.digest(),
+        split_digest=split.digest(),
+    )
 
 
 def track(study: Study, results: Results, files: Files, key: str) -> tuple[str, int]:
@@ -224,7 +225,7 @@ def track(study: Study, results: Results, files: Files, key: str) -> tuple[str, 
     store = tracking.store_of(study.tracking, study.output)
     classifier = CalibratedClassifier.load(files.bundle)
     trained = TrainedEnsemble.load(files.network)
-    digests = {"data.digest": classifier.card["data_digest"], "split.digest": classifier.card["split_digest"]}
+    digests = {"data.digest": classifier.card.data_digest, "split.digest": classifier.card.split_digest}
     logged = files.folder / "logged"
     write_text(logged / files.study.name, study.without_places().to_yaml())
     for path in (files.split, files.results):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from flows.ingestion.ingest_tables import COHORT_TABLE, REGION_TABLE
 from flows.running.console import say
+from models.card import RegionNorm
 from pipeline.config import Study
 from pipeline.errors import CohortError
 from pipeline.learning.images import read_images
@@ -142,14 +142,14 @@ def regional_features(table: pd.DataFrame, scan_ids: tuple[str, ...]) -> NDArray
     return features
 
 
-def regional_norms_of(table: pd.DataFrame, scan_ids: list[str]) -> list[dict[str, Any]]:
-    """Return mean, SD and count of every region and composite over normal scans, as JSON-able rows."""
+def regional_norms_of(table: pd.DataFrame, scan_ids: list[str]) -> tuple[RegionNorm, ...]:
+    """Return mean, SD and count of every region and composite over normal scans."""
     rows = []
     for column, values in table.loc[scan_ids].items():
         side, _, region = str(column).partition("_")
         place = "both" if side == "composite" else side
         known = values.dropna()
         if len(known) > 1:
-            stated = {"mean": float(known.mean()), "sd": float(known.std()), "n": len(known)}
-            rows.append({"region": region, "side": place, **stated})
-    return rows
+            mean, sd = float(known.mean()), float(known.std())
+            rows.append(RegionNorm(region=region, side=place, mean=mean, sd=sd, n=len(known)))
+    return tuple(rows)

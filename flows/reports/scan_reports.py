@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from models.card import ConfidenceBin
 from models.classifier import CalibratedClassifier, Prediction
 from pipeline import tracking
 from pipeline.errors import InputError, RefusedScan
@@ -55,23 +56,23 @@ class ReportWriter:
     def context(self, prediction: Prediction | None) -> ReportContext:
         """Return what the report of one scan stands in."""
         card = self.classifier.card
-        norms = pd.DataFrame(card.get("norms", []), columns=["region", "side", "mean", "sd", "n"])
-        likeness = None if prediction is None else _likeness(card, prediction.confidence)
+        columns = ["region", "side", "mean", "sd", "n"]
+        norms = pd.DataFrame([dict(norm) for norm in card.norms], columns=columns)
+        likeness = None if prediction is None else _likeness(card.bin_of(prediction.confidence))
         return ReportContext(self._model_facts(), self.date, self.run_id, norms, likeness)
 
     def _model_facts(self) -> ModelFacts:
-        card, split = self.classifier.card, self.classifier.card.get("split", {})
-        kind = "synthetic AV1451 scans" if card.get("synthetic") else f"{card.get('tracer', 'PET')} scans"
-        counts = ", ".join(f"{n} {name}" for name, n in card.get("class_counts", {}).items())
-        subjects = card.get("subjects", {})
+        card = self.classifier.card
+        kind = f"{'synthetic ' if card.synthetic else ''}{card.tracer} scans"
+        counts = ", ".join(f"{n} {name}" for name, n in card.class_counts.items())
         return ModelFacts(
             name="taucal",
             version=self.version,
-            trained_on=f"{split.get('train')} {kind} ({counts}) of {subjects.get('train')} subjects",
-            tested_on=f"{split.get('test')} {kind} of {subjects.get('test')} other subjects",
+            trained_on=f"{card.split.train} {kind} ({counts}) of {card.subjects.train} subjects",
+            tested_on=f"{card.split.test} {kind} of {card.subjects.test} other subjects",
             metrics=tuple(
-                MetricRow(name=name, value=m["value"], low=m["low"], high=m["high"])
-                for name, m in card.get("metrics", {}).items()
+                MetricRow(name=name, value=m.value, low=m.low, high=m.high)
+                for name, m in card.metrics.items()
             ),
             versions=tuple(Named(label=name, value=value) for name, value in self.versions().items()),
         )
@@ -83,18 +84,17 @@ class ReportWriter:
             "taucal": metadata.version("taucal"),
             "model version": self.version,
             "network": self.classifier.network_title,
-            "loss": str(card.get("loss", {}).get("name", "unknown")),
-            "calibrator": str(card.get("calibrator", {}).get("name", "unknown")),
-            "data digest": str(card.get("data_digest", "unknown")),
-            "split digest": str(card.get("split_digest", "unknown")),
+            "loss": card.loss.name,
+            "calibrator": card.calibrator.name,
+            "data digest": card.data_digest,
+            "split digest": card.split_digest,
         }
 
 
-def _likeness(card: Mapping[str, Any], confidence: float) -> Likeness | None:
-    for low, high, count, right in card.get("likeness", []):
-        if low < confidence <= high or (low == 0 == confidence):
-            return Likeness(low=low, high=high, count=count, right=right)
-    return None
+def _likeness(bin_: ConfidenceBin | None) -> Likeness | None:
+    if bin_ is None:
+        return None
+    return Likeness(low=bin_.low, high=bin_.high, count=bin_.scans, right=bin_.right)
 
 
 def today() -> str:

@@ -120,7 +120,7 @@ def report_study(study: Study, trained: Trained, shipped: StudyMaterial) -> dict
         outcomes=outcomes,
         ignored=ignored,
         versions=shipped.writer.versions(),
-        synthetic=bool(shipped.writer.classifier.card.get("synthetic")),
+        synthetic=shipped.writer.classifier.card.synthetic,
         compared=_compared(study),
     )
     folder = files.folder / "reports" / "study"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
+from models.card import Card, MetricInterval
 from models.classifier import CalibratedClassifier
 
 RESEARCH_USE = "Research use only - not for diagnostic use."
@@ -63,22 +63,22 @@ def description(card: str) -> str:
 
 
 def _tracer(classifier: CalibratedClassifier) -> str:
-    return str(classifier.card.get("tracer", "AV1451"))
+    return classifier.card.tracer
 
 
-def _kind(card: Mapping[str, Any]) -> str:
-    return "synthetic scans" if card.get("synthetic") else "scans"
+def _kind(card: Card) -> str:
+    return "synthetic scans" if card.synthetic else "scans"
 
 
-def _parts(card: Mapping[str, Any], part: str) -> str:
-    scans, subjects = card.get("split", {}).get(part), card.get("subjects", {}).get(part)
+def _parts(card: Card, part: str) -> str:
+    scans, subjects = getattr(card.split, part), getattr(card.subjects, part)
     told = f"{scans if scans is not None else 'an unknown number of'} {_kind(card)}"
     return told if subjects is None else f"{told} of {subjects} subjects"
 
 
 def _in_short(classifier: CalibratedClassifier) -> str:
     card = classifier.card
-    metrics = card.get("metrics", {})
+    metrics = card.metrics
     scores = [
         f"{_TITLES[name].partition(' (')[0]} {_interval(metrics[name])}" for name in _FIRST if name in metrics
     ]
@@ -90,8 +90,8 @@ def _in_short(classifier: CalibratedClassifier) -> str:
     )
 
 
-def _interval(metric: Mapping[str, float]) -> str:
-    return f"{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
+def _interval(metric: MetricInterval) -> str:
+    return f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]"
 
 
 def _intended(classifier: CalibratedClassifier) -> list[str]:
@@ -106,17 +106,17 @@ def _intended(classifier: CalibratedClassifier) -> list[str]:
 
 def _trained_on(classifier: CalibratedClassifier) -> list[str]:
     card = classifier.card
-    counts = card.get("class_counts", {})
+    counts = card.class_counts
     lines = [f"- {_parts(card, 'train')}, for training alone"]
     lines += [f"- scans by class: {', '.join(f'{n} {name}' for name, n in counts.items())}"] if counts else []
     shares = zip(classifier.class_names, classifier.prevalence, strict=True)
     lines += [f"- class shares the probabilities stand for: {', '.join(f'{n} {p:.2f}' for n, p in shares)}"]
-    lines += [f"- network: {classifier.network_title}; loss: {card.get('loss', {}).get('name', 'unknown')}"]
+    lines += [f"- network: {classifier.network_title}; loss: {card.loss.name}"]
     return lines
 
 
-def _tested_on(card: Mapping[str, Any]) -> list[str]:
-    metrics = card.get("metrics", {})
+def _tested_on(card: Card) -> list[str]:
+    metrics = card.metrics
     if not metrics:
         return ["No test is on record."]
     return [
@@ -132,9 +132,8 @@ def _tested_on(card: Mapping[str, Any]) -> list[str]:
 
 def _calibration(classifier: CalibratedClassifier) -> list[str]:
     card = classifier.card
-    chosen = card.get("calibrator", {})
     lines = [
-        f"- calibrator: {chosen.get('name', 'unknown')}. {chosen.get('reason', '')}".rstrip(),
+        f"- calibrator: {card.calibrator.name}. {card.calibrator.reason}".rstrip(),
         f"- prediction sets hold the true class of {classifier.conformal.coverage:.0%} of the scans of every "
         "class, if new scans are like those of calibration",
         *_held(card),
@@ -142,14 +141,14 @@ def _calibration(classifier: CalibratedClassifier) -> list[str]:
     ]
     rows = [
         (f"{low:.0%} - {high:.0%}", str(count), str(right))
-        for low, high, count, right in card.get("likeness", [])
+        for low, high, count, right in card.likeness
         if count
     ]
     return [*lines, "", *_table(("confidence", "held-out scans", "of which right"), rows)] if rows else lines
 
 
-def _held(card: Mapping[str, Any]) -> list[str]:
-    counts = ", ".join(f"{held} of {of} {name}" for name, (held, of) in card.get("coverage", {}).items())
+def _held(card: Card) -> list[str]:
+    counts = ", ".join(f"{held} of {of} {name}" for name, (held, of) in card.coverage.items())
     return [f"- on the test scans they held {counts}"] if counts else []
 
 
@@ -172,18 +171,18 @@ def _failures(classifier: CalibratedClassifier) -> list[str]:
 
 def _weak_points(classifier: CalibratedClassifier) -> Iterator[str]:
     card = classifier.card
-    if card.get("synthetic"):
+    if card.synthetic:
         yield "It was trained and tested on synthetic scans: nothing here speaks of patients."
-    subjects = card.get("subjects", {}).get("test")
+    subjects = card.subjects.test
     if subjects is not None and subjects < _FEW_SUBJECTS:
         yield f"It was tested on {subjects} subjects only: the intervals are wide and small groups unseen."
-    balanced, chance = card.get("metrics", {}).get("balanced_accuracy"), 1 / len(classifier.class_names)
-    if balanced is not None and balanced["low"] <= chance:
+    balanced, chance = card.metrics.get("balanced_accuracy"), 1 / len(classifier.class_names)
+    if balanced is not None and balanced.low <= chance:
         yield f"It is not shown to do better than chance: balanced accuracy {_interval(balanced)}."
-    counts = card.get("class_counts", {})
+    counts = card.class_counts
     for name in (name for name, n in counts.items() if n < _FEW_SUBJECTS):
         yield f"Few scans of {name} were trained on ({counts[name]})."
-    for low, high, count, right in card.get("likeness", []):
+    for low, high, count, right in card.likeness:
         if count >= _FEW_SCANS and right / count < low:
             yield f"It was too sure between {low:.0%} and {high:.0%}: {right} of {count} scans were right."
 

@@ -12,6 +12,7 @@ import torch
 
 from models.bundle import ARRAYS, DESCRIPTION, WEIGHTS, BundleFormatError
 from models.calibrators import build_calibrator
+from models.card import Card, MetricInterval
 from models.classifier import CalibratedClassifier
 from models.conformal import ConformalSets
 from models.networks import build_network
@@ -59,7 +60,7 @@ def classifier(scans) -> CalibratedClassifier:
         class_names=NAMES,
         prevalence=(0.5, 0.3, 0.2),
         operating_point=0.0,
-        card={"tracer": "AV1451", "metrics": {"nll": 0.5}},
+        card=Card(tracer="AV1451", metrics={"nll": MetricInterval(value=0.5, low=0.4, high=0.6)}),
     )
 
 
@@ -210,8 +211,9 @@ def test_saving_again_replaces_and_leaves_nothing_beside(classifier, tmp_path):
 
 def test_a_card_that_is_not_json_leaves_the_old_bundle(classifier, tmp_path):
     classifier.save(tmp_path / "bundle")
+    unknown = Card(metrics={"nll": MetricInterval(value=math.nan, low=0, high=1)})
     with pytest.raises(ValueError, match="Out of range float values"):
-        dataclasses.replace(classifier, card={"nll": math.nan}).save(tmp_path / "bundle")
+        dataclasses.replace(classifier, card=unknown).save(tmp_path / "bundle")
     assert CalibratedClassifier.load(tmp_path / "bundle").card == classifier.card
 
 

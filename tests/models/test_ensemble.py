@@ -19,6 +19,7 @@ from scipy.special import logsumexp
 
 from models.bundle import DESCRIPTION, WEIGHTS, BundleFormatError, read_bundle, write_bundle
 from models.calibrators import build_calibrator, softmax
+from models.card import Card
 from models.classifier import CalibratedClassifier
 from models.conformal import ConformalSets
 from models.ensemble import Ensemble, doubt_of, member_logits, pooled, together
@@ -77,7 +78,7 @@ def classifier_of(networks: list[Network], volumes: NDArray[np.float32]) -> Cali
         class_names=NAMES,
         prevalence=(0.5, 0.3, 0.2),
         operating_point=0.0,
-        card={"tracer": "AV1451"},
+        card=Card(tracer="AV1451"),
     )
 
 

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
+from models.card import Card
 from pipeline.errors import ConfigError, InputError
 from pipeline.ingest.sidecar import OWN_FACTS
 from pipeline.ingest.sources import find_scans
@@ -52,7 +53,7 @@ def test_every_answer_has_the_same_keys_and_is_json(small_classifier, pet_scans)
 
 
 def test_a_scan_of_another_tracer_is_refused_without_its_path(small_classifier, pet_scans):
-    other = dataclasses.replace(small_classifier, card={**small_classifier.card, "tracer": "PI2620"})
+    other = dataclasses.replace(small_classifier, card=Card(tracer="PI2620"))
     told = answer(other, pet_scans["nifti"])
     assert (told["decision"], told["rule"]) == ("refused", "wrong-tracer")
     assert "must be PI2620, got AV1451" in told["reasons"][0]

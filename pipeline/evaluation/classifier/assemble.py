@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from models.calibrators import CALIBRATORS
 from models.classifier import CalibratedClassifier
 from models.conformal import ConformalSets
@@ -23,7 +20,6 @@ def assemble(
     calibration: Predictions,
     selection: Selection,
     settings: DecisionSettings,
-    card: Mapping[str, Any],
     *,
     seed: int,
 ) -> CalibratedClassifier:
@@ -42,8 +38,6 @@ def assemble(
     selection : Selection
         The calibrator to ship.
     settings : DecisionSettings
-    card : mapping
-        JSON-able facts that reports tell about the classifier.
     seed : int
         Of the bootstrap refits.
 
@@ -82,5 +76,4 @@ def assemble(
         class_names=member.class_names,
         prevalence=tuple(trained.prevalence.tolist()),
         operating_point=choose_operating_point(probabilities, calibration.labels, settings.max_risk),
-        card=card,
     )

@@ -111,7 +111,7 @@ def test_the_assembled_classifier_tells_the_doubt_of_its_members(volumes, split,
     calibration = predict(whole.network, volumes.subset(split.calibration))
     selection = select_calibrator(calibration, ("identity", "temperature"), 3, 5)
     settings = DecisionSettings(refits=10)
-    made = assemble(whole, calibration, selection, settings, {}, seed=5)
+    made = assemble(whole, calibration, selection, settings, seed=5)
     classifier = CalibratedClassifier.load(made.save(tmp_path / "bundle"))
     rng = np.random.default_rng(1)
     p = classifier.predict(1 + 0.2 * rng.standard_normal((48, 56, 48), dtype=np.float32))
