@@ -21,7 +21,7 @@ from pipeline.reporting.comparison.comparison_numbers import (
     PooledPoint,
     Stage,
 )
-from pipeline.reporting.study.study_numbers import Measured
+from pipeline.reporting.page.facts import Measured
 
 _TITLES = {
     "identity": "uncalibrated",

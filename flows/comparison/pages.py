@@ -32,7 +32,7 @@ from pipeline.learning.predictions import Predictions
 from pipeline.learning.prior_correction import PriorCorrection
 from pipeline.reporting.comparison.comparison_numbers import ComparisonReport, LossReliability, LossRisk
 from pipeline.reporting.comparison.comparison_page import write_comparison_report
-from pipeline.reporting.page.html import Named
+from pipeline.reporting.page.facts import Named
 
 TESTED = ("negative_log_likelihood", "classwise_ece", "balanced_accuracy", "macro_auroc")
 MEASURED = (

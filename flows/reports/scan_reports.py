@@ -21,7 +21,7 @@ from pipeline.ingest.found import FoundScan
 from pipeline.ingest.headers import Layers, is_dicom, read_file
 from pipeline.ingest.sources import find_scans
 from pipeline.one_scan import Inference, check_prevalence, infer
-from pipeline.reporting.page.html import Named
+from pipeline.reporting.page.facts import Named
 from pipeline.reporting.scan.scan_build import MeasuredScan, ReportContext, build_scan_report
 from pipeline.reporting.scan.scan_numbers import Likeness, MetricRow, ModelFacts, ScanReport
 from pipeline.reporting.scan.scan_page import write_scan_report

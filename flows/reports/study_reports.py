@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +23,11 @@ from pipeline.imaging.process import Normalised, read_derivative
 from pipeline.learning.ensemble_training import TrainedEnsemble
 from pipeline.learning.predictions import Predictions
 from pipeline.one_scan import Inference
-from pipeline.reporting.comparison.comparison_page import ComparisonReport
+from pipeline.reporting.comparison.comparison_numbers import ComparisonReport
 from pipeline.reporting.scan.scan_build import MeasuredScan
 from pipeline.reporting.scan.scan_numbers import Visit
-from pipeline.reporting.study.study_page import StudySources, build_study_report, write_study_report
+from pipeline.reporting.study.study_build import StudySources, build_study_report
+from pipeline.reporting.study.study_page import write_study_report
 from pipeline.scan import Cohort, Scan, Split
 
 
@@ -121,7 +123,7 @@ def report_study(study: Study, trained: Trained, shipped: StudyMaterial) -> dict
         ignored=ignored,
         versions=shipped.writer.versions(),
         synthetic=shipped.writer.classifier.card.synthetic,
-        compared=_compared(study),
+        **_losses_compared(study),
     )
     folder = files.folder / "reports" / "study"
     pages = write_study_report(build_study_report(sources), folder)
@@ -131,10 +133,13 @@ def report_study(study: Study, trained: Trained, shipped: StudyMaterial) -> dict
     return pages
 
 
-def _compared(study: Study) -> ComparisonReport | None:
-    """Return the comparison of losses that `taucal compare` left in the same output folder, if it did."""
+def _losses_compared(study: Study) -> dict[str, Any]:
+    """Return what `taucal compare` found in the same output folder, after the last calibration."""
     path = study.output / "comparison" / "comparison.json"
-    return ComparisonReport.model_validate(read_json(path)) if path.is_file() else None
+    if not path.is_file():
+        return {}
+    stage = ComparisonReport.model_validate(read_json(path)).stages[-1]
+    return {"losses": {loss.name: loss.sentence for loss in stage.losses}, "losses_stage": stage.name}
 
 
 def three_kinds(shipped: StudyMaterial) -> dict[str, Scan]:

@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 
 from pipeline.reporting.comparison import loss_figures as figures_of_losses
 from pipeline.reporting.comparison.comparison_numbers import ComparisonReport, LossReliability, LossRisk
-from pipeline.reporting.page import charts as figures
+from pipeline.reporting.page.charts import ReportFigure, svg
 from pipeline.reporting.page.html import data_uri
-from pipeline.reporting.page.report_figure import ReportFigure
 from pipeline.reporting.page.words import METRIC_TITLES
 
 DRAWN = (
@@ -74,7 +73,9 @@ def _forest(report: ComparisonReport) -> ReportFigure:
         "seeds. Bars of two losses may overlap although their paired difference is clear, and the other way "
         "round: the sentences above go by the paired differences.",
     )
-    return ReportFigure.of("forest", words, figures.forest_figure(values, METRIC_TITLES), pd.DataFrame(rows))
+    return ReportFigure.of(
+        "forest", words, figures_of_losses.forest_figure(values, METRIC_TITLES), pd.DataFrame(rows)
+    )
 
 
 def _how_to_read_reliability(report: ComparisonReport) -> str:
@@ -176,7 +177,7 @@ def risk_pictures(report: ComparisonReport) -> tuple[Picture, ...]:
 
 
 def _address(drawn: Figure) -> str:
-    return data_uri(figures.svg(drawn), "image/svg+xml")
+    return data_uri(svg(drawn), "image/svg+xml")
 
 
 def pictures_of(report: ComparisonReport, drawn: Iterable[str]) -> dict[str, tuple[Picture, ...]]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pipeline.reporting.page.html import Facts, Named, Text
-from pipeline.reporting.study.study_numbers import Measured, Rated
+from pipeline.reporting.page.facts import Facts, Measured, Named, Rated, Text
 
 
 class DifferenceRow(Facts):

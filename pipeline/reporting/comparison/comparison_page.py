@@ -7,22 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.files import write_json, written_whole
+from pipeline.files import written_whole
 from pipeline.reporting.comparison.comparison_figures import comparison_figures, pictures_of
-from pipeline.reporting.comparison.comparison_numbers import ComparisonReport, LossRow, Stage
-from pipeline.reporting.page.html import data_uri, render
-from pipeline.reporting.page.pdf import write_page
-from pipeline.reporting.page.report_figure import ReportFigure
+from pipeline.reporting.comparison.comparison_numbers import ComparisonReport
+from pipeline.reporting.page.charts import ReportFigure
+from pipeline.reporting.page.html import Page, data_uri
 from pipeline.reporting.page.words import METRIC_TITLES, interval_text
-
-__all__ = [
-    "ComparisonReport",
-    "LossRow",
-    "Stage",
-    "comparison_html",
-    "comparison_table",
-    "write_comparison_report",
-]
 
 ASIDE = ("brier_score", "expected_calibration_error")
 
@@ -76,34 +66,30 @@ def write_comparison_report(report: ComparisonReport, folder: Path, *, pdf: bool
     drawn = comparison_figures(report)
     for figure in drawn.values():
         figure.write(folder / "figures")
-    written = write_page(comparison_html(report, drawn), folder / "comparison", pdf=pdf)
-    written["json"] = write_json(folder / "comparison.json", report.model_dump(mode="json"))
     with written_whole(folder / "comparison.csv") as beside:
         comparison_table(report).to_csv(beside, index=False)
+    written = comparison_page(report, drawn).write(folder, "comparison", pdf=pdf)
     return written | {"csv": folder / "comparison.csv", "figures": folder / "figures"}
 
 
-def comparison_html(report: ComparisonReport, drawn: Mapping[str, ReportFigure] | None = None) -> str:
-    """Return the report as one HTML page; `drawn` spares drawing its figures again."""
-    drawn = comparison_figures(report) if drawn is None else drawn
+def comparison_page(report: ComparisonReport, figures: Mapping[str, ReportFigure]) -> Page:
+    """Return the page of a comparison with its figures."""
     seen = {m for stage in report.stages for loss in stage.losses for m in loss.metrics}
     tested = {m for stage in report.stages for loss in stage.losses for m in loss.difference}
-    return render(
-        "comparison.html.j2",
-        report=report,
-        who=report.title,
-        last=report.stages[-1],
-        columns={name: title for name, title in COLUMNS.items() if name in seen},
-        further={name: title for name, title in FURTHER.items() if name in seen},
-        tested={name: title for name, title in (COLUMNS | FURTHER).items() if name in tested},
-        figures=drawn,
-        forest=data_uri(drawn["forest"].svg, "image/svg+xml") if "forest" in drawn else "",
-        pictures=pictures_of(report, drawn),
-        cell=interval_text,
-        level=f"{100 * report.level:g} %",
-        coverage=f"{100 * report.set_coverage:g} %",
-        test=_test_in_words(report),
-    )
+    drawn = {
+        "last": report.stages[-1],
+        "columns": {name: title for name, title in COLUMNS.items() if name in seen},
+        "further": {name: title for name, title in FURTHER.items() if name in seen},
+        "tested": {name: title for name, title in (COLUMNS | FURTHER).items() if name in tested},
+        "figures": figures,
+        "forest": data_uri(figures["forest"].svg, "image/svg+xml") if "forest" in figures else "",
+        "pictures": pictures_of(report, figures),
+        "cell": interval_text,
+        "level": f"{100 * report.level:g} %",
+        "coverage": f"{100 * report.set_coverage:g} %",
+        "test": _test_in_words(report),
+    }
+    return Page("comparison.html.j2", report, report.title, drawn)
 
 
 def _test_in_words(report: ComparisonReport) -> str:

@@ -1,4 +1,4 @@
-"""Charts that hold losses against each other: reliability as small multiples, risk against coverage."""
+"""Charts that compare losses: metrics, reliability as small multiples, risk against coverage."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from pipeline.reporting.page.charts import (
     quiet,
     share_axes,
 )
+from pipeline.reporting.page.facts import Measured
 
 COLUMNS = 4
 STAGE_LOOKS = (
@@ -211,3 +212,20 @@ def _risks(axes: Axes, curves: Sequence[LossRisk], looks: Mapping[str, ChartStyl
     axes.set_ylabel("share of answers wrong", fontsize=8)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+def forest_figure(values: Mapping[str, Sequence[tuple[str, Measured]]], titles: Mapping[str, str]) -> Figure:
+    """Draw one panel a metric, one row a name: value and interval."""
+    rows = max((len(v) for v in values.values()), default=1)
+    figure = new_figure(2.3 * max(len(values), 1) + 0.8, 0.26 * rows + 0.8)
+    panels = figure.subplots(1, max(len(values), 1), squeeze=False, sharey=True)[0]
+    for axes, (metric, found) in zip(panels, values.items(), strict=False):
+        quiet(axes)
+        for n, (_, m) in enumerate(found):
+            axes.plot([m.low, m.high], [n, n], color=BLUE, alpha=0.35, linewidth=3)
+            axes.plot(m.value, n, "o", color=BLUE, markersize=4.5)
+        axes.set_title(titles[metric], fontsize=9, color=INK)
+        axes.set_yticks(range(len(found)), [name for name, _ in found])
+        axes.grid(axis="x", color=PALE, linewidth=0.6)
+    panels[0].invert_yaxis()
+    return figure

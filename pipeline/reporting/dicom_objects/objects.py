@@ -27,7 +27,7 @@ from pipeline.errors import InputError
 from pipeline.files import written_whole
 from pipeline.reporting.dicom_objects.codes import PRIVATE_SCHEME, PRIVATE_SCHEME_NAME, uid
 from pipeline.reporting.dicom_objects.content import MAKER, measurement_report
-from pipeline.reporting.page.html import RESEARCH_USE_ONLY, SYNTHETIC
+from pipeline.reporting.page.facts import RESEARCH_USE_ONLY, SYNTHETIC
 from pipeline.reporting.scan.scan_numbers import ScanReport
 
 SERIES_DESCRIPTION = "AI - research use only"

@@ -1,27 +1,20 @@
-"""Charts of a study: their numbers come in, SVG or PNG comes out, the same bytes every time."""
+"""How all charts look and are written: SVG or PNG, the same bytes every time, beside their numbers."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from pipeline.reporting.study.study_numbers import (
-    EpochRow,
-    Measured,
-    PosteriorPoint,
-    Rated,
-    ReliabilityPanel,
-    RiskPoint,
-)
+from pipeline.files import written_whole
+from pipeline.reporting.page.facts import Rated
 
 _STYLE = {
     "svg.hashsalt": "taucal",
@@ -106,133 +99,27 @@ def draw_rated(axes: Axes, point: Rated, look: ChartStyle, *, bar: float = 3, si
     axes.plot(x, point.came_true, look.marker, color=look.colour, mfc=look.face, markersize=size, zorder=3)
 
 
-def reliability_figure(panels: Sequence[ReliabilityPanel]) -> Figure:
-    """Draw one panel a curve; before and after calibration in rows, top label and classes in columns."""
-    stages = list(dict.fromkeys(p.stage for p in panels))
-    names = list(dict.fromkeys(p.name for p in panels))
-    figure = new_figure(2.15 * len(names) + 0.3, 2.0 * len(stages) + 0.35)
-    grid = figure.subplots(len(stages), len(names), squeeze=False)
-    for panel in panels:
-        row, column = stages.index(panel.stage), names.index(panel.name)
-        axes = grid[row][column]
-        share_axes(axes)
-        axes.plot([0, 1], [0, 1], color=PALE, linewidth=1.2, zorder=1)
-        for p in panel.points:
-            draw_rated(axes, p, ChartStyle())
-            axes.annotate(
-                str(p.scans),
-                (p.stated, p.came_true),
-                (4, 3),
-                textcoords="offset points",
-                fontsize=7,
-                color=MUTED,
-            )
-        if row == 0:
-            axes.set_title(panel.name, fontsize=9, color=INK)
-        if column == 0:
-            axes.set_ylabel(f"{panel.stage}\ncame true", fontsize=8)
-        if row == len(stages) - 1:
-            axes.set_xlabel("stated", fontsize=8)
-    return figure
+@dataclass(frozen=True, eq=False)
+class ReportFigure:
+    """A figure, the table of its numbers, and how it is read."""
 
+    name: str
+    title: str
+    alt: str
+    how_to_read: str
+    svg: bytes
+    png: bytes
+    numbers: pd.DataFrame
 
-def risk_figure(points: Sequence[RiskPoint], operating_point: float | None) -> Figure:
-    """Draw the share of wrong answers against the share of scans answered."""
-    figure = new_figure(4.6, 3.0)
-    axes = figure.subplots()
-    quiet(axes)
-    axes.step([p.coverage for p in points], [p.risk for p in points], where="post", color=BLUE, linewidth=1.8)
-    answered = [p for p in points if operating_point is not None and p.threshold >= operating_point]
-    if answered:
-        last = answered[-1]
-        axes.plot(last.coverage, last.risk, "o", mfc="white", mec=AMBER, mew=2, markersize=8)
-        axes.annotate(
-            f"confidence ≥ {100 * (operating_point or 0):.0f} %",
-            (last.coverage, last.risk), (8, 8), textcoords="offset points", fontsize=8, color=AMBER,
-        )  # fmt: skip
-    axes.set_xlim(0, 1.02)
-    axes.set_ylim(0, max(0.05, 1.15 * max((p.risk for p in points), default=0)))
-    axes.set_xlabel("share of scans answered", fontsize=9)
-    axes.set_ylabel("share of answers wrong", fontsize=9)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    return figure
+    @classmethod
+    def of(cls, name: str, words: tuple[str, str, str], drawn: Figure, numbers: pd.DataFrame) -> ReportFigure:
+        """Return a figure as drawn; its words are title, alternative text and how to read it."""
+        return cls(name, *words, svg(drawn), png(drawn, dpi=160), numbers)
 
-
-def confusion_figure(counts: Sequence[Sequence[int]], class_names: Sequence[str]) -> Figure:
-    """Draw counts with the share of their row."""
-    size = len(class_names)
-    figure = new_figure(1.0 * size + 1.3, 0.85 * size + 1.0)
-    axes = figure.subplots()
-    table = np.asarray(counts, dtype=float)
-    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.25)
-    for row in range(size):
-        for column in range(size):
-            text = f"{counts[row][column]}\n{100 * shares[row, column]:.0f} %"
-            colour = "white" if shares[row, column] > 0.7 else INK
-            axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
-    axes.set_xticks(range(size), list(class_names))
-    axes.set_yticks(range(size), list(class_names))
-    axes.set_xlabel("most probable class", fontsize=9, color=MUTED)
-    axes.set_ylabel("diagnosis", fontsize=9, color=MUTED)
-    axes.tick_params(length=0, labelsize=9)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return figure
-
-
-def training_figure(epochs: Sequence[EpochRow]) -> Figure:
-    """Draw training loss and validation NLL, and validation balanced accuracy beside them."""
-    figure = new_figure(7.2, 2.8)
-    left, right = figure.subplots(1, 2)
-    x = [e.epoch + 1 for e in epochs]
-
-    def line(axes: Axes, values: list[float | None], label: str, colour: str, style: str) -> None:
-        y = [np.nan if v is None else v for v in values]
-        axes.plot(x, y, style, color=colour, linewidth=1.6, label=label)
-
-    line(left, [e.loss for e in epochs], "training loss", MUTED, "--")
-    line(left, [e.validation_nll for e in epochs], "validation NLL", BLUE, "-")
-    line(right, [e.validation_balanced_accuracy for e in epochs], "validation balanced accuracy", BLUE, "-")
-    for axes in (left, right):
-        quiet(axes)
-        axes.set_xlabel("epoch", fontsize=9)
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    right.set_ylim(0, 1)
-    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    return figure
-
-
-def posterior_figure(points: Sequence[PosteriorPoint], class_names: Sequence[str]) -> Figure:
-    """Draw stated against true probability, one panel a class."""
-    figure = new_figure(2.3 * len(class_names) + 0.3, 2.6)
-    for axes, name in zip(figure.subplots(1, len(class_names), squeeze=False)[0], class_names, strict=True):
-        share_axes(axes)
-        mine = [p for p in points if p.name == name]
-        axes.plot([0, 1], [0, 1], color=PALE, linewidth=1.2)
-        axes.plot(
-            [p.true for p in mine], [p.stated for p in mine], "o", color=BLUE, markersize=4, alpha=0.55, mew=0
-        )
-        axes.set_title(name, fontsize=9, color=INK)
-        axes.set_xlabel("true probability", fontsize=8)
-    figure.axes[0].set_ylabel("stated", fontsize=8)
-    return figure
-
-
-def forest_figure(values: Mapping[str, Sequence[tuple[str, Measured]]], titles: Mapping[str, str]) -> Figure:
-    """Draw one panel a metric, one row a name: value and interval."""
-    rows = max((len(v) for v in values.values()), default=1)
-    figure = new_figure(2.3 * max(len(values), 1) + 0.8, 0.26 * rows + 0.8)
-    panels = figure.subplots(1, max(len(values), 1), squeeze=False, sharey=True)[0]
-    for axes, (metric, found) in zip(panels, values.items(), strict=False):
-        quiet(axes)
-        for n, (_, m) in enumerate(found):
-            axes.plot([m.low, m.high], [n, n], color=BLUE, alpha=0.35, linewidth=3)
-            axes.plot(m.value, n, "o", color=BLUE, markersize=4.5)
-        axes.set_title(titles[metric], fontsize=9, color=INK)
-        axes.set_yticks(range(len(found)), [name for name, _ in found])
-        axes.grid(axis="x", color=PALE, linewidth=0.6)
-    panels[0].invert_yaxis()
-    return figure
+    def write(self, folder: Path) -> None:
+        """Write it as ``<name>.svg`` and ``<name>.png``, and its numbers as ``<name>.csv``."""
+        for suffix, content in (("svg", self.svg), ("png", self.png)):
+            with written_whole(folder / f"{self.name}.{suffix}") as beside:
+                beside.write_bytes(content)
+        with written_whole(folder / f"{self.name}.csv") as beside:
+            self.numbers.to_csv(beside, index=False)

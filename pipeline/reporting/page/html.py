@@ -1,7 +1,6 @@
-"""One self-contained page: a template and facts in, HTML out.
+"""The one page maker: a template and facts in; HTML, JSON and, where asked for, PDF out.
 
-The HTML holds its fonts, pictures and style, no script and no address; its Content-Security-Policy admits
-nothing else, not even a style attribute.
+A page is one file: it holds its fonts, pictures and style. Its Content-Security-Policy allows nothing else.
 """
 
 from __future__ import annotations
@@ -9,112 +8,119 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import unicodedata
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import resources
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-RESEARCH_USE_ONLY = "Research use only - not for diagnostic use"
-SYNTHETIC = "SYNTHETIC: a computed phantom, no person was scanned"
-NBSP = "\u00a0"
-_LONGEST = 400
+from pipeline.files import write_json, write_text, written_whole
+from pipeline.reporting.page import pdf as paper
+from pipeline.reporting.page.facts import (
+    RESEARCH_USE_ONLY,
+    SYNTHETIC,
+    Facts,
+    number,
+    percent,
+    percent_range,
+    signed,
+)
+
+POLICIES = {
+    "static": (
+        "default-src 'none'; style-src 'sha256-{style}'; img-src data:; font-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+}
+"""Content-Security-Policies by name.
+
+``static``: no script, no request, no style attribute; only the page's own style sheet and what it embeds.
+"""
+
+_log = logging.getLogger(__name__)
 
 
-def clean(value: object) -> str:
-    r"""Return text that is safe to set in a line: no control or direction marks, one space, not endless.
+@dataclass(frozen=True)
+class Page:
+    """A report as one self-contained page.
 
-    Headers come from anywhere. Escaping is the template's work; this takes away what escaping leaves, such as
-    a right-to-left override that shows ``exe.gpj`` as ``jpg.exe``.
-
-    Examples
-    --------
-    >>> clean("  AV1451\n\u202e  PET\x00 ")
-    'AV1451 PET'
-    >>> len(clean("x" * 10_000))
-    400
+    Parameters
+    ----------
+    template : str
+        File name below ``templates``.
+    report : Facts
+        What the page reports, also written as JSON. Has ``report_date``, ``run_id`` and ``synthetic``.
+    heading : str
+        Stands at the top of every sheet. Pseudonyms only.
+    drawn : mapping
+        What else the template draws, such as pictures. Every string is escaped.
+    policy : str
+        Key of `POLICIES`.
     """
-    text = unicodedata.normalize("NFC", str(value).replace("\ud800", ""))
-    kept = (" " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c)[0] != "C")
-    line = " ".join("".join(kept).split())
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+    template: str
+    report: Facts
+    heading: str
+    drawn: Mapping[str, Any] = field(default_factory=dict)
+    policy: str = "static"
+
+    def html(self) -> str:
+        """Return the page as HTML."""
+        style = _style()  # the only text that is not escaped: it is our own file
+        return (
+            _environment()
+            .get_template(self.template)
+            .render(
+                style=Markup(style),
+                policy=content_security_policy(style, self.policy),
+                report=self.report,
+                heading=self.heading,
+                **self.drawn,
+            )
+        )
+
+    def write(self, folder: Path, name: str, *, pdf: bool = False) -> dict[str, Path]:
+        """Write ``<name>.html``, ``<name>.pdf`` where asked for and possible, and last ``<name>.json``.
+
+        Nothing is written before all of it is made. Where PDF is asked for and this machine cannot write it,
+        a warning is logged; `pipeline.reporting.page.pdf.why_no_pdf` returns the reason.
+
+        Returns
+        -------
+        dict of str to Path
+            ``"html"``, ``"json"``, and ``"pdf"`` where it was written.
+        """
+        html, facts, printed = self.html(), self.report.model_dump(mode="json"), None
+        if pdf and (reason := paper.why_no_pdf()):
+            _log.warning("No PDF of %s: %s", name, reason)
+        elif pdf:
+            printed = paper.pdf_bytes(html, template_bytes("paper.css").decode("utf-8"))
+        written = {"html": write_text(folder / f"{name}.html", html)}
+        if printed is not None:
+            written["pdf"] = folder / f"{name}.pdf"
+            with written_whole(written["pdf"]) as beside:
+                beside.write_bytes(printed)
+        return written | {"json": write_json(folder / f"{name}.json", facts)}
 
 
-Text = Annotated[str, BeforeValidator(clean)]
-
-
-class Facts(BaseModel):
-    """Numbers and strings only; what a template draws. Refuses NaN and unknown names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Named(Facts):
-    """A label and its value."""
-
-    label: Text
-    value: Text
-
-
-def percent(share: float) -> str:
-    """Return a share in whole percent; the ends are never claimed.
-
-    Examples
-    --------
-    >>> [percent(p).replace(NBSP, " ") for p in (0.0, 0.004, 0.864, 0.999, 1.0)]
-    ['<1 %', '<1 %', '86 %', '>99 %', '>99 %']
-    """
-    return f"{_whole(share)}{NBSP}%"
-
-
-def percent_range(low: float, high: float) -> str:
-    """Return two shares as one range in whole percent.
-
-    Examples
-    --------
-    >>> percent_range(0.786, 0.912).replace(NBSP, " ")
-    '79 to 91 %'
-    """
-    first, last = _whole(low), _whole(high)
-    return f"{first}{NBSP}%" if first == last else f"{first} to {last}{NBSP}%"
-
-
-def _whole(share: float) -> str:
-    shown = f"{100 * share:.0f}"
-    return {"0": "<1", "-0": "<1", "100": ">99"}.get(shown, shown)
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """Return a number with fixed digits and a true minus, or a dash where there is none.
-
-    Examples
-    --------
-    >>> number(1.2345), number(-0.5, 1), number(None), number(-0.001)
-    ('1.23', '−0.5', '–', '0.00')
-    """
-    if value is None:
-        return "–"
-    text = f"{value:.{digits}f}"
-    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
-
-
-def signed(value: float | None, digits: int = 1) -> str:
-    """Return a number with its sign, as `number` does.
-
-    Examples
-    --------
-    >>> signed(2.04), signed(-1.3), signed(0.0)
-    ('+2.0', '−1.3', '0.0')
-    """
-    text = number(value, digits)
-    return f"+{text}" if value is not None and float(f"{value:.{digits}f}") > 0 else text
+def content_security_policy(style: str, policy: str = "static") -> str:
+    """Return the policy of this name for a page with this one style sheet."""
+    digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
+    return POLICIES[policy].format(style=digest)
 
 
 def data_uri(content: bytes, kind: str = "image/png") -> str:
     """Return bytes as an address that needs no request."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def template_bytes(name: str) -> bytes:
+    """Return a file that ships below ``templates``."""
+    return resources.files("pipeline.reporting").joinpath("templates", name).read_bytes()
 
 
 @functools.lru_cache(maxsize=1)
@@ -133,11 +139,6 @@ def _environment() -> Environment:
     return environment
 
 
-def template_bytes(name: str) -> bytes:
-    """Return a file that ships below ``templates``."""
-    return resources.files("pipeline.reporting").joinpath("templates", name).read_bytes()
-
-
 @functools.lru_cache(maxsize=1)
 def _style() -> str:
     faces = []
@@ -147,30 +148,3 @@ def _style() -> str:
             f'@font-face{{font-family:"Geist";font-weight:{weight};src:url("{address}") format("woff2")}}'
         )
     return "\n".join(faces) + "\n" + template_bytes("report.css").decode("utf-8")
-
-
-def content_security_policy(style: str) -> str:
-    """Return a policy that admits this one style sheet, embedded pictures and fonts, and nothing else."""
-    digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
-    return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; font-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def render(template: str, **facts: Any) -> str:
-    """Return one whole HTML page.
-
-    Parameters
-    ----------
-    template : str
-        File name below ``templates``.
-    **facts
-        What the template draws. Every string is escaped.
-    """
-    style = _style()  # the only text that is not escaped: it is our own file
-    return (
-        _environment()
-        .get_template(template)
-        .render(style=Markup(style), policy=content_security_policy(style), **facts)
-    )

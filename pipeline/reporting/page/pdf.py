@@ -1,17 +1,10 @@
-"""The same page as a tagged PDF/A-3u, where the machine can, with running headers and page numbers."""
+"""A page as a tagged PDF/A-3u, where the machine can write one."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import io
-import logging
-from pathlib import Path
-
-from pipeline.files import write_text, written_whole
-from pipeline.reporting.page.html import template_bytes
-
-_log = logging.getLogger(__name__)
 
 
 @functools.lru_cache(maxsize=1)
@@ -25,39 +18,23 @@ def why_no_pdf() -> str | None:
     return None
 
 
-def write_page(html: str, stem: Path, *, pdf: bool) -> dict[str, Path]:
-    """Write ``<stem>.html`` and, where asked for and possible, ``<stem>.pdf``.
+def pdf_bytes(html: str, paper_style: str) -> bytes:
+    """Return a page as PDF with running heads and page numbers; the same page gives the same bytes.
 
-    Where PDF is asked for and this machine cannot, that is logged as a warning; `why_no_pdf` tells it too.
-
-    Returns
-    -------
-    dict of str to Path
-        ``"html"``, and ``"pdf"`` where it was written.
+    Parameters
+    ----------
+    html : str
+        Only what the page itself embeds is loaded.
+    paper_style : str
+        Style sheet for paper, beside the page's own.
     """
-    written = {"html": write_text(stem.with_name(stem.name + ".html"), html)}
-    if not pdf:
-        return written
-    if reason := why_no_pdf():
-        _log.warning("No PDF of %s: %s", stem.name, reason)
-        return written
-    path = stem.with_name(stem.name + ".pdf")
-    with written_whole(path) as beside:
-        beside.write_bytes(_pdf_bytes(html))
-    return written | {"pdf": path}
-
-
-def _pdf_bytes(html: str) -> bytes:
     import weasyprint
 
-    # Nothing but what the page itself holds is fetched; the identifier follows from the content, so that
-    # the same facts give the same bytes.
     fetcher = weasyprint.urls.URLFetcher(allowed_protocols=("data",))
-    paper = weasyprint.CSS(string=template_bytes("paper.css").decode("utf-8"))
     stream = io.BytesIO()
     weasyprint.HTML(string=html, url_fetcher=fetcher).write_pdf(
         stream,
-        stylesheets=[paper],
+        stylesheets=[weasyprint.CSS(string=paper_style)],
         pdf_identifier=hashlib.sha256(html.encode("utf-8")).digest()[:16],
         pdf_variant="pdf/a-3u",
         pdf_tags=True,

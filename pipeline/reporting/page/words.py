@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from pipeline.atlas import META_ROI, META_ROI_DEFINITIONS
-from pipeline.reporting.page.html import Named
+from pipeline.reporting.page.facts import Named
 
 
 class IntervalLike(Protocol):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pipeline.errors import InputError, RefusedScan
-from pipeline.reporting.page.html import percent, percent_range
+from pipeline.reporting.page.facts import percent, percent_range
 from pipeline.reporting.page.words import CLASS_TITLES, acquisition_facts
 from pipeline.reporting.scan.regional import (
     Norms,
@@ -181,7 +181,7 @@ def _answer(prediction: Prediction) -> dict[str, Any]:
         "coverage": prediction.coverage,
         "confidence": prediction.confidence,
         "operating_point": prediction.operating_point,
-        "doubt": _doubt(prediction),
+        "uncertainty": _uncertainty(prediction),
         "distances": (
             Distance(
                 label="Mahalanobis distance of features",
@@ -193,7 +193,7 @@ def _answer(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _doubt(prediction: Prediction) -> EntropySplit | None:
+def _uncertainty(prediction: Prediction) -> EntropySplit | None:
     entropy, disagreed, shared = prediction.entropy, prediction.mutual_information, prediction.mean_entropy
     if entropy is None or disagreed is None or shared is None:
         return None

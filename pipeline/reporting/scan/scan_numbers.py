@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.reporting.page.html import Facts, Named, Text, number, percent, percent_range
+from pydantic import AliasChoices, Field
+
+from pipeline.reporting.page.facts import Facts, Named, Text, number, percent, percent_range
 
 Verdict = Literal["report", "refer", "refused"]
 Quality = Literal["pass", "warn", "refuse"]
@@ -76,7 +78,7 @@ class EntropySplit(Facts):
     def sentence(self) -> str:
         """The split in words."""
         return (
-            f"Doubt: entropy {number(self.entropy)} nats of at most {number(self.limit)}. "
+            f"Uncertainty: entropy {number(self.entropy)} nats of at most {number(self.limit)}. "
             f"{number(self.mutual_information)} of it is disagreement between the {self.networks} networks, "
             f"which more training scans may lessen; {number(self.mean_entropy)} is ambiguity they share."
         )
@@ -204,11 +206,12 @@ class ModelFacts(Facts):
 class ScanReport(Facts):
     """All a report of one scan says.
 
-    A refused scan has no classes; its decision says why. Dates are passed in, so that the same scan and the
-    same model give the same bytes.
+    A refused scan has no classes; `reasons` and `hint` explain why. Dates are passed in, so that the same
+    scan and the same model give the same bytes. Format 1 called `hint` and `uncertainty` ``mend`` and
+    ``doubt``.
     """
 
-    format_version: int = 1
+    format_version: int = 2
     subject: Text
     session: Text
     report_date: Text
@@ -218,14 +221,16 @@ class ScanReport(Facts):
     verdict: Verdict
     headline: Text
     reasons: tuple[Text, ...] = ()
-    hint: Text = ""
+    hint: Text = Field(default="", validation_alias=AliasChoices("hint", "mend"))
     classes: tuple[ClassProbability, ...] = ()
     prediction_set: tuple[Text, ...] = ()
     coverage: float | None = None
     confidence: float | None = None
     operating_point: float | None = None
     likeness: Likeness | None = None
-    doubt: EntropySplit | None = None
+    uncertainty: EntropySplit | None = Field(
+        default=None, validation_alias=AliasChoices("uncertainty", "doubt")
+    )
     distances: tuple[Distance, ...] = ()
     quality: Quality
     findings: tuple[FindingRow, ...] = ()
@@ -249,23 +254,24 @@ class ScanReport(Facts):
     def interval_over(self) -> str:
         """What the interval of a probability runs over."""
         refits = "refits of the calibration"
-        return refits if self.doubt is None else f"{refits} and over {self.doubt.networks} networks"
+        found = self.uncertainty
+        return refits if found is None else f"{refits} and over {found.networks} networks"
 
     @property
     def interval_covers(self) -> str:
         """What the interval of a probability covers."""
         covered = "It shows how far the probability would move had other subjects been drawn to calibrate it"
-        if self.doubt is None:
+        if self.uncertainty is None:
             return f"{covered}."
         return (
-            f"{covered}, and what a single one of the {self.doubt.networks} networks, trained alike from "
-            "other initial weights, would say in place of their average; the average itself moves less."
+            f"{covered}, and what any one of the {self.uncertainty.networks} networks, trained alike from "
+            "other initial weights, would answer in place of their average; the average itself moves less."
         )
 
     @property
     def interval_leaves_out(self) -> str:
         """What the interval of a probability does not cover."""
-        training = "a network trained anew" if self.doubt is None else "networks trained on other scans"
+        training = "a network trained anew" if self.uncertainty is None else "networks trained on other scans"
         return (
             f"It does not cover: {training}, a scanner or population unlike those of training, errors of the "
             "diagnoses it learned from, or movement and misregistration of this scan."

@@ -11,37 +11,12 @@ from numpy.typing import NDArray
 
 from pipeline.atlas import SHAPE
 from pipeline.errors import InputError
-from pipeline.files import write_json
-from pipeline.reporting.page.html import Named, data_uri, render
-from pipeline.reporting.page.pdf import write_page
+from pipeline.reporting.page.html import Page, data_uri
 from pipeline.reporting.page.words import GROUP_ORDER, METRIC_TITLES, title_of
 from pipeline.reporting.scan import scan_pictures as pictures
 from pipeline.reporting.scan import slices as planes
-from pipeline.reporting.scan.regional import regional_norms
-from pipeline.reporting.scan.scan_build import MeasuredScan, ReportContext, build_scan_report
-from pipeline.reporting.scan.scan_numbers import (
-    Likeness,
-    MetricRow,
-    ModelFacts,
-    RegionRow,
-    ScanReport,
-    Visit,
-)
+from pipeline.reporting.scan.scan_numbers import MetricRow, RegionRow, ScanReport, Visit
 from pipeline.scan import Volume
-
-__all__ = [
-    "Likeness",
-    "MeasuredScan",
-    "MetricRow",
-    "ModelFacts",
-    "Named",
-    "ReportContext",
-    "ScanReport",
-    "Visit",
-    "build_scan_report",
-    "regional_norms",
-    "write_scan_report",
-]
 
 Group = tuple[str, list[RegionRow]]
 META_ROI_RANGE = (0.9, 2.4)
@@ -74,7 +49,7 @@ def write_scan_report(
     folder : Path
         Made where it is missing. Its name is the caller's: pseudonyms only.
     pdf : bool
-        A machine without pango writes no PDF; `pipeline.reporting.page.html.why_no_pdf` says why.
+        A machine without pango writes no PDF; `pipeline.reporting.page.pdf.why_no_pdf` says why.
     saliency : ndarray, shape (96, 112, 96), optional
         Non-negative; shown beside the anatomy, never over it.
 
@@ -88,9 +63,7 @@ def write_scan_report(
     InputError
         If the volume is not SUVR on the template grid, or the saliency has another shape.
     """
-    html = scan_html(report, suvr, saliency)
-    written = write_page(html, folder / "report", pdf=pdf)
-    return written | {"json": write_json(folder / "report.json", report.model_dump(mode="json"))}
+    return scan_page(report, suvr, saliency).write(folder, "report", pdf=pdf)
 
 
 def scan_schema() -> dict[str, Any]:
@@ -98,28 +71,25 @@ def scan_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **ScanReport.model_json_schema()}
 
 
-def scan_html(report: ScanReport, suvr: Volume | None, saliency: NDArray[np.floating] | None = None) -> str:
-    """Return the report as one HTML page; see `write_scan_report`."""
-    who = f"sub-{report.subject} ses-{report.session}"
+def scan_page(report: ScanReport, suvr: Volume | None, saliency: NDArray[np.floating] | None = None) -> Page:
+    """Return the page of a scan; see `write_scan_report`."""
     passed = [f for f in report.findings if f.verdict == "pass"]
     half = (len(passed) + 1) // 2
     hottest = f"{report.hottest_side} {title_of(report.hottest_region).lower()}".strip()
-    return render(
-        "scan.html.j2",
-        report=report,
-        who=who,
-        hottest=hottest,
-        region_columns=_columns(_groups(report.regions)),
-        noted=[f for f in report.findings if f.verdict != "pass"],
-        passed=[rows for rows in (passed[:half], passed[half:]) if rows],
-        metrics=_metrics(report.model.metrics),
-        pictures=_pictures(report, suvr, saliency),
-        trend=trend(report.visits),
-        saliency_sentence=SALIENCY_SENTENCE,
-        place=_place,
-        span=lambda low, high: f"{_share(high) - _share(low):.2f}%",
-        shade=_shade,
-    )
+    drawn = {
+        "hottest": hottest,
+        "region_columns": _columns(_groups(report.regions)),
+        "noted": [f for f in report.findings if f.verdict != "pass"],
+        "passed": [rows for rows in (passed[:half], passed[half:]) if rows],
+        "metrics": _metrics(report.model.metrics),
+        "pictures": _pictures(report, suvr, saliency),
+        "trend": trend(report.visits),
+        "saliency_sentence": SALIENCY_SENTENCE,
+        "place": _place,
+        "span": lambda low, high: f"{_share(high) - _share(low):.2f}%",
+        "shade": _shade,
+    }
+    return Page("scan.html.j2", report, f"sub-{report.subject} ses-{report.session}", drawn)
 
 
 def _pictures(

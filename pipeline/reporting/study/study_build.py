@@ -18,15 +18,13 @@ from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.metrics.reliability import ReliabilityCurve, reliability_curves, wilson_interval
 from pipeline.evaluation.metrics.selective import risk_coverage
 from pipeline.learning.predictions import Predictions
-from pipeline.reporting.comparison.comparison_page import ComparisonReport
-from pipeline.reporting.page.html import Named
+from pipeline.reporting.page.facts import Measured, Named
 from pipeline.reporting.study.study_numbers import (
     CandidateRow,
     CohortRow,
     Coverage,
     EpochRow,
     Flow,
-    Measured,
     MetricsRow,
     PosteriorPoint,
     Refusals,
@@ -72,6 +70,10 @@ class StudySources:
         Series that are no tau PET, counted.
     versions : mapping of str to str
     synthetic : bool
+    losses : mapping of str to str
+        What a comparison of losses on this cohort found, a sentence each; empty where there was none.
+    losses_stage : str
+        After which calibration they were compared.
     """
 
     title: str
@@ -90,7 +92,8 @@ class StudySources:
     ignored: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     synthetic: bool = False
-    compared: ComparisonReport | None = None
+    losses: Mapping[str, str] = field(default_factory=dict)
+    losses_stage: str = ""
 
 
 def build_study_report(sources: StudySources) -> StudyReport:
@@ -128,8 +131,8 @@ def build_study_report(sources: StudySources) -> StudyReport:
         slices=tuple(_slices(sources)),
         training=tuple(_epochs(sources.history)),
         posterior=tuple(_posterior(sources)),
-        losses=tuple(_losses(sources.compared)),
-        losses_stage=sources.compared.stages[-1].name if sources.compared else "",
+        losses=tuple(Named(label=name, value=sentence) for name, sentence in sources.losses.items()),
+        losses_stage=sources.losses_stage,
         versions=tuple(Named(label=k, value=v) for k, v in sources.versions.items()),
     )
 
@@ -271,8 +274,3 @@ def _posterior(sources: StudySources) -> Iterator[PosteriorPoint]:
     for k, name in enumerate(sources.test.class_names):
         for true, stated in zip(sources.posterior[:, k], sources.shipped[:, k], strict=True):
             yield PosteriorPoint(name=name, true=float(true), stated=float(stated))
-
-
-def _losses(compared: ComparisonReport | None) -> Iterator[Named]:
-    for row in compared.stages[-1].losses if compared is not None else ():
-        yield Named(label=row.name, value=row.sentence)

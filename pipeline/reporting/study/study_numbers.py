@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.reporting.page.html import Facts, Named, Text
+from pipeline.reporting.page.facts import Facts, Measured, Named, Rated, Text
 
 
 class Refusals(Facts):
@@ -37,14 +37,6 @@ class CohortRow(Facts):
     sites: int | None = None
 
 
-class Measured(Facts):
-    """A metric with its interval."""
-
-    value: float
-    low: float
-    high: float
-
-
 class MetricsRow(Facts):
     """One source of probabilities; `kind` as in `pipeline.evaluation.classifier.results.Row`."""
 
@@ -62,15 +54,6 @@ class CandidateRow(Facts):
     classwise_ece: float
     behind: float
     chosen: bool
-
-
-class Rated(Facts):
-    """Scans rated alike: what was stated, what came true, and its 95 % interval."""
-
-    stated: float
-    came_true: float
-    low: float
-    high: float
 
 
 class ReliabilityPoint(Rated):

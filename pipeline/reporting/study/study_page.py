@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.files import write_json
-from pipeline.reporting.page.html import data_uri, render
-from pipeline.reporting.page.pdf import write_page
-from pipeline.reporting.page.report_figure import ReportFigure
+from pipeline.reporting.page.charts import ReportFigure
+from pipeline.reporting.page.html import Page, data_uri
 from pipeline.reporting.page.words import METRIC_TITLES, interval_text
-from pipeline.reporting.study.study_build import StudySources, build_study_report
 from pipeline.reporting.study.study_figures import study_figures
 from pipeline.reporting.study.study_numbers import StudyReport
-
-__all__ = ["StudyReport", "StudySources", "build_study_report", "write_study_report"]
 
 CHECKLIST = (
     ("1 Title", "Title"),
@@ -67,20 +62,16 @@ def write_study_report(report: StudyReport, folder: Path, *, pdf: bool = True) -
     drawn = study_figures(report)
     for figure in drawn:
         figure.write(folder / "figures")
-    written = write_page(study_html(report, drawn), folder / "study", pdf=pdf)
-    written["json"] = write_json(folder / "study.json", report.model_dump(mode="json"))
-    return written | {"figures": folder / "figures"}
+    return study_page(report, drawn).write(folder, "study", pdf=pdf) | {"figures": folder / "figures"}
 
 
-def study_html(report: StudyReport, drawn: Sequence[ReportFigure]) -> str:
-    """Return the report as one HTML page."""
-    return render(
-        "study.html.j2",
-        report=report,
-        who=report.title,
-        figures={f.name: f for f in drawn},
-        pictures={f.name: data_uri(f.svg, "image/svg+xml") for f in drawn},
-        columns={k: v for k, v in METRIC_TITLES.items() if any(k in r.metrics for r in report.metrics)},
-        cell=interval_text,
-        checklist=CHECKLIST,
-    )
+def study_page(report: StudyReport, figures: Sequence[ReportFigure]) -> Page:
+    """Return the page of a study with its figures."""
+    drawn = {
+        "figures": {f.name: f for f in figures},
+        "pictures": {f.name: data_uri(f.svg, "image/svg+xml") for f in figures},
+        "columns": {k: v for k, v in METRIC_TITLES.items() if any(k in r.metrics for r in report.metrics)},
+        "cell": interval_text,
+        "checklist": CHECKLIST,
+    }
+    return Page("study.html.j2", report, report.title, drawn)

@@ -19,12 +19,11 @@ from pipeline.evaluation.monitoring.prospective import (
     measure_with_intervals,
     pool,
 )
-from pipeline.files import write_json, written_whole
-from pipeline.reporting.page import charts as figures
-from pipeline.reporting.page.html import Facts, Named, Text, data_uri, number, render, signed
-from pipeline.reporting.page.pdf import write_page
+from pipeline.files import written_whole
+from pipeline.reporting.page import charts
+from pipeline.reporting.page.facts import Facts, Measured, Named, Text, number, signed
+from pipeline.reporting.page.html import Page, data_uri
 from pipeline.reporting.page.words import interval_text
-from pipeline.reporting.study.study_numbers import Measured
 
 OURS = "gate"
 TITLES = {
@@ -40,7 +39,7 @@ METRICS = {
     "referred": "Referred",
 }
 _PERIOD_MONTHS = 3
-_COLOURS = {"gate": figures.BLUE, "never": figures.MUTED, "always": figures.AMBER}
+_COLOURS = {"gate": charts.BLUE, "never": charts.MUTED, "always": charts.AMBER}
 _STYLES = {"gate": "-", "never": "--", "always": ":"}
 
 
@@ -238,55 +237,46 @@ def year_table(report: YearReport) -> pd.DataFrame:
 
 def write_year_report(report: YearReport, folder: Path) -> dict[str, Path]:
     """Write ``year.html``, ``.tsv`` and ``.json``; return their paths by ending."""
-    written = write_page(year_html(report), folder / "year", pdf=False)
-    written["json"] = write_json(folder / "year.json", report.model_dump(mode="json"))
     with written_whole(folder / "year.tsv") as beside:
         year_table(report).to_csv(beside, sep="\t", index=False)
-    return written | {"tsv": folder / "year.tsv"}
+    return year_page(report).write(folder, "year") | {"tsv": folder / "year.tsv"}
 
 
-def year_html(report: YearReport) -> str:
-    """Return the report as one HTML page."""
-    chart = figures.svg(year_figure(report))
-    policies = {p: TITLES.get(p, p) for p in report.spans[-1].metrics}
-    events = [Named(label=f"month {m.month}", value=m.events) for m in report.months if m.events]
-    return render(
-        "year.html.j2",
-        report=report,
-        who=report.title,
-        policies=policies,
-        metrics=METRICS,
-        events=events,
-        chart=data_uri(chart, "image/svg+xml"),
-        cell=interval_text,
-    )
+def year_page(report: YearReport) -> Page:
+    """Return the page of a year."""
+    drawn = {
+        "policies": {p: TITLES.get(p, p) for p in report.spans[-1].metrics},
+        "metrics": METRICS,
+        "events": [Named(label=f"month {m.month}", value=m.events) for m in report.months if m.events],
+        "chart": data_uri(charts.svg(year_figure(report)), "image/svg+xml"),
+        "cell": interval_text,
+    }
+    return Page("year.html.j2", report, report.title, drawn)
 
 
 def year_figure(report: YearReport) -> Figure:
     """Draw the NLL of every policy by month, with what the true posterior scores and where something came."""
-    figure = Figure(figsize=(7.2, 3.2), layout="constrained", facecolor="white")
+    figure = charts.new_figure(7.2, 3.2)
     axes = figure.subplots()
+    charts.quiet(axes)
     months = [m for m in report.months if m.policies]
     x = [m.month for m in months]
     for n, m in enumerate(m for m in report.months if m.events):
         axes.axvline(
-            m.month, color=figures.PALE, linewidth=6, zorder=0, label="something changed" if not n else None
+            m.month, color=charts.PALE, linewidth=6, zorder=0, label="something changed" if not n else None
         )
     for policy in report.spans[-1].metrics:
         y = [m.policies[policy].negative_log_likelihood for m in months]
         axes.plot(
-            x, y, _STYLES.get(policy, "-."), color=_COLOURS.get(policy, figures.INK), linewidth=1.8,
+            x, y, _STYLES.get(policy, "-."), color=_COLOURS.get(policy, charts.INK), linewidth=1.8,
             marker="o", markersize=3.5, label=TITLES.get(policy, policy),
         )  # fmt: skip
     oracle = [m.oracle for m in months if m.oracle is not None]
     if len(oracle) == len(months):
-        axes.plot(x, oracle, color=figures.INK, linewidth=0.8, label="true posterior")
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.set_xlabel("month", fontsize=9, color=figures.MUTED)
-    axes.set_ylabel("NLL", fontsize=9, color=figures.MUTED)
+        axes.plot(x, oracle, color=charts.INK, linewidth=0.8, label="true posterior")
+    axes.set_xlabel("month", fontsize=9)
+    axes.set_ylabel("NLL", fontsize=9)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.tick_params(colors=figures.MUTED, labelsize=8, length=3)
-    axes.legend(frameon=False, fontsize=8, labelcolor=figures.INK, ncols=2)
+    axes.legend(frameon=False, fontsize=8, labelcolor=charts.INK, ncols=2)
     return figure

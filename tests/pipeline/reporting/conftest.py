@@ -11,7 +11,7 @@ import pytest
 from models.prediction import Prediction
 from pipeline.atlas import AFFINE, load_atlas, load_regions
 from pipeline.imaging.quality import Finding
-from pipeline.reporting.page.html import Named
+from pipeline.reporting.page.facts import Named
 from pipeline.reporting.scan.regional import regional_norms
 from pipeline.reporting.scan.scan_build import MeasuredScan, ReportContext
 from pipeline.reporting.scan.scan_numbers import Likeness, MetricRow, ModelFacts, Visit

@@ -8,7 +8,7 @@ import pytest
 from pipeline.atlas import SHAPE
 from pipeline.errors import RefusedScan
 from pipeline.reporting.scan.scan_build import build_scan_report
-from pipeline.reporting.scan.scan_page import scan_html
+from pipeline.reporting.scan.scan_page import scan_page
 
 
 @pytest.mark.slow
@@ -25,7 +25,7 @@ def test_a_scan_report_has_no_violation(scan, context, prediction, doubtful, suv
     }[kind]
     shown = None if kind == "refused" else suvr
     saliency = None if kind == "refused" else np.ones(SHAPE)
-    assert violations(scan_html(report, shown, saliency)) == []
+    assert violations(scan_page(report, shown, saliency).html()) == []
 
 
 @pytest.mark.slow

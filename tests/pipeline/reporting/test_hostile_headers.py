@@ -12,11 +12,11 @@ import pytest
 
 from pipeline.errors import RefusedScan
 from pipeline.imaging.quality import Finding
-from pipeline.reporting.page.html import clean
+from pipeline.reporting.page.facts import clean
 from pipeline.reporting.page.words import ACQUISITION
 from pipeline.reporting.scan.scan_build import build_scan_report
 from pipeline.reporting.scan.scan_numbers import Visit
-from pipeline.reporting.scan.scan_page import scan_html, write_scan_report
+from pipeline.reporting.scan.scan_page import scan_page, write_scan_report
 
 _MARKUP = [
     "<script>alert(1)</script>",
@@ -179,7 +179,7 @@ def test_a_hostile_header_shows_as_text_or_not_at_all(scan, context, doubtful, n
         build_scan_report(hostile, context, doubtful),
         build_scan_report(hostile, context, None, refusal),
     ):
-        page = scan_html(report, None)
+        page = scan_page(report, None).html()
         assert harm_in(page) == []
         assert json.loads(report.model_dump_json())
         if clean(told):
@@ -190,7 +190,7 @@ def test_a_hostile_header_shows_as_text_or_not_at_all(scan, context, doubtful, n
 
 def test_a_script_as_series_description_is_read_as_text(scan, context, prediction):
     hostile = replace(scan, facts={"series_description": "<script>alert(1)</script>"})
-    page = scan_html(build_scan_report(hostile, context, prediction), None)
+    page = scan_page(build_scan_report(hostile, context, prediction), None).html()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "<script" not in page
 

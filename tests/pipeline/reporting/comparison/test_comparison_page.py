@@ -4,16 +4,22 @@ import re
 import pandas as pd
 import pytest
 
-from pipeline.reporting.comparison.comparison_numbers import LossReliability, LossRisk, PooledPoint
-from pipeline.reporting.comparison.comparison_page import (
+from pipeline.reporting.comparison.comparison_figures import comparison_figures
+from pipeline.reporting.comparison.comparison_numbers import (
     ComparisonReport,
     DifferenceRow,
+    LossReliability,
+    LossRisk,
     LossRow,
+    PooledPoint,
     Stage,
-    comparison_html,
-    write_comparison_report,
 )
-from pipeline.reporting.study.study_numbers import Measured
+from pipeline.reporting.comparison.comparison_page import comparison_page, write_comparison_report
+from pipeline.reporting.page.facts import Measured
+
+
+def comparison_html(report: ComparisonReport) -> str:
+    return comparison_page(report, comparison_figures(report)).html()
 
 
 def _loss(name: str, stage: str, **differences: DifferenceRow) -> LossRow:

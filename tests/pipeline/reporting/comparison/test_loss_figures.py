@@ -7,6 +7,7 @@ import pytest
 from pipeline.reporting.comparison import loss_figures as figures_of_losses
 from pipeline.reporting.comparison.comparison_numbers import LossReliability, LossRisk, PooledPoint
 from pipeline.reporting.page import charts as figures
+from pipeline.reporting.page.facts import Measured
 
 STAGES = ("uncalibrated", "one temperature", "adaptive temperature")
 EDGES = tuple(n / 10 for n in range(11))
@@ -80,3 +81,10 @@ def test_losses_are_drawn_the_same_every_time():
     panels = [panel("ce", stage) for stage in STAGES]
     draws = [figures.svg(figures_of_losses.reliability_of_losses(panels)) for _ in range(2)]
     assert draws[0] == draws[1]
+
+
+def test_forest_has_a_row_a_loss_from_the_top_down():
+    m = Measured(value=0.5, low=0.4, high=0.6)
+    axes = figures_of_losses.forest_figure({"nll": [("ce", m), ("gce", m)]}, {"nll": "NLL ↓"}).axes[0]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["ce", "gce"]
+    assert axes.yaxis_inverted()

@@ -1,85 +1,34 @@
-import numpy as np
-import pytest
+from __future__ import annotations
 
-from pipeline.reporting.page import charts as figures
-from pipeline.reporting.study.study_numbers import (
-    EpochRow,
-    Measured,
-    PosteriorPoint,
-    ReliabilityPanel,
-    ReliabilityPoint,
-    RiskPoint,
-)
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pipeline.reporting.page import charts
 
 
-@pytest.fixture
-def panels() -> tuple[ReliabilityPanel, ...]:
-    point = ReliabilityPoint(stated=0.8, came_true=0.6, low=0.3, high=0.85, scans=12)
-    return tuple(
-        ReliabilityPanel(name=name, stage=stage, points=(point,))
-        for stage in ("before calibration", "after calibration")
-        for name in ("top label", "AD")
-    )
+def drawn() -> Figure:
+    figure = charts.new_figure(2, 2)
+    axes = figure.subplots()
+    charts.share_axes(axes)
+    axes.plot([0, 1], [0, 1], label="a line")
+    return figure
 
 
-def test_reliability_draws_each_dot_with_its_interval_and_count(panels):
-    axes = figures.reliability_figure(panels).axes
-    assert len(axes) == 4
-    drawn = [line.get_xydata().tolist() for line in axes[0].lines]
-    assert [[0.8, 0.6]] in drawn
-    assert [[0.8, 0.3], [0.8, 0.85]] in drawn
-    assert [text.get_text() for text in axes[0].texts] == ["12"]
-    assert axes[1].get_title() == "AD"
-    assert axes[2].get_xlabel() == "stated"
-
-
-def test_the_ring_stands_at_the_operating_point():
-    points = [
-        RiskPoint(threshold=t, coverage=c, risk=r)
-        for t, c, r in ((0.9, 0.3, 0.0), (0.6, 0.7, 0.2), (0.4, 1, 0.3))
-    ]
-    axes = figures.risk_figure(points, 0.6).axes[0]
-    assert axes.lines[1].get_xydata().tolist() == [[0.7, 0.2]]
-    assert axes.texts[0].get_text() == "confidence ≥ 60 %"
-
-
-@pytest.mark.parametrize("operating_point", [None, 0.95])
-def test_no_ring_where_nothing_is_answered(operating_point):
-    axes = figures.risk_figure([RiskPoint(threshold=0.4, coverage=1, risk=0.3)], operating_point).axes[0]
-    assert len(axes.lines) == 1
-
-
-def test_confusion_writes_counts_and_row_shares():
-    texts = [t.get_text() for t in figures.confusion_figure([[3, 1], [0, 0]], ["A", "B"]).axes[0].texts]
-    assert texts == ["3\n75 %", "1\n25 %", "0\n0 %", "0\n0 %"]
-
-
-def test_training_leaves_gaps_where_nothing_was_measured():
-    epochs = [
-        EpochRow(epoch=e, loss=1.0, validation_nll=None, validation_balanced_accuracy=0.5) for e in range(3)
-    ]
-    left = figures.training_figure(epochs).axes[0]
-    assert left.lines[0].get_xdata().tolist() == [1, 2, 3]
-    assert np.isnan(left.lines[1].get_ydata()).all()
-
-
-def test_posterior_draws_each_class_in_its_panel():
-    points = [PosteriorPoint(name=n, true=0.2, stated=s) for n, s in (("A", 0.3), ("B", 0.7))]
-    first, second = figures.posterior_figure(points, ["A", "B"]).axes
-    assert first.lines[1].get_xydata().tolist() == [[0.2, 0.3]]
-    assert second.lines[1].get_xydata().tolist() == [[0.2, 0.7]]
-
-
-def test_forest_has_a_row_a_loss_from_the_top_down():
-    m = Measured(value=0.5, low=0.4, high=0.6)
-    axes = figures.forest_figure({"nll": [("ce", m), ("gce", m)]}, {"nll": "NLL ↓"}).axes[0]
-    assert [t.get_text() for t in axes.get_yticklabels()] == ["ce", "gce"]
-    assert axes.yaxis_inverted()
-
-
-def test_svg_and_png_are_the_same_every_time(panels):
-    draws = [(figures.svg(f), figures.png(f)) for f in (figures.reliability_figure(panels) for _ in range(2))]
+def test_svg_and_png_are_the_same_every_time():
+    draws = [(charts.svg(f), charts.png(f)) for f in (drawn() for _ in range(2))]
     assert draws[0] == draws[1]
     vector, raster = draws[0]
     assert b"<dc:date>" not in vector
     assert b"matplotlib" not in raster.lower()
+
+
+def test_a_figure_is_written_beside_its_numbers(tmp_path):
+    numbers = pd.DataFrame({"stated": [0.5], "scans": [3]})
+    charts.ReportFigure.of("line", ("Title", "alt", "how"), drawn(), numbers).write(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"line.svg", "line.png", "line.csv"}
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "line.csv"), numbers)
+
+
+def test_a_hollow_mark_is_white_inside():
+    assert charts.ChartStyle(hollow=True).face == "white"
+    assert charts.ChartStyle().face == charts.BLUE

@@ -1,49 +1,23 @@
 import base64
 import hashlib
+import json
+import logging
 import re
-import unicodedata
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from jinja2 import UndefinedError
 
-from pipeline.reporting.page.html import clean, content_security_policy, number, percent, render, signed
-
-
-@given(st.text(max_size=600))
-def test_clean_text_has_no_control_marks_and_is_one_short_line(text):
-    cleaned = clean(text)
-    assert not any(unicodedata.category(c)[0] == "C" for c in cleaned)
-    assert len(cleaned) <= 400
-    assert "\n" not in cleaned
-    assert cleaned == cleaned.strip()
+from pipeline.reporting.page import pdf
+from pipeline.reporting.page.facts import Facts, Named, Text
+from pipeline.reporting.page.html import POLICIES, Page, content_security_policy
 
 
-@given(st.text(max_size=600))
-def test_cleaning_twice_changes_nothing(text):
-    assert clean(clean(text)) == clean(text)
+class Small(Facts):
+    """The least a page needs."""
 
-
-@given(st.floats(0, 1))
-def test_a_percentage_never_claims_certainty(share):
-    assert percent(share).split("\u00a0")[0] not in ("0", "100")
-
-
-@given(st.floats(0.0051, 0.99))
-def test_a_percentage_is_whole_and_near(share):
-    shown = percent(share).removesuffix("\u00a0%")
-    assert abs(int(shown) - 100 * share) <= 0.5 + 1e-9
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"), [(-0.0, "0.0"), (0.04, "0.0"), (-2.0, "−2.0"), (2.0, "+2.0"), (None, "–")]
-)
-def test_signed_numbers(value, shown):
-    assert signed(value) == shown
-
-
-def test_a_minus_is_a_minus_sign():
-    assert number(-1.5) == "−1.50"
+    report_date: Text = "2026-11-21"
+    run_id: Text = "4f1c09e2"
+    synthetic: bool = False
 
 
 def test_the_policy_admits_exactly_the_style_of_the_page():
@@ -57,8 +31,8 @@ def test_the_policy_admits_exactly_the_style_of_the_page():
 
 
 def test_an_unknown_name_in_a_template_is_an_error():
-    with pytest.raises(Exception, match="undefined"):
-        render("base.html.j2", who="x")
+    with pytest.raises(UndefinedError, match="has no attribute 'report_date'"):
+        Page("base.html.j2", Named(label="x", value="y"), "x").html()
 
 
 def test_the_style_holds_its_fonts_and_fetches_nothing():
@@ -68,3 +42,39 @@ def test_the_style_holds_its_fonts_and_fetches_nothing():
     assert len(addresses) == 2
     assert set(addresses) == {"data:font/wo"}
     assert "@import" not in _style()
+
+
+def test_every_policy_forbids_scripts_and_requests():
+    for policy in POLICIES.values():
+        assert policy.startswith("default-src 'none'")
+        assert "script-src" not in policy
+        assert "unsafe" not in policy
+
+
+def test_a_page_is_written_with_its_facts(tmp_path):
+    written = Page("base.html.j2", Small(), "sub-<A>").write(tmp_path, "small")
+    assert set(written) == {"html", "json"}
+    assert json.loads(written["json"].read_text()) == Small().model_dump()
+    html = written["html"].read_text()
+    assert "sub-&lt;A&gt;" in html
+    assert "Research use only" in html
+    assert "run 4f1c09e2" in html
+
+
+def test_where_the_pdf_fails_nothing_is_written(tmp_path, monkeypatch):
+    def fail(*_):
+        raise MemoryError("too large")
+
+    monkeypatch.setattr(pdf, "why_no_pdf", lambda: None)
+    monkeypatch.setattr(pdf, "pdf_bytes", fail)
+    with pytest.raises(MemoryError, match="too large"):
+        Page("base.html.j2", Small(), "x").write(tmp_path, "small", pdf=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_machine_without_pango_gets_a_warning_and_the_rest(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(pdf, "why_no_pdf", lambda: "PDF needs the pango libraries")
+    with caplog.at_level(logging.WARNING):
+        written = Page("base.html.j2", Small(), "x").write(tmp_path, "small", pdf=True)
+    assert set(written) == {"html", "json"}
+    assert "No PDF of small: PDF needs the pango libraries" in caplog.text

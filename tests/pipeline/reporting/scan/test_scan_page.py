@@ -15,15 +15,15 @@ import pytest
 from pipeline.atlas import SHAPE
 from pipeline.errors import InputError, RefusedScan
 from pipeline.reporting.page import pdf as pdf_module
-from pipeline.reporting.page.html import RESEARCH_USE_ONLY
+from pipeline.reporting.page.facts import RESEARCH_USE_ONLY
 from pipeline.reporting.scan.scan_build import build_scan_report
 from pipeline.reporting.scan.scan_numbers import ScanReport, Visit
-from pipeline.reporting.scan.scan_page import scan_html, scan_schema, trend, write_scan_report
+from pipeline.reporting.scan.scan_page import scan_page, scan_schema, trend, write_scan_report
 
 
 @pytest.fixture(scope="module")
 def html(scan, context, prediction, suvr) -> str:
-    return scan_html(build_scan_report(scan, context, prediction), suvr)
+    return scan_page(build_scan_report(scan, context, prediction), suvr).html()
 
 
 def _plain(html: str) -> str:
@@ -96,7 +96,7 @@ def test_every_picture_has_words(html):
 def test_the_clinics_own_prevalence_stands_beside(scan, context, prediction, suvr, html):
     assert "At your clinic" not in html
     stated = replace(prediction, clinic_prevalence=(0.2, 0.3, 0.5), clinic_probabilities=(0.0, 0.02, 0.98))
-    told = _plain(scan_html(build_scan_report(scan, context, stated), suvr))
+    told = _plain(scan_page(build_scan_report(scan, context, stated), suvr).html())
     assert "At your clinic's prevalence:" in told
     assert "CN <1 %, MCI 2 %, AD 98 %" in told
 
@@ -108,19 +108,21 @@ def test_one_network_says_what_its_interval_leaves_out(html):
     assert "networks" not in told.partition("What the interval covers")[2].partition("Where it fails")[0]
 
 
-def test_an_ensemble_says_what_its_interval_covers_and_how_its_doubt_splits(scan, context, averaged, suvr):
+def test_an_ensemble_says_what_its_interval_covers_and_how_its_uncertainty_splits(
+    scan, context, averaged, suvr
+):
     report = build_scan_report(scan, context, averaged)
-    told = _plain(scan_html(report, suvr))
+    told = _plain(scan_page(report, suvr).html())
     for words in (
         "percentile over refits of the calibration and over 5 networks. Blue",
-        "what a single one of the 5 networks, trained alike from other initial weights, would say",
+        "what any one of the 5 networks, trained alike from other initial weights, would answer",
         "the average itself moves less. It does not cover: networks trained on other scans, a scanner or",
-        "Doubt: entropy 0.49 nats of at most 1.10. 0.07 of it is disagreement between the 5 networks, which",
-        "more training scans may lessen; 0.42 is ambiguity they share.",
+        "Uncertainty: entropy 0.49 nats of at most 1.10. 0.07 of it is disagreement between the 5 networks,",
+        "which more training scans may lessen; 0.42 is ambiguity they share.",
     ):
         assert words in told
     assert "trained anew" not in told
-    told_as_json = report.model_dump(mode="json")["doubt"]
+    told_as_json = report.model_dump(mode="json")["uncertainty"]
     assert told_as_json == {
         "networks": 5,
         "entropy": 0.49,
@@ -132,7 +134,7 @@ def test_an_ensemble_says_what_its_interval_covers_and_how_its_doubt_splits(scan
 
 
 def test_a_referred_scan_says_refer_and_every_reason(scan, context, doubtful, suvr):
-    told = _plain(scan_html(build_scan_report(scan, context, doubtful), suvr))
+    told = _plain(scan_page(build_scan_report(scan, context, doubtful), suvr).html())
     assert "Refer for expert read" in told
     assert all(reason in told for reason in doubtful.reasons)
     assert "for the expert, not a finding" in told
@@ -142,7 +144,7 @@ def test_a_referred_scan_says_refer_and_every_reason(scan, context, doubtful, su
 def test_a_refused_scan_has_no_probability(scan, context):
     refusal = RefusedScan("missing-slices", "A series must be complete, got 3 gaps", hint="export it again")
     bare = replace(scan, regions=None, composites={}, visits=())
-    told = _plain(scan_html(build_scan_report(bare, context, None, refusal), None))
+    told = _plain(scan_page(build_scan_report(bare, context, None, refusal), None).html())
     assert "No probability: the scan was refused" in told
     assert "A series must be complete, got 3 gaps" in told
     assert "What can be done: export it again" in told
@@ -154,14 +156,14 @@ def test_a_refused_scan_has_no_probability(scan, context):
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_a_phantom_is_watermarked_on_every_sheet(scan, context, prediction, suvr, synthetic):
     facts = {"synthetic": synthetic}
-    page = scan_html(build_scan_report(replace(scan, facts=facts), context, prediction), suvr)
+    page = scan_page(build_scan_report(replace(scan, facts=facts), context, prediction), suvr).html()
     assert page.count('class="synthetic"') == (3 if synthetic else 0)
     assert ("SYNTHETIC" in page) == synthetic
 
 
 def test_the_accession_number_is_shown_only_where_it_is_given(scan, context, prediction, suvr):
     given = build_scan_report(replace(scan, accession_number="ACC0099"), context, prediction)
-    assert "accession ACC0099" in scan_html(given, suvr)
+    assert "accession ACC0099" in scan_page(given, suvr).html()
 
 
 def test_the_json_holds_the_same_facts(scan, context, prediction, suvr, tmp_path):
@@ -195,14 +197,14 @@ def test_the_same_facts_give_the_same_bytes(scan, context, prediction, suvr, tmp
 
 def test_saliency_stands_beside_with_what_it_is_not(scan, context, prediction, suvr, html):
     assert "Where the network looked" not in html
-    page = scan_html(build_scan_report(scan, context, prediction), suvr, np.ones(SHAPE))
+    page = scan_page(build_scan_report(scan, context, prediction), suvr, np.ones(SHAPE)).html()
     assert "It is not a map of tau" in page
     assert page.count("<img") == html.count("<img") + 2
 
 
 def test_saliency_of_another_shape_is_refused(scan, context, prediction, suvr):
     with pytest.raises(InputError, match=r"template's shape \(96, 112, 96\), got \(2, 2, 2\)"):
-        scan_html(build_scan_report(scan, context, prediction), suvr, np.ones((2, 2, 2)))
+        scan_page(build_scan_report(scan, context, prediction), suvr, np.ones((2, 2, 2))).html()
 
 
 def test_the_pdf_has_the_limits_on_every_page(scan, context, prediction, suvr, tmp_path):
@@ -271,7 +273,7 @@ def test_the_trend_keeps_order_and_scale():
 def test_one_visit_is_no_trend(scan, context, prediction, suvr):
     assert trend((Visit(label="only", months=0, meta_roi=1.2),)) == {}
     alone = replace(scan, visits=scan.visits[:1])
-    assert "Earlier visits" not in scan_html(build_scan_report(alone, context, prediction), suvr)
+    assert "Earlier visits" not in scan_page(build_scan_report(alone, context, prediction), suvr).html()
 
 
 @pytest.mark.slow
@@ -297,3 +299,10 @@ def test_a_real_browser_shows_it_without_a_request_or_an_overflow(
     assert wide == width
     assert fonts == ["loaded", "loaded"]
     assert broken == 0
+
+
+def test_a_report_of_the_first_format_is_read(scan, context, averaged):
+    report = build_scan_report(scan, context, averaged)
+    stored = report.model_dump(mode="json")
+    stored |= {"format_version": 1, "mend": stored.pop("hint"), "doubt": stored.pop("uncertainty")}
+    assert ScanReport.model_validate(stored).uncertainty == report.uncertainty

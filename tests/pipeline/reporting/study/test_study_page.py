@@ -12,11 +12,11 @@ from pipeline.config import EvaluationSettings
 from pipeline.evaluation.classifier.results import Rivals, evaluate
 from pipeline.evaluation.classifier.selection import select_calibrator
 from pipeline.learning.predictions import Predictions
-from pipeline.reporting.comparison.comparison_page import ComparisonReport, LossRow, Stage
+from pipeline.reporting.page.facts import Measured
 from pipeline.reporting.study.study_build import SMALL_SLICE, StudySources, build_study_report
 from pipeline.reporting.study.study_figures import study_figures
-from pipeline.reporting.study.study_numbers import Measured, StudyReport
-from pipeline.reporting.study.study_page import study_html, write_study_report
+from pipeline.reporting.study.study_numbers import StudyReport
+from pipeline.reporting.study.study_page import study_page, write_study_report
 from pipeline.scan import PARTS, Cohort, Scan, Split
 
 CLASSES = ("CN", "MCI", "AD")
@@ -95,7 +95,7 @@ def report(sources) -> StudyReport:
 
 @pytest.fixture(scope="module")
 def html(report) -> str:
-    return study_html(report, study_figures(report))
+    return study_page(report, study_figures(report)).html()
 
 
 def test_every_scan_found_is_accounted_for(report):
@@ -219,32 +219,26 @@ def test_the_json_holds_the_same_facts(report, tmp_path):
 
 
 def test_the_same_study_gives_the_same_bytes(report):
-    first, second = (study_html(report, study_figures(report)) for _ in range(2))
+    first, second = (study_page(report, study_figures(report)).html() for _ in range(2))
     assert first == second
 
 
 def test_a_study_without_phantom_history_or_refusals_is_shorter(sources):
     bare = replace(sources, posterior=None, history=(), outcomes=(), ignored={}, synthetic=False, versions={})
     report = build_study_report(bare)
-    page = study_html(report, study_figures(report))
+    page = study_page(report, study_figures(report)).html()
     assert "SYNTHETIC" not in page
     assert "true probability" not in page
     assert report.flow.found == len(sources.cohort)
 
 
-def test_a_comparison_of_losses_is_told_where_there_is_one(sources, html):
-    rows = tuple(
-        LossRow(name=name, seeds=3, metrics={}, sentence=f"{name} is not told apart from CE.")
-        for name in ("GCE", "<b>focal</b>")
-    )
-    compared = ComparisonReport(
-        title="demo", report_date="2026-11-21", run_id="4f1c", class_names=CLASSES, baseline="CE",
-        test_scans=45, test_subjects=23, stages=(Stage(name="after ATS", losses=rows),),
-    )  # fmt: skip
-    report = build_study_report(replace(sources, compared=compared))
-    page = study_html(report, study_figures(report))
-    assert "GCE is not told apart from CE." in page
-    assert "&lt;b&gt;focal&lt;/b&gt; is not told apart" in page
+def test_a_comparison_of_losses_is_reported_where_there_is_one(sources, html):
+    losses = {name: f"{name} does not differ from CE." for name in ("GCE", "<b>focal</b>")}
+    report = build_study_report(replace(sources, losses=losses, losses_stage="after ATS"))
+    page = study_page(report, study_figures(report)).html()
+    assert "GCE does not differ from CE." in page
+    assert "&lt;b&gt;focal&lt;/b&gt; does not differ" in page
+    assert "after ATS" in page
     assert "Losses compared" not in html
 
 

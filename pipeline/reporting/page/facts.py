@@ -1,0 +1,119 @@
+"""What reports are made of: cleaned text, measured values, and numbers as pages write them."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+RESEARCH_USE_ONLY = "Research use only - not for diagnostic use"
+SYNTHETIC = "SYNTHETIC: a computed phantom, no person was scanned"
+NBSP = "\u00a0"
+_LONGEST = 400
+
+
+def clean(value: object) -> str:
+    r"""Return text that is safe on one line: no control or direction marks, single spaces, 400 characters.
+
+    Headers come from anywhere. The template escapes markup; this removes what escaping leaves, such as a
+    right-to-left override that shows ``exe.gpj`` as ``jpg.exe``.
+
+    Examples
+    --------
+    >>> clean("  AV1451\n\u202e  PET\x00 ")
+    'AV1451 PET'
+    >>> len(clean("x" * 10_000))
+    400
+    """
+    text = unicodedata.normalize("NFC", str(value).replace("\ud800", ""))
+    characters = (" " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c)[0] != "C")
+    line = " ".join("".join(characters).split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
+Text = Annotated[str, BeforeValidator(clean)]
+
+
+class Facts(BaseModel):
+    """Base of all report models: numbers and strings only; rejects NaN and unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Named(Facts):
+    """A label and its value."""
+
+    label: Text
+    value: Text
+
+
+class Measured(Facts):
+    """A metric with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Rated(Facts):
+    """A group of scans with similar stated probability: how often it came true, with its 95 % interval."""
+
+    stated: float
+    came_true: float
+    low: float
+    high: float
+
+
+def percent(share: float) -> str:
+    """Return a share in whole percent; never 0 or 100.
+
+    Examples
+    --------
+    >>> [percent(p).replace(NBSP, " ") for p in (0.0, 0.004, 0.864, 0.999, 1.0)]
+    ['<1 %', '<1 %', '86 %', '>99 %', '>99 %']
+    """
+    return f"{_whole(share)}{NBSP}%"
+
+
+def percent_range(low: float, high: float) -> str:
+    """Return two shares as one range in whole percent.
+
+    Examples
+    --------
+    >>> percent_range(0.786, 0.912).replace(NBSP, " ")
+    '79 to 91 %'
+    """
+    first, last = _whole(low), _whole(high)
+    return f"{first}{NBSP}%" if first == last else f"{first} to {last}{NBSP}%"
+
+
+def _whole(share: float) -> str:
+    shown = f"{100 * share:.0f}"
+    return {"0": "<1", "-0": "<1", "100": ">99"}.get(shown, shown)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Return a number with fixed digits and a true minus, or a dash where there is none.
+
+    Examples
+    --------
+    >>> number(1.2345), number(-0.5, 1), number(None), number(-0.001)
+    ('1.23', '−0.5', '–', '0.00')
+    """
+    if value is None:
+        return "–"
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def signed(value: float | None, digits: int = 1) -> str:
+    """Return a number with its sign, as `number` does.
+
+    Examples
+    --------
+    >>> signed(2.04), signed(-1.3), signed(0.0)
+    ('+2.0', '−1.3', '0.0')
+    """
+    text = number(value, digits)
+    return f"+{text}" if value is not None and float(f"{value:.{digits}f}") > 0 else text
