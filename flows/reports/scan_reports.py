@@ -275,7 +275,7 @@ def _check_dicom(scans: Sequence[FoundScan], request: Request) -> None:
     other = [scan for scan in scans if scan.format != "dicom"]
     if other:
         raise InputError(
-            f"A report in DICOM needs a scan in DICOM, got {other[0].format}",
+            f"The scan is {other[0].format}; a DICOM report needs a scan in DICOM",
             where=other[0].files[0].name,
             hint="leave out --dicom and --send, or name the DICOM folder",
         )

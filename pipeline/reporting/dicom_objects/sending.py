@@ -37,7 +37,7 @@ def parse_destination(text: str) -> Destination:
     Raises
     ------
     ConfigError
-        If the text names none.
+        If the text is no such address.
 
     Examples
     --------
@@ -45,11 +45,11 @@ def parse_destination(text: str) -> Destination:
     4242
     >>> parse_destination("localhost:4242")
     Traceback (most recent call last):
-    pipeline.errors.ConfigError: A DICOM node must look like AET@HOST:PORT, got 'localhost:4242' in --send
+    pipeline.errors.ConfigError: --send: 'localhost:4242' is no DICOM node. Write it as AET@HOST:PORT.
     """
     found = _DESTINATION.fullmatch(text.strip())
     if found is None or not 0 < int(found["port"]) < 65536:
-        raise ConfigError(f"A DICOM node must look like AET@HOST:PORT, got {text!r}", where="--send")
+        raise ConfigError(f"{text!r} is no DICOM node", where="--send", hint="write it as AET@HOST:PORT")
     return Destination(found["title"], found["host"].strip("[]"), int(found["port"]))
 
 
@@ -59,7 +59,7 @@ def send(files: Sequence[Path], destination: Destination) -> None:
     Raises
     ------
     TaucalError
-        If the node can't be reached, takes no such objects, or doesn't store one.
+        If the node can't be reached, accepts no such objects, or doesn't store one.
     """
     datasets = [pydicom.dcmread(path) for path in files]
     entity = AE(ae_title=CALLING_TITLE)
@@ -69,7 +69,11 @@ def send(files: Sequence[Path], destination: Destination) -> None:
         entity.add_requested_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     association = entity.associate(destination.host, destination.port, ae_title=destination.title)
     if not association.is_established:
-        raise _failed(destination, "got no association", "check title, host, port and the node's own list")
+        raise _failed(
+            destination,
+            f"it accepts no association from {CALLING_TITLE}",
+            f"check title, host and port, and that the node lists {CALLING_TITLE} as a sender",
+        )
     try:
         for dataset in datasets:
             _store(association, dataset, destination)
@@ -83,13 +87,19 @@ def _store(association: Any, dataset: pydicom.Dataset, destination: Destination)
     try:
         status = association.send_c_store(dataset)
     except ValueError as error:  # no presentation context was accepted for it
-        raise _failed(destination, f"it does not take {kind}", "allow this SOP class there") from error
+        raise _failed(
+            destination, f"it does not accept {kind}", "allow this SOP class on the node"
+        ) from error
     code = status.get("Status")
     if code is None:
-        raise _failed(destination, f"got no answer to {kind}", "look at the node's log, then send again")
+        raise _failed(
+            destination,
+            f"no answer to {kind} within {TIMEOUT_S:.0f} s",
+            "read the node's log, then send again",
+        )
     if code != 0 and code >> 12 != 0xB:  # 0xBxxx: stored, with a remark
-        raise _failed(destination, f"got status 0x{code:04X} for {kind}", "look at the node's log")
+        raise _failed(destination, f"status 0x{code:04X} for {kind}", "read the node's log")
 
 
 def _failed(destination: Destination, seen: str, hint: str) -> TaucalError:
-    return TaucalError(f"The node must store the report, {seen}", where=str(destination), hint=hint)
+    return TaucalError(f"The node did not store the report: {seen}", where=str(destination), hint=hint)

@@ -52,9 +52,9 @@ def test_a_file_that_is_no_scan_is_refused(tmp_path):
 
 
 def test_dicom_is_refused_for_other_scans_before_any_work(bids, tmp_path):
-    with pytest.raises(InputError, match="needs a scan in DICOM, got bids"):
+    with pytest.raises(InputError, match="is bids; a DICOM report needs a scan in DICOM"):
         report_scans([bids], Request(tmp_path / "out", "@nobody", tmp_path, dicom=True))
-    with pytest.raises(ConfigError, match="must look like AET@HOST:PORT, got 'pacs'"):
+    with pytest.raises(ConfigError, match="'pacs' is no DICOM node"):
         report_scans([bids], Request(tmp_path / "out", "@nobody", tmp_path, send="pacs"))
     assert not (tmp_path / "out").exists()
 
