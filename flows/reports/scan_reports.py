@@ -192,9 +192,9 @@ def scans_at(path: Path) -> tuple[FoundScan, ...]:
     mine = tuple(scan for scan in around if path in scan.files)
     if not mine:
         raise InputError(
-            "A scan must be a DICOM or NIfTI file of a PET image, got none",
+            "The file is no PET scan",
             where=str(path),
-            hint="name another",
+            hint="name a folder of DICOM files, a DICOM file or a NIfTI file",
         )
     return mine
 

@@ -62,8 +62,8 @@ def read_source(files: Iterable[Path]) -> tuple[Dataset, ...]:
     studies = {str(image.get("StudyInstanceUID", "")) for image in images.values()}
     if len(studies) != 1 or "" in studies:
         raise InputError(
-            f"The images belong to {len(studies - {''})} DICOM studies, expected one: a DICOM report is filed "
-            "under the study of its scan",
+            f"The images belong to {len(studies - {''})} DICOM studies, expected one: a DICOM report is "
+            "filed under the study of its scan",
             hint="point to the folder of one DICOM series",
         )
     return tuple(sorted(images.values(), key=lambda i: (int(i.get("InstanceNumber") or 0), i.SOPInstanceUID)))

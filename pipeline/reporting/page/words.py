@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.atlas import META_ROI, META_ROI_DEFINITIONS
-from pipeline.reporting.page.facts import Named
-
-
-class IntervalLike(Protocol):
-    """A value between two bounds."""
-
-    @property
-    def value(self) -> float:
-        """The point."""
-
-    @property
-    def low(self) -> float:
-        """The lower bound."""
-
-    @property
-    def high(self) -> float:
-        """The upper bound."""
-
+from pipeline.reporting.page.facts import Measured, Named
 
 CLASS_TITLES = {
     "CN": "cognitively normal",
@@ -178,13 +161,12 @@ _IN_PERCENT = (
 )  # fmt: skip
 
 
-def interval_text(found: IntervalLike, metric: str) -> tuple[str, str]:
+def interval_text(found: Measured, metric: str) -> tuple[str, str]:
     """Return the value and the interval as tables show them, calibration errors in percent.
 
     Examples
     --------
-    >>> from pipeline.evaluation.inference.intervals import Interval
-    >>> interval_text(IntervalLike(0.1234, 0.1, 0.15), "classwise_ece")
+    >>> interval_text(Measured(value=0.1234, low=0.1, high=0.15), "classwise_ece")
     ('12.3 %', '10.0 to 15.0')
     """
     if metric in _IN_PERCENT:

@@ -47,7 +47,7 @@ def test_a_folder_gives_all_its_scans(bids):
 def test_a_file_that_is_no_scan_is_refused(tmp_path):
     (tmp_path / "scan_pet.nii").write_text("x")
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(InputError, match=r"DICOM or NIfTI file of a PET image, got none in .*notes"):
+    with pytest.raises(InputError, match=r"notes.txt: The file is no PET scan\. Name a folder of DICOM"):
         scans_at(tmp_path / "notes.txt")
 
 

@@ -283,7 +283,7 @@ def test_a_node_that_is_not_there_is_told(report, series, tmp_path):
     "text", ["", "host:104", "AET@host", "AET@host:0", "AET@host:70000", "A" * 17 + "@h:1"]
 )
 def test_what_names_no_node_is_refused(text):
-    with pytest.raises(ConfigError, match="is no DICOM node. Write it as AET@HOST:PORT"):
+    with pytest.raises(ConfigError, match=r"is no DICOM node\. Write it as AET@HOST:PORT"):
         parse_destination(text)
 
 
