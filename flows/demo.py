@@ -8,13 +8,14 @@ from typing import Any
 
 from flows.ingest import ingest_study, key_beside
 from flows.phantom import make_phantom
-from flows.reports.study_reports import read_shipped, report_cohort_scan, report_study, three_kinds
+from flows.reports.study_reports import read_shipped, report_cohort_scan, report_study
 from flows.running.console import progress, say, show_table
 from flows.train import show_results, train_study
 from pipeline.config import Study
 from pipeline.errors import ConfigError
 from pipeline.ingest.deidentify import make_known_key
 from pipeline.processes import preload
+from pipeline.reporting.study.example_scans import example_scans
 
 DEMO_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 
@@ -36,7 +37,7 @@ def run_demo(study: Study) -> dict[str, Any]:
     say("7  reports")
     shipped = read_shipped(study, trained)
     pages = {"study": report_study(study, trained, shipped)}
-    chosen = three_kinds(shipped)
+    chosen = example_scans(shipped.writer.classifier, shipped.test, shipped.cohort)
     with progress("reports") as tick:
         for done, (kind, scan) in enumerate(chosen.items(), start=1):
             folder = trained.files.folder / "reports" / kind

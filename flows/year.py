@@ -20,7 +20,6 @@ from flows.ingest import ingest_study, key_beside
 from flows.learning.build_classifier import decisive
 from flows.learning.cohorts import labelled_cohort
 from flows.phantom import make_batch, make_phantom
-from flows.reports.scan_reports import today
 from flows.reports.study_reports import derivative_of
 from flows.retrain import retrain
 from flows.retraining.promotion import settle
@@ -34,7 +33,7 @@ from pipeline import tracking
 from pipeline.config import BatchSettings, EvaluationSettings, Study
 from pipeline.errors import ConfigError, InputError
 from pipeline.evaluation.monitoring.prospective import PeriodPredictions, PolicyPredictions
-from pipeline.files import fingerprint, read_json, write_json
+from pipeline.files import fingerprint, read_json, today, write_json
 from pipeline.ingest.deidentify import make_known_key
 from pipeline.processes import preload
 from pipeline.reporting.year.year_page import YearReport, build_year_report, write_year_report, year_rows

@@ -187,6 +187,11 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def today() -> str:
+    """Return the date in UTC as reports print it, ``2026-11-21``."""
+    return datetime.now(UTC).date().isoformat()
+
+
 def _holder() -> dict[str, Any]:
     return {"process": os.getpid(), "host": socket.gethostname(), "who": whoami(), "since": now()}
 

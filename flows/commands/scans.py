@@ -56,7 +56,7 @@ def report(
 ) -> None:
     """Write a clinician's report for scans that need not be in any cohort."""
     with _no_search_for_garbage():
-        from flows.reports.scan_reports import Request, report_scans
+        from flows.report import Request, report_scans
 
     request = Request(out, model, output, _prevalence(prevalence), key_file, pdf, dicom, send)
     written = report_scans(scans, request)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from flows.comparison.cells import PRIOR_CORRECTION, Cell, ComparisonData
 from flows.comparison.comparison_facts import curve_facts, stage_facts, stages_of
 from flows.learning.build_classifier import decisive
-from flows.reports.scan_reports import today
 from flows.running.console import progress, say, show_table
 from flows.train import SHOWN, cell_of
 from models.calibrators import build_calibrator
@@ -27,7 +26,7 @@ from pipeline.evaluation.comparison.published import beside_published, published
 from pipeline.evaluation.comparison.seed_runs import COVERAGE, Run
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.metrics.scores import PROBABILITY_FLOOR
-from pipeline.files import fingerprint, read_json
+from pipeline.files import fingerprint, read_json, today
 from pipeline.learning.predictions import Predictions
 from pipeline.learning.prior_correction import PriorCorrection
 from pipeline.reporting.comparison.comparison_numbers import ComparisonReport, LossReliability, LossRisk

@@ -7,23 +7,21 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from flows.ingestion.ingest_tables import read_outcomes
 from flows.learning.build_classifier import Trained
 from flows.learning.cohorts import cohort_and_split
-from flows.reports.scan_reports import ReportWriter, tell, today
+from flows.reports.scan_reports import ReportWriter
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.evaluation.classifier.selection import select_calibrator
-from pipeline.files import read_json
+from pipeline.files import read_json, today
 from pipeline.imaging.process import Normalised, read_derivative
 from pipeline.learning.ensemble_training import TrainedEnsemble
 from pipeline.learning.predictions import Predictions
 from pipeline.one_scan import Inference
 from pipeline.reporting.comparison.comparison_numbers import ComparisonReport
+from pipeline.reporting.scan.model_facts import model_versions
 from pipeline.reporting.scan.scan_build import MeasuredScan
 from pipeline.reporting.scan.scan_numbers import Visit
 from pipeline.reporting.study.study_build import StudySources, build_study_report
@@ -36,16 +34,9 @@ def report_cohort_scan(writer: ReportWriter, cohort: Cohort, scan: Scan, folder:
     normalised = derivative_of(scan)
     warnings = normalised.warnings
     prediction = writer.classifier.predict(normalised.suvr.array, quality_reasons=warnings)
-    measured = MeasuredScan(
-        subject=scan.subject,
-        session=scan.session,
-        facts={**normalised.suvr.facts, "synthetic": scan.posterior is not None},
-        regions=normalised.regions,
-        composites=normalised.composites,
-        findings=normalised.findings,
-        visits=_visits(cohort, scan),
-    )
-    return tell(writer, measured, Inference(None, normalised, prediction, None), folder, pdf=True)[1]
+    facts = {**normalised.suvr.facts, "synthetic": scan.posterior is not None}
+    measured = MeasuredScan.of(scan.subject, scan.session, facts, normalised, _visits(cohort, scan))
+    return writer.write_scan(measured, Inference(None, normalised, prediction, None), folder)[1]
 
 
 def derivative_of(scan: Scan) -> Normalised:
@@ -65,7 +56,7 @@ def _visits(cohort: Cohort, scan: Scan) -> tuple[Visit, ...]:
 
 
 def _day_of(session: str) -> date | None:
-    """Return the shifted date a session label starts with; None where it tells another thing."""
+    """Return the shifted date a session label starts with; None where it is no date."""
     try:
         return datetime.strptime(session[:8], "%Y%m%d").replace(tzinfo=UTC).date()
     except ValueError:
@@ -80,7 +71,6 @@ class StudyMaterial:
     cohort: Cohort
     split: Split
     test: Predictions
-    probabilities: NDArray[np.float64]
 
 
 def read_shipped(study: Study, trained: Trained) -> StudyMaterial:
@@ -94,13 +84,12 @@ def read_shipped(study: Study, trained: Trained) -> StudyMaterial:
         cohort,
         split,
         test,
-        classifier.calibrator.transform(test.logits),
     )
 
 
 def report_study(study: Study, trained: Trained, shipped: StudyMaterial) -> dict[str, Path]:
     """Write the study report and log it, with every figure and its numbers, to the MLflow run."""
-    files = trained.files
+    files, classifier = trained.files, shipped.writer.classifier
     calibration = Predictions.load(files.predictions("calibration"))
     selection = select_calibrator(
         calibration, study.calibration.candidates, study.calibration.folds, study.seed
@@ -113,16 +102,16 @@ def report_study(study: Study, trained: Trained, shipped: StudyMaterial) -> dict
         results=trained.results,
         selection=selection,
         test=shipped.test,
-        shipped=shipped.probabilities,
+        shipped=classifier.calibrator.transform(shipped.test.logits),
         cohort=shipped.cohort,
         split=shipped.split,
         history=TrainedEnsemble.load(files.network).history,
         posterior=shipped.cohort.subset(shipped.test.scan_ids).posterior,
-        operating_point=shipped.writer.classifier.operating_point,
+        operating_point=classifier.operating_point,
         outcomes=outcomes,
         ignored=ignored,
-        versions=shipped.writer.versions(),
-        synthetic=shipped.writer.classifier.card.synthetic,
+        versions=model_versions(classifier, shipped.writer.version),
+        synthetic=classifier.card.synthetic,
         **_losses_compared(study),
     )
     folder = files.folder / "reports" / "study"
@@ -140,24 +129,3 @@ def _losses_compared(study: Study) -> dict[str, Any]:
         return {}
     stage = ComparisonReport.model_validate(read_json(path)).stages[-1]
     return {"losses": {loss.name: loss.sentence for loss in stage.losses}, "losses_stage": stage.name}
-
-
-def three_kinds(shipped: StudyMaterial) -> dict[str, Scan]:
-    """Choose one clear, one uncertain and one scan to refer among the test scans.
-
-    Clear is the most confident of those reported; uncertain the least confident of those whose prediction
-    set holds several classes; to refer the strangest of the others, by its distance to the calibration scans.
-    """
-    by_id = {s.scan_id: s for s in shipped.cohort.scans}
-    confidence = shipped.probabilities.max(axis=1)
-    sets = shipped.writer.classifier.conformal.sets(shipped.probabilities).sum(axis=1)
-    strangeness = shipped.writer.classifier.outliers.mahalanobis(shipped.test.features)
-    order = np.argsort(-confidence, kind="stable")
-    quality = np.array([by_id[i].facts.get("quality") == "accepted" for i in shipped.test.scan_ids])
-    calm = quality & (strangeness <= shipped.writer.classifier.outliers.mahalanobis_limit)
-    clear = next((i for i in order if sets[i] == 1 and calm[i]), order[0])
-    left = [i for i in order[::-1] if i != clear]
-    uncertain = next((i for i in left if sets[i] > 1 and calm[i]), left[0])
-    refer = max((i for i in left if i != uncertain), key=lambda i: (not quality[i], strangeness[i]))
-    ids = shipped.test.scan_ids
-    return {"clear": by_id[ids[clear]], "uncertain": by_id[ids[uncertain]], "refer": by_id[ids[refer]]}

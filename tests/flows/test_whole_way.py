@@ -18,7 +18,7 @@ import pytest
 from flows.demo import run_demo
 from flows.ingestion.ingest_tables import COHORT_TABLE
 from flows.learning.build_classifier import Files, track
-from flows.reports.scan_reports import Request, report_scans
+from flows.report import Request, report_scans
 from flows.train import train_study
 from models.classifier import CalibratedClassifier
 from pipeline import tracking

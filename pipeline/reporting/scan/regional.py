@@ -7,18 +7,19 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from models.card import RegionNorm
 from pipeline.atlas import META_ROI, META_ROI_CUTOFFS, META_ROI_DEFINITIONS
 from pipeline.reporting.page.words import COMPOSITES, region_group, title_of
 from pipeline.reporting.scan.scan_numbers import Composite, MetaRoi, RegionRow
 
 MIN_NORMS = 5
-"""A z-score against fewer scans than this says nothing; it is left out."""
+"""A z-score against fewer scans would mislead; it is left out."""
 NOTABLE_ASYMMETRY_PERCENT = 10.0
 
 
 def regional_norms(
     regions: Iterable[pd.DataFrame], composites: Iterable[Mapping[str, float]]
-) -> pd.DataFrame:
+) -> tuple[RegionNorm, ...]:
     """Return mean, SD and count of regional SUVR over normal scans.
 
     Parameters
@@ -30,38 +31,35 @@ def regional_norms(
 
     Returns
     -------
-    DataFrame
-        Columns region, side, mean, sd, n.
+    tuple of RegionNorm
     """
     rows = [table[["region", "side", "suvr"]] for table in regions]
     rows += [
         pd.DataFrame({"region": list(c), "side": "both", "suvr": list(c.values())}) for c in composites if c
     ]
     if not rows:
-        return pd.DataFrame(columns=["region", "side", "mean", "sd", "n"])
+        return ()
     grouped = pd.concat(rows).groupby(["region", "side"], sort=True)["suvr"]
-    return grouped.agg(mean="mean", sd="std", n="count").reset_index()
+    table = grouped.agg(mean="mean", sd="std", n="count").reset_index()
+    return tuple(RegionNorm.model_validate(row) for row in table.to_dict("records"))
 
 
 class Norms:
     """Looks up mean, SD and count of a region; gives z-scores."""
 
-    def __init__(self, table: pd.DataFrame | None) -> None:
-        rows = [] if table is None else table.to_dict("records")
-        self._of = {(r["region"], r["side"]): (float(r["mean"]), float(r["sd"]), int(r["n"])) for r in rows}
-        counts = [n for _, _, n in self._of.values() if n >= MIN_NORMS]
-        self.count = max(counts) if counts else None
+    def __init__(self, norms: Iterable[RegionNorm]) -> None:
+        self._of = {(norm.region, norm.side): norm for norm in norms if norm.n >= MIN_NORMS}
+        self.count = max((norm.n for norm in self._of.values()), default=None)
 
-    def get(self, region: str, side: str) -> tuple[float, float, int] | None:
-        """Return mean, SD and count; None where there are too few or they do not differ."""
+    def get(self, region: str, side: str) -> RegionNorm | None:
+        """Return mean, SD and count; None where there are too few scans or they do not differ."""
         found = self._of.get((region, side))
-        usable = found is not None and found[2] >= MIN_NORMS and np.isfinite(found[1]) and found[1] > 0
-        return found if usable else None
+        return found if found and np.isfinite(found.sd) and found.sd > 0 else None
 
     def z(self, region: str, side: str, suvr: float | None) -> float | None:
         """Return (suvr - mean) / SD; None without norm or value."""
         found = self.get(region, side)
-        return None if found is None or suvr is None else (suvr - found[0]) / found[1]
+        return None if found is None or suvr is None else (suvr - found.mean) / found.sd
 
 
 def region_rows(table: pd.DataFrame | None, norms: Norms) -> tuple[RegionRow, ...]:
@@ -111,19 +109,20 @@ def hottest_region(rows: tuple[RegionRow, ...]) -> tuple[str, str]:
 
 
 def asymmetry_sentence(rows: tuple[RegionRow, ...]) -> str:
-    """Say how many target regions differ between the sides, and which the most."""
-    told = [r for r in rows if r.kind == "target" and r.asymmetry_percent is not None]
-    if not told:
+    """Return how many target regions differ between the sides, and which the most, as a sentence."""
+    compared = [r for r in rows if r.kind == "target" and r.asymmetry_percent is not None]
+    if not compared:
         return ""
-    most = max(told, key=lambda r: abs(r.asymmetry_percent or 0))
+    most = max(compared, key=lambda r: abs(r.asymmetry_percent or 0))
     size = most.asymmetry_percent or 0.0
     higher = "left" if size > 0 else "right"
     if abs(size) < NOTABLE_ASYMMETRY_PERCENT:
         return f"No target region differs by {NOTABLE_ASYMMETRY_PERCENT:.0f} % or more between the sides."
-    count = sum(abs(r.asymmetry_percent or 0) >= NOTABLE_ASYMMETRY_PERCENT for r in told)
+    count = sum(abs(r.asymmetry_percent or 0) >= NOTABLE_ASYMMETRY_PERCENT for r in compared)
     return (
-        f"{count} of {len(told)} target regions differ by {NOTABLE_ASYMMETRY_PERCENT:.0f} % or more between "
-        f"the sides; most of all {most.title.lower()}, {abs(size):.0f} % higher on the {higher}."
+        f"{count} of {len(compared)} target regions differ by {NOTABLE_ASYMMETRY_PERCENT:.0f} % or more "
+        f"between the sides. The largest difference: {most.title.lower()}, {abs(size):.0f} % higher on the "
+        f"{higher}."
     )
 
 
@@ -135,7 +134,6 @@ def composite_rows(values: Mapping[str, float], norms: Norms) -> tuple[Composite
         suvr = values[name]
         title, regions = COMPOSITES.get(name, (title_of(name), ""))
         norm = norms.get(name, "both")
-        mean, sd, count = norm if norm else (None, None, None)
         z = norms.z(name, "both", suvr)
         rows.append(
             Composite(
@@ -144,9 +142,9 @@ def composite_rows(values: Mapping[str, float], norms: Norms) -> tuple[Composite
                 regions=regions,
                 suvr=suvr,
                 z=z,
-                norm_mean=mean,
-                norm_sd=sd,
-                norm_count=count,
+                norm_mean=norm and norm.mean,
+                norm_sd=norm and norm.sd,
+                norm_count=norm and norm.n,
             )
         )
     return tuple(rows)
@@ -162,6 +160,6 @@ def meta_roi_of(values: Mapping[str, float], norms: Norms) -> MetaRoi | None:
         suvr=values["meta_roi"],
         band_low=META_ROI_CUTOFFS[0],
         band_high=META_ROI_CUTOFFS[1],
-        norm_mean=norm[0] if norm else None,
-        norm_sd=norm[1] if norm else None,
+        norm_mean=norm and norm.mean,
+        norm_sd=norm and norm.sd,
     )

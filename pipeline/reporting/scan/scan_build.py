@@ -34,7 +34,9 @@ from pipeline.reporting.scan.scan_numbers import (
 )
 
 if TYPE_CHECKING:
+    from models.card import RegionNorm
     from models.prediction import Prediction
+    from pipeline.imaging.process import Normalised
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +71,25 @@ class MeasuredScan:
     visits: tuple[Visit, ...] = ()
     accession_number: str = ""
 
+    @classmethod
+    def of(
+        cls,
+        subject: str,
+        session: str,
+        facts: Mapping[str, Any],
+        normalised: Normalised | None,
+        visits: tuple[Visit, ...] = (),
+    ) -> MeasuredScan:
+        """Return a scan with what imaging measured; nothing of that where it was refused before."""
+        if normalised is None:
+            return cls(subject, session, facts, visits=visits)
+        n = normalised
+        return cls(subject, session, facts, n.regions, n.composites, n.findings, visits)
+
 
 @dataclass(frozen=True, eq=False)
 class ReportContext:
-    """What the report stands in: model, norms, experience, date and run.
+    """What a report needs beside the scan: model, norms, earlier test results, date and run.
 
     Parameters
     ----------
@@ -80,17 +97,16 @@ class ReportContext:
     report_date : str
         Passed in, so that the same scan gives the same bytes.
     run_id : str
-    norms : DataFrame, optional
-        Columns region, side, mean, sd, n of the training cohort's normal scans, from
-        `pipeline.reporting.scan.regional.regional_norms`.
+    norms : sequence of RegionNorm
+        Of the training cohort's cognitively normal scans, one a subject.
     likeness : Likeness, optional
-        Held-out scans that were rated as this one.
+        Test scans of similar confidence.
     """
 
     model: ModelFacts
     report_date: str
     run_id: str
-    norms: pd.DataFrame | None = None
+    norms: Sequence[RegionNorm] = ()
     likeness: Likeness | None = None
 
 

@@ -6,9 +6,8 @@ import pytest
 
 from pipeline.errors import InputError, RefusedScan
 from pipeline.imaging.quality import Finding
-from pipeline.reporting.scan.regional import regional_norms
 from pipeline.reporting.scan.scan_build import build_scan_report
-from pipeline.reporting.scan.scan_numbers import Likeness, MetaRoi, ScanReport
+from pipeline.reporting.scan.scan_numbers import ScanReport
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def test_asymmetry_is_positive_where_the_left_is_hotter(report):
     assert "precuneus, 75 % higher on the left" in report.asymmetry_sentence
 
 
-def test_even_sides_are_said_to_be_even(scan, context, prediction, regions):
+def test_even_sides_are_reported_as_even(scan, context, prediction, regions):
     even = regions.assign(suvr=1.2)
     told = build_scan_report(replace(scan, regions=even), context, prediction).asymmetry_sentence
     assert told == "No target region differs by 10 % or more between the sides."
@@ -43,27 +42,6 @@ def test_the_hottest_region_is_a_target_never_off_target(scan, context, predicti
     regions.loc[regions.region == "putamen", "suvr"] = 9.0
     report = build_scan_report(replace(scan, regions=regions), context, prediction)
     assert (report.hottest_region, report.hottest_side) == ("precuneus", "left")
-
-
-def test_few_normal_scans_give_no_z(scan, context, prediction, regions):
-    few = regional_norms([regions] * 4, [])
-    report = build_scan_report(scan, replace(context, norms=few), prediction)
-    assert report.norm_count is None
-    assert {r.z_left for r in report.regions} == {None}
-
-
-def test_norms_are_mean_sd_and_count_over_scans(regions):
-    table = regional_norms(
-        [regions, regions.assign(suvr=regions.suvr + 0.2)], [{"meta_roi": 1.0}, {"meta_roi": 1.2}]
-    )
-    meta = table.set_index(["region", "side"]).loc[("meta_roi", "both")]
-    assert meta["mean"] == pytest.approx(1.1)
-    assert meta["sd"] == pytest.approx(np.sqrt(0.02))
-    assert meta["n"] == 2
-
-
-def test_norms_of_nothing_are_an_empty_table():
-    assert list(regional_norms([], []).columns) == ["region", "side", "mean", "sd", "n"]
 
 
 def test_an_unmeasured_region_stays_unmeasured(scan, context, prediction, regions):
@@ -124,36 +102,6 @@ def test_the_quality_is_the_worst_finding(scan, context, prediction, verdicts, w
 )
 def test_a_phantom_is_told_by_its_facts(scan, context, prediction, facts, synthetic):
     assert build_scan_report(replace(scan, facts=facts), context, prediction).synthetic is synthetic
-
-
-@pytest.mark.parametrize(
-    ("suvr", "words"),
-    [(1.18, "below every"), (1.19, "within the band"), (1.34, "within the band"), (1.35, "above every")],
-)
-def test_the_meta_roi_is_held_against_a_band(suvr, words):
-    assert words in MetaRoi(definition="Mayo", suvr=suvr, band_low=1.19, band_high=1.34).sentence
-
-
-@pytest.mark.parametrize(
-    ("count", "right", "words"),
-    [
-        (40, 34, "Of 40 held-out scans rated 80 to 90 %, 34 were right."),
-        (
-            1,
-            1,
-            "Of 1 held-out scan rated 80 to 90 %, 1 was right. These are few; read the count, not the share.",
-        ),
-        (0, 0, "No held-out scan was rated 80 to 90 %: there is no experience with such a rating."),
-    ],
-)
-def test_likeness_is_told_in_counts(count, right, words):
-    told = Likeness(low=0.8, high=0.9, count=count, right=right).sentence
-    assert told.replace("\u00a0", " ") == words
-
-
-def test_numbers_that_are_not_finite_are_refused():
-    with pytest.raises(ValueError, match="finite"):
-        Likeness(low=float("nan"), high=0.9, count=1, right=1)
 
 
 def test_regions_keep_the_order_of_the_table(report, regions):

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.reports.scan_reports import Request, report_scans, scans_at
+from flows.report import Request, report_scans, scans_at
 from pipeline.errors import ConfigError, InputError
 
 NOT_AT_THE_START = {
@@ -60,7 +60,7 @@ def test_dicom_is_refused_for_other_scans_before_any_work(bids, tmp_path):
 
 
 def test_a_report_starts_without_what_it_does_not_need():
-    script = "import sys, flows.cli, flows.reports.scan_reports\nprint(*sys.modules)"
+    script = "import sys, flows.cli, flows.report\nprint(*sys.modules)"
     run = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
     )

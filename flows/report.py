@@ -1,0 +1,186 @@
+"""Reports of scans that need not be in any cohort: find the scans, predict, write, send.
+
+Light to import, for one report must be quick.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flows.reports.scan_reports import ReportWriter
+from pipeline import tracking
+from pipeline.errors import InputError, RefusedScan
+from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
+from pipeline.ingest.found import FoundScan
+from pipeline.ingest.headers import Layers, is_dicom, read_file
+from pipeline.ingest.sources import find_scans
+from pipeline.one_scan import Inference, check_prevalence, infer
+from pipeline.reporting.scan.scan_build import MeasuredScan
+from pipeline.reporting.scan.scan_numbers import ScanReport
+
+
+@dataclass(frozen=True)
+class Request:
+    """Options of `report_scans`.
+
+    Parameters
+    ----------
+    out : Path
+        One folder per scan is made in it, named by pseudonym.
+    model : str
+        As in `pipeline.tracking.load_classifier`.
+    output : Path
+        Folder of the study whose MLflow store holds the model.
+    prevalence : mapping of str to float, optional
+        The clinic's class shares.
+    key_file : Path, optional
+        Secret of the pseudonyms; beside `out` where not given.
+    pdf : bool
+    dicom : bool
+        Also write the DICOM objects, which carry the patient's identity.
+    send : str, optional
+        Send the DICOM objects to this node, ``AET@HOST:PORT``.
+    """
+
+    out: Path
+    model: str
+    output: Path
+    prevalence: Mapping[str, float] | None = None
+    key_file: Path | None = None
+    pdf: bool = True
+    dicom: bool = False
+    send: str | None = None
+
+
+def report_scans(scans: Sequence[Path], request: Request) -> list[dict[str, Path]]:
+    """Write a report for each scan, which need not be in any cohort.
+
+    Parameters
+    ----------
+    scans : sequence of Path
+        Folders of DICOM, or single files: NIfTI or DICOM, in a BIDS dataset or anywhere.
+    request : Request
+
+    Returns
+    -------
+    list of dict
+        For each scan the written files by kind, as in `write_scan_report` and `write_dicom_objects`.
+
+    Raises
+    ------
+    InputError
+        If a path or the model is not there, the prevalence does not name the model's classes, or DICOM is
+        asked for a scan of another format.
+    TaucalError
+        If the node does not store the report; its files are written nevertheless.
+    """
+    found = [scan for path in scans for scan in scans_at(path)]
+    _check_dicom(found, request)
+    writer = ReportWriter.of(tracking.store_at(request.output), request.model)
+    shares = None if request.prevalence is None else check_prevalence(writer.classifier, request.prevalence)
+    key_file = request.key_file or request.out.with_name(request.out.name + ".key")
+    pseudonymiser = Pseudonymiser(load_or_make_key(key_file, request.out))
+    written = []
+    for scan, label in zip(found, _labels(found, pseudonymiser), strict=True):
+        inference = infer(writer.classifier, scan, shares)
+        measured = _measured(scan, label, inference, pseudonymiser)
+        report, pages = writer.write_scan(measured, inference, request.out / label, pdf=request.pdf)
+        written.append(pages | _dicom_objects(scan, report, pages, request))
+    return written
+
+
+def scans_at(path: Path) -> tuple[FoundScan, ...]:
+    """Return the scans at a path: all of a folder, or the one a file is or belongs to.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if not path.is_file():
+        return find_scans(path).scans
+    root = next((p for p in path.parents if (p / "dataset_description.json").is_file()), None)
+    if is_dicom(path):
+        around = find_scans(path.parent, "dicom").scans
+    elif root is not None and "derivatives" not in path.parts:
+        around = find_scans(root, "bids").scans
+    else:
+        around = find_scans(path.parent, "nifti").scans
+    mine = tuple(scan for scan in around if path in scan.files)
+    if not mine:
+        raise InputError(
+            "The file is no PET scan",
+            where=str(path),
+            hint="name a folder of DICOM files, a DICOM file or a NIfTI file",
+        )
+    return mine
+
+
+def _labels(scans: Iterable[FoundScan], pseudonymiser: Pseudonymiser) -> Iterator[str]:
+    """Yield a label for each scan; one that was used before in this call gets a number."""
+    used: dict[str, int] = {}
+    for scan in scans:
+        label = scan.label(pseudonymiser)
+        used[label] = used.get(label, 0) + 1
+        yield label if used[label] == 1 else f"{label}n{used[label]}"
+
+
+def _study_uid(scan: FoundScan, pseudonymiser: Pseudonymiser) -> str | None:
+    """Return the pseudonym of the study's UID; whoever has the key can link the two."""
+    try:
+        header = read_file(scan.files[0], tags=("StudyInstanceUID",)) if scan.format == "dicom" else None
+    except RefusedScan:  # a broken file: reading the scan reports it
+        return None
+    uid = None if header is None else Layers((header,)).text("StudyInstanceUID")
+    return pseudonymiser.uid(uid) if uid else None
+
+
+def _measured(
+    scan: FoundScan, label: str, inference: Inference, pseudonymiser: Pseudonymiser
+) -> MeasuredScan:
+    """Return what is known of a scan, under its label ``sub-<subject>_ses-<session>``."""
+    subject, _, session = label.removeprefix("sub-").partition("_ses-")
+    normalised, volume = inference.normalised, inference.volume
+    read = normalised.suvr if normalised else volume
+    own = {"age": scan.age, "sex": scan.sex, "study_instance_uid": _study_uid(scan, pseudonymiser)}
+    return MeasuredScan.of(subject, session, {**own, **(read.facts if read else {})}, normalised)
+
+
+def _check_dicom(scans: Sequence[FoundScan], request: Request) -> None:
+    """Raise before any work is done where DICOM objects are asked for that cannot be made."""
+    if not request.dicom and request.send is None:
+        return
+    from pipeline.reporting import dicom_objects  # slow to import, and seldom asked for
+
+    if request.send is not None:
+        dicom_objects.parse_destination(request.send)
+    other = [scan for scan in scans if scan.format != "dicom"]
+    if other:
+        raise InputError(
+            f"The scan is {other[0].format}; a DICOM report needs a scan in DICOM",
+            where=other[0].files[0].name,
+            hint="leave out --dicom and --send, or name the DICOM folder",
+        )
+
+
+def _dicom_objects(
+    scan: FoundScan, report: ScanReport, pages: Mapping[str, Path], request: Request
+) -> dict[str, Path]:
+    """Write and send the DICOM objects of a report as far as they were asked for."""
+    if not request.dicom and request.send is None:
+        return {}
+    from pipeline.reporting import dicom_objects
+
+    source = dicom_objects.read_source(scan.files)
+    with tempfile.TemporaryDirectory(prefix="taucal-") as place:
+        folder = pages["html"].parent if request.dicom else Path(place)
+        files = dicom_objects.write_dicom_objects(
+            report, source, folder, pdf=pages.get("pdf"), created=datetime.now(UTC).astimezone()
+        )
+        if request.send is not None:
+            dicom_objects.send(list(files.values()), dicom_objects.parse_destination(request.send))
+    return files if request.dicom else {}

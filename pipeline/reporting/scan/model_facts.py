@@ -1,0 +1,47 @@
+"""What the report of a scan states about its classifier, from the classifier's card."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+from models.card import Card
+from models.classifier import CalibratedClassifier
+from pipeline.reporting.page.facts import Named
+from pipeline.reporting.scan.scan_numbers import Likeness, MetricRow, ModelFacts
+
+
+def model_facts(classifier: CalibratedClassifier, version: str) -> ModelFacts:
+    """Return what a classifier was trained and tested on, and its metrics on the test scans."""
+    card = classifier.card
+    kind = f"{'synthetic ' if card.synthetic else ''}{card.tracer} scans"
+    counts = ", ".join(f"{n} {name}" for name, n in card.class_counts.items())
+    return ModelFacts(
+        name="taucal",
+        version=version,
+        trained_on=f"{card.split.train} {kind} ({counts}) of {card.subjects.train} subjects",
+        tested_on=f"{card.split.test} {kind} of {card.subjects.test} other subjects",
+        metrics=tuple(
+            MetricRow(name=name, value=m.value, low=m.low, high=m.high) for name, m in card.metrics.items()
+        ),
+        versions=tuple(Named(label=k, value=v) for k, v in model_versions(classifier, version).items()),
+    )
+
+
+def model_versions(classifier: CalibratedClassifier, version: str) -> dict[str, str]:
+    """Return versions and hashes of what a classifier was made from."""
+    card = classifier.card
+    return {
+        "taucal": metadata.version("taucal"),
+        "model version": version,
+        "network": classifier.network_title,
+        "loss": card.loss.name,
+        "calibrator": card.calibrator.name,
+        "data digest": card.data_digest,
+        "split digest": card.split_digest,
+    }
+
+
+def likeness_at(card: Card, confidence: float) -> Likeness | None:
+    """Return how often the classifier was right on test scans of similar confidence, where that is known."""
+    found = card.bin_of(confidence)
+    return found and Likeness(low=found.low, high=found.high, count=found.scans, right=found.right)

@@ -1,0 +1,33 @@
+import pytest
+
+from pipeline.reporting.scan.scan_numbers import Likeness, MetaRoi
+
+
+@pytest.mark.parametrize(
+    ("suvr", "words"),
+    [(1.18, "below every"), (1.19, "within the band"), (1.34, "within the band"), (1.35, "above every")],
+)
+def test_the_meta_roi_is_held_against_a_band(suvr, words):
+    assert words in MetaRoi(definition="Mayo", suvr=suvr, band_low=1.19, band_high=1.34).sentence
+
+
+@pytest.mark.parametrize(
+    ("count", "right", "words"),
+    [
+        (40, 34, "Of 40 held-out scans rated 80 to 90 %, 34 were right."),
+        (
+            1,
+            1,
+            "Of 1 held-out scan rated 80 to 90 %, 1 was right. These are few; read the count, not the share.",
+        ),
+        (0, 0, "No held-out scan was rated 80 to 90 %: there is no experience with such a rating."),
+    ],
+)
+def test_likeness_is_told_in_counts(count, right, words):
+    told = Likeness(low=0.8, high=0.9, count=count, right=right).sentence
+    assert told.replace("\u00a0", " ") == words
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="finite"):
+        Likeness(low=float("nan"), high=0.9, count=1, right=1)
