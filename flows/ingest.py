@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flows.ingestion.ingest_tables import IngestResult, write_tables
+from flows.ingestion.ingest_tables import DatasetTables, IngestResult, ScanDone, result_of, write_tables
 from flows.ingestion.scan_jobs import ScanJob, ingest_scans
 from flows.running.console import progress, say, show_table
 from flows.running.jobs import Runner
@@ -15,8 +14,9 @@ from flows.running.steps import as_flow, as_task
 from pipeline.config import DaskSettings, ImagingSettings, IngestSettings, Study
 from pipeline.errors import ConfigError
 from pipeline.files import remove_unfinished
-from pipeline.ingest.deidentify import load_or_make_key
-from pipeline.ingest.outcomes import ScanOutcome
+from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
+from pipeline.ingest.records import ScanRecord, keep_sessions, no_longer_held, read_records, remove_files
+from pipeline.ingest.source_map import log_failures, remember_sources
 from pipeline.ingest.sources import find_scans
 
 _NO_CLUSTER = DaskSettings()
@@ -90,21 +90,45 @@ def _ingest(
     # A folder that cannot be written is refused before the key is made or a scan is read.
     with locked(bids.parent / f".{bids.name}.lock", "dataset", wait=settings.wait) as waited:
         if waited:
-            # Tables of what was there before would drop what another has added since.
+            # More may have come to the source meanwhile.
             found = find_scans(source, settings.layout, settings.tracer)
         remove_unfinished(bids)
-        key = load_or_make_key(settings.key_file or key_beside(bids), bids)
+        key_file = settings.key_file or key_beside(bids)
+        names = Pseudonymiser(load_or_make_key(key_file, bids))
+        place = names.code("source", str(source.resolve()))
         left_alone = _in_words(found.ignored)
         say(f"Found {len(found.scans)} PET series ({found.layout} layout); left alone: {left_alone}.")
+        scans = keep_sessions(found.scans, read_records(bids), bids, names)
+        remember_sources(key_file, scans, names)
         jobs = [
-            ScanJob(scan, bids, key, settings.tracer, settings.max_days_to_diagnosis, imaging)
-            for scan in found.scans
+            ScanJob(scan, bids, names.key, settings.tracer, settings.max_days_to_diagnosis, imaging, place)
+            for scan in scans
         ]
         with progress("ingest") as tick:
             runner = _runner(settings, dask, len(jobs))
             done = as_task("ingest scans", lambda: ingest_scans(jobs, runner, tick))
-        _tell([scan.outcome for scan in done])
-        return write_tables(done, found.ignored, found.layout, bids, classes)
+        log = log_failures(key_file, {s.outcome.scan: (s.place, s.trace) for s in done if s.trace})
+        missing = no_longer_held(bids, place, [scan.record for scan in done])
+        pruned = _prune(missing, place, bids) if settings.prune else 0
+        tables = write_tables(found, place, bids, classes)
+        result = result_of(done, tables, found.layout, bids, pruned)
+        _show(result, {scan.outcome.scan: scan for scan in done}, log)
+        _show_others(len(missing) - pruned, tables)
+        return result
+
+
+def _prune(missing: Mapping[Path, ScanRecord], source: str, bids: Path) -> int:
+    """List what no source holds any more, then remove it; return how many scans."""
+    alone = {path: record for path, record in missing.items() if record.sources == (source,)}
+    for record in alone.values():
+        say(f"To be removed, its source does not hold it any more: {record.outcome.scan}.")
+    for path, record in missing.items():
+        if path in alone:
+            remove_files(bids, record.files)
+            path.unlink()
+        else:
+            record.without(source).write(path)
+    return len(alone)
 
 
 def _runner(settings: IngestSettings, dask: DaskSettings, scans: int) -> Runner:
@@ -112,15 +136,27 @@ def _runner(settings: IngestSettings, dask: DaskSettings, scans: int) -> Runner:
     return Runner("local" if alone else settings.runner, settings.workers, retries=1, dask=dask)
 
 
-def _tell(outcomes: list[ScanOutcome]) -> None:
-    verdicts = Counter(o.verdict for o in outcomes)
-    accepted, warned = verdicts["accepted"], verdicts["warned"]
-    say(f"{accepted} accepted, {warned} with a warning, {verdicts['refused']} refused.")
-    refused = [o for o in outcomes if o.verdict == "refused"]
-    if refused:
-        rows = [[o.scan, o.stage, o.rule, str(o.measured)] for o in refused[:12]]
-        more = f" (first 12 of {len(refused)})" if len(refused) > 12 else ""
-        show_table(f"Refused scans{more}", ["scan", "stage", "rule", "measured"], rows)
+def _show(result: IngestResult, done: Mapping[str, ScanDone], log: Path | None) -> None:
+    """Say what became of the scans of this source, with the input of each refused one: console only."""
+    say(f"{result.accepted} accepted, {result.warned} with a warning, {result.refused} refused.")
+    if result.refusals:
+        shown = [done[refusal["scan"]] for refusal in result.refusals[:12]]
+        rows = [[s.outcome.scan, s.place, s.outcome.stage, s.outcome.rule, s.outcome.measured] for s in shown]
+        more = f" (first 12 of {result.refused})" if result.refused > 12 else ""
+        show_table(f"Refused scans{more}", ["scan", "input", "stage", "rule", "measured"], rows)
+    if log is not None:
+        say(f"{result.failed} failed unexpectedly; tracebacks are in {log}.")
+
+
+def _show_others(missing: int, tables: DatasetTables) -> None:
+    if missing:
+        say(f"{missing} scans that were in this source are not there now; they stay (see --prune).")
+    if tables.gone:
+        say(f"Files of {len(tables.gone)} scans are missing; no table lists them: {_first(tables.gone)}.")
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
 
 
 def _in_words(ignored: Mapping[str, int]) -> str:

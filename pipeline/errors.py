@@ -64,6 +64,10 @@ class InputError(TaucalError):
     exit_code = 2
 
 
+class OutputError(InputError):
+    """The output cannot be written: the disk is full, or the folder is read-only."""
+
+
 class ConfigError(InputError):
     """A study file holds a key or a value it must not hold."""
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, OutputError
 
 _BESIDE = ".tmp-"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -61,7 +61,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def not_writable(folder: Path, error: OSError) -> InputError:
+def not_writable(folder: Path, error: OSError) -> OutputError:
     """Return the error to raise where the system would not let a folder be written.
 
     Examples
@@ -70,12 +70,12 @@ def not_writable(folder: Path, error: OSError) -> InputError:
     'The output must fit on the disk, got No space left on device'
     """
     if error.errno in _NO_ROOM:
-        return InputError(
+        return OutputError(
             f"The output must fit on the disk, got {error.strerror}",
             where=str(folder),
             hint="free space, then run the same command again",
         )
-    return InputError(
+    return OutputError(
         f"The output folder must be writable, got {error.strerror}",
         where=str(folder),
         hint="choose another folder or mend its permissions",

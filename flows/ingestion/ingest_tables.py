@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,26 +12,14 @@ from pipeline.files import read_json, write_json
 from pipeline.imaging.derivative import write_region_table
 from pipeline.ingest import bids as bids_files
 from pipeline.ingest.converted import ConvertedScan
+from pipeline.ingest.found import Found
 from pipeline.ingest.outcomes import ScanOutcome, write_ingest_report
+from pipeline.ingest.records import ScanRecord, usable_records
 from pipeline.scan import Cohort, Fact, Scan
 
 DERIVATIVES = Path("derivatives") / "taucal"
 COHORT_TABLE = DERIVATIVES / "cohort.tsv"
 REGION_TABLE = DERIVATIVES / "regional_suvr.tsv"
-
-
-@dataclass(frozen=True)
-class IngestResult:
-    """What an ingest left on disk."""
-
-    bids: Path
-    cohort: Path
-    report: Path
-    layout: str
-    converted: int
-    accepted: int
-    warned: int
-    refused: int
 
 
 @dataclass(frozen=True)
@@ -41,67 +29,140 @@ class ScanDone:
     Parameters
     ----------
     outcome : ScanOutcome
-    record : Path or None
+    record : Path
         The file that remembers the rest, some kB a scan, which is read when the tables are written.
+    place : str
+        Where the scan was found: for the console alone, it may name a person.
+    failed : bool
+        It met an error that no rule foresees.
+    trace : str
+        The traceback, for the private log.
     """
 
     outcome: ScanOutcome
-    record: Path | None = None
+    record: Path
+    place: str = ""
+    failed: bool = False
+    trace: str = ""
 
 
-def write_tables(
-    done: Sequence[ScanDone],
-    ignored: Mapping[str, int],
-    layout: str,
-    bids: Path,
-    classes: tuple[str, ...],
-) -> IngestResult:
-    """Write what stands beside the scans: tables, outcomes, the report of the ingest.
+@dataclass(frozen=True)
+class IngestResult:
+    """What an ingest left on disk, and what became of the scans of its source.
 
     Parameters
     ----------
-    done : sequence of ScanDone
-        One for each scan found.
-    ignored : mapping of str to int
-        What else was found and left alone.
+    bids, cohort, report : Path
     layout : str
         Of the source.
+    converted, accepted, warned, refused, failed : int
+        Scans of this source. The tables hold those of every source.
+    scans : int
+        In the cohort table.
+    pruned : int
+        Scans that were removed because their source does not hold them any more.
+    refusals : tuple of dict
+        ``scan``, ``input``, ``rule`` and ``message`` of every refused scan of this source. Private: the input
+        may name a person.
+    """
+
+    bids: Path
+    cohort: Path
+    report: Path
+    layout: str
+    converted: int
+    accepted: int
+    warned: int
+    refused: int
+    failed: int = 0
+    scans: int = 0
+    pruned: int = 0
+    refusals: tuple[dict[str, str], ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """1 where a scan failed unexpectedly or none was usable; a refusal by a rule is no failure."""
+        return int(self.failed > 0 or self.accepted + self.warned == 0)
+
+
+@dataclass(frozen=True)
+class DatasetTables:
+    """What the tables hold: every scan on disk, of whatever source."""
+
+    scans: int
+    report: Path
+    gone: tuple[str, ...]
+
+
+def write_tables(found: Found, source: str, bids: Path, classes: tuple[str, ...]) -> DatasetTables:
+    """Write what is beside the scans: tables, outcomes, the report of the ingest.
+
+    Parameters
+    ----------
+    found : Found
+        What the source holds: its layout, and what was left alone.
+    source : str
+        The code of the source.
     bids : Path
     classes : tuple of str
         Other diagnoses become unknown.
+
+    Returns
+    -------
+    DatasetTables
+        `gone` names scans in the records whose files were removed by hand: they are in no table.
     """
+    records, gone = usable_records(bids)
     converted: list[ConvertedScan] = []
     scans: list[Scan] = []
     regions: list[dict[str, Any]] = []
-    for record in _records(done):
-        converted.append(ConvertedScan.from_dict(record["converted"], bids))
-        if "suvr" in record:
+    for record in records.values():
+        if record.converted is not None:
+            converted.append(ConvertedScan.from_dict(record.converted, bids))
+        if record.suvr is not None:
             scans.append(_scan_of(converted[-1], record, bids, classes))
-            regions.append({"scan_id": scans[-1].scan_id, **record["regions"]})
+            regions.append({"scan_id": scans[-1].scan_id, **record.regions})
     bids_files.write_dataset_files(bids, converted)
     Cohort(tuple(scans), classes).write_tsv(bids / COHORT_TABLE)
     write_region_table(regions, bids / REGION_TABLE)
-    outcomes = [scan.outcome for scan in done]
+    outcomes = [record.outcome for record in records.values()]
+    ignored = _ignored_of_all(bids, source, found)
+    left_alone = sum((Counter(counts) for counts in ignored.values()), Counter())
     write_json(
         bids / DERIVATIVES / "ingest.json",
-        {"outcomes": [asdict(o) for o in outcomes], "ignored": dict(ignored)},
+        {"outcomes": [asdict(o) for o in outcomes], "ignored": left_alone, "ignored_by_source": ignored},
     )
-    report = write_ingest_report(outcomes, ignored, layout, bids)
-    verdicts = Counter(o.verdict for o in outcomes)
+    report = write_ingest_report(outcomes, left_alone, found.layout, bids)
+    return DatasetTables(len(scans), report, tuple(gone))
+
+
+def result_of(
+    done: Sequence[ScanDone], tables: DatasetTables, layout: str, bids: Path, pruned: int = 0
+) -> IngestResult:
+    """Return the result of an ingest of one source."""
+    verdicts = Counter(scan.outcome.verdict for scan in done)
+    refused = [scan for scan in done if scan.outcome.verdict == "refused"]
     return IngestResult(
         bids=bids,
         cohort=bids / COHORT_TABLE,
-        report=report,
+        report=tables.report,
         layout=layout,
-        converted=len(converted),
+        converted=sum(scan.outcome.stage != "conversion" for scan in done),
         accepted=verdicts["accepted"],
         warned=verdicts["warned"],
         refused=verdicts["refused"],
+        failed=sum(scan.failed for scan in done),
+        scans=tables.scans,
+        pruned=pruned,
+        refusals=tuple(
+            {"scan": s.outcome.scan, "input": s.place, "rule": s.outcome.rule, "message": s.outcome.message}
+            for s in refused
+        ),
     )
 
 
 def read_outcomes(bids: Path) -> tuple[list[ScanOutcome], dict[str, int]]:
-    """Return what became of every scan the last ingest found, and what it left alone."""
+    """Return what became of every scan of the dataset, and what the ingests left alone."""
     path = bids / DERIVATIVES / "ingest.json"
     if not path.is_file():
         return [], {}
@@ -109,26 +170,25 @@ def read_outcomes(bids: Path) -> tuple[list[ScanOutcome], dict[str, int]]:
     return [ScanOutcome(**o) for o in stored["outcomes"]], stored["ignored"]
 
 
-def _records(done: Sequence[ScanDone]) -> Iterator[dict[str, Any]]:
-    """Yield what is remembered of each scan that was converted."""
-    for scan in done:
-        record = {} if scan.record is None else read_json(scan.record)
-        if "converted" in record:
-            yield record
+def _ignored_of_all(bids: Path, source: str, found: Found) -> dict[str, Mapping[str, int]]:
+    """Return what was left alone in each source, by its code, the newest counts of each."""
+    path = bids / DERIVATIVES / "ingest.json"
+    before = read_json(path).get("ignored_by_source", {}) if path.is_file() else {}
+    return {**before, source: dict(found.ignored)}
 
 
-def _scan_of(converted: ConvertedScan, record: dict[str, Any], bids: Path, classes: tuple[str, ...]) -> Scan:
+def _scan_of(converted: ConvertedScan, record: ScanRecord, bids: Path, classes: tuple[str, ...]) -> Scan:
     facts: dict[str, Fact] = {
         **{k: converted.facts.get(k) for k in ("age", "sex", "site", "manufacturer", "model")},
         "days_to_diagnosis": converted.facts.get("days_to_diagnosis"),
-        "quality": record["outcome"]["verdict"],
-        "meta_roi": record["regions"].get("composite_meta_roi"),
+        "quality": record.outcome.verdict,
+        "meta_roi": record.regions.get("composite_meta_roi"),
         "pet": converted.path.relative_to(bids).as_posix(),
     }
     return Scan(
         subject=converted.subject,
         session=converted.session,
-        path=(bids / record["suvr"]).resolve(),
+        path=(bids / str(record.suvr)).resolve(),
         tracer=converted.tracer,
         diagnosis=converted.diagnosis if converted.diagnosis in classes else None,
         facts={k: v for k, v in facts.items() if v is not None},

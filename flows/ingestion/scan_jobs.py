@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from flows.ingestion.ingest_tables import DERIVATIVES, ScanDone
 from flows.running.console import Tick
 from flows.running.jobs import Runner, WorkerKilled
 from flows.running.runners import finished
-from flows.running.steps import is_done
 from pipeline.config import ImagingSettings
-from pipeline.errors import RefusedScan
-from pipeline.files import fingerprint, read_json, write_json
+from pipeline.errors import OutputError, RefusedScan
+from pipeline.files import fingerprint
 from pipeline.imaging import process
 from pipeline.ingest import bids as bids_files
 from pipeline.ingest.convert import convert_scan
+from pipeline.ingest.converted import ConvertedScan
 from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.found import FoundScan
 from pipeline.ingest.outcomes import ScanOutcome
+from pipeline.ingest.records import ScanRecord, read_record, record_path, remove_files
+from pipeline.ingest.source_map import place_of
 from pipeline.processes import give_back_memory
 
 # Raised whenever a change of code changes what a scan becomes: old records no longer count as done.
-_REVISION = 2
+_REVISION = 3
+
+UNEXPECTED, KILLED, VANISHED = "unexpected-error", "worker-killed", "vanished"
+_TRY_AGAIN = (UNEXPECTED, KILLED, VANISHED)
+"""Rules of refusals that say nothing about the scan: it is tried again, and an earlier version stays."""
 
 
 @dataclass(frozen=True)
 class ScanJob:
-    """Everything one worker needs for one scan."""
+    """Everything one worker needs for one scan; `source` is the code of the folder it came from."""
 
     found: FoundScan
     bids: Path
@@ -37,6 +43,22 @@ class ScanJob:
     tracer: str
     max_days_to_diagnosis: int
     imaging: ImagingSettings
+    source: str = ""
+
+    @property
+    def names(self) -> Pseudonymiser:
+        """Pseudonyms under the key of the dataset."""
+        return Pseudonymiser(self.key)
+
+    @property
+    def record(self) -> Path:
+        """Where the outcome is remembered."""
+        return record_path(self.bids, self.found, self.names)
+
+    @property
+    def settings(self) -> str:
+        """Fingerprint of everything but the scan that the result depends on."""
+        return fingerprint(_REVISION, self.tracer, self.max_days_to_diagnosis, self.imaging.model_dump())
 
 
 def ingest_scans(jobs: Sequence[ScanJob], runner: Runner, tick: Tick) -> list[ScanDone]:
@@ -56,7 +78,7 @@ def ingest_scans(jobs: Sequence[ScanJob], runner: Runner, tick: Tick) -> list[Sc
                 if size > 1:
                     todo += batch
                     continue
-                found = [_that_killed(jobs[n]) for n in batch]
+                found = [_killed(jobs[n]) for n in batch]
             elif outcome.error is not None:
                 raise outcome.error
             done.update(zip(batch, found, strict=True))
@@ -76,59 +98,142 @@ def _ingest_batch(batch: Sequence[ScanJob]) -> list[ScanDone]:
     return done
 
 
-def _that_killed(job: ScanJob) -> ScanDone:
-    refusal = RefusedScan(
-        "worker-killed",
-        "A scan must not end the process that reads it",
-        hint="look at its files; see whether the machine is out of memory",
-    )
-    label = job.found.label(Pseudonymiser(job.key))
-    return ScanDone(ScanOutcome.of_refusal(label, "conversion", refusal))
-
-
 def ingest_scan(job: ScanJob) -> ScanDone:
-    """Convert, normalise and record one scan, where that is not done already."""
-    pseudonymiser = Pseudonymiser(job.key)
-    record = job.bids / DERIVATIVES / ".records" / f"{pseudonymiser.subject(job.found.identity)}.json"
-    settings = (job.tracer, job.max_days_to_diagnosis, job.imaging.model_dump())
+    """Convert, normalise and record one scan, where that is not done already.
+
+    Whatever error a scan leads to refuses that scan alone.
+
+    Raises
+    ------
+    OutputError
+        If the dataset cannot be written.
+    """
+    before = read_record(job.record)
+    work = _ScanWork(job, label=job.found.label(job.names))
+    trace = ""
     try:
-        key = fingerprint(_REVISION, job.found.fingerprint(), settings)
+        content = job.found.fingerprint()
+        key = fingerprint(job.settings, content)
+        if before is not None and before.key == key and before.is_whole(job.bids):
+            return _recorded(job, before.seen_in([job.source]), before)
+        work.record = replace(work.record, key=key, content=content)
+        _check_name_is_free(job, before, content)
+        work.run()
+    except OutputError:
+        raise
     except RefusedScan as refusal:
-        return ScanDone(ScanOutcome.of_refusal(job.found.label(pseudonymiser), "conversion", refusal))
-    if not is_done(record, key, job.bids):
-        outcome, scan, files = _work(job)
-        facts = {
-            "key": key,
-            "files": {path.relative_to(job.bids).as_posix(): path.stat().st_size for path in files},
-            "outcome": asdict(outcome),
-            **scan,
-        }
-        write_json(record, facts)
-    return ScanDone(ScanOutcome(**read_json(record)["outcome"]), record)
+        work.refuse(refusal)
+    except Exception as error:  # noqa: BLE001 - one bad scan never stops the others
+        trace = traceback.format_exc()
+        work.refuse(_unexpected(error))
+    return _recorded(job, work.record, before, trace)
 
 
-def _work(job: ScanJob) -> tuple[ScanOutcome, dict[str, Any], list[Path]]:
-    pseudonymiser = Pseudonymiser(job.key)
-    stage, label = "conversion", job.found.label(pseudonymiser)
-    scan: dict[str, Any] = {}
-    files: list[Path] = []
-    try:
-        converted = convert_scan(job.found, job.bids, pseudonymiser, job.tracer, job.max_days_to_diagnosis)
-        label, scan = converted.scan_id, {"converted": converted.to_dict(job.bids)}
-        files = [converted.path, *converted.companions]
-        stage = "imaging"
+@dataclass
+class _ScanWork:
+    """One scan on its way: the record so far, and where it stopped."""
+
+    job: ScanJob
+    label: str
+    stage: str = "conversion"
+    record: ScanRecord = field(init=False)
+
+    def __post_init__(self) -> None:
+        outcome = ScanOutcome(self.label, "refused", self.stage)
+        self.record = ScanRecord("", outcome, sources=(self.job.source,), settings=self.job.settings)
+
+    def run(self) -> None:
+        """Take the scan from its source to SUVR."""
+        job = self.job
+        converted = convert_scan(job.found, job.bids, job.names, job.tracer, job.max_days_to_diagnosis)
+        self._remember(converted, [converted.path, *converted.companions])
+        self.stage = "imaging"
         folder = job.bids / DERIVATIVES / f"sub-{converted.subject}" / f"ses-{converted.session}" / "pet"
         # What an ingest with other settings left must not outlive a refusal.
         for stale in folder.glob(f"{converted.stem}_*"):
             stale.unlink()
         normalised = process.normalise(bids_files.read_pet(converted.path), job.imaging)
         image = process.write_derivative(normalised, folder, converted.stem)
-        files += sorted(folder.glob(f"{converted.stem}_*"))
-        scan |= {
-            "suvr": image.relative_to(job.bids).as_posix(),
-            "regions": normalised.region_values(),
-        }
-        outcome = ScanOutcome.of_findings(label, normalised.findings, converted.warnings)
-    except RefusedScan as refusal:
-        outcome = ScanOutcome.of_refusal(label, stage, refusal)
-    return outcome, scan, files
+        self._remember(
+            converted, [converted.path, *converted.companions, *sorted(folder.glob(f"{converted.stem}_*"))]
+        )
+        self.record = replace(
+            self.record,
+            outcome=ScanOutcome.of_findings(self.label, normalised.findings, converted.warnings),
+            suvr=image.relative_to(job.bids).as_posix(),
+            regions=normalised.region_values(),
+        )
+
+    def refuse(self, refusal: RefusedScan) -> None:
+        """Take down why the scan is left out."""
+        key = "" if refusal.rule in _TRY_AGAIN else self.record.key
+        outcome = ScanOutcome.of_refusal(self.label, self.stage, refusal)
+        self.record = replace(self.record, key=key, outcome=outcome)
+
+    def _remember(self, converted: ConvertedScan, files: Sequence[Path]) -> None:
+        sizes = {path.relative_to(self.job.bids).as_posix(): path.stat().st_size for path in files}
+        self.record = replace(self.record, converted=converted.to_dict(self.job.bids), files=sizes)
+
+
+def _check_name_is_free(job: ScanJob, before: ScanRecord | None, content: str) -> None:
+    """Refuse a bare image that is named as another one of another source, which it would replace."""
+    if job.found.format == "dicom" or before is None or not before.sources or not before.content:
+        return
+    if job.source not in before.sources and before.content != content:
+        raise RefusedScan(
+            _NAME_TAKEN,
+            "Another source holds a different image under the same name",
+            hint="rename the subject or the file, so that two people or scans never share a name",
+        )
+
+
+_NAME_TAKEN = "name-taken"
+
+
+def _unexpected(error: Exception) -> RefusedScan:
+    return RefusedScan(
+        UNEXPECTED,
+        f"An unexpected {type(error).__name__} ended the reading of this scan",
+        hint="the private log beside the key tells where; the other scans are not affected",
+        measured=type(error).__name__,
+    )
+
+
+def _killed(job: ScanJob) -> ScanDone:
+    work = _ScanWork(job, label=job.found.label(job.names))
+    work.refuse(
+        RefusedScan(
+            KILLED,
+            "The process that read this scan was ended by the system",
+            hint="look at its files, and at whether the machine is out of memory",
+        )
+    )
+    return _recorded(job, work.record, read_record(job.record), "The worker process was killed.")
+
+
+def _recorded(job: ScanJob, record: ScanRecord, before: ScanRecord | None, trace: str = "") -> ScanDone:
+    """Write the record of a scan; a version that was accepted before outlives a source that broke."""
+    outcome, path = record.outcome, job.record
+    failed = outcome.rule in (UNEXPECTED, KILLED)
+    if before is not None and before is not record:
+        if outcome.rule == _NAME_TAKEN:
+            path = path.with_name(f"{job.names.code('name taken', job.source + path.stem)}.json")
+            outcome = replace(outcome, scan=f"{outcome.scan}x{job.names.code('twin', job.source, 4)}")
+            record = replace(record, outcome=outcome)
+        elif _stays(record, before, job):
+            message = f"{outcome.message} The version that was ingested before stays in the dataset."
+            record, outcome = before, replace(outcome, message=message)
+        else:
+            record = record.seen_in(before.sources)
+            remove_files(job.bids, sorted(set(before.files) - set(record.files)))
+    if record != before:
+        record.write(path)
+    return ScanDone(outcome, path, place_of(job.found), failed, trace)
+
+
+def _stays(record: ScanRecord, before: ScanRecord, job: ScanJob) -> bool:
+    outcome = record.outcome
+    if outcome.verdict != "refused" or outcome.stage != "conversion" or before.suvr is None:
+        return False
+    same = outcome.rule in _TRY_AGAIN or before.settings == record.settings
+    return same and before.is_whole(job.bids)

@@ -50,6 +50,8 @@ class IngestSettings(Section):
     runner: Literal["processes", "dask"] = "processes"
     wait: bool = False
     """Wait for an ingest that writes the dataset already, or refuse at once; a scheduled one waits."""
+    prune: bool = False
+    """Remove scans that came from this source alone and are not there any more, after listing them."""
 
 
 class ImagingSettings(Section):

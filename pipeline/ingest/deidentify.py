@@ -53,7 +53,9 @@ class Pseudonymiser:
             )
 
     def _digest(self, purpose: str, text: str) -> bytes:
-        return hmac.new(self.key, f"{purpose}\0{text}".encode(), hashlib.sha256).digest()
+        # Bytes in a file name that are not UTF-8 are lone surrogates in its text.
+        message = f"{purpose}\0{text}".encode("utf-8", "surrogatepass")
+        return hmac.new(self.key, message, hashlib.sha256).digest()
 
     def code(self, purpose: str, text: str, length: int = 12) -> str:
         """Return capital letters and digits that stand for a text, 5 bits a character.
@@ -73,6 +75,13 @@ class Pseudonymiser:
 
     def shift_date(self, label: str, day: date) -> date:
         """Return a date that keeps every interval within the subject and gives no true date away.
+
+        Parameters
+        ----------
+        label : str
+            The subject.
+        day : date
+            Of the year 122 or later; nobody was scanned before, and a shifted date must have a year.
 
         Examples
         --------

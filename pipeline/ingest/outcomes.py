@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
-from pipeline.errors import RefusedScan
+from pipeline.errors import RefusedScan, TaucalError
 from pipeline.files import write_text
 
 COLUMNS = ("scan", "verdict", "stage", "rule", "measured", "message")
@@ -64,7 +64,7 @@ class ScanOutcome:
         >>> ScanOutcome.of_refusal("sub-A_ses-B", "conversion", refusal).rule
         'missing-slices'
         """
-        words = refusal.problem + (f": {refusal.hint}" if refusal.hint else "")
+        words = str(TaucalError(refusal.problem, hint=refusal.hint))
         return cls(scan, "refused", stage, refusal.rule, refusal.measured, words)
 
     @classmethod

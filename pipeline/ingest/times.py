@@ -10,6 +10,7 @@ from pipeline.errors import RefusedScan
 
 F18_HALF_LIFE_S = 6586.2
 _DAY_S = 86400.0
+_FIRST_YEAR = 1800
 _LONGEST_UPTAKE_S = 12 * 3600.0
 
 
@@ -31,9 +32,11 @@ def parse_date(text: object) -> date | None:
         match = re.match(pattern, found)
         if match:
             try:
-                return date(int(match[y]), int(match[m]), int(match[d]))
+                day = date(int(match[y]), int(match[m]), int(match[d]))
             except ValueError:
                 return None
+            # A year before that stands for "unknown"; a shifted date lies 110 to 120 years back.
+            return day if day.year >= _FIRST_YEAR else None
     return None
 
 

@@ -41,10 +41,11 @@ from flows import ingest
 ingest.as_task = lambda name, work: work()
 from pipeline.config import ImagingSettings, IngestSettings
 if __name__ == "__main__":
-    source, bids, key = map(Path, sys.argv[1:])
+    bids, key, *sources = map(Path, sys.argv[1:])
     print("begin", flush=True)
     settings = IngestSettings(key_file=key, workers=2)
-    ingest._ingest(source, bids, settings, ImagingSettings(), ("CN", "MCI", "AD"))
+    for source in sources:
+        ingest._ingest(source, bids, settings, ImagingSettings(), ("CN", "MCI", "AD"))
 """
 
 
@@ -70,16 +71,16 @@ def run(monkeypatch):
 def undisturbed(adni, tmp_path_factory) -> Path:
     """The folder that holds what an ingest makes of it in `bids`, and its `key`."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    start(adni, folder).communicate(timeout=300)
+    start(folder, adni).communicate(timeout=300)
     return folder
 
 
-def start(source: Path, folder: Path) -> subprocess.Popen:
-    """Start an ingest by two workers in a process of its own; return when its imports are done."""
+def start(folder: Path, *sources: Path) -> subprocess.Popen:
+    """Start an ingest of sources by two workers in a process of its own; return when its imports are done."""
     script = folder / "ingest.py"
     script.write_text(SCRIPT)
     process = subprocess.Popen(
-        [sys.executable, str(script), str(source), str(folder / "bids"), str(folder / "key")],
+        [sys.executable, str(script), str(folder / "bids"), str(folder / "key"), *map(str, sources)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
@@ -142,13 +143,26 @@ def test_a_dataset_that_was_moved_is_not_made_again(undisturbed, adni, run, tmp_
     assert digests(bids) == digests(undisturbed / "bids")
 
 
+@pytest.fixture(scope="session")
+def two_sources(adni, tmp_path_factory) -> list[Path]:
+    """The cohort in two folders: one subject in the first, the others in the second."""
+    folder = tmp_path_factory.mktemp("two")
+    subjects = sorted(p.name for p in adni.iterdir() if p.name[0].isdigit())
+    for name, left_out in (("first", subjects[1:]), ("second", subjects[:1])):
+        shutil.copytree(adni, folder / name, ignore=shutil.ignore_patterns(*left_out))
+    return [folder / "first", folder / "second"]
+
+
 @pytest.mark.slow
-def test_a_killed_ingest_run_again_equals_an_undisturbed_one(undisturbed, adni, tmp_path):
-    shutil.copyfile(undisturbed / "key", tmp_path / "key")
+def test_a_killed_ingest_of_two_sources_run_again_equals_an_undisturbed_one(two_sources, tmp_path):
+    calm = tmp_path / "calm"
+    calm.mkdir()
+    start(calm, *two_sources).communicate(timeout=300)
+    shutil.copyfile(calm / "key", tmp_path / "key")
     (tmp_path / "key").chmod(0o600)
     bids = tmp_path / "bids"
-    for images in (1, 4):  # killed when so many images stand, in one folder
-        process = start(adni, tmp_path)
+    for images in (1, 4):  # killed when so many images are there: in the first source, then in the second
+        process = start(tmp_path, *two_sources)
         limit = time.monotonic() + 120
         while len(list(bids.rglob("*.nii.gz"))) < images and process.poll() is None:
             assert time.monotonic() < limit
@@ -160,12 +174,13 @@ def test_a_killed_ingest_run_again_equals_an_undisturbed_one(undisturbed, adni, 
         while any(Path(f"/proc/{pid}").exists() for pid in workers):
             assert time.monotonic() < limit, "workers must end with their parent"
             time.sleep(0.02)
-        for image in bids.rglob("sub-*.nii.gz"):  # what stands under its name is whole
+        for image in bids.rglob("sub-*.nii.gz"):  # what is there under its name is whole
             np.asarray(nib.load(image).dataobj)
     (bids / "sub-X").mkdir()
     (bids / "sub-X" / ".tmp-abc-left.nii.gz").write_bytes(b"half")
-    start(adni, tmp_path).communicate(timeout=300)
-    assert digests(bids) == digests(undisturbed / "bids")
+    start(tmp_path, *two_sources).communicate(timeout=300)
+    assert digests(bids) == digests(calm / "bids")
+    assert len(Cohort.read_tsv(bids / COHORT_TABLE, CLASSES)) == SCANS.scans - 1
 
 
 def test_a_second_ingest_into_one_folder_is_refused(adni, run, tmp_path):
@@ -212,7 +227,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_is_one_clear_error_and_the_next_run_goes_on(adni, undisturbed, run, small_disk):
     disk, enlarge = small_disk
     key = undisturbed / "key"
-    with pytest.raises(InputError, match=r"must fit on the disk, got No space left.*free space") as full:
+    with pytest.raises(InputError, match=r"(?i)must fit on the disk, got No space left.*free space") as full:
         run(adni, disk / "bids", key_file=key)
     assert str(disk) in full.value.where
     stood = digests(disk / "bids")

@@ -200,7 +200,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 def test_a_wrong_tracer_names_both(make_series, tmp_path):
     make_series(folder=tmp_path / "s")
     scan = find_scans(tmp_path / "s").scans[0]
-    with pytest.raises(RefusedScan, match="must be FDG, got AV1451 in sub-") as refusal:
+    with pytest.raises(RefusedScan, match=r"^sub-\S+: The tracer must be FDG, got AV1451") as refusal:
         convert_scan(scan, tmp_path / "out", HERE, "FDG")
     assert refusal.value.rule == "wrong-tracer"
     assert not (tmp_path / "out").exists()

@@ -1,0 +1,158 @@
+"""The way back from a pseudonym to its source, in private files beside the key: never in the dataset."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.files import exclusive, not_writable, now
+from pipeline.ingest.deidentify import Pseudonymiser
+from pipeline.ingest.found import FoundScan
+
+
+def map_beside(key_file: Path) -> Path:
+    """Return the map of a key: pseudonyms and what they stand for; mode 600."""
+    return key_file.with_name(key_file.name + ".map.json")
+
+
+def log_beside(key_file: Path) -> Path:
+    """Return the private log of a key: which scans failed and how; mode 600."""
+    return key_file.with_name(key_file.name + ".log")
+
+
+def place_of(scan: FoundScan) -> str:
+    """Return where a scan was found: its file, or the folder of its files."""
+    files = scan.files
+    return str((files[0] if len(files) == 1 else files[0].parent).absolute()) if files else ""
+
+
+def remember_sources(key_file: Path, scans: Iterable[FoundScan], names: Pseudonymiser) -> None:
+    """Add to the map of a key where each scan came from.
+
+    Parameters
+    ----------
+    key_file : Path
+        The map is written beside it.
+    scans : iterable of FoundScan
+        With the sessions they have in the dataset.
+    names : Pseudonymiser
+    """
+    path = map_beside(key_file)
+    with exclusive(path.with_name(f".{path.name}.lock"), "map of the pseudonyms"):
+        known = read_map(path) if path.exists() else {}
+        before = json.dumps(known, sort_keys=True)
+        for scan in scans:
+            label, place = scan.label(names), place_of(scan)
+            paths = [p for p in known.get(label, {}).get("paths", []) if p != place]
+            known[label] = {
+                "subject": scan.subject_label,
+                "date": str(scan.scan_date or ""),
+                "session": scan.session_label,
+                "series": scan.series_uid or scan.image_id,
+                "paths": [*paths, place],
+            }
+        if json.dumps(known, sort_keys=True) != before or not path.exists():
+            _write_private(path, json.dumps(known, indent=1, sort_keys=True) + "\n")
+
+
+def read_map(path: Path) -> dict[str, dict[str, Any]]:
+    """Read a map of pseudonyms.
+
+    Returns
+    -------
+    dict
+        By scan id: ``subject``, ``date``, ``session``, ``series`` and ``paths``, the newest path last.
+
+    Raises
+    ------
+    InputError
+        If there is no such map, or it cannot be read.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(
+            "There is no map of the pseudonyms",
+            where=str(path),
+            hint="an ingest writes it beside the key: ingest the source again with the same key",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"The map of the pseudonyms cannot be read: {error}",
+            where=str(path),
+            hint="move it away, then ingest the sources again with the same key",
+        ) from error
+    if not isinstance(found, dict):
+        raise InputError("The map of the pseudonyms must be a JSON object", where=str(path))
+    return found
+
+
+def who(pseudonym: str, key_file: Path) -> dict[str, dict[str, Any]]:
+    """Return what a pseudonym stands for: the scans of a subject, or one scan.
+
+    Parameters
+    ----------
+    pseudonym : str
+        ``sub-<code>``, the code alone, or a scan id.
+    key_file : Path
+        The key of the dataset.
+
+    Raises
+    ------
+    InputError
+        If the map does not hold it.
+    """
+    wanted = pseudonym if pseudonym.startswith("sub-") else f"sub-{pseudonym}"
+    path = map_beside(key_file)
+    known = read_map(path)
+    found = {label: told for label, told in known.items() if wanted in (label, label.partition("_ses-")[0])}
+    if not found:
+        raise InputError(
+            f"The map of {len(known)} scans does not hold {wanted}",
+            where=str(path),
+            hint="check the pseudonym and that this is the dataset it comes from",
+        )
+    return found
+
+
+def log_failures(key_file: Path, failures: Mapping[str, tuple[str, str]]) -> Path | None:
+    """Append tracebacks to the private log of a key; return its path, None where nothing failed.
+
+    Parameters
+    ----------
+    key_file : Path
+    failures : mapping
+        By scan id: where the scan was found, and the traceback.
+    """
+    if not failures:
+        return None
+    path = log_beside(key_file)
+    text = "".join(
+        f"{now()}  {label}  {place}\n{trace.rstrip()}\n\n" for label, (place, trace) in failures.items()
+    )
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise not_writable(path.parent, error) from error
+    return path
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file whole that its owner alone can read."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        beside.replace(path)
+    except OSError as error:
+        raise not_writable(path.parent, error) from error
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,284 @@
+"""An ingest adds, goes on past one bad scan, and says which input it speaks of."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flows.ingestion import scan_jobs
+from flows.ingestion.ingest_tables import COHORT_TABLE, REGION_TABLE, read_outcomes
+from pipeline.errors import InputError, OutputError
+from pipeline.ingest.records import RECORDS
+from pipeline.ingest.source_map import log_beside, map_beside, read_map, who
+from pipeline.scan import Cohort
+
+CLASSES = ("CN", "MCI", "AD")
+
+
+def cohort(bids: Path) -> set[str]:
+    return set(Cohort.read_tsv(bids / COHORT_TABLE, CLASSES).scan_ids)
+
+
+def table(bids: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(bids / name, sep="\t", dtype=str)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+class TestAnIngestAdds:
+    def test_a_second_source_to_every_table(self, put, run, tmp_path):
+        put(tmp_path / "a", "01"), put(tmp_path / "a", "02"), put(tmp_path / "b", "03")
+        bids = tmp_path / "bids"
+        run(tmp_path / "a", bids)
+        first = cohort(bids)
+        done = run(tmp_path / "b", bids)
+        assert (done.accepted + done.warned, done.scans) == (1, 3)
+        assert len(cohort(bids)) == 3
+        assert first < cohort(bids)
+        assert len(table(bids, REGION_TABLE)) == len(table(bids, "participants.tsv")) == 3
+        assert len(table(bids, "derivatives/taucal/ingest_report.tsv")) == len(read_outcomes(bids)[0]) == 3
+
+    @pytest.mark.parametrize("what", ["empty", "unplugged", "nothing of PET"])
+    def test_a_source_without_scans_changes_nothing(self, put, run, tmp_path, what):
+        put(tmp_path / "a", "01")
+        run(tmp_path / "a", tmp_path / "bids")
+        before = tree(tmp_path / "bids")
+        shutil.rmtree(tmp_path / "a")
+        if what != "unplugged":
+            (tmp_path / "a").mkdir()
+        if what == "nothing of PET":
+            (tmp_path / "a" / "notes.txt").write_text("none")
+        with pytest.raises(InputError):
+            run(tmp_path / "a", tmp_path / "bids", prune=True)
+        assert tree(tmp_path / "bids") == before
+
+    def test_what_a_source_no_longer_holds_stays_until_it_is_pruned(self, put, run, tmp_path, capsys):
+        gone = put(tmp_path / "a", "01")
+        put(tmp_path / "a", "02"), put(tmp_path / "b", "03")
+        bids = tmp_path / "bids"
+        run(tmp_path / "a", bids), run(tmp_path / "b", bids)
+        shutil.rmtree(gone.parents[2])
+        run(tmp_path / "a", bids)
+        assert len(cohort(bids)) == 3
+        before = cohort(bids)
+        capsys.readouterr()
+        done = run(tmp_path / "a", bids, prune=True)
+        assert (done.pruned, done.scans) == (1, 2)
+        (lost,) = before - cohort(bids)
+        assert f"To be removed, its source does not hold it any more: {lost}" in capsys.readouterr().err
+        assert not [name for name in tree(bids) if lost.partition("_")[0] in name]
+
+    def test_a_scan_of_two_sources_is_pruned_when_neither_holds_it(self, put, run, tmp_path):
+        bids, one, other = tmp_path / "bids", tmp_path / "a", tmp_path / "b"
+        for source in (one, other):
+            put(source, "01"), put(source, "02")
+            run(source, bids)
+        for source, left in ((one, 2), (other, 1)):
+            shutil.rmtree(source / "sub-01")
+            assert run(source, bids, prune=True).scans == left
+
+    def test_a_record_without_its_source_is_never_pruned(self, put, run, tmp_path):
+        bids = tmp_path / "bids"
+        put(tmp_path / "a", "01"), put(tmp_path / "a", "02")
+        run(tmp_path / "a", bids)
+        for path in (bids / RECORDS).glob("*.json"):  # as version .1 wrote them
+            old = json.loads(path.read_text())
+            path.write_text(
+                json.dumps({k: v for k, v in old.items() if k not in ("sources", "settings", "content")})
+            )
+        shutil.rmtree(tmp_path / "a" / "sub-01")
+        done = run(tmp_path / "a", bids, prune=True)
+        assert (done.pruned, done.scans) == (0, 2)
+
+    def test_another_image_under_a_name_that_is_taken_is_refused_and_the_first_stays(
+        self, put, run, tmp_path
+    ):
+        bids = tmp_path / "bids"
+        put(tmp_path / "a", "01"), put(tmp_path / "b", "01", value=7.0)
+        run(tmp_path / "a", bids)
+        image = {name: content for name, content in tree(bids).items() if name.endswith(".nii.gz")}
+        done = run(tmp_path / "b", bids)
+        assert [r["rule"] for r in done.refusals] == ["name-taken"]
+        assert {name: content for name, content in tree(bids).items() if name.endswith(".nii.gz")} == image
+        assert {o.rule for o in read_outcomes(bids)[0] if o.verdict == "refused"} == {"name-taken"}
+        assert len(cohort(bids)) == 1
+
+    def test_a_disk_that_is_mounted_elsewhere_gives_the_same_scans(self, put, run, tmp_path):
+        bids = tmp_path / "bids"
+        put(tmp_path / "a", "01")
+        run(tmp_path / "a", bids)
+        (tmp_path / "a").rename(tmp_path / "b")
+        assert run(tmp_path / "b", bids).refused == 0
+        assert len(cohort(bids)) == 1
+
+    def test_a_scan_that_was_refused_and_is_accepted_now_is_updated(self, put, run, tmp_path):
+        bids = tmp_path / "bids"
+        put(tmp_path / "a", "01", AttenuationCorrection="none"), put(tmp_path / "a", "02")
+        assert run(tmp_path / "a", bids).refused == 1
+        put(tmp_path / "a", "01")
+        assert run(tmp_path / "a", bids).refused == 0
+        assert {o.verdict for o in read_outcomes(bids)[0]} <= {"accepted", "warned"}
+        assert len(cohort(bids)) == 2
+
+    def test_a_refused_scan_of_another_source_stays_in_the_report(self, put, run, tmp_path):
+        bids = tmp_path / "bids"
+        put(tmp_path / "a", "01", AttenuationCorrection="none"), put(tmp_path / "a", "02")
+        put(tmp_path / "b", "03")
+        run(tmp_path / "a", bids), run(tmp_path / "b", bids)
+        rules = [o.rule for o in read_outcomes(bids)[0]]
+        assert rules.count("not-attenuation-corrected") == 1
+
+    def test_an_accepted_scan_whose_source_is_broken_now_stays(self, put, run, tmp_path):
+        bids = tmp_path / "bids"
+        image = put(tmp_path / "a", "01")
+        run(tmp_path / "a", bids)
+        before = tree(bids)
+        image.write_bytes(image.read_bytes()[:40])
+        done = run(tmp_path / "a", bids)
+        assert done.refusals[0]["rule"] == "truncated-file"
+        assert "was ingested before stays" in done.refusals[0]["message"]
+        assert tree(bids) == before
+
+    def test_two_scans_of_one_day_from_two_sources_are_two_sessions(self, put, run, tmp_path):
+        bids = tmp_path / "bids"
+        for source, name in (("a", "first"), ("b", "second")):
+            image = put(tmp_path / source, "01", "01")
+            renamed = image.with_name(f"sub-01_ses-01_rec-{name}_pet.nii.gz")
+            image.rename(renamed)
+            image.with_name("sub-01_ses-01_pet.json").rename(renamed.with_name(renamed.name[:-7] + ".json"))
+        for source in ("a", "b", "a", "b"):
+            run(tmp_path / source, bids)
+            sessions = cohort(bids)
+        assert len(sessions) == 2
+        assert len({s.partition("_ses-")[0] for s in sessions}) == 1
+
+    def test_files_removed_by_hand_are_reported_and_in_no_table(self, put, run, tmp_path, capsys):
+        bids = tmp_path / "bids"
+        put(tmp_path / "a", "01"), put(tmp_path / "b", "02")
+        run(tmp_path / "a", bids)
+        (withdrawn,) = bids.glob("sub-*")
+        shutil.rmtree(withdrawn)
+        assert run(tmp_path / "b", bids).scans == 1
+        assert "Files of 1 scans are missing" in capsys.readouterr().err
+
+    def test_a_broken_record_of_another_source_is_an_error_that_names_it(self, put, run, tmp_path):
+        bids = tmp_path / "bids"
+        put(tmp_path / "a", "01"), put(tmp_path / "b", "02")
+        run(tmp_path / "a", bids)
+        (record,) = (bids / RECORDS).glob("*.json")
+        record.write_text("{")
+        with pytest.raises(InputError, match="A record of the dataset cannot be read") as error:
+            run(tmp_path / "b", bids)
+        assert error.value.where == str(record)
+        assert run(tmp_path / "a", bids).scans == 2
+
+    @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(order=st.lists(st.sampled_from("abc"), min_size=1, max_size=5))
+    def test_any_order_of_sources_leaves_every_scan_of_each(self, put, run, tmp_path_factory, order):
+        folder = tmp_path_factory.mktemp("order")
+        held = {"a": ("01", "02"), "b": ("02", "03"), "c": ("04",)}
+        for source in order:
+            for subject in held[source]:
+                put(folder / source, subject)
+            run(folder / source, folder / "bids")
+        assert len(cohort(folder / "bids")) == len({s for source in order for s in held[source]})
+
+
+class TestOneBadScan:
+    def test_of_any_error_is_refused_and_the_others_go_on(self, put, run, tmp_path, monkeypatch, capsys):
+        for subject in ("01", "02", "03"):
+            put(tmp_path / "a", subject)
+        good = scan_jobs.convert_scan
+
+        def convert(found, *rest):
+            if found.subject_label == "02":
+                raise ZeroDivisionError("secret of Mr Smith")
+            return good(found, *rest)
+
+        monkeypatch.setattr(scan_jobs, "convert_scan", convert)
+        done = run(tmp_path / "a", tmp_path / "bids")
+        assert (done.scans, done.refused, done.failed, done.exit_code) == (2, 1, 1, 1)
+        (refusal,) = done.refusals
+        assert refusal["rule"] == "unexpected-error"
+        assert "ZeroDivisionError" in refusal["message"]
+        assert refusal["input"].endswith("sub-02_ses-01_pet.nii.gz")
+        log = log_beside(tmp_path / "key")
+        assert log.stat().st_mode & 0o777 == 0o600
+        assert "secret of Mr Smith" in log.read_text()
+        assert str(log) in capsys.readouterr().err.replace("\n", "")
+        assert not [n for n, content in tree(tmp_path / "bids").items() if b"Smith" in content]
+
+    def test_that_failed_is_tried_again(self, put, run, tmp_path, monkeypatch):
+        put(tmp_path / "a", "01")
+        with monkeypatch.context() as broken:
+            broken.setattr(scan_jobs, "convert_scan", lambda *_: 1 / 0)
+            assert run(tmp_path / "a", tmp_path / "bids").exit_code == 1
+        assert run(tmp_path / "a", tmp_path / "bids").exit_code == 0
+
+    def test_that_fails_now_keeps_what_was_ingested_before(self, put, run, tmp_path, monkeypatch):
+        put(tmp_path / "a", "01")
+        run(tmp_path / "a", tmp_path / "bids")
+        before = tree(tmp_path / "bids")
+        put(tmp_path / "a", "01", value=3.0)
+        monkeypatch.setattr(scan_jobs, "convert_scan", lambda *_: 1 / 0)
+        assert run(tmp_path / "a", tmp_path / "bids").failed == 1
+        assert tree(tmp_path / "bids") == before
+
+    def test_refused_by_a_rule_is_no_failure_but_nothing_usable_is(self, put, run, tmp_path):
+        put(tmp_path / "a", "01"), put(tmp_path / "a", "02", AttenuationCorrection="none")
+        put(tmp_path / "b", "03", AttenuationCorrection="none")
+        assert run(tmp_path / "a", tmp_path / "bids").exit_code == 0
+        assert run(tmp_path / "b", tmp_path / "bids").exit_code == 1
+
+    def test_an_output_that_cannot_be_written_ends_the_ingest(self, put, run, tmp_path, monkeypatch):
+        put(tmp_path / "a", "01")
+
+        def full(*_):
+            raise OutputError("The output must fit on the disk")
+
+        monkeypatch.setattr(scan_jobs, "convert_scan", full)
+        with pytest.raises(OutputError, match="fit on the disk"):
+            run(tmp_path / "a", tmp_path / "bids")
+
+    def test_bytes_in_a_file_name_that_are_no_text_do_not_matter(self, put, run, tmp_path):
+        image = put(tmp_path / "source", "01")
+        folder = tmp_path / "bare"
+        folder.mkdir()
+        shutil.copyfile(image, bytes(folder) + b"/M\xfcller.nii.gz")
+        shutil.copyfile(image, folder / "Meier.nii.gz")
+        done = run(folder, tmp_path / "bids")
+        assert (done.layout, done.scans, done.refused) == ("nifti", 2, 0)
+        assert len(read_map(map_beside(tmp_path / "key"))) == 2
+
+
+def test_the_way_back_from_a_pseudonym_is_private(put, run, tmp_path):
+    image = put(tmp_path / "a", "01")
+    run(tmp_path / "a", tmp_path / "bids")
+    (scan,) = cohort(tmp_path / "bids")
+    subject = scan.partition("_ses-")[0]
+    for name in (scan, subject, subject.removeprefix("sub-")):
+        (found,) = who(name, tmp_path / "key").values()
+        assert (found["subject"], found["paths"]) == ("01", [str(image)])
+    path = map_beside(tmp_path / "key")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert not path.is_relative_to(tmp_path / "bids")
+    assert not [n for n, content in tree(tmp_path / "bids").items() if str(tmp_path).encode() in content]
+    with pytest.raises(InputError, match="does not hold sub-NOBODY"):
+        who("NOBODY", tmp_path / "key")
+
+
+def test_a_map_that_is_absent_or_broken_is_named(tmp_path):
+    with pytest.raises(InputError, match="There is no map") as error:
+        who("X", tmp_path / "key")
+    assert error.value.where == str(map_beside(tmp_path / "key"))
+    map_beside(tmp_path / "key").write_text("{")
+    with pytest.raises(InputError, match="cannot be read"):
+        who("X", tmp_path / "key")
