@@ -16,7 +16,7 @@ from pipeline import tracking
 from pipeline.errors import InputError, RefusedScan
 from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
 from pipeline.ingest.found import FoundScan
-from pipeline.ingest.headers import Layers, is_dicom, read_file
+from pipeline.ingest.instances import is_dicom, read_file
 from pipeline.ingest.sources import find_scans
 from pipeline.one_scan import Inference, check_prevalence, infer
 from pipeline.reporting.scan.scan_build import MeasuredScan
@@ -132,10 +132,10 @@ def _labels(scans: Iterable[FoundScan], pseudonymiser: Pseudonymiser) -> Iterato
 def _study_uid(scan: FoundScan, pseudonymiser: Pseudonymiser) -> str | None:
     """Return the pseudonym of the study's UID; whoever has the key can link the two."""
     try:
-        header = read_file(scan.files[0], tags=("StudyInstanceUID",)) if scan.format == "dicom" else None
+        header = read_file(scan.files[0]) if scan.format == "dicom" else None
     except RefusedScan:  # a broken file: reading the scan reports it
         return None
-    uid = None if header is None else Layers((header,)).text("StudyInstanceUID")
+    uid = None if header is None else header.text("StudyInstanceUID")
     return pseudonymiser.uid(uid) if uid else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.ingest.headers import Layers, philips_scale, private_text
+from pipeline.ingest.headers import SeriesHeader, philips_scale, private_text
 from pipeline.ingest.planes import acquisition_moment
 from pipeline.ingest.times import (
     F18_HALF_LIFE_S,
@@ -37,12 +37,12 @@ _NUCLIDES = {
 _NUCLIDE_CODES = {"C-111A1": "F18", "C-105A1": "C11", "C-B1038": "O15", "C-107A1": "N13", "C-131A3": "GA68"}
 
 
-def acquisition_facts(header: Layers, start: float | None, unit: Unit) -> dict[str, Fact]:
+def acquisition_facts(header: SeriesHeader, start: float | None, unit: Unit) -> dict[str, Fact]:
     """Return the facts of a series; what the header does not tell is None.
 
     Parameters
     ----------
-    header : Layers
+    header : SeriesHeader
         Of the first image.
     start : float or None
         When the first acquisition of the series began, seconds since 1970.
@@ -93,7 +93,7 @@ def acquisition_facts(header: Layers, start: float | None, unit: Unit) -> dict[s
     }
 
 
-def half_life_of(header: Layers) -> float | None:
+def half_life_of(header: SeriesHeader) -> float | None:
     """Return the half-life in seconds: as written if it can be one, else the nuclide's, or None."""
     drug = header.item("RadiopharmaceuticalInformationSequence")
     written = drug.number("RadionuclideHalfLife")
@@ -102,7 +102,7 @@ def half_life_of(header: Layers) -> float | None:
     return _NUCLIDES.get(_nuclide(drug) or "")
 
 
-def tracer_in(header: Layers, drug: Layers) -> str | None:
+def tracer_in(header: SeriesHeader, drug: SeriesHeader) -> str | None:
     """Return the tracer: by code, by name, by the name of the series; ``"unrecognised"``; or None."""
     code = drug.item("RadiopharmaceuticalCodeSequence")
     texts = (drug.text("Radiopharmaceutical"), code.text("CodeMeaning"))
@@ -134,7 +134,7 @@ def resolution_of(series: str | None) -> float | None:
     return 8.0 if "uniform res" in text or "8mm" in text else None
 
 
-def _suv(header: Layers, computed: float | None) -> tuple[float | None, str | None]:
+def _suv(header: SeriesHeader, computed: float | None) -> tuple[float | None, str | None]:
     """Return what turns Bq/mL into SUV, and in what the vendor's own factor contradicts weight and dose."""
     to_suv, to_activity = philips_scale(header, 0x00), philips_scale(header, 0x09)
     if to_suv is None or to_activity is None:
@@ -147,14 +147,14 @@ def _suv(header: Layers, computed: float | None) -> tuple[float | None, str | No
     return computed, note if off > _SUV_AGREES else None
 
 
-def _injection(drug: Layers) -> tuple[float | None, float | None]:
+def _injection(drug: SeriesHeader) -> tuple[float | None, float | None]:
     moment = parse_datetime(drug.text("RadiopharmaceuticalStartDateTime"))
     clock = parse_clock(drug.text("RadiopharmaceuticalStartTime"))
     return moment, clock
 
 
 def _decay_reference_delay(
-    header: Layers,
+    header: SeriesHeader,
     correction: str | None,
     start: float | None,
     injection: tuple[float | None, float | None],
@@ -173,7 +173,7 @@ def _decay_reference_delay(
     return delay_after_injection(true_start or _back_dated(header, half_life) or start, *injection)[0]
 
 
-def _back_dated(header: Layers, half_life: float) -> float | None:
+def _back_dated(header: SeriesHeader, half_life: float) -> float | None:
     """Siemens: the frame reference time counts from the reference to the mean of the frame's counts."""
     acquired, reference = acquisition_moment(header), header.number("FrameReferenceTime")
     duration = header.number("ActualFrameDuration")
@@ -182,7 +182,7 @@ def _back_dated(header: Layers, half_life: float) -> float | None:
     return acquired - reference / 1000.0 + mean_count_time(duration / 1000.0, half_life)
 
 
-def _decay_correction(header: Layers) -> str | None:
+def _decay_correction(header: SeriesHeader) -> str | None:
     written = header.text("DecayCorrection")
     if written in ("START", "ADMIN", "NONE"):
         return written
@@ -191,7 +191,7 @@ def _decay_correction(header: Layers) -> str | None:
     return "START" if header.text("DecayCorrectionDateTime") else None
 
 
-def _attenuation(header: Layers) -> bool | None:
+def _attenuation(header: SeriesHeader) -> bool | None:
     corrections = header.text("CorrectedImage")
     if corrections is not None:
         return "ATTN" in corrections.upper().split("\\")
@@ -199,7 +199,7 @@ def _attenuation(header: Layers) -> bool | None:
     return {"YES": True, "NO": False}.get(said)
 
 
-def _nuclide(drug: Layers) -> str | None:
+def _nuclide(drug: SeriesHeader) -> str | None:
     code = drug.item("RadionuclideCodeSequence")
     by_code = _NUCLIDE_CODES.get(code.text("CodeValue") or "")
     if by_code:
@@ -217,6 +217,6 @@ def _in_becquerel(dose: float | None) -> float | None:
     return dose * 1e6 if dose is not None and dose < 1e4 else dose
 
 
-def _is_synthetic(header: Layers) -> bool:
+def _is_synthetic(header: SeriesHeader) -> bool:
     keywords = ("SeriesDescription", "ImageComments", "PatientName", "PatientID", "PatientComments")
     return any("SYNTHETIC" in (header.text(k) or "").upper() for k in keywords)

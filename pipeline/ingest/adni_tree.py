@@ -14,21 +14,12 @@ from pipeline.errors import RefusedScan
 from pipeline.ingest.acquisition import resolution_of
 from pipeline.ingest.adni import PTID, read_tables
 from pipeline.ingest.found import FoundScan
-from pipeline.ingest.headers import Layers, kind_of, read_file
+from pipeline.ingest.instances import kind_of, read_file
 from pipeline.ingest.labels import with_tables
 from pipeline.ingest.times import parse_date
 from pipeline.ingest.vocabulary import tracer_of
 
 _IMAGE = re.compile(r"^[IS](\d+)$")
-_TAGS = (
-    "SOPClassUID",
-    "SeriesInstanceUID",
-    "Modality",
-    "ImageType",
-    "SeriesDate",
-    "AcquisitionDate",
-    "PatientSex",
-)
 
 LEVELS = ("averaged", "standardized", "co-registered dynamic", "original", "uniform 6 mm", "uniform 8 mm")
 """ADNI's processing levels, the one to take first: it is averaged, and its own resolution is not yet lost."""
@@ -136,7 +127,7 @@ def _is_pet_name(series: str, ignored: Counter[str]) -> bool:
 def _dicom_scan(slices: list[Path], scan: FoundScan, ignored: Counter[str]) -> list[FoundScan]:
     for path in slices:
         try:
-            header = read_file(path, tags=_TAGS)
+            header = read_file(path)
         except RefusedScan:
             continue
         if header is None:
@@ -145,9 +136,8 @@ def _dicom_scan(slices: list[Path], scan: FoundScan, ignored: Counter[str]) -> l
         if kind:
             ignored[kind] += len(slices)
             return []
-        layers = Layers((header,))
-        uid = layers.text("SeriesInstanceUID") or ""
-        day = scan.scan_date or parse_date(layers.text("AcquisitionDate") or layers.text("SeriesDate"))
+        uid = header.text("SeriesInstanceUID") or ""
+        day = scan.scan_date or parse_date(header.text("AcquisitionDate") or header.text("SeriesDate"))
         return [replace(scan, files=tuple(slices), scan_date=day, series_uid=uid)]
     ignored["files that are not DICOM"] += len(slices)
     return []

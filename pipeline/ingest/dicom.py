@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import Dataset
 
 from pipeline.errors import InputError, RefusedScan
 from pipeline.ingest.acquisition import acquisition_facts, half_life_of
-from pipeline.ingest.headers import Layers, philips_scale, series_of
-from pipeline.ingest.planes import Plane, layers_of, planes_of
-from pipeline.ingest.stacking import affine_of, frame_times, stack
+from pipeline.ingest.headers import SeriesHeader, philips_scale
+from pipeline.ingest.instances import kind_of, read_file
+from pipeline.ingest.planes import Plane, planes_of
+from pipeline.ingest.stacking import affine_of, array_of, frame_times, stack
 from pipeline.ingest.times import mean_count_time
 from pipeline.ingest.vocabulary import known_code
 from pipeline.scan import FloatArray, Frame, Unit, Volume
@@ -56,10 +57,10 @@ def read_series(folder: Path, series_uid: str | None = None) -> Volume:
     --------
     >>> read_series(Path("no/such/folder"))
     Traceback (most recent call last):
-    pipeline.errors.InputError: A series must be a folder, got none in no/such/folder: check the path
+    pipeline.errors.InputError: no/such/folder: No such folder. Name the folder of a DICOM series.
     """
     if not folder.is_dir():
-        raise InputError("A series must be a folder, got none", where=str(folder), hint="check the path")
+        raise InputError("No such folder", where=str(folder), hint="Name the folder of a DICOM series")
     try:
         return read_files(sorted(p for p in folder.rglob("*") if p.is_file()), series_uid)
     except RefusedScan as refusal:
@@ -89,23 +90,61 @@ def read_files(files: Iterable[Path], series_uid: str | None = None) -> Volume:
     return assemble(next(iter(series.values())))
 
 
-def assemble(datasets: Sequence[Dataset]) -> Volume:
-    """Make one volume of the data sets of one PET series.
+def series_of(
+    files: Iterable[Path], series_uid: str | None = None
+) -> tuple[dict[str, list[SeriesHeader]], Counter[str]]:
+    """Sort files into PET series; the same instance under another name is taken once.
+
+    Parameters
+    ----------
+    files : iterable of Path
+    series_uid : str, optional
+        Take this series only.
+
+    Returns
+    -------
+    series : dict
+        Series instance UID to the headers of its images, with pixels.
+    ignored : Counter
+        What was left alone.
+    """
+    series: dict[str, dict[str, SeriesHeader]] = {}
+    ignored: Counter[str] = Counter()
+    for path in files:
+        header = read_file(path, pixels=True)
+        kind = "files that are not DICOM" if header is None else kind_of(header)
+        if kind or header is None:
+            ignored[kind or ""] += 1
+            continue
+        uid = header.text("SeriesInstanceUID") or ""
+        if series_uid is not None and uid != series_uid:
+            ignored["PET images of other series"] += 1
+            continue
+        instance = header.text("SOPInstanceUID") or f"nameless {len(series.get(uid, {}))}"
+        if instance in series.setdefault(uid, {}):
+            ignored["duplicates of an image"] += 1
+        else:
+            series[uid][instance] = header
+    return {uid: list(found.values()) for uid, found in series.items()}, ignored
+
+
+def assemble(headers: Sequence[SeriesHeader]) -> Volume:
+    """Make one volume of the images of one PET series.
 
     Raises
     ------
     RefusedScan
         As `read_series`.
     """
-    header = layers_of(datasets[0])
-    _check_attenuation(datasets)
-    planes = [plane for dataset in datasets for plane in planes_of(dataset)]
+    header = headers[0].first_frame()
+    _check_attenuation(headers)
+    planes = [plane for one in headers for plane in planes_of(one)]
     unit, factor = unit_and_factor(header)
     _check_decay(planes)
     frames = stack(planes)
     times = frame_times(frames, half_life_of(header))
     _check_decay_factors(frames, times, half_life_of(header))
-    array = _array(frames)
+    array = array_of(frames)
     if factor != 1.0:
         array *= np.float32(factor)
     start = min((plane.acquired for plane in planes if plane.acquired is not None), default=None)
@@ -117,20 +156,13 @@ def assemble(datasets: Sequence[Dataset]) -> Volume:
     return Volume(array, affine_of(frames[0]), unit, times, facts)
 
 
-def stack_images(datasets: Sequence[Dataset]) -> Volume:
+def stack_images(headers: Sequence[SeriesHeader]) -> Volume:
     """Make one volume of images of any modality, of whose units nothing is known."""
-    frames = stack([plane for dataset in datasets for plane in planes_of(dataset, must_scale=False)])
-    return Volume(_array(frames), affine_of(frames[0]), "counts")
+    frames = stack([plane for header in headers for plane in planes_of(header, must_scale=False)])
+    return Volume(array_of(frames), affine_of(frames[0]), "counts")
 
 
-def _array(frames: Sequence[Sequence[Plane]]) -> FloatArray:
-    """Return values indexed (x, y, z) or (x, y, z, frame), laid out so that x runs fastest as in NIfTI."""
-    stacked = np.stack([np.stack([plane.values for plane in slices]) for slices in frames])
-    array: FloatArray = stacked.transpose(3, 2, 1, 0)
-    return array if len(frames) > 1 else array[..., 0]
-
-
-def unit_and_factor(header: Layers) -> tuple[Unit, float]:
+def unit_and_factor(header: SeriesHeader) -> tuple[Unit, float]:
     """Return the unit of a series and what its rescaled values are to be multiplied by.
 
     Philips counts become Bq/mL by (7053,1009), or else SUV by (7053,1000). Proportional counts stay counts: a
@@ -159,13 +191,13 @@ def unit_and_factor(header: Layers) -> tuple[Unit, float]:
     )
 
 
-def _mapped_units(header: Layers) -> str:
+def _mapped_units(header: SeriesHeader) -> str:
     return header.item("RealWorldValueMappingSequence").item("MeasurementUnitsCodeSequence").text(
         "CodeValue"
     ) or (header.item("MeasurementUnitsCodeSequence").text("CodeValue") or "")
 
 
-def _philips(header: Layers) -> tuple[Unit, float]:
+def _philips(header: SeriesHeader) -> tuple[Unit, float]:
     scales: tuple[tuple[int, Unit], ...] = ((0x09, "Bq/mL"), (0x00, "SUV"))
     for offset, unit in scales:
         scale = philips_scale(header, offset)
@@ -179,12 +211,12 @@ def _philips(header: Layers) -> tuple[Unit, float]:
     )
 
 
-def _check_attenuation(datasets: Sequence[Dataset]) -> None:
-    for dataset in datasets:
-        layers = layers_of(dataset)
-        corrections = layers.text("CorrectedImage")
-        said_no = (layers.text("AttenuationCorrected") or "").upper() == "NO"
-        if said_no or (corrections is not None and "ATTN" not in corrections.upper().split("\\")):
+def _check_attenuation(headers: Sequence[SeriesHeader]) -> None:
+    for header in headers:
+        first = header.first_frame()
+        corrections = first.text("CorrectedImage")
+        stated_no = (first.text("AttenuationCorrected") or "").upper() == "NO"
+        if stated_no or (corrections is not None and "ATTN" not in corrections.upper().split("\\")):
             raise RefusedScan(
                 "not-attenuation-corrected",
                 "The scan must be corrected for attenuation, Corrected Image (0028,0051) lacks ATTN",

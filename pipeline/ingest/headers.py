@@ -1,4 +1,4 @@
-"""DICOM files as headers: what a file is, which series it belongs to, values that never raise."""
+"""One `SeriesHeader` an instance: values by keyword that never raise."""
 
 from __future__ import annotations
 
@@ -7,30 +7,27 @@ import math
 import struct
 import warnings
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import pydicom
+from pydicom.charset import convert_encodings
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag
+from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from pipeline.errors import RefusedScan
 
-# What pydicom says of odd values quotes them, and they may name a person: no log line, no warning. The reader
-# checks what it uses itself.
+# pydicom's warnings quote odd values, and these may name a person: no log line, no warning. The reader checks
+# what it uses itself.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 warnings.filterwarnings("ignore", module=r"pydicom\.")
-
-PET_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.128": "PET",
-    "1.2.840.10008.5.1.4.1.1.128.1": "legacy converted enhanced PET",
-    "1.2.840.10008.5.1.4.1.1.130": "enhanced PET",
-}
 
 # What pydicom raises on bytes that are not what they claim to be.
 MALFORMED = (
@@ -51,42 +48,83 @@ MALFORMED = (
     zlib.error,
 )
 
-_MODALITIES = {
-    "CT": "CT images", "MR": "MR images", "RTSTRUCT": "RT structure sets", "SEG": "segmentations",
-    "SR": "structured reports", "OT": "other DICOM objects", "RTDOSE": "RT doses", "RTPLAN": "RT plans",
-    "NM": "NM images", "CR": "X-ray images", "DX": "X-ray images", "US": "ultrasound images",
-    "PR": "presentations", "DOC": "documents", "REG": "registrations", "KO": "key object notes",
-}  # fmt: skip
-_NOT_A_SCAN = frozenset({"MIP", "LOCALIZER", "PROJECTION", "PROJECTION IMAGE", "MAXIMUM", "SCOUT"})
+_CHARACTER_SET = 0x00080005
+_DEFAULT = ("iso8859",)
 
 
-@dataclass(frozen=True)
-class Layers:
-    """Data sets asked one after the other: a frame's own groups, the shared ones, the whole file."""
+@lru_cache
+def _tag_of(keyword: str) -> int:
+    return int(tag_for_keyword(keyword) or 0)
 
-    sets: tuple[Dataset, ...]
+
+# Slices of a series share most of their values: a value of so few bytes is converted once.
+_SHORT = 1024
+
+
+class Encoded(NamedTuple):
+    """An element as it is in the file: converted when asked for."""
+
+    vr: str | None
+    value: bytes | None
+    implicit: bool
+    little: bool = True
+
+
+Layer = Mapping[int, Encoded | DataElement]
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesHeader:
+    """The header of one instance, or of one frame of it.
+
+    Parameters
+    ----------
+    layers : tuple of Layer
+        Asked one after the other: a frame's own groups, the shared ones, the whole file.
+    syntax : str
+        UID of the transfer syntax.
+    encodings : tuple of str
+        Of texts.
+    image : Dataset or None
+        What decodes compressed pixels.
+    """
+
+    layers: tuple[Layer, ...]
+    syntax: str = ImplicitVRLittleEndian
+    encodings: tuple[str, ...] = _DEFAULT
+    image: Dataset | None = None
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> SeriesHeader:
+        """Return the header of a data set as pydicom reads or a program builds it."""
+        syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
+        if syntax is None:
+            guessed_big = dataset.original_encoding[1] is False
+            syntax = ExplicitVRBigEndian if guessed_big else ImplicitVRLittleEndian
+        layer = _layer(dataset)
+        return cls((layer,), str(syntax), encodings_of(layer), dataset)
 
     def get(self, keyword: str | int) -> Any:
         """Return the first value that is present and readable, or None."""
-        for one in self.sets:
-            try:
-                value = one.get(keyword) if isinstance(keyword, str) else one[keyword].value
-            except MALFORMED:
-                continue
-            if value is not None and value != "":
-                return value
-        return None
+        return self._read(keyword)[0]
 
     def text(self, keyword: str | int) -> str | None:
         """Return a value as text without padding; several values are joined by a backslash."""
-        value = self.get(keyword)
-        if value is None or isinstance(value, Dataset):
-            return None
-        if isinstance(value, bytes):
-            value = value.decode("ascii", errors="replace")
-        if not isinstance(value, str) and isinstance(value, Sequence):
-            value = "\\".join(str(part) for part in value)
-        return str(value).strip(" \0") or None
+        return self._read(keyword)[1]
+
+    def _read(self, keyword: str | int) -> tuple[Any, str | None]:
+        tag = _tag_of(keyword) if isinstance(keyword, str) else keyword
+        for layer in self.layers:
+            element = layer.get(tag)
+            if element is None:
+                continue
+            try:
+                value, text = _converted(tag, element, self.encodings)
+            except MALFORMED:
+                continue
+            if value is not None and value != "":
+                return value, text
+        return None, None
 
     def number(self, keyword: str | int) -> float | None:
         """Return a finite number, or None."""
@@ -96,159 +134,152 @@ class Layers:
     def numbers(self, keyword: str | int) -> tuple[float, ...] | None:
         """Return finite numbers, or None if any is not."""
         text = self.text(keyword)
-        if text is None:
-            return None
-        try:
-            numbers = tuple(float(part) for part in text.split("\\"))
-        except ValueError:
-            return None
-        return numbers if all(map(math.isfinite, numbers)) else None
+        return None if text is None else _numbers(text)
 
     def whole(self, keyword: str) -> int | None:
         """Return a whole number, or None."""
         value = self.number(keyword)
         return int(value) if value is not None and value == int(value) else None
 
-    def item(self, keyword: str) -> Layers:
+    def item(self, keyword: str) -> SeriesHeader:
         """Return the first item of a sequence; empty where there is none."""
-        value = self.get(keyword)
+        first = self._first(keyword)
+        return SeriesHeader((_layer(first),) if first is not None else (), self.syntax, self.encodings)
+
+    def _first(self, keyword: str) -> Dataset | None:
         try:
-            return Layers((value[0],) if value is not None and isinstance(value[0], Dataset) else ())
+            first = (self.get(keyword) or (None,))[0]
         except MALFORMED:
-            return Layers(())
+            return None
+        return first if isinstance(first, Dataset) else None
+
+    def frames(self) -> list[SeriesHeader] | None:
+        """Return the header of each frame of a multi-frame image; None where it is none.
+
+        Raises
+        ------
+        RefusedScan
+            ``"no-geometry"``.
+        """
+        per_frame = self.get("PerFrameFunctionalGroupsSequence")
+        if per_frame is None:
+            return None
+        shared = self._first("SharedFunctionalGroupsSequence")
+        try:
+            common = () if shared is None else _first_items(shared)
+            own = [_first_items(groups) for groups in per_frame]
+        except MALFORMED as error:
+            raise no_geometry("functional groups that cannot be read") from error
+        return [SeriesHeader((*layers, *common, *self.layers), self.syntax, self.encodings) for layers in own]
+
+    def first_frame(self) -> SeriesHeader:
+        """Return the header with the groups of its first frame in front, where it is a multi-frame image."""
+        frames = self.frames()
+        return frames[0] if frames else self
 
 
-def is_dicom(path: Path) -> bool:
-    """Return whether a file starts as a DICOM file does, with its preamble or without."""
+def _layer(dataset: Dataset) -> Layer:
+    return {
+        int(tag): Encoded(e.VR, e.value, e.is_implicit_VR, e.is_little_endian)
+        if isinstance(e, RawDataElement)
+        else e
+        for tag, e in dataset.items()
+    }
+
+
+def _first_items(groups: Dataset) -> tuple[Layer, ...]:
+    return tuple(_layer(element.value[0]) for element in groups if element.VR == "SQ" and element.value)
+
+
+def encodings_of(layer: Layer) -> tuple[str, ...]:
+    """Return the encodings of the texts of a data set, by its Specific Character Set (0008,0005)."""
     try:
-        with path.open("rb") as stream:
-            head = stream.read(132)
-    except OSError:
-        return False
-    bare = head[:4] in (b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x00\x00", b"\x08\x00\x16\x00")
-    return head[128:] == b"DICM" or bare
+        element = layer.get(_CHARACTER_SET)
+        written = None if element is None else _converted(_CHARACTER_SET, element, _DEFAULT)[1]
+        return _DEFAULT if written is None else _encodings(written)
+    except MALFORMED:
+        return _DEFAULT
 
 
-def read_file(path: Path, *, tags: Sequence[str] | None = None, pixels: bool = False) -> Dataset | None:
-    """Read one DICOM file; None where it is none.
+@lru_cache(64)
+def _encodings(written: str) -> tuple[str, ...]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return tuple(convert_encodings(written.split("\\")))
 
-    Parameters
-    ----------
-    tags : sequence of str, optional
-        Keywords to keep; all where not given.
-    pixels : bool
-        Read pixel data as well.
 
-    Raises
-    ------
-    RefusedScan
-        ``"truncated-file"`` where it starts as DICOM and cannot be read on.
-    """
-    if not is_dicom(path):
-        return None
+def _converted(
+    tag: int, element: Encoded | DataElement, encodings: tuple[str, ...]
+) -> tuple[Any, str | None]:
+    """Return a value, and as text; None for the text of many bytes."""
+    if isinstance(element, DataElement):
+        return element.value, _as_text(element.value)
+    if element.value is None or len(element.value) <= _SHORT:
+        return _short(tag, element, encodings)
+    value = _convert(tag, element, encodings)
+    return value, None if isinstance(value, bytes) else _as_text(value)
+
+
+@lru_cache(4096)
+def _short(tag: int, element: Encoded, encodings: tuple[str, ...]) -> tuple[Any, str | None]:
+    value = _convert(tag, element, encodings)
+    return value, _as_text(value)
+
+
+def _convert(tag: int, element: Encoded, encodings: tuple[str, ...]) -> Any:
+    length = 0 if element.value is None else len(element.value)
+    raw = RawDataElement(BaseTag(tag), element.vr, length, element.value, 0, element.implicit, element.little)
     with warnings.catch_warnings():
         # Odd values in private or unused elements are the scanner's affair.
         warnings.simplefilter("ignore")
-        try:
-            found = pydicom.dcmread(
-                path, force=True, stop_before_pixels=not pixels, specific_tags=list(tags) if tags else None
-            )
-        except MALFORMED as error:
-            raise _breaks_off() from error
-    # Where a compressed stream breaks off, pydicom gives up without a word and returns nothing of the file.
-    if "SOPClassUID" not in found and "MediaStorageSOPClassUID" in getattr(found, "file_meta", ()):
-        raise _breaks_off()
-    return found
+        return convert_raw_data_element(raw, encoding=list(encodings)).value
 
 
-def _breaks_off() -> RefusedScan:
-    return RefusedScan(
-        "truncated-file", "A DICOM file must be whole, one breaks off", hint="fetch the series again"
-    )
+def _as_text(value: Any) -> str | None:
+    if value is None or isinstance(value, Dataset):
+        return None
+    if isinstance(value, bytes):
+        value = value.decode("ascii", errors="replace")
+    if not isinstance(value, str) and isinstance(value, Sequence):
+        value = "\\".join(str(part) for part in value)
+    return str(value).strip(" \0") or None
 
 
-def kind_of(header: Dataset) -> str | None:
-    """Return None for a PET image, else what it is, in words that count it.
-
-    Examples
-    --------
-    >>> ct = Dataset(); ct.Modality = "CT"
-    >>> kind_of(ct)
-    'CT images'
-    """
-    layers = Layers((header,))
-    sop_class = layers.text("SOPClassUID") or ""
-    if sop_class == "1.2.840.10008.1.3.10":
-        return "DICOM directories"
-    if sop_class not in PET_CLASSES:
-        modality = layers.text("Modality")
-        return (
-            "PET objects that are no images"
-            if modality == "PT"
-            else _MODALITIES.get(modality or "", "other DICOM objects")
-        )
-    if _NOT_A_SCAN & set((layers.text("ImageType") or "").upper().split("\\")):
-        return "PET projections and localisers"
-    return None
+@lru_cache(4096)
+def _numbers(text: str) -> tuple[float, ...] | None:
+    try:
+        numbers = tuple(float(part) for part in text.split("\\"))
+    except ValueError:
+        return None
+    return numbers if all(map(math.isfinite, numbers)) else None
 
 
-def series_of(
-    files: Iterable[Path], series_uid: str | None = None
-) -> tuple[dict[str, list[Dataset]], Counter[str]]:
-    """Sort files into PET series; the same instance under another name is taken once.
-
-    Parameters
-    ----------
-    files : iterable of Path
-    series_uid : str, optional
-        Take this series only.
-
-    Returns
-    -------
-    series : dict
-        Series instance UID to its data sets, with pixels.
-    ignored : Counter
-        What was left alone.
-    """
-    series: dict[str, dict[str, Dataset]] = {}
-    ignored: Counter[str] = Counter()
-    for path in files:
-        dataset = read_file(path, pixels=True)
-        if dataset is None:
-            ignored["files that are not DICOM"] += 1
-            continue
-        kind = kind_of(dataset)
-        if kind:
-            ignored[kind] += 1
-            continue
-        layers = Layers((dataset,))
-        uid = layers.text("SeriesInstanceUID") or ""
-        if series_uid is not None and uid != series_uid:
-            ignored["PET images of other series"] += 1
-            continue
-        instance = layers.text("SOPInstanceUID") or f"nameless {len(series.get(uid, {}))}"
-        if instance in series.setdefault(uid, {}):
-            ignored["duplicates of an image"] += 1
-        else:
-            series[uid][instance] = dataset
-    return {uid: list(found.values()) for uid, found in series.items()}, ignored
-
-
-def private_text(layers: Layers, group: int, creator: str, offset: int) -> str | None:
+def private_text(header: SeriesHeader, group: int, creator: str, offset: int) -> str | None:
     """Return a private element as text: under its creator's block, or where the vendor always puts it."""
     for block in range(0x10, 0x20):
-        owner = layers.text(Tag(group, block))
+        owner = header.text(group << 16 | block)
         if owner and creator.lower() in owner.lower():
-            return layers.text(Tag(group, (block << 8) | offset))
+            return header.text(group << 16 | block << 8 | offset)
     # Exports drop the creator and keep its elements; under another creator's name they are that one's.
-    return layers.text(Tag(group, 0x1000 | offset)) if layers.text(Tag(group, 0x10)) is None else None
+    unowned = header.text(group << 16 | 0x10) is None
+    return header.text(group << 16 | 0x1000 | offset) if unowned else None
 
 
-def philips_scale(layers: Layers, offset: int) -> float | None:
+def philips_scale(header: SeriesHeader, offset: int) -> float | None:
     """Return a Philips factor for counts, to SUV at offset 0x00 or to Bq/mL at 0x09; None without one."""
-    text = private_text(layers, 0x7053, "Philips PET Private Group", offset)
+    text = private_text(header, 0x7053, "Philips PET Private Group", offset)
     try:
         scale = float(text or 0)
     except ValueError:
         return None
     return scale if math.isfinite(scale) and scale > 0 else None
+
+
+def no_geometry(seen: str) -> RefusedScan:
+    """Return the refusal of slices whose place is not known."""
+    return RefusedScan(
+        "no-geometry",
+        f"Every slice must tell its place, got {seen}",
+        hint="export the original series",
+        measured=seen,
+    )

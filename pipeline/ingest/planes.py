@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
-from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRBigEndian
 
 from pipeline.errors import RefusedScan
-from pipeline.ingest.headers import MALFORMED, Layers
+from pipeline.ingest.headers import MALFORMED, SeriesHeader, no_geometry
 from pipeline.ingest.times import parse_datetime, parse_moment
 from pipeline.scan import FloatArray
 
@@ -23,8 +23,10 @@ class Plane:
 
     Parameters
     ----------
-    values : ndarray of float32, shape (rows, columns)
-        Stored values with the slice's own slope and intercept applied.
+    stored : ndarray, shape (rows, columns)
+        Pixels as they are in the file.
+    slope, intercept : float
+        The slice's own, from stored pixels to values.
     position : ndarray, shape (3,)
         Centre of the first pixel, LPS+ mm.
     along_row, along_column : ndarray, shape (3,)
@@ -44,7 +46,9 @@ class Plane:
         What the scanner says it multiplied the plane by; None where it does not, or says 1.
     """
 
-    values: FloatArray
+    stored: NDArray[np.generic]
+    slope: float
+    intercept: float
     position: NDArray[np.float64]
     along_row: NDArray[np.float64]
     along_column: NDArray[np.float64]
@@ -57,12 +61,12 @@ class Plane:
     decay_factor: float | None
 
 
-def planes_of(dataset: Dataset, *, must_scale: bool = True) -> Iterator[Plane]:
-    """Yield the planes of a single-frame or enhanced multi-frame image.
+def planes_of(header: SeriesHeader, *, must_scale: bool = True) -> list[Plane]:
+    """Return the planes of a single-frame or enhanced multi-frame image.
 
     Parameters
     ----------
-    dataset : Dataset
+    header : SeriesHeader
         With pixels.
     must_scale : bool
         Refuse an image without a rescale slope, as every PET image has.
@@ -72,38 +76,28 @@ def planes_of(dataset: Dataset, *, must_scale: bool = True) -> Iterator[Plane]:
     RefusedScan
         ``"truncated-file"``, ``"unreadable-codec"``, ``"no-geometry"`` or ``"units-unknown"``.
     """
-    whole = Layers((dataset,))
-    stored = stored_pixels(dataset)
-    per_frame = whole.get("PerFrameFunctionalGroupsSequence")
-    if per_frame is None:
+    stored = stored_pixels(header)
+    frames = header.frames()
+    if frames is None:
         if len(stored) != 1:
-            raise _no_geometry("several frames without functional groups")
-        yield _plane(whole, stored[0], must_scale=must_scale)
-        return
-    shared = _items(whole.item("SharedFunctionalGroupsSequence"))
-    if len(per_frame) != len(stored):
-        raise _no_geometry(f"{len(per_frame)} functional groups for {len(stored)} frames")
-    for groups, pixels in zip(per_frame, stored, strict=True):
-        yield _plane(Layers((*_items(Layers((groups,))), *shared, dataset)), pixels, must_scale=must_scale)
+            raise no_geometry("several frames without functional groups")
+        frames = [header]
+    if len(frames) != len(stored):
+        raise no_geometry(f"{len(frames)} functional groups for {len(stored)} frames")
+    return [
+        _plane(frame, pixels, must_scale=must_scale) for frame, pixels in zip(frames, stored, strict=True)
+    ]
 
 
-def layers_of(dataset: Dataset) -> Layers:
-    """Return a header with the groups of its first frame in front, where it is a multi-frame image."""
-    whole = Layers((dataset,))
-    first = _items(whole.item("PerFrameFunctionalGroupsSequence"))
-    shared = _items(whole.item("SharedFunctionalGroupsSequence"))
-    return Layers((*first, *shared, dataset))
+def fill(values: FloatArray, plane: Plane) -> None:
+    """Write the values of a plane, slope and intercept applied, into an array of shape (rows, columns)."""
+    # In double precision first: 32767 times a slope of 7e-5 must not lose its last bits twice.
+    scaled = np.multiply(plane.stored, plane.slope, dtype=np.float64)
+    scaled += plane.intercept
+    values[...] = scaled
 
 
-def _items(groups: Layers) -> tuple[Dataset, ...]:
-    try:
-        elements = [element for dataset in groups.sets for element in dataset if element.VR == "SQ"]
-        return tuple(element.value[0] for element in elements if element.value)
-    except MALFORMED as error:
-        raise _no_geometry("functional groups that cannot be read") from error
-
-
-def stored_pixels(dataset: Dataset) -> NDArray[np.generic]:
+def stored_pixels(header: SeriesHeader) -> NDArray[np.generic]:
     """Return stored values, shape (frames, rows, columns), before any slope.
 
     Raises
@@ -111,45 +105,36 @@ def stored_pixels(dataset: Dataset) -> NDArray[np.generic]:
     RefusedScan
         ``"truncated-file"`` or ``"unreadable-codec"``.
     """
-    layers = Layers((dataset,))
-    rows, columns = layers.whole("Rows") or 0, layers.whole("Columns") or 0
-    frames = layers.whole("NumberOfFrames") or 1
+    rows, columns = header.whole("Rows") or 0, header.whole("Columns") or 0
+    frames = header.whole("NumberOfFrames") or 1
     if not (0 < rows <= 8192 and 0 < columns <= 8192 and 0 < frames <= 100_000):
         raise _truncated(f"{rows} x {columns} pixels in {frames} frames")
-    if (layers.whole("SamplesPerPixel") or 1) != 1:
+    if (header.whole("SamplesPerPixel") or 1) != 1:
         raise _unreadable("a colour image")
-    syntax = _transfer_syntax(dataset)
-    if syntax.is_compressed and not syntax.is_deflated:
-        return _decoded(dataset, syntax, (frames, rows, columns))
-    return _native(layers, syntax, (frames, rows, columns))
-
-
-def _transfer_syntax(dataset: Dataset) -> UID:
-    syntax = UID(
-        str(getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", ImplicitVRLittleEndian))
-    )
+    syntax = UID(header.syntax)
     if not syntax.is_transfer_syntax:
         raise _unreadable("an unknown transfer syntax")
-    return syntax
+    if syntax.is_compressed and not syntax.is_deflated:
+        return _decoded(header, syntax, (frames, rows, columns))
+    return _native(header, syntax, (frames, rows, columns))
 
 
-def _native(layers: Layers, syntax: UID, shape: tuple[int, int, int]) -> NDArray[np.generic]:
+def _native(header: SeriesHeader, syntax: UID, shape: tuple[int, int, int]) -> NDArray[np.generic]:
     order = ">" if syntax == ExplicitVRBigEndian else "<"
-    bits = layers.whole("BitsAllocated") or 16
-    integer = f"{'i' if layers.whole('PixelRepresentation') else 'u'}{bits // 8}"
+    bits = header.whole("BitsAllocated") or 16
+    integer = f"{'i' if header.whole('PixelRepresentation') else 'u'}{bits // 8}"
     kinds = {"PixelData": integer, "FloatPixelData": "f4", "DoubleFloatPixelData": "f8"}
-    keyword = next((k for k in kinds if isinstance(layers.get(k), bytes)), None)
-    if keyword is None:
+    keyword, data = next(((k, d) for k in kinds if isinstance(d := header.get(k), bytes)), ("", b""))
+    if not keyword:
         raise _truncated("no pixel data")
     if keyword == "PixelData" and bits not in (8, 16, 32):
         raise _unreadable(f"{bits} bits allocated")
-    data, dtype = layers.get(keyword), np.dtype(order + kinds[keyword])
-    needed = int(np.prod(shape)) * dtype.itemsize
-    if len(data) < needed:
-        raise _truncated(f"{len(data)} of {needed} bytes")
-    stored = np.frombuffer(data, dtype, count=int(np.prod(shape))).reshape(shape)
+    dtype, count = np.dtype(order + kinds[keyword]), math.prod(shape)
+    if len(data) < count * dtype.itemsize:
+        raise _truncated(f"{len(data)} of {count * dtype.itemsize} bytes")
+    stored = np.frombuffer(data, dtype, count=count).reshape(shape)
     return (
-        _significant_bits(stored, layers.whole("BitsStored") or bits, bits) if dtype.kind in "iu" else stored
+        _significant_bits(stored, header.whole("BitsStored") or bits, bits) if dtype.kind in "iu" else stored
     )
 
 
@@ -163,86 +148,91 @@ def _significant_bits(stored: NDArray[np.generic], used: int, allocated: int) ->
     return result
 
 
-def _decoded(dataset: Dataset, syntax: UID, shape: tuple[int, int, int]) -> NDArray[np.generic]:
-    data = Layers((dataset,)).get("PixelData")
-    if not isinstance(data, bytes) or not data:
+def _decoded(header: SeriesHeader, syntax: UID, shape: tuple[int, int, int]) -> NDArray[np.generic]:
+    if header.image is None or not isinstance(header.get("PixelData"), bytes):
         raise _truncated("no pixel data")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            stored = np.asarray(dataset.pixel_array)
+            stored = np.asarray(header.image.pixel_array)
         except (*MALFORMED, RuntimeError) as error:
             # The sequence delimiter ends every encapsulated stream that was written to its end.
             raise _unreadable(syntax.name) from error
-    if stored.size != int(np.prod(shape)):
-        raise _truncated(f"{stored.size} of {int(np.prod(shape))} pixels")
+    if stored.size != math.prod(shape):
+        raise _truncated(f"{stored.size} of {math.prod(shape)} pixels")
     return stored.reshape(shape)
 
 
-def _plane(layers: Layers, stored: NDArray[np.generic], *, must_scale: bool) -> Plane:
-    position = layers.numbers("ImagePositionPatient")
-    directions = layers.numbers("ImageOrientationPatient")
-    spacing = layers.numbers("PixelSpacing")
+def _plane(header: SeriesHeader, stored: NDArray[np.generic], *, must_scale: bool) -> Plane:
+    position = header.numbers("ImagePositionPatient")
+    directions = header.numbers("ImageOrientationPatient")
+    spacing = header.numbers("PixelSpacing")
     if position is None or directions is None or spacing is None:
-        raise _no_geometry("position, orientation or pixel spacing missing")
+        raise no_geometry("position, orientation or pixel spacing missing")
     if len(position) != 3 or len(directions) != 6 or len(spacing) != 2 or min(spacing) <= 0:
-        raise _no_geometry("position, orientation or pixel spacing of the wrong length")
-    along_row, along_column = np.array(directions[:3]), np.array(directions[3:])
-    lengths = float(np.linalg.norm(along_row)), float(np.linalg.norm(along_column))
-    if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(float(along_row @ along_column))) > 1e-2:
-        raise _no_geometry("orientation that is not two perpendicular unit vectors")
-    duration = layers.number("ActualFrameDuration") or layers.number("FrameAcquisitionDuration")
-    reference, factor = layers.number("FrameReferenceTime"), layers.number("DecayFactor")
+        raise no_geometry("position, orientation or pixel spacing of the wrong length")
+    along_row, along_column = _axes(directions)
+    duration = header.number("ActualFrameDuration") or header.number("FrameAcquisitionDuration")
+    reference, factor = header.number("FrameReferenceTime"), header.number("DecayFactor")
+    slope, intercept = _rescale(header, must_scale=must_scale)
     return Plane(
-        values=_scaled(layers, stored, must_scale=must_scale),
+        stored=stored,
+        slope=slope,
+        intercept=intercept,
         position=np.array(position),
-        along_row=along_row / lengths[0],
-        along_column=along_column / lengths[1],
+        along_row=along_row,
+        along_column=along_column,
         spacing_mm=(spacing[0], spacing[1]),
-        acquired=acquisition_moment(layers),
+        acquired=acquisition_moment(header),
         reference_s=None if reference is None else reference / 1000.0,
         duration_s=duration / 1000.0 if duration and duration > 0 else None,
-        order=_order(layers),
-        reference=_decay_reference(layers),
+        order=_order(header),
+        reference=_decay_reference(header),
         decay_factor=factor if factor and factor > 1 else None,
     )
 
 
-def acquisition_moment(layers: Layers) -> float | None:
+@lru_cache(64)
+def _axes(directions: tuple[float, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    along_row, along_column = np.array(directions[:3]), np.array(directions[3:])
+    lengths = float(np.linalg.norm(along_row)), float(np.linalg.norm(along_column))
+    if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(float(along_row @ along_column))) > 1e-2:
+        raise no_geometry("orientation that is not two perpendicular unit vectors")
+    return along_row / lengths[0], along_column / lengths[1]
+
+
+def acquisition_moment(header: SeriesHeader) -> float | None:
     """Return when a plane's acquisition began, seconds since 1970 on the scanner's clock."""
     return (
-        parse_datetime(layers.text("FrameAcquisitionDateTime"))
+        parse_datetime(header.text("FrameAcquisitionDateTime"))
         or parse_moment(
-            layers.text("AcquisitionDate") or layers.text("SeriesDate"), layers.text("AcquisitionTime")
+            header.text("AcquisitionDate") or header.text("SeriesDate"), header.text("AcquisitionTime")
         )
-        or parse_datetime(layers.text("AcquisitionDateTime"))
+        or parse_datetime(header.text("AcquisitionDateTime"))
     )
 
 
-def _order(layers: Layers) -> int | None:
+def _order(header: SeriesHeader) -> int | None:
     for keyword in ("TemporalPositionIndex", "TemporalPositionIdentifier", "ImageIndex", "InstanceNumber"):
-        value = layers.whole(keyword)
+        value = header.whole(keyword)
         if value is not None:
             return value
     return None
 
 
-def _decay_reference(layers: Layers) -> tuple[str | None, ...]:
-    correction = layers.text("DecayCorrection") or layers.text("DecayCorrected")
-    moment = layers.text("DecayCorrectionDateTime")
+def _decay_reference(header: SeriesHeader) -> tuple[str | None, ...]:
+    correction = header.text("DecayCorrection") or header.text("DecayCorrected")
+    moment = header.text("DecayCorrectionDateTime")
     if correction == "START" and moment is None:
-        moment = f"{layers.text('SeriesDate')} {layers.text('SeriesTime')}"
+        moment = f"{header.text('SeriesDate')} {header.text('SeriesTime')}"
     return correction, moment
 
 
-def _scaled(layers: Layers, stored: NDArray[np.generic], *, must_scale: bool) -> FloatArray:
-    slope, intercept = layers.number("RescaleSlope"), layers.number("RescaleIntercept") or 0.0
-    if layers.text("Units") is None and layers.number("RealWorldValueSlope") is not None:
-        # An enhanced image tells its units with the mapping to real-world values.
-        slope, intercept = (
-            layers.number("RealWorldValueSlope"),
-            layers.number("RealWorldValueIntercept") or 0.0,
-        )
+def _rescale(header: SeriesHeader, *, must_scale: bool) -> tuple[float, float]:
+    slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
+    if header.text("Units") is None and header.number("RealWorldValueSlope") is not None:
+        # An enhanced image states its units with the mapping to real-world values.
+        slope, intercept = header.number("RealWorldValueSlope"), header.number("RealWorldValueIntercept")
     if slope is None and not must_scale:
         slope = 1.0
     if slope is None or slope <= 0:
@@ -252,8 +242,7 @@ def _scaled(layers: Layers, stored: NDArray[np.generic], *, must_scale: bool) ->
             hint="export the series with its rescale values",
             measured="none" if slope is None else str(slope),
         )
-    # In double precision first: 32767 times a slope of 7e-5 must not lose its last bits twice.
-    return (stored.astype(np.float64) * slope + intercept).astype(np.float32)
+    return slope, intercept or 0.0
 
 
 def _truncated(seen: str) -> RefusedScan:
@@ -270,14 +259,5 @@ def _unreadable(seen: str) -> RefusedScan:
         "unreadable-codec",
         f"The pixel data must be in a codec that can be read, got {seen}",
         hint="export the series as Explicit VR Little Endian",
-        measured=seen,
-    )
-
-
-def _no_geometry(seen: str) -> RefusedScan:
-    return RefusedScan(
-        "no-geometry",
-        f"Every slice must tell its place, got {seen}",
-        hint="export the original series",
         measured=seen,
     )

@@ -15,7 +15,8 @@ from pipeline.ingest.adni import PTID, read_tables
 from pipeline.ingest.adni_tree import find_adni, is_adni, one_level_per_visit
 from pipeline.ingest.bids_tree import find_bids, is_bids
 from pipeline.ingest.found import Found, FoundScan
-from pipeline.ingest.headers import Layers, is_dicom, kind_of, read_file
+from pipeline.ingest.headers import SeriesHeader
+from pipeline.ingest.instances import is_dicom, kind_of, read_file
 from pipeline.ingest.labels import with_tables
 from pipeline.ingest.times import parse_date
 from pipeline.ingest.vocabulary import canonical_tracer, squeeze, tracer_of
@@ -23,12 +24,6 @@ from pipeline.ingest.vocabulary import canonical_tracer, squeeze, tracer_of
 __all__ = ["LAYOUTS", "Found", "FoundScan", "find_scans", "recognise"]
 
 LAYOUTS = ("auto", "dicom", "adni", "bids", "nifti")
-
-HEADER_TAGS = (
-    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "ImageType", "PatientID", "PatientName",
-    "StudyInstanceUID", "StudyDate", "SeriesDate", "AcquisitionDate", "SeriesTime", "SeriesDescription",
-    "PatientAge", "PatientSex", "CorrectedImage", "InstitutionName",
-)  # fmt: skip
 
 
 def find_scans(source: Path, layout: str = "auto", tracer: str | None = None) -> Found:
@@ -57,14 +52,14 @@ def find_scans(source: Path, layout: str = "auto", tracer: str | None = None) ->
     --------
     >>> find_scans(Path("no/such/folder"))
     Traceback (most recent call last):
-    pipeline.errors.InputError: The source must be a folder, got none in no/such/folder: check the path
+    pipeline.errors.InputError: no/such/folder: No such folder. Name the folder that holds the scans.
     """
     if layout not in LAYOUTS:
         raise InputError(
             f"The layout must be one of {', '.join(LAYOUTS)}, got {layout!r}", hint="or leave it out"
         )
     if not source.is_dir():
-        raise InputError("The source must be a folder, got none", where=str(source), hint="check the path")
+        raise InputError("No such folder", where=str(source), hint="Name the folder that holds the scans")
     chosen = recognise(source) if layout == "auto" else layout
     ignored: Counter[str] = Counter()
     scans = _FINDERS[chosen](source, ignored)
@@ -113,12 +108,12 @@ def is_nifti(path: Path) -> bool:
 
 
 def _find_dicom(source: Path, ignored: Counter[str]) -> list[FoundScan]:
-    series: dict[str, list[tuple[Path, Layers]]] = defaultdict(list)
+    series: dict[str, list[tuple[Path, SeriesHeader]]] = defaultdict(list)
     broken: dict[Path, list[Path]] = defaultdict(list)
     seen: set[str] = set()
     for path in files_below(source):
         try:
-            header = read_file(path, tags=HEADER_TAGS)
+            header = read_file(path)
         except RefusedScan:
             broken[path.parent].append(path)
             continue
@@ -126,14 +121,13 @@ def _find_dicom(source: Path, ignored: Counter[str]) -> list[FoundScan]:
         if kind or header is None:
             ignored[kind or ""] += 1
             continue
-        layers = Layers((header,))
-        instance = layers.text("SOPInstanceUID")
+        instance = header.text("SOPInstanceUID")
         if instance in seen:
             ignored["duplicates of an image"] += 1
             continue
         if instance:
             seen.add(instance)
-        series[layers.text("SeriesInstanceUID") or str(path.parent)].append((path, layers))
+        series[header.text("SeriesInstanceUID") or str(path.parent)].append((path, header))
     scans = [_scan_of_series(uid, members, broken) for uid, members in series.items()]
     used = {path for scan in scans for path in scan.files}
     lost = sum(path not in used for paths in broken.values() for path in paths)
@@ -147,7 +141,7 @@ def _kind_of_other(path: Path) -> str:
 
 
 def _scan_of_series(
-    uid: str, members: list[tuple[Path, Layers]], broken: dict[Path, list[Path]]
+    uid: str, members: list[tuple[Path, SeriesHeader]], broken: dict[Path, list[Path]]
 ) -> FoundScan:
     """Make one scan of a series; files that break off in their header belong to the series they lie with."""
     header = members[0][1]
@@ -167,18 +161,18 @@ def _scan_of_series(
     )
 
 
-def _subject_of(path: Path, header: Layers) -> str:
+def _subject_of(path: Path, header: SeriesHeader) -> str:
     in_path = next((part for part in path.parts if PTID.match(part)), None)
     written = header.text("PatientID") or header.text("PatientName") or header.text("StudyInstanceUID")
     return in_path or written or path.parent.name
 
 
-def _date_of(header: Layers) -> date | None:
+def _date_of(header: SeriesHeader) -> date | None:
     dates = (parse_date(header.text(key)) for key in ("AcquisitionDate", "SeriesDate", "StudyDate"))
     return next(filter(None, dates), None)
 
 
-def _age_of(header: Layers) -> float | None:
+def _age_of(header: SeriesHeader) -> float | None:
     match = re.fullmatch(r"(\d{3})Y", header.text("PatientAge") or "")
     return min(float(match[1]), 89.0) if match and float(match[1]) > 0 else None
 

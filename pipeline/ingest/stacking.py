@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import RefusedScan
-from pipeline.ingest.planes import Plane
+from pipeline.ingest.planes import Plane, fill
 from pipeline.ingest.times import F18_HALF_LIFE_S, mean_count_time
-from pipeline.scan import Frame
+from pipeline.scan import FloatArray, Frame
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -55,11 +55,15 @@ def _check_one_grid(planes: Sequence[Plane]) -> None:
     first = planes[0]
     for plane in planes:
         seen = None
-        if plane.values.shape != first.values.shape:
-            seen = f"{first.values.shape} and {plane.values.shape} pixels"
-        elif not np.allclose(plane.spacing_mm, first.spacing_mm, rtol=1e-3):
+        if plane.stored.shape != first.stored.shape:
+            seen = f"{first.stored.shape} and {plane.stored.shape} pixels"
+        elif plane.spacing_mm != first.spacing_mm and not np.allclose(
+            plane.spacing_mm, first.spacing_mm, rtol=1e-3
+        ):
             seen = f"pixel spacings {first.spacing_mm} and {plane.spacing_mm} mm"
-        elif min(plane.along_row @ first.along_row, plane.along_column @ first.along_column) < 1 - 1e-5:
+        elif plane.along_row is not first.along_row and (
+            min(plane.along_row @ first.along_row, plane.along_column @ first.along_column) < 1 - 1e-5
+        ):
             seen = "slices that are not parallel"
         if seen:
             raise _mixed(seen)
@@ -107,6 +111,16 @@ def _check_frames_differ(places: list[list[Plane]]) -> None:
     for place in places:
         if len({_time_key(plane) for plane in place}) < len(place):
             raise _mixed("two images at one place and time")
+
+
+def array_of(frames: Sequence[Sequence[Plane]]) -> FloatArray:
+    """Return values indexed (x, y, z) or (x, y, z, frame), laid out so that x runs fastest as in NIfTI."""
+    stacked = np.empty((len(frames), len(frames[0]), *frames[0][0].stored.shape), np.float32)
+    for t, slices in enumerate(frames):
+        for z, plane in enumerate(slices):
+            fill(stacked[t, z], plane)
+    array: FloatArray = stacked.transpose(3, 2, 1, 0)
+    return array if len(frames) > 1 else array[..., 0]
 
 
 def affine_of(slices: Sequence[Plane]) -> NDArray[np.float64]:

@@ -1,0 +1,194 @@
+"""DICOM files to headers: what is DICOM, what is a PET image, and a fast walk over what scanners write."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from io import BytesIO
+from pathlib import Path
+
+import pydicom
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
+
+from pipeline.errors import RefusedScan
+from pipeline.ingest.headers import MALFORMED, Encoded, SeriesHeader, encodings_of
+
+PET_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.128": "PET",
+    "1.2.840.10008.5.1.4.1.1.128.1": "legacy converted enhanced PET",
+    "1.2.840.10008.5.1.4.1.1.130": "enhanced PET",
+}
+
+_MODALITIES = {
+    "CT": "CT images", "MR": "MR images", "RTSTRUCT": "RT structure sets", "SEG": "segmentations",
+    "SR": "structured reports", "OT": "other DICOM objects", "RTDOSE": "RT doses", "RTPLAN": "RT plans",
+    "NM": "NM images", "CR": "X-ray images", "DX": "X-ray images", "US": "ultrasound images",
+    "PR": "presentations", "DOC": "documents", "REG": "registrations", "KO": "key object notes",
+}  # fmt: skip
+_NOT_A_SCAN = frozenset({"MIP", "LOCALIZER", "PROJECTION", "PROJECTION IMAGE", "MAXIMUM", "SCOUT"})
+
+_UNDEFINED = _NEVER = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_SOP_CLASS, _SYNTAX, _PIXELS = 0x00080016, 0x00020010, 0x7FE00008
+
+_IMPLICIT = struct.Struct("<HHL").unpack_from
+_EXPLICIT = struct.Struct("<HH2sH").unpack_from
+_LENGTH = struct.Struct("<L").unpack_from
+_VRS = {str(vr).encode(): (str(vr), vr in EXPLICIT_VR_LENGTH_32) for vr in VR if len(vr) == 2}
+
+# Headers of PET are a few kilobytes; pixels lie behind them.
+_HEAD_BYTES = 1 << 16
+
+
+class _UnusualError(ValueError):
+    """What the fast walk leaves to pydicom."""
+
+
+def is_dicom(path: Path) -> bool:
+    """Return whether a file starts as a DICOM file does, with its preamble or without."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(132)
+    except OSError:
+        return False
+    return _starts_as_dicom(head)
+
+
+def _starts_as_dicom(head: bytes) -> bool:
+    bare = head[:4] in (b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x00\x00", b"\x08\x00\x16\x00")
+    return head[128:132] == b"DICM" or bare
+
+
+def read_file(path: Path, *, pixels: bool = False) -> SeriesHeader | None:
+    """Read the header of one DICOM file; None where it is none.
+
+    Parameters
+    ----------
+    pixels : bool
+        Read pixel data as well.
+
+    Raises
+    ------
+    RefusedScan
+        ``"truncated-file"`` where it starts as DICOM and cannot be read on.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(-1 if pixels else _HEAD_BYTES)
+            if not _starts_as_dicom(data):
+                return None
+            try:
+                return _walked(data, pixels=pixels)
+            except (_UnusualError, struct.error):
+                return _read_by_pydicom(data + stream.read(), pixels=pixels)
+    except OSError:
+        return None
+
+
+def kind_of(header: SeriesHeader) -> str | None:
+    """Return None for a PET image, else what it is, in words that count it.
+
+    Examples
+    --------
+    >>> ct = pydicom.Dataset(); ct.Modality = "CT"
+    >>> kind_of(SeriesHeader.of(ct))
+    'CT images'
+    """
+    sop_class = header.text("SOPClassUID") or ""
+    if sop_class == "1.2.840.10008.1.3.10":
+        return "DICOM directories"
+    if sop_class not in PET_CLASSES:
+        modality = header.text("Modality")
+        return (
+            "PET objects that are no images"
+            if modality == "PT"
+            else _MODALITIES.get(modality or "", "other DICOM objects")
+        )
+    if _NOT_A_SCAN & set((header.text("ImageType") or "").upper().split("\\")):
+        return "PET projections and localisers"
+    return None
+
+
+def _read_by_pydicom(data: bytes, *, pixels: bool) -> SeriesHeader:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            found = pydicom.dcmread(BytesIO(data), force=True, stop_before_pixels=not pixels)
+        except MALFORMED as error:
+            raise _breaks_off() from error
+    # Where a compressed stream breaks off, pydicom gives up without a word and returns nothing of the file.
+    if "SOPClassUID" not in found and "MediaStorageSOPClassUID" in getattr(found, "file_meta", ()):
+        raise _breaks_off()
+    return SeriesHeader.of(found)
+
+
+def _breaks_off() -> RefusedScan:
+    return RefusedScan(
+        "truncated-file", "A DICOM file must be whole, one breaks off", hint="fetch the series again"
+    )
+
+
+def _walked(data: bytes, *, pixels: bool) -> SeriesHeader:
+    """Return the header of a file in native little endian, sequences skipped: three times pydicom's pace."""
+    if data[128:132] != b"DICM":
+        raise _UnusualError
+    meta: dict[int, Encoded] = {}
+    start = _walk(data, 132, meta, implicit=False, stop=0x00030000)
+    syntax = (meta[_SYNTAX].value or b"").decode("ascii", "replace").strip(" \0") if _SYNTAX in meta else ""
+    if syntax not in (ImplicitVRLittleEndian, ExplicitVRLittleEndian):
+        raise _UnusualError
+    found: dict[int, Encoded] = {}
+    implicit = syntax == ImplicitVRLittleEndian
+    at = _walk(data, start, found, implicit=implicit, stop=_NEVER if pixels else _PIXELS)
+    cut_off = not pixels and len(data) == _HEAD_BYTES and at + 8 > len(data)
+    if cut_off or _SOP_CLASS not in found:
+        raise _UnusualError
+    return SeriesHeader((found,), syntax, encodings_of(found))
+
+
+def _walk(data: bytes, at: int, found: dict[int, Encoded], *, implicit: bool, stop: int = _NEVER) -> int:
+    """Collect the elements from a place on; return where an item, `stop` or the data ends."""
+    next_element = _implicit_element if implicit else _explicit_element
+    last, end = -1, len(data)
+    while at + 8 <= end:
+        tag, vr, length, begin = next_element(data, at)
+        if tag == _ITEM_END:
+            return begin
+        if tag >= stop:
+            return at
+        if length == _UNDEFINED:
+            if tag >= _PIXELS or vr not in (None, "SQ"):
+                raise _UnusualError
+            at = _after_items(data, begin, implicit=implicit)
+            vr, length = "SQ", at - 8 - begin
+        else:
+            at = begin + length
+        if vr == "" or tag <= last or at > end:
+            raise _UnusualError
+        last = tag
+        found[tag] = Encoded(vr, data[begin : begin + length] if length else None, implicit)
+    return at
+
+
+def _implicit_element(data: bytes, at: int) -> tuple[int, str | None, int, int]:
+    group, element, length = _IMPLICIT(data, at)
+    return group << 16 | element, None, length, at + 8
+
+
+def _explicit_element(data: bytes, at: int) -> tuple[int, str | None, int, int]:
+    group, element, code, length = _EXPLICIT(data, at)
+    tag = group << 16 | element
+    vr, wide = _VRS.get(code, ("", False))
+    return (tag, vr, _LENGTH(data, at + 8)[0], at + 12) if wide else (tag, vr, length, at + 8)
+
+
+def _after_items(data: bytes, at: int, *, implicit: bool) -> int:
+    """Return where a sequence of undefined length ends."""
+    while True:
+        tag, _, length, at = _implicit_element(data, at)
+        if tag == _SEQUENCE_END:
+            return at
+        if tag != _ITEM:
+            raise _UnusualError
+        at = _walk(data, at, {}, implicit=implicit) if length == _UNDEFINED else at + length
