@@ -12,7 +12,7 @@ from pipeline import tracking
 from pipeline.config import Study
 from pipeline.errors import ConfigError
 from pipeline.evaluation.classifier.results import Results
-from pipeline.evaluation.inference.intervals import Interval
+from pipeline.evaluation.metrics import METRICS, TABLE
 from pipeline.tracking.audit import whoami
 
 
@@ -76,25 +76,9 @@ def _install(study: Study, trained: Trained) -> None:
         say(f"Registered {name}; version {champion} stays champion until `taucal promote` or the gate.")
 
 
-SHOWN = {
-    "negative_log_likelihood": "NLL",
-    "brier_score": "Brier",
-    "expected_calibration_error": "ECE %",
-    "classwise_ece": "classwise ECE %",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_auroc": "macro AUROC",
-}
-
-
 def show_results(results: Results) -> None:
     """Print the table of results on the test scans."""
-    rows = [[row.name, *(cell_of(row.metrics[name], name) for name in SHOWN)] for row in results.rows]
+    shown = [METRICS[name] for name in TABLE if name in METRICS]
+    rows = [[row.name, *(metric.text(row.metrics[metric.name]) for metric in shown)] for row in results.rows]
     title = f"Test: {results.scans} scans of {results.subjects} subjects, 95 % intervals over subjects"
-    show_table(title, ["probabilities from", *SHOWN.values()], rows)
-
-
-def cell_of(interval: Interval, metric: str) -> str:
-    """Return what a table shows of a metric; calibration errors in percent."""
-    scale, digits = (100, 1) if metric.endswith(("ece", "calibration_error")) else (1, 2)
-    value, low, high = (f"{x * scale:.{digits}f}" for x in (interval.value, interval.low, interval.high))
-    return f"{value} [{low}, {high}]"
+    show_table(title, ["probabilities from", *(metric.title for metric in shown)], rows)

@@ -16,7 +16,6 @@ from flows.comparison.cells import PRIOR_CORRECTION, Cell, ComparisonData
 from flows.comparison.comparison_facts import curve_facts, stage_facts, stages_of
 from flows.learning.build_classifier import decisive
 from flows.running.console import progress, say, show_table
-from flows.train import SHOWN, cell_of
 from models.calibrators import build_calibrator
 from models.conformal import ConformalSets
 from pipeline import tracking
@@ -24,7 +23,7 @@ from pipeline.config import Study
 from pipeline.evaluation.comparison.loss_comparison import Comparison, compare_runs
 from pipeline.evaluation.comparison.published import beside_published, published_for
 from pipeline.evaluation.comparison.seed_runs import COVERAGE, Run
-from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.metrics import METRICS, TABLE, metric_named
 from pipeline.evaluation.metrics.scores import PROBABILITY_FLOOR
 from pipeline.files import fingerprint, read_json, today
 from pipeline.learning.predictions import Predictions
@@ -45,13 +44,8 @@ MEASURED = (
     "risk_coverage_area",
 )
 """What gets a mean and an interval but no test. Kernel errors take seconds a run and are left out."""
-TOLD = SHOWN | {
-    "posterior_error": "posterior error",
-    "excess_nll": "NLL above oracle",
-    COVERAGE: "coverage of sets",
-    "set_size": "classes in a set",
-}
-"""What tables call the metrics."""
+SHOWN = (*TABLE, "excess_nll", COVERAGE, "set_size")
+"""The columns of the tables on the console."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,9 +229,9 @@ def show(by_stage: Mapping[str, Comparison], published: Sequence[str]) -> None:
     """Print a table and the sentences of every stage, then what others have published."""
     for stage, comparison in by_stage.items():
         first = comparison.results[0]
-        columns = [name for name in TOLD if name in first.metrics]
+        columns = [metric_named(name) for name in SHOWN if name in first.metrics]
         rows = [
-            [result.loss, *(cell_of(result.metrics[name], name) for name in columns)]
+            [result.loss, *(metric.text(result.metrics[metric.name]) for metric in columns)]
             for result in comparison.results
         ]
         folds = f", {first.folds} folds" if first.folds > 1 else ""
@@ -245,7 +239,7 @@ def show(by_stage: Mapping[str, Comparison], published: Sequence[str]) -> None:
             f"{stage}: {comparison.scans} test scans, {first.seeds} seeds{folds}, "
             f"{100 * comparison.level:g} % intervals over subjects and seeds"
         )
-        show_table(title, ["loss", *(TOLD[name] for name in columns)], rows)
+        show_table(title, ["loss", *(metric.title for metric in columns)], rows)
         for result in comparison.results[1:]:
             say(f"  {result.sentence}")
     for sentence in published:

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from models.card import Card, MetricInterval
+from models.card import Card
 from models.classifier import CalibratedClassifier
+from pipeline.evaluation.metrics import metric_named
 
 RESEARCH_USE = "Research use only - not for diagnostic use."
 _FEW_SUBJECTS = 50
 _FEW_SCANS = 10
-_TITLES = {
-    "negative_log_likelihood": "negative log-likelihood (lower is better)",
-    "brier_score": "Brier score (lower is better)",
-    "expected_calibration_error": "expected calibration error (lower is better)",
-    "classwise_ece": "classwise calibration error (lower is better)",
-    "balanced_accuracy": "balanced accuracy (higher is better)",
-    "macro_auroc": "macro AUROC (higher is better)",
-}
 _FIRST = ("negative_log_likelihood", "classwise_ece", "balanced_accuracy")
 
 
@@ -80,7 +73,9 @@ def _in_short(classifier: CalibratedClassifier) -> str:
     card = classifier.card
     metrics = card.metrics
     scores = [
-        f"{_TITLES[name].partition(' (')[0]} {_interval(metrics[name])}" for name in _FIRST if name in metrics
+        f"{metric_named(name).title} {metric_named(name).text(metrics[name])}"
+        for name in _FIRST
+        if name in metrics
     ]
     found = f": {'; '.join(scores)}" if scores else ""
     return (
@@ -88,10 +83,6 @@ def _in_short(classifier: CalibratedClassifier) -> str:
         f"{_tracer(classifier)} PET scan. Trained on {_parts(card, 'train')}, tested on "
         f"{_parts(card, 'test')}{found}."
     )
-
-
-def _interval(metric: MetricInterval) -> str:
-    return f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]"
 
 
 def _intended(classifier: CalibratedClassifier) -> list[str]:
@@ -125,7 +116,7 @@ def _tested_on(card: Card) -> list[str]:
         "",
         *_table(
             ("metric", "value [interval]"),
-            [(_TITLES.get(name, name.replace("_", " ")), _interval(m)) for name, m in metrics.items()],
+            [(metric_named(name).heading, metric_named(name).text(m)) for name, m in metrics.items()],
         ),
     ]
 
@@ -178,7 +169,8 @@ def _weak_points(classifier: CalibratedClassifier) -> Iterator[str]:
         yield f"It was tested on {subjects} subjects only: the intervals are wide and small groups unseen."
     balanced, chance = card.metrics.get("balanced_accuracy"), 1 / len(classifier.class_names)
     if balanced is not None and balanced.low <= chance:
-        yield f"It is not shown to do better than chance: balanced accuracy {_interval(balanced)}."
+        found = metric_named("balanced_accuracy").text(balanced)
+        yield f"It is not shown to do better than chance: balanced accuracy {found}."
     counts = card.class_counts
     for name in (name for name, n in counts.items() if n < _FEW_SUBJECTS):
         yield f"Few scans of {name} were trained on ({counts[name]})."

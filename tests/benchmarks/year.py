@@ -17,7 +17,8 @@ set_quiet_defaults()
 
 from flows.year import YEAR_CONFIG, run_year  # noqa: E402
 from pipeline.config import Study, load_study  # noqa: E402
-from pipeline.reporting.year.year_page import METRICS, TITLES, YearReport, year_rows  # noqa: E402
+from pipeline.evaluation.metrics import metric_named  # noqa: E402
+from pipeline.reporting.year.year_page import MEASURES, TITLES, YearReport, year_rows  # noqa: E402
 
 
 def study_in(folder: Path, asked: argparse.Namespace) -> Study:
@@ -43,7 +44,7 @@ def pooled_rows(report: YearReport) -> list[list[str]]:
     rows = []
     for span in report.spans:
         for policy, found in span.metrics.items():
-            cells = [f"{m.value:.3f} [{m.low:.3f}, {m.high:.3f}]" for m in (found[name] for name in METRICS)]
+            cells = [f"{m.value:.3f} [{m.low:.3f}, {m.high:.3f}]" for m in (found[name] for name in MEASURES)]
             d = span.differences.get(policy, {}).get("negative_log_likelihood")
             against = f"{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]" if d else "–"
             rows.append([span.name, str(span.scans), TITLES[policy], *cells, against])
@@ -64,7 +65,8 @@ def main() -> None:
     report = YearReport.model_validate(done["year"])
     print(markdown(*year_rows(report)))
     print()
-    header = ["months", "scans", "policy", *METRICS.values(), "NLL of the loop minus it"]
+    headings = (metric_named(name).heading for name in MEASURES)
+    header = ["months", "scans", "policy", *headings, "NLL of the loop minus it"]
     print(markdown(header, pooled_rows(report)))
     print()
     for sentence in report.sentences:

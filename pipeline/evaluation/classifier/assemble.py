@@ -52,7 +52,9 @@ def assemble(
     """
     member = trained.members[0]
     if not isinstance(member.preprocessing, Preprocessing):
-        raise InputError("A classifier of scans needs networks of SUVR volumes, got networks of images")
+        raise InputError(
+            "The networks were trained on images; a classifier of scans needs networks of SUVR volumes"
+        )
     probabilities = selection.calibrator.transform(calibration.logits)
     # Identity has nothing to refit, which is no certainty: one temperature tells how far off it may be.
     doubted = selection.chosen if CALIBRATORS[selection.chosen].needs_fitting else "temperature"

@@ -1,4 +1,4 @@
-"""What regional SUVR alone can tell: the bar that a network must clear."""
+"""The baseline that a network must beat: logistic regression on regional SUVR."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from models.arrays import Floats, Ints
 from pipeline.errors import CohortError, InputError
-from pipeline.evaluation.metrics.sample import Floats, Ints
 
 PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Inverse strengths C that are tried, strongest penalty first."""
@@ -48,7 +48,9 @@ class Baseline:
         """
         x = _checked_features(features)
         if x.shape[1] != self.model.n_features_in_:
-            raise InputError(f"Features must be of {self.model.n_features_in_} regions, got {x.shape[1]}")
+            raise InputError(
+                f"Features have {x.shape[1]} regions, the baseline was fitted on {self.model.n_features_in_}"
+            )
         return np.asarray(self.model.predict_proba(x), dtype=np.float64)
 
 
@@ -91,14 +93,14 @@ def fit_baseline(features: ArrayLike, labels: ArrayLike, subjects: Sequence[str]
     x, y = _checked_features(features), np.asarray(labels, dtype=np.int64)
     if not len(x) == len(y) == len(subjects):
         raise InputError(
-            "Features, labels and subjects must be of the same scans, "
-            f"got {len(x)}, {len(y)} and {len(subjects)}"
+            f"There are {len(x)} rows of features, {len(y)} labels and {len(subjects)} subjects; "
+            "expected one of each for every scan"
         )
     present = np.unique(y)
     if len(present) < 2 or not np.array_equal(present, np.arange(len(present))):
         raise CohortError(
-            f"The baseline needs two classes at least and a scan of each, got scans of {present.tolist()}",
-            hint="add scans or leave the class out of cohort.classes",
+            f"The baseline needs at least two classes with scans, found only classes {present.tolist()}",
+            hint="add scans, or remove the missing class from cohort.classes",
         )
     people = np.unique(np.asarray(subjects), return_inverse=True)[1]
     fewest = min(len(np.unique(people[y == k])) for k in present)
@@ -132,8 +134,8 @@ def _checked_features(features: ArrayLike) -> Floats:
     missing = np.flatnonzero(~np.isfinite(x).all(axis=0))
     if len(missing):
         raise InputError(
-            "Regional SUVR must be finite, got NaN or infinity",
+            "Regional SUVR is NaN or infinite in some scans",
             where=f"regions number {', '.join(map(str, missing[:5]))}",
-            hint="leave out scans that quality control refused",
+            hint="exclude scans that quality control refused",
         )
     return x

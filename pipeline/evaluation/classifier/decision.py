@@ -57,7 +57,7 @@ def choose_operating_point(
     """
     for name, share in (("max_risk", max_risk), ("certainty", certainty)):
         if share is not None and not 0 < share < 1:
-            raise InputError(f"{name} must lie between 0 and 1, got {share}", where="the operating point")
+            raise InputError(f"{name} is {share}, expected above 0 and below 1", where="the operating point")
     curve = risk_coverage(probabilities, labels)
     risk = curve.risk
     if certainty is not None:
@@ -171,9 +171,9 @@ def likeness_counts(
     of 2 held-out scans rated 80% to 90%, 1 was right
     """
     if not 0 <= confidence <= 1:
-        raise InputError(f"A confidence must lie in [0, 1], got {confidence}")
+        raise InputError(f"The confidence is {confidence}, expected 0 to 1")
     if not 0 < width <= 1:
-        raise InputError(f"The width of the bins must lie in (0, 1], got {width}")
+        raise InputError(f"The width of the bins is {width}, expected above 0 and at most 1")
     sample = Sample(probabilities, labels)
     bins = int(np.ceil(1 / width - 1e-9))
     edges = np.minimum(np.round(np.arange(bins + 1) * width, 12), 1.0)
@@ -232,7 +232,7 @@ def coverage_by_class(
     """
     held, y = np.asarray(sets, dtype=bool), np.asarray(labels)
     if held.shape != (len(y), len(class_names)):
-        raise InputError(f"Sets must have shape {(len(y), len(class_names))}, got {held.shape}")
+        raise InputError(f"The sets have shape {held.shape}, expected {(len(y), len(class_names))}")
     found = []
     for k, name in enumerate(class_names):
         own = held[y == k]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Floats, Ints
 from models.calibrators import build_calibrator, softmax
 from pipeline.config import EvaluationSettings
 from pipeline.evaluation.classifier.decision import likeness_counts
@@ -121,9 +122,9 @@ class Rivals:
     `baseline` comes from regional SUVR, `posterior` is the phantom's truth, `class_shares` are of training.
     """
 
-    class_shares: NDArray[np.float64]
-    baseline: NDArray[np.float64] | None = None
-    posterior: NDArray[np.float64] | None = None
+    class_shares: Floats
+    baseline: Floats | None = None
+    posterior: Floats | None = None
 
 
 def evaluate(
@@ -176,17 +177,15 @@ def evaluate(
     )
 
 
-def _likeness(
-    probabilities: NDArray[np.float64], labels: NDArray[np.int64]
-) -> tuple[tuple[float, float, int, int], ...]:
+def _likeness(probabilities: Floats, labels: Ints) -> tuple[tuple[float, float, int, int], ...]:
     counts = [likeness_counts(probabilities, labels, (tenth + 0.5) / 10) for tenth in range(10)]
     return tuple((c.low, c.high, c.scans, c.right) for c in counts)
 
 
 def _sources(
     test: Predictions, calibration: Predictions, selection: Selection, rivals: Rivals
-) -> Sequence[tuple[str, str, NDArray[np.float64]]]:
-    found: list[tuple[str, str, NDArray[np.float64]]] = [(UNCALIBRATED, "network", softmax(test.logits))]
+) -> Sequence[tuple[str, str, Floats]]:
+    found: list[tuple[str, str, Floats]] = [(UNCALIBRATED, "network", softmax(test.logits))]
     for score in selection.scores:
         if score.name in ("identity", selection.chosen):
             continue

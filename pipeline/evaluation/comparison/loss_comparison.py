@@ -1,4 +1,4 @@
-"""Which losses are better than the baseline, worse, or not told apart."""
+"""Which losses are better or worse than the baseline, and where the difference is not significant."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pipeline.evaluation.comparison.seed_runs import (
 )
 from pipeline.evaluation.inference.intervals import Interval
 from pipeline.evaluation.inference.significance import components_t_test, corrected_resampled_t_test, holm
-from pipeline.evaluation.metrics import HIGHER_IS_BETTER, WEIGHTED
+from pipeline.evaluation.metrics import METRICS, metric_named
 
 __all__ = ["DEFAULT_METRICS", "Comparison", "Difference", "LossResult", "Run", "Verdict", "compare_runs"]
 
-Verdict = Literal["better", "worse", "not told apart"]
+Verdict = Literal["better", "worse", "not significant"]
 
 DEFAULT_METRICS = ("negative_log_likelihood", "classwise_ece", "balanced_accuracy")
 
@@ -42,7 +42,7 @@ class Difference:
         Two-sided, of this loss alone.
     p_holm : float
         Adjusted for the number of losses that are compared with the baseline in this metric.
-    verdict : {"better", "worse", "not told apart"}
+    verdict : {"better", "worse", "not significant"}
         By the adjusted p-value.
     """
 
@@ -55,18 +55,18 @@ class Difference:
 
 @dataclass(frozen=True)
 class LossResult:
-    """One loss: its metrics, its differences to the baseline, and the sentence that says what they mean.
+    """One loss: its metrics, its differences to the baseline, and a sentence that sums them up.
 
     Parameters
     ----------
     loss : str
     seeds, folds : int
-        How many stand behind the numbers.
+        How many the numbers come from.
     metrics : mapping of str to Interval
         Mean over seeds of the metric on the test scans of all folds; per-scan values of the runs too.
     recall, coverage : tuple of Interval
-        Of each class: its scans that were found, those whose conformal set holds it. The second is empty
-        where the runs do not tell.
+        Of each class: share of its scans that were classified right, share whose conformal set contains it.
+        The second is empty where the runs have no sets.
     differences : tuple of Difference
         Empty for the baseline.
     sentence : str
@@ -124,12 +124,12 @@ def compare_runs(  # noqa: PLR0913 - what is judged, by what, and three keywords
     """Compare every loss with the baseline on the seeds and folds that both have.
 
     Intervals come from drawing test subjects with replacement, the same draws for all losses, and n - 1 of
-    the n seeds, which gives the mean over seeds its right variance.
+    the n seeds, which gives the mean over seeds the right variance.
 
     P-values come from the corrected resampled t-test over seeds and folds where there are several folds.
     With one split they come from a t-test whose variance is that over draws of subjects plus that over
-    seeds, with Satterthwaite's degrees of freedom; with one seed the second part is not known, and the
-    sentence says so. Holm's adjustment goes over the losses, within each metric.
+    seeds, with Satterthwaite's degrees of freedom; with one seed the second part is not known, which the
+    sentence states. Holm's adjustment covers the losses, within each metric.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def compare_runs(  # noqa: PLR0913 - what is judged, by what, and three keywords
     Raises
     ------
     InputError
-        If the baseline has no run, a metric is unknown, a run stands twice, or two runs of one seed and
+        If the baseline has no run, a metric is unknown, a run is given twice, or two runs of one seed and
         fold have different test scans.
 
     References
@@ -160,11 +160,14 @@ def compare_runs(  # noqa: PLR0913 - what is judged, by what, and three keywords
     Draws of n - 1: Rao & Wu, Resampling inference with complex survey data, JASA 83, 1988.
     """
     runs = tuple(runs)
-    known = {*WEIGHTED, *(name for run in runs[:1] for name in run.per_scan)}
+    known = {*METRICS, *(name for run in runs[:1] for name in run.per_scan)}
     unknown = [name for name in metrics if name not in known]
-    unknown += [name for name in measured if name not in WEIGHTED]
+    unknown += [name for name in measured if name not in METRICS]
     if unknown or not metrics:
-        raise InputError(f"Metrics must be some of {', '.join(WEIGHTED)}, got {', '.join(unknown) or 'none'}")
+        raise InputError(
+            f"There is no metric named {', '.join(unknown)}" if unknown else "There is no metric to compare",
+            hint=f"name some of {', '.join(METRICS)}",
+        )
     by_loss = runs_by_loss(runs, baseline)
     of_baseline = by_loss[baseline]
     people = np.unique([subject for run in of_baseline.values() for subject in run.subjects])
@@ -234,23 +237,26 @@ def _differences(
 
 def _verdict(metric: str, difference: float, p_holm: float, alpha: float) -> Verdict:
     if not p_holm <= alpha or difference == 0:
-        return "not told apart"
-    return "better" if (difference > 0) == (metric in HIGHER_IS_BETTER) else "worse"
+        return "not significant"
+    return "better" if (difference > 0) == (metric_named(metric).better == "higher") else "worse"
 
 
 def _sentence(
     loss: str, baseline: str, differences: tuple[Difference, ...], keys: frozenset[Key], losses: int
 ) -> str:
-    words = {
+    openings: dict[Verdict, str] = {
         "better": f"better than {baseline} in",
         "worse": f"worse than {baseline} in",
-        "not told apart": f"not told apart from {baseline} in",
+        "not significant": f"not significantly different from {baseline} in",
     }
     clauses = []
-    for verdict, opening in words.items():
-        # Numbers of what was not told apart stand in the table: a wall of them would hide the others.
-        told = [d for d in differences if d.verdict == verdict]
-        parts = [_in_words(d) if verdict == "not told apart" else _in_numbers(d) for d in told]
+    for verdict, opening in openings.items():
+        # Numbers of differences that are not significant are in the table: here they would hide the others.
+        parts = [
+            _title(d) if verdict == "not significant" else _in_numbers(d)
+            for d in differences
+            if d.verdict == verdict
+        ]
         if parts:
             clauses.append(f"{opening} {', '.join(parts)}")
     seeds, folds = len({seed for seed, _ in keys}), len({fold for _, fold in keys})
@@ -265,9 +271,8 @@ def _sentence(
 def _in_numbers(difference: Difference) -> str:
     found = difference.interval
     p = "p < 0.001" if difference.p_holm < 0.001 else f"p = {difference.p_holm:.3f}"
-    return f"{_in_words(difference)} ({found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {p})"
+    return f"{_title(difference)} ({found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {p})"
 
 
-def _in_words(difference: Difference) -> str:
-    words = difference.metric.replace("_", " ")
-    return words.replace("negative log likelihood", "NLL").replace("ece", "ECE").replace("auroc", "AUROC")
+def _title(difference: Difference) -> str:
+    return metric_named(difference.metric).title

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from models.arrays import Floats
 from pipeline.evaluation.comparison.seed_runs import Run, runs_by_loss
 from pipeline.evaluation.metrics.calibration_error import bin_index
 from pipeline.evaluation.metrics.reliability import ReliabilityCurve, reliability_curve, wilson_interval
-from pipeline.evaluation.metrics.sample import Floats, Sample
+from pipeline.evaluation.metrics.sample import Sample
 from pipeline.evaluation.metrics.selective import RiskCoverage, risk_coverage
 
 POOLED_BINS = 10

@@ -9,33 +9,33 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Floats, Ints
 from pipeline.errors import InputError
 from pipeline.evaluation.inference.intervals import Interval
-from pipeline.evaluation.metrics import METRICS, WEIGHTED
+from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.metrics.sample import Sample, Weighted, mean_over_draws
 
-Floats = NDArray[np.float64]
 Key = tuple[int, int]
 """Seed and fold."""
 
 RECALL = "recall of class "
 COVERAGE = "set_coverage"
-"""The per-scan value that tells whether a conformal set holds the true class; each class has its own too."""
+"""Per-scan value: whether the conformal set contains the true class. Reported for each class too."""
 _NUMBERS_AT_ONCE = 400_000
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What one training of one loss said about its test scans.
+    """Test predictions of one network: one loss, one seed, one fold.
 
     Parameters
     ----------
     loss : str
-        As tables call it.
+        Its title in tables.
     seed, fold : int
         Runs of different losses are compared where both agree; fold 0 where there is one split.
     training_scans : int
-        How many the network learned from.
+        Number of scans the network was trained on.
     scan_ids, subjects : tuple of str, length N
     labels : ndarray of int, shape (N,)
     probabilities : ndarray, shape (N, K)
@@ -45,7 +45,7 @@ class Run:
     Raises
     ------
     InputError
-        If the lengths do not agree or nothing was learned from.
+        If the lengths differ or there was no training scan.
     """
 
     loss: str
@@ -54,7 +54,7 @@ class Run:
     training_scans: int
     scan_ids: tuple[str, ...]
     subjects: tuple[str, ...]
-    labels: NDArray[np.int64]
+    labels: Ints
     probabilities: Floats
     per_scan: Mapping[str, Floats] = field(default_factory=dict)
 
@@ -63,8 +63,8 @@ class Run:
         lengths = tuple(len(values) for values in (*a_scan_each, *self.per_scan.values()))
         if len(set(lengths)) != 1 or self.training_scans < 1:
             raise InputError(
-                "A run must have as many scan ids as subjects, labels and probabilities, and training scans, "
-                f"got {lengths} and {self.training_scans}",
+                f"Scan ids, subjects, labels, probabilities and per-scan values have lengths {lengths}, "
+                f"after training on {self.training_scans} scans; expected equal lengths and at least 1",
                 where=f"{self.loss}, seed {self.seed}, fold {self.fold}",
             )
 
@@ -75,26 +75,25 @@ def runs_by_loss(runs: Iterable[Run], baseline: str) -> dict[str, dict[Key, Run]
     Raises
     ------
     InputError
-        If a run stands twice, the baseline has none, or two of one seed and fold have other test scans.
+        If a run is given twice, the baseline has none, or two of one seed and fold differ in test scans.
     """
     by_loss: dict[str, dict[Key, Run]] = {}
     first_with: dict[Key, Run] = {}
     for run in runs:
         key = (run.seed, run.fold)
         if key in by_loss.setdefault(run.loss, {}):
-            raise InputError(f"A run must stand once, got {run.loss}, seed {run.seed}, fold {run.fold} twice")
+            raise InputError(f"The run {run.loss}, seed {run.seed}, fold {run.fold} is given twice")
         by_loss[run.loss][key] = run
         first = first_with.setdefault(key, run)
         if first.scan_ids != run.scan_ids:
             raise InputError(
-                f"All losses must be tested on the same scans in the same order, {run.loss} and {first.loss} "
-                "were not",
+                f"Losses {run.loss} and {first.loss} were not tested on the same scans in the same order",
                 where=f"seed {run.seed}, fold {run.fold}",
-                hint="split once for all losses",
+                hint="use the same split for all losses",
             )
     if baseline not in by_loss:
         raise InputError(
-            f"The baseline must have a run, got runs of {', '.join(by_loss) or 'no loss'}", where=baseline
+            f"The baseline has no run; the runs are of {', '.join(by_loss) or 'no loss'}", where=baseline
         )
     return by_loss
 
@@ -121,7 +120,7 @@ class Draws:
     def weights(self, subjects: tuple[str, ...]) -> list[Floats]:
         """Return how often each scan counts: once, then in each draw; in chunks (draws, N).
 
-        Hundreds of runs have the same test scans: the last answer is kept.
+        Hundreds of runs have the same test scans, so the last result is cached.
         """
         if subjects not in self._last:
             self._last.clear()
@@ -141,7 +140,7 @@ class Draws:
     def interval(self, per_seed: Floats) -> Interval:
         """Return the interval of a mean over seeds from values (n_seeds, 1 + draws).
 
-        Each draw takes n - 1 of the n seeds with replacement: so many give the mean its right variance.
+        Each draw takes n - 1 of the n seeds with replacement, which gives the mean the right variance.
         """
         n = len(per_seed)
         picks = np.random.default_rng([self.seed, 1]).integers(n, size=(max(n - 1, 1), self.count))
@@ -156,7 +155,7 @@ class Draws:
 
 @dataclass(frozen=True, eq=False)
 class MetricTable:
-    """Metrics of every loss over draws, worked out when they are first asked for.
+    """Metrics of every loss over draws, computed on first use.
 
     Parameters
     ----------
@@ -205,7 +204,7 @@ class MetricTable:
     def _over_draws(self, runs: list[Run]) -> dict[str, Floats]:
         labels = np.concatenate([run.labels for run in runs])
         sample = Sample(np.concatenate([run.probabilities for run in runs]), labels)
-        functions = {name: WEIGHTED[name] for name in self.metrics if name in WEIGHTED}
+        functions = {name: m.weighted for name in self.metrics if (m := METRICS.get(name)) and m.weighted}
         functions |= {f"{RECALL}{k}": _share(k, sample.correct) for k in range(sample.num_classes)}
         for name in runs[0].per_scan:
             values = np.concatenate([run.per_scan[name] for run in runs])

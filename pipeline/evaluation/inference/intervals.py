@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from models.arrays import Floats
 from models.prevalence import estimate_prevalence
 from pipeline.errors import InputError
-from pipeline.evaluation.metrics.catalogue import METRICS, WEIGHTED, Metric
-from pipeline.evaluation.metrics.sample import Floats, Sample, Weighted, mean_over_draws
+from pipeline.evaluation.metrics.catalogue import METRICS, Function, Metric
+from pipeline.evaluation.metrics.sample import Sample, Weighted, mean_over_draws
 
-Metrics = Mapping[str, Metric] | Sequence[str]
+Metrics = Mapping[str, Function] | Mapping[str, Metric] | Sequence[str]
 
 _NUMBERS_AT_ONCE = 400_000
 """Of one array of weights: it and a few like it stay in the processor's cache."""
@@ -182,19 +183,25 @@ def bootstrap_prevalence(
 
 
 def _weighted(metrics: Metrics) -> dict[str, Weighted]:
-    named = metrics if isinstance(metrics, Mapping) else {name: METRICS.get(name) for name in metrics}
-    chosen: dict[str, Weighted] = {}
-    for name, function in named.items():
-        if function is None:
-            raise InputError(
-                f"A metric must be one of {', '.join(METRICS)}, got {name!r}", hint="or pass name -> function"
-            )
-        known = function is METRICS.get(name)
-        chosen[name] = WEIGHTED[name] if known else _one_by_one(function)
-    return chosen
+    if isinstance(metrics, Mapping):
+        return {name: _over_draws_of(name, function) for name, function in metrics.items()}
+    unknown = [name for name in metrics if name not in METRICS]
+    if unknown:
+        raise InputError(
+            f"There is no metric named {unknown[0]!r}",
+            hint=f"name some of {', '.join(METRICS)}, or pass a mapping of name to function",
+        )
+    return {name: _over_draws_of(name, METRICS[name]) for name in metrics}
 
 
-def _one_by_one(metric: Metric) -> Weighted:
+def _over_draws_of(name: str, function: Function) -> Weighted:
+    known = METRICS.get(name)
+    if known is not None and known.weighted is not None and function in (known, known.function):
+        return known.weighted
+    return _one_by_one(function)
+
+
+def _one_by_one(metric: Function) -> Weighted:
     def weighted(sample: Sample, weights: Floats) -> Floats:
         drawn = (np.repeat(np.arange(len(sample)), row.astype(np.int64)) for row in weights)
         return np.array([metric(sample.probabilities[rows], sample.labels[rows]) for rows in drawn])
@@ -223,13 +230,13 @@ def _over_draws(
 def _weights(subjects: Sequence[str], scans: int, draws: int, seed: int) -> Iterator[Floats]:
     """Yield counts of scans (draws, N): first one row of ones, then draws of subjects in chunks."""
     if len(subjects) != scans:
-        raise InputError(f"Subjects must be one a scan, got {len(subjects)} for {scans} scans")
+        raise InputError(f"There are {len(subjects)} subjects for {scans} scans, expected one per scan")
     people, place = np.unique(np.asarray(subjects), return_inverse=True)
     if len(people) < 2:
         raise InputError(
-            "An interval over subjects needs two subjects at least, got one",
+            "All scans are of one subject; an interval over subjects needs at least two",
             where=str(people[0]),
-            hint="report the value alone",
+            hint="report the value without an interval",
         )
     yield np.ones((1, scans))
     rng = np.random.default_rng(seed)

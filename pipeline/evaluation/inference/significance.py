@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
+from models.arrays import Floats
 from pipeline.errors import InputError
-
-Floats = NDArray[np.float64]
 
 
 def holm(p_values: ArrayLike) -> Floats:
@@ -76,9 +75,9 @@ def corrected_resampled_t_test(differences: ArrayLike, test_over_training: float
     """
     values = np.asarray(differences, dtype=np.float64)
     if len(values) < 2:
-        raise InputError(f"A test over splits needs two differences at least, got {len(values)}")
+        raise InputError(f"There are {len(values)} differences, a test over splits needs at least two")
     if not test_over_training > 0:
-        raise InputError(f"Test over training size must be above 0, got {test_over_training}")
+        raise InputError(f"The ratio of test to training size is {test_over_training}, expected above 0")
     variance = float(values.var(ddof=1)) * (1 / len(values) + test_over_training)
     return t_test(float(values.mean()), variance, len(values) - 1)
 

@@ -6,10 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from models.arrays import Floats, Ints
 from models.prevalence import estimate_prevalence
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 _EM_TOLERANCE = 1e-4
 """Of a share; far below what a period of scans can tell."""
@@ -36,7 +34,7 @@ def means_p_value(reference: Floats, current: Floats, draws: int, rng: np.random
     return _largest_p_value(chosen @ together)
 
 
-def shares_p_value(reference: Integers, current: Integers, draws: int, rng: np.random.Generator) -> float:
+def shares_p_value(reference: Ints, current: Ints, draws: int, rng: np.random.Generator) -> float:
     """Return the permutation p-value that categories are as frequent in both, by chi-squared.
 
     Parameters
@@ -63,7 +61,7 @@ def rate_p_value(reference: NDArray[np.bool_], current: NDArray[np.bool_]) -> fl
 
 def class_conditional_p_value(  # noqa: PLR0913 - two samples, each of three parts, and how to draw
     values: Floats,
-    labels: Integers,
+    labels: Ints,
     probabilities: Floats,
     current_values: Floats,
     current_probabilities: Floats,

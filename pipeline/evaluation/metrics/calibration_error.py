@@ -1,8 +1,8 @@
-"""How far stated confidence is from what came true, in bins and over ranks.
+"""How far confidence is from observed frequency, in bins and over ranks.
 
 Top-label errors compare the probability of the predicted class with how often it was right; classwise errors
 compare every class's probability with how often that class occurred. Bins are ``(low, high]``, with 0 in the
-first and 1 in the last. All errors are fractions; percent stand in tables only.
+first and 1 in the last. All errors are fractions; only tables show percent.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from models.arrays import Floats, Ints
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics.sample import (
-    Floats,
-    Ints,
     Sample,
     Weighted,
     on_sample,
@@ -51,14 +50,14 @@ def bin_edges(values: Floats, bins: int, scheme: Scheme) -> Floats:
     array([0. , 0.2, 1. ])
     """
     if bins < 1:
-        raise InputError(f"The number of bins must be at least 1, got {bins}")
+        raise InputError(f"The number of bins is {bins}, expected at least 1")
     if scheme == "width":
         return np.linspace(0.0, 1.0, bins + 1)
     if scheme == "mass":
         ends = np.cumsum([len(run) for run in np.array_split(values, bins)])[:-1]
         inner = np.sort(values)[np.clip(ends - 1, 0, None)]
         return np.concatenate(([0.0], inner, [1.0]))
-    raise InputError(f"The binning scheme must be 'width' or 'mass', got {scheme!r}")
+    raise InputError(f"There is no binning scheme {scheme!r}, only 'width' and 'mass'")
 
 
 def bin_index(values: Floats, edges: Floats) -> Ints:

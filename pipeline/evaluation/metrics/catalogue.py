@@ -1,169 +1,194 @@
-"""How good probabilities are: functions of (probabilities (N, K), labels (N,)), and those reported.
-
-`METRICS` maps a name to its function and `WEIGHTED` to the same metric over bootstrap draws; all names of
-`scores`, `calibration_error`, `kernel_calibration`, `selective` and `reliability` can be imported from here.
-"""
+"""The metrics that are reported: name, title, direction, unit and function, one entry each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics import calibration_error as binned
 from pipeline.evaluation.metrics import kernel_calibration as kernel
 from pipeline.evaluation.metrics import scores, selective
-from pipeline.evaluation.metrics.calibration_error import (
-    bin_edges,
-    bin_index,
-    classwise_ece,
-    expected_calibration_error,
-    ks_calibration_error,
-    maximum_calibration_error,
-    overconfidence_error,
-)
-from pipeline.evaluation.metrics.kernel_calibration import ece_kde, smooth_ece
-from pipeline.evaluation.metrics.reliability import ReliabilityCurve, reliability_curve, reliability_curves
 from pipeline.evaluation.metrics.sample import Weighted
-from pipeline.evaluation.metrics.scores import (
-    PROBABILITY_FLOOR,
-    BrierParts,
-    accuracy,
-    balanced_accuracy,
-    brier_decomposition,
-    brier_score,
-    macro_auroc,
-    macro_f1,
-    negative_log_likelihood,
-    per_class_recall,
-)
-from pipeline.evaluation.metrics.selective import RiskCoverage, risk_coverage, risk_coverage_area
 
-__all__ = [
-    "HIGHER_IS_BETTER",
-    "METRICS",
-    "PROBABILITY_FLOOR",
-    "WEIGHTED",
-    "BrierParts",
-    "ReliabilityCurve",
-    "RiskCoverage",
-    "accuracy",
-    "balanced_accuracy",
-    "bin_edges",
-    "bin_index",
-    "brier_decomposition",
-    "brier_score",
-    "classwise_ece",
-    "ece_kde",
-    "excess_nll",
-    "expected_calibration_error",
-    "ks_calibration_error",
-    "macro_auroc",
-    "macro_f1",
-    "maximum_calibration_error",
-    "negative_log_likelihood",
-    "ood_auroc",
-    "overconfidence_error",
-    "per_class_recall",
-    "posterior_error",
-    "reliability_curve",
-    "reliability_curves",
-    "risk_coverage",
-    "risk_coverage_area",
-    "smooth_ece",
-]
+Function = Callable[[ArrayLike, ArrayLike], float]
+"""Of (probabilities (N, K), labels (N,))."""
 
 
-def ood_auroc(scores_in: ArrayLike, scores_out: ArrayLike) -> float:
-    """Return the probability that a scan from outside scores above one from inside, ties counting half.
+class IntervalLike(Protocol):
+    """A value between two bounds."""
+
+    @property
+    def value(self) -> float:
+        """The point."""
+
+    @property
+    def low(self) -> float:
+        """The lower bound."""
+
+    @property
+    def high(self) -> float:
+        """The upper bound."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measure with all that tables and sentences need to show it.
 
     Parameters
     ----------
-    scores_in, scores_out : array_like, shape (n,) and (m,)
-        Scores that are larger for stranger scans, of scans like those of training and of others.
+    name : str
+        In code and files.
+    title : str
+        In tables and sentences, as within a sentence.
+    better : {"higher", "lower", "nominal"}
+        ``"nominal"`` where a given value is aimed at, or none is.
+    percent : bool
+        Shown in percent with one decimal; else as it is with two.
+    function : callable, optional
+        Of (probabilities, labels). Missing where the measure needs more than these, as a true posterior.
+    weighted : callable, optional
+        The same over bootstrap draws: of a `Sample` and weights (draws, N).
+    """
 
-    Raises
-    ------
-    InputError
-        If one of them is empty or holds NaN.
+    name: str
+    title: str
+    better: Literal["higher", "lower", "nominal"] = "lower"
+    percent: bool = False
+    function: Function | None = None
+    weighted: Weighted | None = None
+
+    def __call__(self, probabilities: ArrayLike, labels: ArrayLike) -> float:
+        """Return the metric of probabilities (N, K) and labels (N,).
+
+        Raises
+        ------
+        InputError
+            If it needs more than these.
+        """
+        if self.function is None:
+            raise InputError(f"The {self.title} cannot be computed from probabilities and labels alone")
+        return self.function(probabilities, labels)
+
+    @property
+    def heading(self) -> str:
+        """The title over a column; its arrow points to where it is better."""
+        arrow = {"higher": " ↑", "lower": " ↓", "nominal": ""}[self.better]
+        return f"{self.title[0].upper()}{self.title[1:]}{arrow}"
+
+    def parts(self, found: IntervalLike) -> tuple[str, str]:
+        """Return value and interval as tables show them.
+
+        Examples
+        --------
+        >>> from pipeline.evaluation.inference.intervals import Interval
+        >>> METRICS["classwise_ece"].parts(Interval(0.1234, 0.1, 0.15))
+        ('12.3 %', '10.0 to 15.0')
+        """
+        scale, digits, unit = (100, 1, " %") if self.percent else (1, 2, "")
+        value, low, high = (f"{x * scale:.{digits}f}" for x in (found.value, found.low, found.high))
+        return f"{value}{unit}", f"{low} to {high}"
+
+    def text(self, found: IntervalLike) -> str:
+        """Return value and interval in one line, as in ``'12.3 % [10.0 to 15.0]'``."""
+        value, interval = self.parts(found)
+        return f"{value} [{interval}]"
+
+
+def _catalogue(*metrics: Metric) -> dict[str, Metric]:
+    return {metric.name: metric for metric in metrics}
+
+
+METRICS = _catalogue(
+    Metric(
+        "negative_log_likelihood", "NLL",
+        function=scores.negative_log_likelihood, weighted=scores.nll_over_draws,
+    ),
+    Metric("brier_score", "Brier score", function=scores.brier_score, weighted=scores.brier_over_draws),
+    Metric(
+        "accuracy", "accuracy", "higher",
+        function=scores.accuracy, weighted=scores.accuracy_over_draws,
+    ),
+    Metric(
+        "balanced_accuracy", "balanced accuracy", "higher",
+        function=scores.balanced_accuracy, weighted=scores.balanced_accuracy_over_draws,
+    ),
+    Metric(
+        "macro_f1", "macro F1", "higher",
+        function=scores.macro_f1, weighted=scores.macro_f1_over_draws,
+    ),
+    Metric(
+        "macro_auroc", "macro AUROC", "higher",
+        function=scores.macro_auroc, weighted=scores.macro_auroc_over_draws,
+    ),
+    Metric(
+        "expected_calibration_error", "ECE", percent=True,
+        function=binned.expected_calibration_error, weighted=binned.binned_gap(),
+    ),
+    Metric(
+        "maximum_calibration_error", "maximum calibration error", percent=True,
+        function=binned.maximum_calibration_error, weighted=binned.largest_gap(),
+    ),
+    Metric(
+        "classwise_ece", "classwise ECE", percent=True,
+        function=binned.classwise_ece, weighted=binned.classwise_gap(),
+    ),
+    Metric(
+        "smooth_ece", "smooth ECE", percent=True,
+        function=kernel.smooth_ece, weighted=kernel.smooth_gap,
+    ),
+    Metric(
+        "ece_kde", "kernel density ECE", percent=True,
+        function=kernel.ece_kde, weighted=kernel.kde_gap,
+    ),
+    Metric(
+        "ks_calibration_error", "KS calibration error", percent=True,
+        function=binned.ks_calibration_error, weighted=binned.ks_gap,
+    ),
+    Metric(
+        "overconfidence_error", "overconfidence error",
+        function=binned.overconfidence_error, weighted=binned.overconfidence(),
+    ),
+    Metric(
+        "risk_coverage_area", "AURC",
+        function=selective.risk_coverage_area, weighted=selective.area_over_draws,
+    ),
+)  # fmt: skip
+"""The metrics of (probabilities, labels), by name."""
+
+PER_SCAN = _catalogue(
+    Metric("posterior_error", "posterior error"),
+    Metric("excess_nll", "NLL above the oracle"),
+    Metric("above_oracle", "expected NLL above the oracle"),
+    Metric("set_coverage", "coverage of sets", "nominal"),
+    Metric("set_size", "classes in a set"),
+    Metric("coverage", "coverage of sets", "nominal"),
+    Metric("referred", "referred", "nominal"),
+)
+"""Measures that are means of one value a scan and need more than probabilities and labels, by name."""
+
+TABLE = (
+    "negative_log_likelihood",
+    "brier_score",
+    "classwise_ece",
+    "expected_calibration_error",
+    "balanced_accuracy",
+    "macro_auroc",
+    "posterior_error",
+)
+"""The metrics that every table of results shows, in order; the posterior error where it is known."""
+
+
+def metric_named(name: str) -> Metric:
+    """Return an entry of `METRICS` or `PER_SCAN`; a name of neither is its own title.
 
     Examples
     --------
-    >>> ood_auroc([0.1, 0.2], [0.2, 0.9])
-    0.875
+    >>> metric_named("balanced_accuracy").heading, metric_named("set_size").heading
+    ('Balanced accuracy ↑', 'Classes in a set ↓')
     """
-    inside = np.sort(np.asarray(scores_in, dtype=np.float64).ravel())
-    outside = np.asarray(scores_out, dtype=np.float64).ravel()
-    if not (len(inside) and len(outside)) or np.isnan(inside).any() or np.isnan(outside).any():
-        raise InputError(
-            f"Scores must be numbers and at least one on each side, got {len(inside)} in, {len(outside)} out"
-        )
-    below = np.searchsorted(inside, outside, "left") + np.searchsorted(inside, outside, "right")
-    return float(below.mean() / 2 / len(inside))
-
-
-def posterior_error(probabilities: ArrayLike, posterior: ArrayLike) -> float:
-    """Return the mean absolute difference to the true probabilities, over scans and classes.
-
-    Parameters
-    ----------
-    probabilities, posterior : array_like, shape (N, K)
-        The posterior is known for phantoms only.
-
-    Raises
-    ------
-    InputError
-        If the shapes differ.
-    """
-    stated, true = np.asarray(probabilities, dtype=np.float64), np.asarray(posterior, dtype=np.float64)
-    if stated.shape != true.shape:
-        raise InputError(
-            f"Probabilities and posterior must have one shape, got {stated.shape} and {true.shape}"
-        )
-    return float(np.abs(stated - true).mean())
-
-
-def excess_nll(probabilities: ArrayLike, labels: ArrayLike, posterior: ArrayLike) -> float:
-    """Return the NLL above that of the oracle, which states the true posterior, on the same labels."""
-    return negative_log_likelihood(probabilities, labels) - negative_log_likelihood(posterior, labels)
-
-
-Metric = Callable[[ArrayLike, ArrayLike], float]
-
-METRICS: dict[str, Metric] = {
-    "negative_log_likelihood": negative_log_likelihood,
-    "brier_score": brier_score,
-    "accuracy": accuracy,
-    "balanced_accuracy": balanced_accuracy,
-    "macro_f1": macro_f1,
-    "macro_auroc": macro_auroc,
-    "expected_calibration_error": expected_calibration_error,
-    "maximum_calibration_error": maximum_calibration_error,
-    "classwise_ece": classwise_ece,
-    "smooth_ece": smooth_ece,
-    "ece_kde": ece_kde,
-    "ks_calibration_error": ks_calibration_error,
-    "overconfidence_error": overconfidence_error,
-    "risk_coverage_area": risk_coverage_area,
-}
-
-WEIGHTED: dict[str, Weighted] = {
-    "negative_log_likelihood": scores.nll_over_draws,
-    "brier_score": scores.brier_over_draws,
-    "accuracy": scores.accuracy_over_draws,
-    "balanced_accuracy": scores.balanced_accuracy_over_draws,
-    "macro_f1": scores.macro_f1_over_draws,
-    "macro_auroc": scores.macro_auroc_over_draws,
-    "expected_calibration_error": binned.binned_gap(),
-    "maximum_calibration_error": binned.largest_gap(),
-    "classwise_ece": binned.classwise_gap(),
-    "smooth_ece": kernel.smooth_gap,
-    "ece_kde": kernel.kde_gap,
-    "ks_calibration_error": binned.ks_gap,
-    "overconfidence_error": binned.overconfidence(),
-    "risk_coverage_area": selective.area_over_draws,
-}
-
-HIGHER_IS_BETTER = frozenset({"accuracy", "balanced_accuracy", "macro_f1", "macro_auroc"})
+    found = METRICS.get(name) or PER_SCAN.get(name)
+    return found or Metric(name, name.replace("_", " "), "nominal")

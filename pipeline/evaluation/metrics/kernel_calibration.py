@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike
 from scipy import fft, sparse
 from scipy.special import gammaln
 
+from models.arrays import Floats
 from pipeline.errors import InputError
-from pipeline.evaluation.metrics.sample import Floats, Sample, on_sample
+from pipeline.evaluation.metrics.sample import Sample, on_sample
 
 Kind = Literal["top_label", "marginal", "canonical"]
 
@@ -171,7 +172,7 @@ def ece_kde(
     0.289
     """
     if bandwidth is not None and not bandwidth > 0:
-        raise InputError(f"The bandwidth must be positive, got {bandwidth}")
+        raise InputError(f"The bandwidth is {bandwidth}, expected a positive number")
     sample = Sample(probabilities, labels)
     weights = np.ones((1, len(sample)))
     return float(sum(_kde_error(*view, weights, bandwidth, power)[0] for view in _views(sample, kind)))
@@ -200,7 +201,7 @@ def _views(sample: Sample, kind: Kind) -> list[tuple[Floats, Floats, Floats]]:
     elif kind == "marginal":
         pairs = list(zip(sample.probabilities.T, sample.onehot.T, strict=True))
     else:
-        raise InputError(f"The kind must be 'top_label', 'marginal' or 'canonical', got {kind!r}")
+        raise InputError(f"There is no kind {kind!r}, only 'top_label', 'marginal' and 'canonical'")
     return [(np.stack([p, np.maximum(1 - p, 0)], axis=1), p[:, None], y[:, None]) for p, y in pairs]
 
 

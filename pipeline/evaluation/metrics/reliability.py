@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from models.arrays import Floats, Ints
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics.calibration_error import DEFAULT_BINS, Scheme, bin_edges, bin_index
-from pipeline.evaluation.metrics.sample import Floats, Ints, Sample
+from pipeline.evaluation.metrics.sample import Sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ def reliability_curve(
     if class_index is None:
         return _curve(name or "top label", sample.confidence, sample.correct, bins, scheme)
     if not 0 <= class_index < sample.num_classes:
-        raise InputError(f"A class index must lie in 0 ... {sample.num_classes - 1}, got {class_index}")
+        raise InputError(f"The class index is {class_index}, expected 0 to {sample.num_classes - 1}")
     stated, came_true = sample.probabilities[:, class_index], sample.onehot[:, class_index]
     return _curve(name or f"class {class_index}", stated, came_true, bins, scheme)
 

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import sparse
 
+from models.arrays import Floats, Ints
 from pipeline.errors import InputError
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 _ROW_SUM_TOLERANCE = 1e-4
 """Softmax rows in float32 sum to one within about 1e-6; rounding to four digits is still a mistake."""
@@ -123,32 +121,30 @@ def _checked_probabilities(probabilities: ArrayLike) -> Floats:
     array = np.asarray(probabilities, dtype=np.float64)
     if array.ndim != 2 or array.shape[0] < 1 or array.shape[1] < 2:
         raise InputError(
-            f"Probabilities must have shape (scans, classes) with a scan and two classes at least, "
-            f"got {array.shape}"
+            f"Probabilities have shape {array.shape}, expected (scans, classes) with at least one scan and "
+            "two classes"
         )
     if not (array.min() >= 0 and array.max() <= 1 + _ROW_SUM_TOLERANCE):  # NaN fails both
         raise InputError(
-            f"Probabilities must lie in [0, 1], got {array.min():g} to {array.max():g}",
+            f"Probabilities range from {array.min():g} to {array.max():g}, expected 0 to 1",
             hint="pass a calibrator's output, never logits",
         )
     gap = np.abs(array @ np.ones(array.shape[1]) - 1)
     worst = int(gap.argmax())
     if gap[worst] > _ROW_SUM_TOLERANCE:
-        raise InputError(
-            f"Each row of probabilities must sum to 1, got {array[worst].sum():g}", where=f"row {worst}"
-        )
+        raise InputError(f"The probabilities sum to {array[worst].sum():g}, expected 1", where=f"row {worst}")
     return array
 
 
 def _checked_labels(labels: ArrayLike, shape: tuple[int, ...]) -> Ints:
     array = np.asarray(labels)
     if array.shape != shape[:1]:
-        raise InputError(f"Labels must have shape {shape[:1]}, one a scan, got {array.shape}")
+        raise InputError(f"Labels have shape {array.shape}, expected {shape[:1]}: one per scan")
     if array.dtype.kind not in "iu":
         raise InputError(
-            f"Labels must be class indices of an integer type, got {array.dtype}",
+            f"Labels are of type {array.dtype}, expected class indices of an integer type",
             hint="map class names to 0 ... K - 1 first",
         )
     if array.min() < 0 or array.max() >= shape[1]:
-        raise InputError(f"Labels must lie in 0 ... {shape[1] - 1}, got {array.min()} to {array.max()}")
+        raise InputError(f"Labels range from {array.min()} to {array.max()}, expected 0 to {shape[1] - 1}")
     return array.astype(np.int64, copy=False)

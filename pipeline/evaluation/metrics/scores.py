@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from models.arrays import Floats
+from pipeline.errors import InputError
 from pipeline.evaluation.metrics.calibration_error import DEFAULT_BINS, bin_edges, bin_index
-from pipeline.evaluation.metrics.sample import Floats, Sample, mean_over_draws, on_sample, tied_groups
+from pipeline.evaluation.metrics.sample import Sample, mean_over_draws, on_sample, tied_groups
 
 PROBABILITY_FLOOR = float(np.finfo(np.float64).eps)
 """Probabilities below 2.2e-16 count as that, so one scan costs at most 36.04 nats; as in scikit-learn."""
@@ -77,6 +79,59 @@ def per_class_recall(probabilities: ArrayLike, labels: ArrayLike) -> Floats:
     sample = Sample(probabilities, labels)
     with np.errstate(invalid="ignore"):
         return np.asarray(sample.correct @ sample.onehot / sample.onehot.sum(axis=0))
+
+
+def ood_auroc(scores_in: ArrayLike, scores_out: ArrayLike) -> float:
+    """Return the probability that a scan from outside scores above one from inside, ties counting half.
+
+    Parameters
+    ----------
+    scores_in, scores_out : array_like, shape (n,) and (m,)
+        Scores that are larger for stranger scans, of scans like those of training and of others.
+
+    Raises
+    ------
+    InputError
+        If one of them is empty or holds NaN.
+
+    Examples
+    --------
+    >>> ood_auroc([0.1, 0.2], [0.2, 0.9])
+    0.875
+    """
+    inside = np.sort(np.asarray(scores_in, dtype=np.float64).ravel())
+    outside = np.asarray(scores_out, dtype=np.float64).ravel()
+    if not (len(inside) and len(outside)) or np.isnan(inside).any() or np.isnan(outside).any():
+        raise InputError(
+            f"The AUROC needs a score without NaN on each side, found {len(inside)} inside and "
+            f"{len(outside)} outside"
+        )
+    below = np.searchsorted(inside, outside, "left") + np.searchsorted(inside, outside, "right")
+    return float(below.mean() / 2 / len(inside))
+
+
+def posterior_error(probabilities: ArrayLike, posterior: ArrayLike) -> float:
+    """Return the mean absolute difference to the true probabilities, over scans and classes.
+
+    Parameters
+    ----------
+    probabilities, posterior : array_like, shape (N, K)
+        The posterior is known for phantoms only.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ.
+    """
+    stated, true = np.asarray(probabilities, dtype=np.float64), np.asarray(posterior, dtype=np.float64)
+    if stated.shape != true.shape:
+        raise InputError(f"Probabilities have shape {stated.shape}, but the posterior has shape {true.shape}")
+    return float(np.abs(stated - true).mean())
+
+
+def excess_nll(probabilities: ArrayLike, labels: ArrayLike, posterior: ArrayLike) -> float:
+    """Return the NLL above that of the oracle, which states the true posterior, on the same labels."""
+    return negative_log_likelihood(probabilities, labels) - negative_log_likelihood(posterior, labels)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipeline.evaluation.metrics.sample import Floats, Sample, on_sample, tied_groups
+from models.arrays import Floats
+from pipeline.evaluation.metrics.sample import Sample, on_sample, tied_groups
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,22 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from models.arrays import Floats, Ints
 from pipeline.config import GateSettings
 from pipeline.errors import InputError
 from pipeline.evaluation.inference.intervals import Interval, paired_bootstrap
-from pipeline.evaluation.metrics import HIGHER_IS_BETTER, METRICS
-from pipeline.evaluation.metrics.sample import Floats, Ints
+from pipeline.evaluation.metrics import METRICS
 
 __all__ = ["GateCheck", "Judged", "Verdict", "judge"]
 
 COMPARED = ("negative_log_likelihood", "classwise_ece", "balanced_accuracy")
 """What a challenger may be worse in than the champion by its margin at most."""
 
-_TITLES = {
-    "negative_log_likelihood": "NLL",
-    "classwise_ece": "Classwise ECE",
-    "balanced_accuracy": "Balanced accuracy",
-}
 _ROUNDING = 1e-12
 
 
@@ -141,15 +136,15 @@ class Judged:
             array = getattr(self, name)
             if array is not None and array.shape != expected:
                 raise InputError(
-                    f"All rivals must answer for the same {expected[0]} scans and {expected[1]} classes, got "
-                    f"shape {array.shape}",
+                    f"Its predictions have shape {array.shape}, the test has {expected[0]} scans and "
+                    f"{expected[1]} classes",
                     where=name,
                     hint="a classifier of other classes cannot be compared; promote it by hand",
                 )
         if len(self.subjects) != expected[0] or len(set(self.subjects)) < 2:
             raise InputError(
-                "The gate needs a subject for each test scan and two subjects at least, got "
-                f"{len(set(self.subjects))} subjects for {expected[0]} scans"
+                f"There are {len(set(self.subjects))} subjects for {expected[0]} test scans; the gate needs "
+                "the subject of every scan, and at least two subjects"
             )
 
 
@@ -220,7 +215,7 @@ def _how_much_worse(
         test.challenger, rival, test.labels, test.subjects, names,
         draws=settings.draws, level=two_sided, seed=seed,
     )  # fmt: skip
-    return {name: _turned(i, -1 if name in HIGHER_IS_BETTER else 1) for name, i in found.items()}
+    return {name: _turned(i, -1 if METRICS[name].better == "higher" else 1) for name, i in found.items()}
 
 
 def _turned(found: Interval, sign: int) -> Interval:
@@ -237,8 +232,9 @@ def _turned(found: Interval, sign: int) -> Interval:
 
 
 def _both(test: Judged, rival: Floats, name: str, whose: str) -> str:
+    title = METRICS[name].title
     mine, theirs = (METRICS[name](p, test.labels) for p in (test.challenger, rival))
-    return f"{_TITLES[name]} {mine:.3f}, {whose} {theirs:.3f}"
+    return f"{title[0].upper()}{title[1:]} {mine:.3f}, {whose} {theirs:.3f}"
 
 
 def _bound(worse: Interval, level: float) -> str:

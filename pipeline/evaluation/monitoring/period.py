@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Floats, Ints
 from pipeline.errors import InputError
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,27 +49,27 @@ class PeriodScans:
         lengths = (len(self.out_of_distribution), len(self.scanners))
         if shapes != ((n, len(self.region_names)), (n, len(self.class_names))) or lengths != (n, n):
             raise InputError(
-                f"A period must hold a row, a flag and a scanner for each of its {n} scans and a column for "
-                f"each region and class, got SUVR {shapes[0]}, probabilities {shapes[1]}, "
-                f"{lengths[0]} flags and {lengths[1]} scanners"
+                f"The period has SUVR of shape {shapes[0]}, probabilities of shape {shapes[1]}, {lengths[0]} "
+                f"flags and {lengths[1]} scanners; expected one row each for its {n} scans, and a column for "
+                "each region and class"
             )
         if not np.isfinite(self.suvr).all():
             row, column = np.argwhere(~np.isfinite(self.suvr))[0]
             raise InputError(
-                f"SUVR must be finite, got {self.suvr[row, column]} in {self.region_names[column]}",
+                f"SUVR of {self.region_names[column]} is {self.suvr[row, column]}, expected a finite number",
                 where=self.subjects[row],
-                hint="leave scans that quality control refused out of the period",
+                hint="exclude scans that quality control refused from the period",
             )
 
     def __len__(self) -> int:
         return len(self.subjects)
 
-    def last_scans(self) -> Integers:
+    def last_scans(self) -> Ints:
         """Return the rows of each subject's last scan."""
         last = {subject: row for row, subject in enumerate(self.subjects)}
         return np.array(sorted(last.values()), dtype=np.int64)
 
-    def take(self, rows: Integers) -> PeriodScans:
+    def take(self, rows: Ints) -> PeriodScans:
         """Return the given rows."""
         return PeriodScans(
             tuple(self.subjects[row] for row in rows),

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 
+from models.arrays import Floats, Ints
 from pipeline.errors import InputError
 from pipeline.evaluation.inference.intervals import Interval, bootstrap, bootstrap_mean, paired_bootstrap
 from pipeline.evaluation.metrics import classwise_ece, negative_log_likelihood
 
-Floats = NDArray[np.float64]
 SCORED = ("negative_log_likelihood", "classwise_ece")
 
 
@@ -55,7 +55,7 @@ class PeriodPredictions:
 
     scan_ids: tuple[str, ...]
     subjects: tuple[str, ...]
-    labels: NDArray[np.int64]
+    labels: Ints
     posterior: Floats | None
     said: Mapping[str, PolicyPredictions]
 
@@ -111,7 +111,9 @@ def pool(periods: Sequence[PeriodPredictions]) -> PeriodPredictions:
     """
     held = [period for period in periods if len(period)]
     if not held:
-        raise InputError("A judgement needs scans, no period has one", hint="see what ingest refused and why")
+        raise InputError(
+            "No period has a scan to evaluate on", hint="look up in the ingest report why scans were refused"
+        )
     posteriors = [p.posterior for p in held if p.posterior is not None]
 
     def together(policy: str) -> PolicyPredictions:

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from models.arrays import Ints
 from models.prevalence import estimate_prevalence
 from pipeline.errors import InputError
 from pipeline.evaluation.inference.significance import holm
@@ -23,8 +23,6 @@ from pipeline.evaluation.monitoring.period import PeriodScans
 
 __all__ = ["FEWEST_SUBJECTS", "Answer", "PeriodScans", "Shift", "ShiftTest", "check_shift"]
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 Answer = Literal["nothing", "recalibrate", "retrain"]
 Kind = Literal["regions", "out of distribution", "class mix", "confidence", "scanner"]
 
@@ -91,7 +89,7 @@ class Shift:
 
 def check_shift(
     reference: PeriodScans,
-    reference_labels: NDArray[np.int64],
+    reference_labels: Ints,
     current: PeriodScans,
     *,
     level: float = 0.01,
@@ -152,7 +150,7 @@ _Found = tuple[Kind, float, float, str]
 
 
 def _tests(
-    then: PeriodScans, labels: Integers, now: PeriodScans, draws: int, rng: np.random.Generator
+    then: PeriodScans, labels: Ints, now: PeriodScans, draws: int, rng: np.random.Generator
 ) -> list[_Found]:
     return [
         _regions(then, labels, now, draws, rng),
@@ -164,7 +162,7 @@ def _tests(
 
 
 def _regions(
-    then: PeriodScans, labels: Integers, now: PeriodScans, draws: int, rng: np.random.Generator
+    then: PeriodScans, labels: Ints, now: PeriodScans, draws: int, rng: np.random.Generator
 ) -> _Found:
     means = np.stack([then.suvr[labels == k].mean(axis=0) for k in np.unique(labels)])
     place = np.unique(labels, return_inverse=True)[1]
@@ -190,7 +188,7 @@ def _out_of_distribution(then: PeriodScans, now: PeriodScans) -> _Found:
 
 
 def _class_mix(
-    then: PeriodScans, labels: Integers, now: PeriodScans, draws: int, rng: np.random.Generator
+    then: PeriodScans, labels: Ints, now: PeriodScans, draws: int, rng: np.random.Generator
 ) -> _Found:
     # Mean probabilities are the score of the mixture's likelihood: their test is the one for a small change.
     p_value = means_p_value(then.probabilities, now.probabilities, draws, rng)
@@ -236,21 +234,21 @@ def _conclude(tests: tuple[ShiftTest, ...], level: float) -> Shift:
     return Shift(answer, tuple(reason[0].upper() + reason[1:] for reason in reasons), tests)
 
 
-def _check(
-    reference: PeriodScans, labels: NDArray[np.int64], current: PeriodScans, level: float, draws: int
-) -> None:
+def _check(reference: PeriodScans, labels: Ints, current: PeriodScans, level: float, draws: int) -> None:
     if reference.region_names != current.region_names or reference.class_names != current.class_names:
         raise InputError(
-            "Both periods must hold the same regions and classes, got "
-            f"{len(reference.region_names)} and {len(current.region_names)} regions, classes "
-            f"{', '.join(reference.class_names)} and {', '.join(current.class_names)}"
+            f"The periods differ in regions or classes: {len(reference.region_names)} and "
+            f"{len(current.region_names)} regions, classes {', '.join(reference.class_names)} and "
+            f"{', '.join(current.class_names)}"
         )
     classes = len(reference.class_names)
     if labels.shape != (len(reference),) or (len(labels) and not 0 <= labels.min() <= labels.max() < classes):
-        raise InputError(f"Reference labels must be one class per scan, got shape {labels.shape}")
+        raise InputError(
+            f"Reference labels of shape {labels.shape} are not one class for each of {len(reference)} scans"
+        )
     fewest = math.ceil(len(_LEAST_EFFECT) / level - 1e-9) - 1
     if draws < fewest:
         raise InputError(
-            f"Draws must be at least {fewest} for level {level:g}, got {draws}",
-            hint="raise draws or the level",
+            f"{draws} draws are too few for level {level:g}, expected at least {fewest}",
+            hint="raise the draws or the level",
         )

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pipeline.evaluation.metrics import metric_named
 from pipeline.reporting.comparison import loss_figures as figures_of_losses
 from pipeline.reporting.comparison.comparison_numbers import ComparisonReport, LossReliability, LossRisk
 from pipeline.reporting.page.charts import ReportFigure, svg
 from pipeline.reporting.page.html import data_uri
-from pipeline.reporting.page.words import METRIC_TITLES
 
 DRAWN = (
     "balanced_accuracy",
@@ -73,9 +73,8 @@ def _forest(report: ComparisonReport) -> ReportFigure:
         "seeds. Bars of two losses may overlap although their paired difference is clear, and the other way "
         "round: the sentences above go by the paired differences.",
     )
-    return ReportFigure.of(
-        "forest", words, figures_of_losses.forest_figure(values, METRIC_TITLES), pd.DataFrame(rows)
-    )
+    figure = figures_of_losses.forest_figure(values, {m: metric_named(m).heading for m in drawn})
+    return ReportFigure.of("forest", words, figure, pd.DataFrame(rows))
 
 
 def _how_to_read_reliability(report: ComparisonReport) -> str:

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from pipeline.evaluation.metrics import TABLE, metric_named
 from pipeline.files import written_whole
 from pipeline.reporting.comparison.comparison_figures import comparison_figures, pictures_of
 from pipeline.reporting.comparison.comparison_numbers import ComparisonReport
 from pipeline.reporting.page.charts import ReportFigure
 from pipeline.reporting.page.html import Page, data_uri
-from pipeline.reporting.page.words import METRIC_TITLES, interval_text
+from pipeline.reporting.page.words import interval_text
 
-ASIDE = ("brier_score", "expected_calibration_error")
-
-COLUMNS = {name: title for name, title in METRIC_TITLES.items() if name not in ASIDE} | {
-    "excess_nll": "NLL above the oracle ↓",
-    "risk_coverage_area": "AURC ↓",
-    "set_coverage": "Sets that hold the truth",
-    "set_size": "Classes in a set ↓",
-}
-"""What the first table of a stage shows, in order."""
-FURTHER = {name: METRIC_TITLES[name] for name in ASIDE} | {
-    "maximum_calibration_error": "Maximum calibration error ↓",
-    "ks_calibration_error": "KS calibration error ↓",
-    "overconfidence_error": "Overconfidence error ↓",
-    "accuracy": "Accuracy ↑",
-    "macro_f1": "Macro F1 ↑",
-}
-"""What its last table shows."""
+FURTHER = (
+    "brier_score",
+    "expected_calibration_error",
+    "maximum_calibration_error",
+    "ks_calibration_error",
+    "overconfidence_error",
+    "accuracy",
+    "macro_f1",
+)
+"""What the last table of a stage shows, in order."""
+COLUMNS = (
+    *(name for name in TABLE if name not in FURTHER),
+    "excess_nll",
+    "risk_coverage_area",
+    "set_coverage",
+    "set_size",
+)
+"""What its first table shows."""
 
 
 def comparison_table(report: ComparisonReport) -> pd.DataFrame:
@@ -78,9 +80,9 @@ def comparison_page(report: ComparisonReport, figures: Mapping[str, ReportFigure
     tested = {m for stage in report.stages for loss in stage.losses for m in loss.difference}
     drawn = {
         "last": report.stages[-1],
-        "columns": {name: title for name, title in COLUMNS.items() if name in seen},
-        "further": {name: title for name, title in FURTHER.items() if name in seen},
-        "tested": {name: title for name, title in (COLUMNS | FURTHER).items() if name in tested},
+        "columns": _headings(COLUMNS, seen),
+        "further": _headings(FURTHER, seen),
+        "tested": _headings((*COLUMNS, *FURTHER), tested),
         "figures": figures,
         "forest": data_uri(figures["forest"].svg, "image/svg+xml") if "forest" in figures else "",
         "pictures": pictures_of(report, figures),
@@ -90,6 +92,10 @@ def comparison_page(report: ComparisonReport, figures: Mapping[str, ReportFigure
         "test": _test_in_words(report),
     }
     return Page("comparison.html.j2", report, report.title, drawn)
+
+
+def _headings(names: Sequence[str], present: Collection[str]) -> dict[str, str]:
+    return {name: metric_named(name).heading for name in names if name in present}
 
 
 def _test_in_words(report: ComparisonReport) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.atlas import META_ROI, META_ROI_DEFINITIONS
+from pipeline.evaluation.metrics import metric_named
 from pipeline.reporting.page.facts import Measured, Named
 
 CLASS_TITLES = {
@@ -146,29 +147,6 @@ def _written(value: Any, written: Callable[[Any], str]) -> str:
         return str(value)
 
 
-METRIC_TITLES = {
-    "negative_log_likelihood": "NLL ↓",
-    "brier_score": "Brier ↓",
-    "classwise_ece": "Classwise ECE ↓",
-    "expected_calibration_error": "ECE ↓",
-    "balanced_accuracy": "Balanced accuracy ↑",
-    "macro_auroc": "Macro AUROC ↑",
-    "posterior_error": "Posterior error ↓",
-}
-"""The metrics that tables show, in order; arrows point to where it is better."""
-_IN_PERCENT = (
-    "classwise_ece", "expected_calibration_error", "maximum_calibration_error", "ks_calibration_error",
-)  # fmt: skip
-
-
 def interval_text(found: Measured, metric: str) -> tuple[str, str]:
-    """Return the value and the interval as tables show them, calibration errors in percent.
-
-    Examples
-    --------
-    >>> interval_text(Measured(value=0.1234, low=0.1, high=0.15), "classwise_ece")
-    ('12.3 %', '10.0 to 15.0')
-    """
-    if metric in _IN_PERCENT:
-        return f"{100 * found.value:.1f} %", f"{100 * found.low:.1f} to {100 * found.high:.1f}"
-    return f"{found.value:.2f}", f"{found.low:.2f} to {found.high:.2f}"
+    """Return value and interval of a metric as tables show them."""
+    return metric_named(metric).parts(found)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from pipeline.atlas import SHAPE
 from pipeline.errors import InputError
+from pipeline.evaluation.metrics import TABLE, metric_named
 from pipeline.reporting.page.html import Page, data_uri
-from pipeline.reporting.page.words import GROUP_ORDER, METRIC_TITLES, title_of
+from pipeline.reporting.page.words import GROUP_ORDER, title_of
 from pipeline.reporting.scan import scan_pictures as pictures
 from pipeline.reporting.scan import slices as planes
 from pipeline.reporting.scan.scan_numbers import MetricRow, RegionRow, ScanReport, Visit
@@ -147,7 +148,7 @@ def _columns(groups: list[Group], count: int = 3) -> list[list[Group]]:
 
 def _metrics(rows: tuple[MetricRow, ...]) -> list[tuple[str, MetricRow]]:
     """Return the metrics that every table shows, by their titles; all of them where none is known."""
-    known = [(title, row) for name, title in METRIC_TITLES.items() for row in rows if row.name == name]
+    known = [(metric_named(name).heading, row) for name in TABLE for row in rows if row.name == name]
     return known or [(row.name, row) for row in rows]
 
 

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.config import EvaluationSettings
 from pipeline.evaluation.inference.intervals import Interval
+from pipeline.evaluation.metrics import metric_named
 from pipeline.evaluation.monitoring.prospective import (
     PeriodPredictions,
     compare_policies,
@@ -31,13 +32,8 @@ TITLES = {
     "never": "never retrained",
     "always": "always retrained, no gate",
 }
-METRICS = {
-    "negative_log_likelihood": "NLL ↓",
-    "above_oracle": "NLL above the oracle ↓",
-    "classwise_ece": "Classwise ECE ↓",
-    "coverage": "Coverage of sets",
-    "referred": "Referred",
-}
+MEASURES = ("negative_log_likelihood", "above_oracle", "classwise_ece", "coverage", "referred")
+"""What the tables show of a span, in order."""
 _PERIOD_MONTHS = 3
 _COLOURS = {"gate": charts.BLUE, "never": charts.MUTED, "always": charts.AMBER}
 _STYLES = {"gate": "-", "never": "--", "always": ":"}
@@ -246,7 +242,7 @@ def year_page(report: YearReport) -> Page:
     """Return the page of a year."""
     drawn = {
         "policies": {p: TITLES.get(p, p) for p in report.spans[-1].metrics},
-        "metrics": METRICS,
+        "metrics": {name: metric_named(name).heading for name in MEASURES},
         "events": [Named(label=f"month {m.month}", value=m.events) for m in report.months if m.events],
         "chart": data_uri(charts.svg(year_figure(report)), "image/svg+xml"),
         "cell": interval_text,

@@ -72,7 +72,7 @@ def test_interval_of_the_risk_is_scipys():
 
 @pytest.mark.parametrize(("max_risk", "certainty"), [(0, None), (1, None), (1.5, None), (0.2, 0), (0.2, 1)])
 def test_shares_outside_zero_to_one_are_refused(max_risk, certainty):
-    with pytest.raises(InputError, match="must lie between 0 and 1"):
+    with pytest.raises(InputError, match="expected above 0 and below 1"):
         choose_operating_point(two_class([0.9]), np.array([0]), max_risk, certainty=certainty)
 
 
@@ -95,7 +95,7 @@ def test_counts_at_the_edges():
     assert str(likeness_counts(p, y, 0.8)) == "of 1 held-out scans rated 70% to 80%, 1 was right"
     assert likeness_counts(p, y, 1.0).scans == 2
     assert likeness_counts(p, y, 0.0).scans == 0
-    with pytest.raises(InputError, match=r"must lie in \[0, 1\], got 90"):
+    with pytest.raises(InputError, match="The confidence is 90, expected 0 to 1"):
         likeness_counts(p, y, 90)
     with pytest.raises(InputError, match="width of the bins"):
         likeness_counts(p, y, 0.9, width=0)
@@ -109,5 +109,5 @@ def test_coverage_is_counted_class_by_class(rng):
     wilson = stats.binomtest(first.covered, first.scans).proportion_ci(0.95, method="wilson")
     assert (first.low, first.high) == pytest.approx((wilson.low, wilson.high))
     assert (absent.scans, absent.low, absent.high) == (0, 0, 1)
-    with pytest.raises(InputError, match=r"must have shape \(200, 2\), got \(200, 3\)"):
+    with pytest.raises(InputError, match=r"The sets have shape \(200, 3\), expected \(200, 2\)"):
         coverage_by_class(sets, y, ("CN", "MCI"))

@@ -1,4 +1,4 @@
-"""Comparing losses: paired, corrected, adjusted; better where it is, else not told apart."""
+"""Comparing losses: paired, corrected, adjusted; better where it is, else not significant."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_corrected_t_test_by_hand_and_its_limits():
 
 @pytest.mark.parametrize(
     ("differences", "ratio", "message"),
-    [([0.1], 0.25, "two differences at least, got 1"), ([0.1, 0.2], 0.0, "above 0, got 0.0")],
+    [([0.1], 0.25, "There are 1 differences"), ([0.1, 0.2], 0.0, "is 0.0, expected above 0")],
 )
 def test_corrected_t_test_refuses_what_it_cannot_judge(differences, ratio, message):
     with pytest.raises(InputError, match=message):
@@ -103,15 +103,17 @@ def test_better_worse_and_not_told_apart_are_said_of_the_right_losses():
     verdicts = {loss: [d.verdict for d in result.differences] for loss, result in by_loss.items()}
     assert verdicts == {
         "ce": [],
-        "sharp": ["worse", "not told apart"],
+        "sharp": ["worse", "not significant"],
         "clear": ["better", "better"],
-        "twin": ["not told apart", "not told apart"],
+        "twin": ["not significant", "not significant"],
     }
     assert by_loss["sharp"].sentence.startswith("sharp is worse than ce in NLL (+")
-    assert "; not told apart from ce in balanced accuracy (3 seeds" in by_loss["sharp"].sentence
+    assert "; not significantly different from ce in balanced accuracy (3 seeds" in by_loss["sharp"].sentence
     assert by_loss["sharp"].sentence.endswith("(3 seeds x 1 fold, Holm over 3 losses).")
     assert by_loss["clear"].sentence.startswith("clear is better than ce in NLL (-")
-    assert by_loss["twin"].sentence.startswith("twin is not told apart from ce in NLL, balanced accuracy (3")
+    assert by_loss["twin"].sentence.startswith(
+        "twin is not significantly different from ce in NLL, balanced accuracy (3"
+    )
     assert by_loss["ce"].sentence == "ce is the baseline."
     assert (comparison.scans, comparison.subjects, comparison.missing) == (400, 200, ())
 
@@ -185,7 +187,7 @@ def test_equal_losses_are_rarely_told_apart(seeds):
         scans = cohort(120, seed=trial)
         runs = [make_run(loss, s, scans, salt=trial) for loss in ("ce", "a", "b", "c") for s in range(seeds)]
         results = compare_runs(runs, "ce", NLL, draws=200, seed=trial).results
-        false_alarms += any(d.verdict != "not told apart" for r in results for d in r.differences)
+        false_alarms += any(d.verdict != "not significant" for r in results for d in r.differences)
     assert stats.binomtest(false_alarms, trials, 0.05, alternative="greater").pvalue > 0.01
 
 
@@ -229,15 +231,19 @@ def test_what_cannot_be_compared_is_refused():
     scans = cohort(40)
     ce, gce = make_run("ce", 0, scans), make_run("gce", 0, scans)
     other = Run("gce", 0, 0, 160, ce.scan_ids[::-1], ce.subjects, ce.labels, gce.probabilities)
-    with pytest.raises(InputError, match="gce and ce were not in seed 0, fold 0: split once for all losses"):
+    with pytest.raises(
+        InputError, match=r"seed 0, fold 0: Losses gce and ce were not .* scans .* Use the same split"
+    ):
         compare_runs([ce, other], "ce", NLL)
-    with pytest.raises(InputError, match="must stand once, got ce, seed 0, fold 0 twice"):
+    with pytest.raises(InputError, match="The run ce, seed 0, fold 0 is given twice"):
         compare_runs([ce, ce], "ce", NLL)
-    with pytest.raises(InputError, match="baseline must have a run, got runs of gce in ce"):
+    with pytest.raises(InputError, match="ce: The baseline has no run; the runs are of gce"):
         compare_runs([gce], "ce", NLL)
-    with pytest.raises(InputError, match="got nll"):
+    with pytest.raises(InputError, match="no metric named nll"):
         compare_runs([ce, gce], "ce", ("nll",))
-    with pytest.raises(InputError, match=r"got \(40, 40, 40, 39\) and 160 in ce, seed 0, fold 0"):
+    with pytest.raises(
+        InputError, match=r"ce, seed 0, fold 0: .* lengths \(40, 40, 40, 39\), after training on 160 scans"
+    ):
         Run("ce", 0, 0, 160, ce.scan_ids, ce.subjects, ce.labels, ce.probabilities[:39])
 
 
@@ -251,5 +257,5 @@ def test_what_is_only_measured_has_an_interval_and_no_verdict():
     assert area.low <= area.value <= area.high
     assert [difference.metric for difference in found.differences] == list(NLL)
     assert "risk" not in found.sentence
-    with pytest.raises(InputError, match="got sharpness"):
+    with pytest.raises(InputError, match="no metric named sharpness"):
         compare_runs(runs, "ce", NLL, measured=("sharpness",))

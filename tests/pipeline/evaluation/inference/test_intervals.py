@@ -15,7 +15,7 @@ from pipeline.evaluation.inference.intervals import (
     bootstrap_prevalence,
     paired_bootstrap,
 )
-from pipeline.evaluation.metrics import METRICS, WEIGHTED, classwise_ece, expected_calibration_error
+from pipeline.evaluation.metrics import METRICS, classwise_ece, expected_calibration_error
 from pipeline.evaluation.metrics.calibration_error import binned_gap, classwise_gap
 from pipeline.evaluation.metrics.sample import Sample
 
@@ -45,7 +45,7 @@ def test_weights_mean_copies_of_scans(seed, decimals):
     sample = Sample(p, y)
     for name in MEASURED_OVER_COPIES:
         slow = [METRICS[name](*(np.repeat(a, w.astype(int), axis=0) for a in (p, y))) for w in weights]
-        assert WEIGHTED[name](sample, weights) == pytest.approx(slow, abs=1e-9, nan_ok=True), name
+        assert METRICS[name].weighted(sample, weights) == pytest.approx(slow, abs=1e-9, nan_ok=True), name
 
 
 @pytest.mark.parametrize("decimals", [None, 1])
@@ -66,8 +66,8 @@ def test_copies_of_a_scan_do_not_vouch_for_each_other():
     """Leave-one-out by kernels would read a copy's own outcome, so copies are left out with it."""
     p, y = simulated(n=40)
     sample = Sample(p, y)
-    once = WEIGHTED["ece_kde"](sample, np.ones((1, 40)))
-    assert WEIGHTED["ece_kde"](sample, np.full((1, 40), 3.0)) == pytest.approx(once)
+    once = METRICS["ece_kde"].weighted(sample, np.ones((1, 40)))
+    assert METRICS["ece_kde"].weighted(sample, np.full((1, 40), 3.0)) == pytest.approx(once)
     assert METRICS["ece_kde"](p, y) == pytest.approx(once[0])
 
 
@@ -171,11 +171,13 @@ def test_prevalence_interval_covers_and_narrows(rng):
 
 def test_refusals():
     p, y = simulated(n=4)
-    with pytest.raises(InputError, match="two subjects at least, got one in s1: report the value alone"):
+    with pytest.raises(
+        InputError, match=r"s1: All scans are of one subject; .* Report the value without an interval"
+    ):
         bootstrap(p, y, ["s1"] * 4)
-    with pytest.raises(InputError, match="one a scan, got 3 for 4 scans"):
+    with pytest.raises(InputError, match="3 subjects for 4 scans, expected one per scan"):
         bootstrap(p, y, ["a", "b", "c"])
-    with pytest.raises(InputError, match=r"must be one of negative_log_likelihood, .* got 'ece'"):
+    with pytest.raises(InputError, match=r"no metric named 'ece'. Name some of negative_log_likelihood"):
         bootstrap(p, y, list("abcd"), ["ece"])
 
 

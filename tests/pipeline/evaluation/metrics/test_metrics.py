@@ -245,7 +245,7 @@ def test_errors_are_bounded(case):
 def test_perfect_predictions_cost_nothing():
     y = np.arange(60) % 3
     for name, metric in METRICS.items():
-        ideal = 1.0 if name in metrics.HIGHER_IS_BETTER else 0.0
+        ideal = 1.0 if metric.better == "higher" else 0.0
         assert metric(np.eye(3)[y], y) == pytest.approx(ideal, abs=1e-3), name
 
 
@@ -348,16 +348,20 @@ def test_smooth_error_of_tiny_errors_stays_on_the_authors_grids(confidence, expe
 @pytest.mark.parametrize(
     ("probabilities", "labels", "message"),
     [
-        ([[2.0, -1.0]], [0], r"must lie in \[0, 1\], got -1 to 2: pass a calibrator's output"),
-        ([[np.nan, 0.5]], [0], r"must lie in \[0, 1\]"),
-        ([[0.5, 0.5], [0.5, 0.4]], [0, 0], "must sum to 1, got 0.9 in row 1"),
-        ([0.5, 0.5], [0, 0], r"must have shape \(scans, classes\)"),
-        (np.empty((0, 3)), [], "with a scan and two classes at least"),
-        ([[1.0]], [0], "two classes at least"),
-        ([[0.5, 0.5]], [2], r"Labels must lie in 0 ... 1, got 2 to 2"),
-        ([[0.5, 0.5]], [-1], "Labels must lie in"),
-        ([[0.5, 0.5]], [0.0], "integer type, got float64"),
-        ([[0.5, 0.5]], [0, 1], r"one a scan, got \(2,\)"),
+        (
+            [[2.0, -1.0]],
+            [0],
+            r"Probabilities range from -1 to 2, expected 0 to 1. Pass a calibrator's output",
+        ),
+        ([[np.nan, 0.5]], [0], r"Probabilities range from nan to nan, expected 0 to 1"),
+        ([[0.5, 0.5], [0.5, 0.4]], [0, 0], "row 1: The probabilities sum to 0.9, expected 1"),
+        ([0.5, 0.5], [0, 0], r"have shape \(2,\), expected \(scans, classes\)"),
+        (np.empty((0, 3)), [], "with at least one scan and two classes"),
+        ([[1.0]], [0], "with at least one scan and two classes"),
+        ([[0.5, 0.5]], [2], "Labels range from 2 to 2, expected 0 to 1"),
+        ([[0.5, 0.5]], [-1], "Labels range from -1 to -1"),
+        ([[0.5, 0.5]], [0.0], "of type float64, expected class indices of an integer type"),
+        ([[0.5, 0.5]], [0, 1], r"have shape \(2,\), expected \(1,\): one per scan"),
     ],
 )
 def test_every_metric_refuses_what_it_cannot_judge(probabilities, labels, message):
@@ -368,19 +372,19 @@ def test_every_metric_refuses_what_it_cannot_judge(probabilities, labels, messag
 
 def test_choices_outside_the_offer_are_refused():
     p, y, _ = simulated(n=5)
-    with pytest.raises(InputError, match="at least 1, got 0"):
+    with pytest.raises(InputError, match="number of bins is 0, expected at least 1"):
         metrics.expected_calibration_error(p, y, bins=0)
-    with pytest.raises(InputError, match="'width' or 'mass', got 'equal'"):
+    with pytest.raises(InputError, match="no binning scheme 'equal'"):
         metrics.expected_calibration_error(p, y, scheme="equal")
-    with pytest.raises(InputError, match="bandwidth must be positive, got 0"):
+    with pytest.raises(InputError, match="bandwidth is 0, expected a positive number"):
         metrics.ece_kde(p, y, bandwidth=0)
-    with pytest.raises(InputError, match="got 'joint'"):
+    with pytest.raises(InputError, match="no kind 'joint'"):
         metrics.ece_kde(p, y, kind="joint")
-    with pytest.raises(InputError, match="at least one on each side, got 0 in, 1 out"):
+    with pytest.raises(InputError, match="each side, found 0 inside and 1 outside"):
         metrics.ood_auroc([], [1.0])
-    with pytest.raises(InputError, match="one shape"):
+    with pytest.raises(InputError, match="but the posterior has shape"):
         metrics.posterior_error(p, p[:, :2])
-    with pytest.raises(InputError, match=r"0 ... 2, got 3"):
+    with pytest.raises(InputError, match="class index is 3, expected 0 to 2"):
         metrics.reliability_curve(p, y, class_index=3)
 
 

@@ -280,11 +280,14 @@ def test_reasons_are_the_failures_or_all():
 
 
 def test_rivals_of_other_scans_or_classes_are_refused_by_name():
-    with pytest.raises(InputError, match=r"same 300 scans and 3 classes, got shape \(300, 2\) in champion"):
+    with pytest.raises(
+        InputError,
+        match=r"champion: Its predictions have shape \(300, 2\), the test has 300 scans and 3 classes",
+    ):
         judged(champion=np.full((300, 2), 0.5))
-    with pytest.raises(InputError, match=r"got shape \(299, 3\) in sets"):
+    with pytest.raises(InputError, match=r"sets: Its predictions have shape \(299, 3\)"):
         judged(sets=np.ones((299, 3), dtype=bool))
-    with pytest.raises(InputError, match="two subjects at least, got 1 subjects for 300 scans"):
+    with pytest.raises(InputError, match="There are 1 subjects for 300 test scans"):
         judged(subjects=("s",) * 300)
-    with pytest.raises(InputError, match="sum to 1"):
+    with pytest.raises(InputError, match="expected 1"):
         judge(replace(judged(), champion=np.full((300, 3), 0.5)), SETTINGS, 0)

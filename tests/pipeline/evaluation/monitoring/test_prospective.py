@@ -48,7 +48,7 @@ def test_pooling_keeps_every_scan_in_order(rng):
     mean = (4 * measure(first, "gate")["coverage"] + 6 * measure(second, "gate")["coverage"]) / 10
     assert measure(together, "gate")["coverage"] == pytest.approx(mean)
     assert together.posterior.shape == (10, 3)
-    with pytest.raises(InputError, match="no period has one"):
+    with pytest.raises(InputError, match="No period has a scan"):
         pool([empty])
 
 

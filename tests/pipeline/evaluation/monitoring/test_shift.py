@@ -205,15 +205,19 @@ def test_the_answer_repeats_with_the_seed_and_is_json(reference, rng):
 def test_what_cannot_be_compared_is_refused(reference, rng):
     scans, labels = reference
     current = clinic(40, rng)[0]
-    with pytest.raises(InputError, match="got 6 and 6 regions, classes CN, MCI, AD and CN, MCI, FTD"):
+    with pytest.raises(InputError, match="6 and 6 regions, classes CN, MCI, AD and CN, MCI, FTD"):
         check_shift(scans, labels, replace(current, class_names=("CN", "MCI", "FTD")))
-    with pytest.raises(InputError, match=r"one class per scan, got shape \(299,\)"):
+    with pytest.raises(
+        InputError, match=r"Reference labels of shape \(299,\) are not one class for each of 300 scans"
+    ):
         check_shift(scans, labels[1:], current)
-    with pytest.raises(InputError, match=r"at least 499 for level 0\.01, got 99: raise draws or the level"):
+    with pytest.raises(
+        InputError, match=r"99 draws are too few for level 0\.01, expected at least 499. Raise the draws or"
+    ):
         check_shift(scans, labels, current, draws=99)
     broken = current.suvr.copy()
     broken[3, 2] = np.nan
-    with pytest.raises(InputError, match="SUVR must be finite, got nan in region 2 in sub-3"):
+    with pytest.raises(InputError, match="sub-3: SUVR of region 2 is nan"):
         replace(current, suvr=broken)
-    with pytest.raises(InputError, match="each of its 40 scans"):
+    with pytest.raises(InputError, match="each for its 40 scans"):
         replace(current, scanners=("A",))
