@@ -1,4 +1,4 @@
-"""Sets of classes that hold the true one with a stated probability, for every class."""
+"""Sets of classes that contain the true one with a stated probability, for every class."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from numpy.typing import ArrayLike, NDArray
 from models.arrays import Floats
 
 _ROUNDING = 1e-9
-"""(n + 1) * coverage is meant exactly: 100 * 0.55 must not round up to 56."""
+"""Tolerance, so that 100 * 0.55 does not round up to 56."""
 
 
 @dataclass(frozen=True)
 class ConformalSets:
     """Class-conditional (Mondrian) conformal prediction sets with the score 1 - p of the class.
 
-    Among exchangeable scans of class k, the set holds k with probability `coverage` at least, whatever the
+    Among exchangeable scans of class k, the set contains k with probability `coverage` at least, whatever the
     classifier: the threshold of k is the ``ceil((n_k + 1) coverage)``-th smallest score of its n_k
     calibration scans. With fewer scans than `scans_needed` no score is large enough, the threshold is
-    infinite and k is in every set: true, and useless, so `always_included` names such classes.
+    infinite and k is in every set: valid but not informative. `always_included` names such classes.
 
     Parameters
     ----------
@@ -55,11 +55,11 @@ class ConformalSets:
 
     def __post_init__(self) -> None:
         if not 0 < self.coverage < 1:
-            raise ValueError(f"Coverage must lie between 0 and 1, got {self.coverage}")
+            raise ValueError(f"coverage is {self.coverage:g}. Expected a number between 0 and 1.")
         if len(self.thresholds) != len(self.counts):
             raise ValueError(
-                "Thresholds and counts must be one a class, "
-                f"got {len(self.thresholds)} and {len(self.counts)}"
+                f"There are {len(self.thresholds)} thresholds and {len(self.counts)} counts. "
+                "Expected one of each per class."
             )
 
     @classmethod
@@ -70,8 +70,8 @@ class ConformalSets:
         ----------
         probabilities : array_like, shape (N, K)
             Calibrated, of scans that neither the network nor its choice has seen. Where the calibrator was
-            fitted on the same scans the guarantee is approximate; a calibrator of few parameters bends it
-            little.
+            fitted on the same scans the guarantee is approximate, nearly exact for a calibrator of few
+            parameters.
         labels : array_like of int, shape (N,)
         coverage : float
             In (0, 1), of each class.
@@ -84,10 +84,11 @@ class ConformalSets:
         p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
         if p.ndim != 2 or y.shape != p.shape[:1]:
             raise ValueError(
-                f"Probabilities must be (scans, classes) and labels (scans,), got {p.shape}, {y.shape}"
+                f"Probabilities have shape {p.shape} and labels {y.shape}. "
+                "Expected (scans, classes) and (scans,)."
             )
         if len(y) and not (y.min() >= 0 and y.max() < p.shape[1]):
-            raise ValueError(f"Labels must lie in 0 ... {p.shape[1] - 1}, got {y.min()} to {y.max()}")
+            raise ValueError(f"Labels range from {y.min()} to {y.max()}. Expected 0 to {p.shape[1] - 1}.")
         scores = [1 - p[y == k, k] for k in range(p.shape[1])]
         return cls(
             thresholds=tuple(_threshold(s, coverage) for s in scores),
@@ -96,7 +97,7 @@ class ConformalSets:
         )
 
     def sets(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
-        """Return which classes each scan's set holds; it may hold several, or none.
+        """Return which classes are in each scan's set; there may be several, or none.
 
         Parameters
         ----------
@@ -109,12 +110,12 @@ class ConformalSets:
         Raises
         ------
         ValueError
-            If the number of classes is another than that of `fit`.
+            If the number of classes differs from that of `fit`.
         """
         p = np.asarray(probabilities, dtype=np.float64)
         if p.ndim != 2 or p.shape[1] != len(self.thresholds):
             raise ValueError(
-                f"Probabilities must have shape (scans, {len(self.thresholds)}) as at fitting, got {p.shape}"
+                f"Probabilities have shape {p.shape}. Expected (scans, {len(self.thresholds)}) as in `fit`."
             )
         return np.asarray(1 - p <= np.array(self.thresholds))
 
@@ -125,7 +126,7 @@ class ConformalSets:
 
     @property
     def always_included(self) -> tuple[int, ...]:
-        """Classes with too few calibration scans, which every set holds."""
+        """Classes with too few calibration scans, which are in every set."""
         return tuple(k for k, threshold in enumerate(self.thresholds) if math.isinf(threshold))
 
     def to_dict(self) -> dict[str, Any]:

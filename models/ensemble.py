@@ -1,4 +1,4 @@
-"""Several networks that answer as one: their probabilities averaged, and how far they disagree."""
+"""Several networks as one: the mean of their probabilities, and how far they disagree."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from models.networks import Network, build_network
 
 
 class Ensemble(Network):
-    """Networks of one kind, trained apart, as one network.
+    """Networks of the same architecture, trained separately, as one network.
 
     Its features are those of the members side by side, shape (N, M F). The softmax of its logits is the mean
-    of the members' probabilities, and their energy ``-logsumexp`` the mean of the members' energies. So
-    whatever is done with the logits of one network (calibration, conformal sets, energy, saliency) is done
-    with these as well: the members are averaged first and calibrated together afterwards.
+    of the members' probabilities, and their energy ``-logsumexp`` the mean of the members' energies.
+    Calibration, conformal sets, energy and saliency thus work as with one network: the members are averaged
+    first and calibrated together afterwards.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Ensemble(Network):
 
     def __init__(self, members: Sequence[Network]) -> None:
         if len(members) < 2:
-            raise ValueError(f"An ensemble must have two networks or more, got {len(members)}")
+            raise ValueError(f"An ensemble needs at least two networks, but has {len(members)}.")
         super().__init__(_Bodies(m.body for m in members), _Heads(m.head for m in members))
 
     def __len__(self) -> int:
@@ -102,19 +102,19 @@ def pooled(members: Tensor) -> Tensor:
 
 
 def together(networks: Sequence[Network]) -> Network:
-    """Return the networks as one: the only one itself, several as an `Ensemble`."""
+    """Return the networks as one: a single one as it is, several as an `Ensemble`."""
     return networks[0] if len(networks) == 1 else Ensemble(networks)
 
 
 def build_members(
     name: str, num_classes: int, in_shape: tuple[int, ...], members: int, **options: Any
 ) -> Network:
-    """Build so many networks as one; as `models.networks.build_network`."""
+    """Build several networks as one; parameters as in `models.networks.build_network`."""
     return together([build_network(name, num_classes, in_shape, **options) for _ in range(members)])
 
 
 def members_in(network: Network) -> int:
-    """Return how many networks answer: 1 for a network that is no ensemble."""
+    """Return the number of networks: 1 for a network that is not an ensemble."""
     return len(network) if isinstance(network, Ensemble) else 1
 
 
@@ -136,17 +136,17 @@ def member_logits(network: Network, logits: Floats, features: NDArray[np.float32
 
 
 class Doubt(NamedTuple):
-    """The entropy of an averaged answer and the part of it that is disagreement, nats, shape (N,) each."""
+    """The entropy of averaged probabilities and the part of it that is disagreement, in nats, shape (N,)."""
 
     entropy: Floats
     mutual_information: Floats
 
 
 def doubt_of(probabilities: Floats) -> Doubt:
-    """Split the doubt of an ensemble into what its members share and what they disagree about.
+    """Split the entropy of an ensemble into what its members share and what they disagree about.
 
     The entropy of the average is the mean entropy of the members (aleatoric: each of them finds the scan
-    ambiguous) plus the mutual information of answer and member (epistemic: they find different things).
+    ambiguous) plus the mutual information of class and member (epistemic: they disagree).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How far calibrated probabilities could be off: the interval around them."""
+"""The interval around calibrated probabilities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.calibrators import Calibrator
 
 
 def calibrated_members(calibrator: Calibrator, members: Floats) -> Floats:
-    """Return the probabilities a calibrator makes of the logits of several networks, in one call.
+    """Return calibrated probabilities of the logits of several networks, in one call.
 
     Parameters
     ----------
@@ -29,7 +29,9 @@ def calibrated_members(calibrator: Calibrator, members: Floats) -> Floats:
 def probability_interval(
     probabilities: Floats, members: Floats, calibrators: Sequence[Calibrator]
 ) -> tuple[Floats, Floats]:
-    """Return 5th and 95th percentile over every network through every calibrator, holding the probabilities.
+    """Return 5th and 95th percentile over every network through every calibrator.
+
+    The interval is widened where needed to contain the probabilities themselves.
 
     Parameters
     ----------
@@ -37,7 +39,7 @@ def probability_interval(
     members : ndarray, shape (M, N, K)
         Logits of the networks.
     calibrators : sequence of Calibrator
-        The same one fitted on other draws of subjects.
+        The same calibrator fitted on bootstrap draws of the subjects.
 
     Returns
     -------
@@ -51,9 +53,9 @@ def probability_interval(
     >>> low.round(2), high.round(2)
     (array([[0.51, 0.31]]), array([[0.69, 0.49]]))
     """
-    # Single members, though the average moves less: on simulated scans whose members erred apart, this
-    # held the true probability in 93 % of cases; ensembles drawn from the members in 78 %, refits alone
-    # in 54 %. Errors that all members share stay outside: then it was 66, 48 and 39 %.
+    # Single members, though their average varies less: on simulated scans whose members had independent
+    # errors, this covered the true probability in 93 % of cases; ensembles drawn from the members in 78 %,
+    # refits alone in 54 %. Errors that all members share are not covered: then it was 66, 48 and 39 %.
     drawn = np.concatenate([calibrated_members(calibrator, members) for calibrator in calibrators])
     low, high = np.percentile(drawn, [5, 95], axis=0)
     return np.minimum(low, probabilities), np.maximum(high, probabilities)

@@ -1,4 +1,4 @@
-"""How strange a scan is to a network: distance of its features to the classes, energy of its logits."""
+"""How unlike the calibration scans a scan is: distance of its features, energy of its logits."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _SMALLEST_VARIANCE = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class OutlierDetector:
-    """Mahalanobis distance to the nearest class mean and energy, each with the limit of ordinary scans.
+    """Mahalanobis distance to the nearest class mean, and energy, each with a limit.
 
     Parameters
     ----------
     means : ndarray, shape (classes seen, M F)
-        Of the features of each class that calibration scans belong to; of M networks side by side.
+        Mean features of each class with calibration scans; of M networks side by side.
     precision : ndarray, shape (M F, F)
-        Inverse of the shrunk covariance of features about their class means, one network's below the other's.
-        Each network has its own: the distance of a scan is the mean of the networks' distances.
+        Inverse of the shrunk covariance of features about their class means, one block of rows per network;
+        the distance of a scan is the mean of the networks' distances.
     shrinkage : float
         Share of the covariance that is the scaled identity, 0 to 1; mean over the networks.
     mahalanobis_limit, energy_limit : float
@@ -70,7 +70,7 @@ class OutlierDetector:
         """Return the detector of calibration scans.
 
         The distance limit comes from five-fold cross-fitting: a scan that helped to place the means and the
-        covariance lies nearer to them than a new one, with as many features as scans absurdly so.
+        covariance lies nearer to them than a new one, much nearer where there are as many features as scans.
 
         Parameters
         ----------
@@ -79,24 +79,24 @@ class OutlierDetector:
         logits : array_like, shape (N, K)
         labels : array_like of int, shape (N,)
         quantile : float
-            Share of ordinary scans within each limit, in (0, 1). The limit is the
+            Share of scans like those of calibration within each limit, in (0, 1). The limit is the
             ``ceil((N + 1) quantile)``-th smallest value, the largest one where N is too small for that: then
-            about one ordinary scan in N + 1 lies beyond.
+            about one such scan in N + 1 lies beyond.
         subjects : sequence, length N, optional
-            Whose scan each row is; scans of one subject then stand in one fold.
+            Subject of each row; all scans of a subject are then in one fold.
         networks : int
-            Whose features stand side by side, M.
+            M, the number of networks whose features are side by side.
 
         Raises
         ------
         ValueError
             If the lengths differ, there are fewer than two scans, a value is not finite, `quantile` lies
-            outside (0, 1), or the features are not those of so many networks.
+            outside (0, 1), or the number of features is not a multiple of `networks`.
         """
         x, z, y = _checked(features, logits, labels, quantile)
         if x.shape[1] % networks:
             raise ValueError(
-                f"The features must be those of {networks} networks side by side, got {x.shape[1]} features"
+                f"There are {x.shape[1]} features. Expected those of {networks} networks side by side."
             )
         means, precision, shrinkage = _gaussians(x, y, networks)
         distances = np.empty(len(x))
@@ -119,17 +119,17 @@ class OutlierDetector:
         Raises
         ------
         ValueError
-            If the number of features is another than that of `fit`.
+            If the number of features differs from that of `fit`.
         """
         x = np.asarray(features, dtype=np.float64)
         if x.ndim != 2 or x.shape[1] != self.means.shape[1]:
             raise ValueError(
-                f"Features must have shape (scans, {self.means.shape[1]}) as at fitting, got {x.shape}"
+                f"Features have shape {x.shape}. Expected (scans, {self.means.shape[1]}) as in `fit`."
             )
         return _distance(x, self.means, self.precision)
 
     def energy(self, logits: ArrayLike) -> Floats:
-        """Return the energy ``-logsumexp`` of logits (N, K), shape (N,); larger is stranger."""
+        """Return the energy ``-logsumexp`` of logits (N, K), shape (N,); larger is more unlike."""
         return _energy(np.asarray(logits, dtype=np.float64))
 
     def to_arrays(self) -> dict[str, Floats]:
@@ -142,7 +142,7 @@ class OutlierDetector:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Floats]) -> OutlierDetector:
-        """Return what `to_arrays` gave."""
+        """Rebuild from `to_arrays`."""
         shrinkage, mahalanobis_limit, energy_limit = (float(v) for v in arrays["limits"])
         return cls(arrays["means"], arrays["precision"], shrinkage, mahalanobis_limit, energy_limit)
 
@@ -150,8 +150,7 @@ class OutlierDetector:
 def ledoit_wolf(residuals: Floats) -> tuple[Floats, float]:
     """Return the covariance of centred rows (N, F), shrunk towards a scaled identity, and by how much.
 
-    The shrinkage minimises the expected squared distance to the true covariance; no row is stored twice, the
-    sum over outer products is taken in closed form.
+    The shrinkage minimises the expected squared distance to the true covariance.
 
     References
     ----------
@@ -167,7 +166,7 @@ def ledoit_wolf(residuals: Floats) -> tuple[Floats, float]:
 
 
 def _gaussians(x: Floats, y: Ints, networks: int) -> tuple[Floats, Floats, float]:
-    # Apart for each network: one covariance of all their features would be M squared times as large.
+    # Separately for each network: one covariance of all their features would be M squared times as large.
     found = [_gaussian(own, y) for own in np.split(x, networks, axis=1)]
     means, precisions, shrinkages = zip(*found, strict=True)
     return np.hstack(means), np.vstack(precisions), float(np.mean(shrinkages))
@@ -205,7 +204,7 @@ def _folds(y: Ints, subjects: Sequence[Hashable] | None) -> Ints:
         return_inverse=True,
     )
     if len(first) < 2:
-        raise ValueError("The limits need scans of two subjects at least, got one")
+        raise ValueError("All scans are of one subject. The limits need scans of at least two.")
     dealt = np.empty(len(first), dtype=np.int64)
     dealt[np.argsort(y[first], kind="stable")] = np.arange(len(first)) % min(_FOLDS, len(first))
     return np.asarray(dealt[person])
@@ -222,12 +221,12 @@ def _checked(
     x, z = np.asarray(features, dtype=np.float64), np.asarray(logits, dtype=np.float64)
     y = np.asarray(labels, dtype=np.int64)
     if not 0 < quantile < 1:
-        raise ValueError(f"The quantile must lie between 0 and 1, got {quantile}")
+        raise ValueError(f"quantile is {quantile}. Expected a number between 0 and 1.")
     if x.ndim != 2 or z.ndim != 2 or not len(x) == len(z) == len(y) or len(x) < 2:
         raise ValueError(
-            "Features, logits and labels must be of the same scans, two at least, "
-            f"got shapes {x.shape}, {z.shape}, {y.shape}"
+            f"Features, logits and labels have shapes {x.shape}, {z.shape} and {y.shape}. "
+            "Expected those of the same scans, at least two."
         )
     if not (np.isfinite(x).all() and np.isfinite(z).all()):
-        raise ValueError("Features and logits must be finite, got NaN or infinity")
+        raise ValueError("Features or logits contain NaN or infinity.")
     return x, z, y

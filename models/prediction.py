@@ -1,4 +1,4 @@
-"""What is said about one scan, and why it may be referred instead of reported."""
+"""The prediction of one scan, and why it may be referred instead of reported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said about one scan.
+    """The prediction of one scan.
 
     Parameters
     ----------
@@ -18,13 +18,13 @@ class Prediction:
     lower, upper : tuple of float, length K
         5th and 95th percentile of each probability over calibrators fitted again on bootstrap draws of the
         calibration subjects, and over the networks of an ensemble (each network through each calibrator),
-        widened to hold the probability itself. They cover the doubt about the calibrator and, with an
-        ensemble, what one network alone would say that was trained from other initial weights, which moves
-        more than their average does. They do not cover the quality of the scan or people unlike the cohort.
+        widened to contain the probability itself. They cover the uncertainty of the calibrator and, with
+        an ensemble, of a single network trained from other initial weights, which varies more than the
+        average of several. They do not cover the quality of the scan or people unlike the cohort.
     prediction_set : tuple of str
         Classes that cannot be ruled out.
     coverage : float
-        Share of the scans of every class whose set holds it.
+        Share of the scans of every class whose set contains it.
     mahalanobis, mahalanobis_limit, energy, energy_limit : float
         How unlike the calibration scans this scan is; above the limit is out of distribution.
     confidence : float
@@ -39,7 +39,7 @@ class Prediction:
     reasons : tuple of str
         Why the scan is referred to an expert, in words; empty when it is not.
     networks : int
-        How many were averaged.
+        Number of networks averaged.
     entropy, mutual_information : float or None
         Of the mean of the networks' calibrated probabilities, in nats, and the part of it that is their
         disagreement (epistemic); None for one network, which cannot disagree.
@@ -68,7 +68,7 @@ class Prediction:
 
     @property
     def mean_entropy(self) -> float | None:
-        """Mean entropy of the networks, nats: the doubt they share (aleatoric); None for one network."""
+        """Mean entropy of the networks in nats, the uncertainty they share (aleatoric); None for one."""
         if self.entropy is None or self.mutual_information is None:
             return None
         return self.entropy - self.mutual_information
@@ -81,7 +81,7 @@ def reasons_to_refer(
     energy: tuple[float, float],
     confidence: tuple[float, float],
 ) -> tuple[str, ...]:
-    """Return in words why a scan goes to an expert; nothing where it need not.
+    """Return in words why a scan should go to an expert; empty if it need not.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def reasons_to_refer(
     >>> reasons_to_refer(("AD",), 0.9, (3.0, 9.0), (-2.0, -1.0), (0.95, 0.7))
     ()
     >>> reasons_to_refer(("CN", "MCI"), 0.9, (3.0, 9.0), (-2.0, -1.0), (0.8, 0.7))
-    ('The 90 % prediction set holds more than one class: CN, MCI',)
+    ('The 90 % prediction set contains more than one class: CN, MCI',)
     """
     reasons = []
     if mahalanobis[0] > mahalanobis[1]:
@@ -113,7 +113,9 @@ def reasons_to_refer(
         )
     level = f"{100 * coverage:.0f} %"
     if len(prediction_set) > 1:
-        reasons.append(f"The {level} prediction set holds more than one class: {', '.join(prediction_set)}")
+        reasons.append(
+            f"The {level} prediction set contains more than one class: {', '.join(prediction_set)}"
+        )
     if not prediction_set:
         reasons.append(f"The {level} prediction set is empty: the scan is typical of no class")
     if confidence[0] < confidence[1]:

@@ -1,4 +1,4 @@
-"""What stands between a scan or an image and the network: the same code in training and in prediction."""
+"""Preprocessing of scans and images for the network: the same code in training and in prediction."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Preprocessing:
     suvr_max : float
         SUVR that becomes 1; higher values are clipped.
     grid_shape : tuple of int
-        Shape of the volumes that come in; the template grid unless told otherwise.
+        Shape of the input volumes; the template grid by default.
     grid_spacing_mm : float
         Their voxel size.
 
@@ -53,15 +53,16 @@ class Preprocessing:
         ratio = self.spacing_mm / self.grid_spacing_mm
         if ratio < 1 or abs(ratio - round(ratio)) > 1e-6:
             raise ValueError(
-                f"spacing_mm must be a whole multiple of the grid's {self.grid_spacing_mm:g} mm, "
-                f"got {self.spacing_mm:g}"
+                f"spacing_mm is {self.spacing_mm:g}. "
+                f"Expected a whole multiple of the grid's {self.grid_spacing_mm:g} mm."
             )
         if any(n % self.factor for n in self.grid_shape):
             raise ValueError(
-                f"spacing_mm must cut the grid {self.grid_shape} into whole voxels, got {self.spacing_mm:g}"
+                f"spacing_mm is {self.spacing_mm:g}, which does not divide the grid {self.grid_shape} into "
+                "whole voxels."
             )
         if not self.suvr_max > 0:
-            raise ValueError(f"suvr_max must be positive, got {self.suvr_max}")
+            raise ValueError(f"suvr_max is {self.suvr_max}. Expected a positive number.")
 
     @property
     def spatial_dims(self) -> int:
@@ -93,14 +94,16 @@ class Preprocessing:
         Raises
         ------
         ValueError
-            If the shape is another or a value is not finite.
+            If the shape is not `grid_shape` or a value is not finite.
         """
         suvr = np.asarray(suvr)
         if suvr.shape != self.grid_shape:
-            raise ValueError(f"A volume must have the grid's shape {self.grid_shape}, got {suvr.shape}")
+            raise ValueError(
+                f"The volume has shape {suvr.shape}. Expected that of the grid, {self.grid_shape}."
+            )
         if not np.isfinite(suvr).all():
             n = int((~np.isfinite(suvr)).sum())
-            raise ValueError(f"SUVR must be finite everywhere, got {n} voxels that are not")
+            raise ValueError(f"The volume has {n} voxels that are not finite.")
         f = self.factor
         cells = [part for n in self.in_shape for part in (n, f)]
         pooled = suvr.reshape(cells).mean(axis=tuple(range(1, 2 * suvr.ndim, 2)), dtype=np.float64)
@@ -110,11 +113,11 @@ class Preprocessing:
         return prepared
 
     def normalise(self, volumes: Tensor) -> Tensor:
-        """Return volumes as they are: they were scaled when they were prepared."""
+        """Return volumes unchanged: they are scaled already."""
         return volumes
 
     def to_grid(self, coarse: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Bring a map on the network's grid back to the grid of the volumes, each value repeated."""
+        """Return a map on the network's grid on the grid of the volumes, each value repeated."""
         for axis in range(coarse.ndim):
             coarse = np.repeat(coarse, self.factor, axis=axis)
         return coarse.astype(np.float32)
@@ -137,14 +140,14 @@ class ImagePreprocessing:
     ----------
     in_shape : tuple of int
         Channels, height and width of one image.
-    mean, sd : tuple of float, one of each channel
+    mean, sd : tuple of float, one per channel
         Of the training images, in [0, 1].
 
     Raises
     ------
     ValueError
-        If the shape is not of three positive numbers, or `mean` and `sd` are not finite, one of each channel,
-        with `sd` positive.
+        If the shape is not three positive numbers, or `mean` and `sd` are not one finite number per channel,
+        `sd` positive.
 
     Examples
     --------
@@ -161,14 +164,16 @@ class ImagePreprocessing:
         shape = tuple(int(n) for n in self.in_shape)
         object.__setattr__(self, "in_shape", shape)
         if len(shape) != 3 or min(shape) < 1:
-            raise ValueError(f"An image's shape must be channels, height and width, got {shape}")
+            raise ValueError(f"in_shape is {shape}. Expected channels, height and width.")
         for name in ("mean", "sd"):
             values = tuple(float(v) for v in getattr(self, name))
             object.__setattr__(self, name, values)
             if len(values) != shape[0] or not np.isfinite(values).all():
-                raise ValueError(f"{name} must hold a number for each of {shape[0]} channels, got {values}")
+                raise ValueError(
+                    f"{name} is {values}. Expected a finite number for each of {shape[0]} channels."
+                )
         if min(self.sd) <= 0:
-            raise ValueError(f"sd must be positive in every channel, got {self.sd}")
+            raise ValueError(f"sd is {self.sd}. Expected positive numbers.")
 
     @property
     def spatial_dims(self) -> int:
@@ -181,14 +186,14 @@ class ImagePreprocessing:
         Raises
         ------
         ValueError
-            If they are not bytes or have another shape.
+            If they are not bytes or do not have the shape `in_shape`.
         """
         images = np.asarray(images)
         if images.dtype != np.uint8:
-            raise ValueError(f"Images must be bytes from 0 to 255 (uint8), got {images.dtype}")
+            raise ValueError(f"Images are {images.dtype}. Expected bytes from 0 to 255 (uint8).")
         if images.ndim not in (3, 4) or images.shape[-3:] != self.in_shape:
             raise ValueError(
-                f"Images must have the shape (N, C, H, W) of {self.in_shape}, got {images.shape}"
+                f"Images have shape {images.shape}. Expected (C, H, W) or (N, C, H, W) of {self.in_shape}."
             )
         prepared: NDArray[np.float32] = self.normalise(torch.tensor(images)).numpy()
         return prepared
@@ -199,7 +204,7 @@ class ImagePreprocessing:
         return (images.to(torch.float32) / 255 - mean) / sd
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON-able values; ``kind`` tells them from those of volumes."""
+        """Return the settings as JSON-able values; ``kind`` distinguishes them from those of volumes."""
         return {"kind": "image", **asdict(self)}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""From the prevalence of training to that of a clinic: probabilities depend on both."""
+"""Probabilities at another prevalence than that of training, and the prevalence of unlabelled scans."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.arrays import Floats
 def adjust_prevalence(probabilities: ArrayLike, trained: ArrayLike, stated: ArrayLike) -> Floats:
     """Return probabilities for another prevalence: ``p(k|x) stated_k / trained_k``, made to sum to one.
 
-    Exact where the classes look the same in both places and only their shares differ.
+    Exact if scans of a class are distributed alike in both places and only the shares differ.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ def adjust_prevalence(probabilities: ArrayLike, trained: ArrayLike, stated: Arra
     total = joint.sum(axis=-1, keepdims=True)
     if not (total > 0).all():
         raise ValueError(
-            "A scan's probability must not lie wholly on classes of stated prevalence 0, "
-            f"got prevalence {new.tolist()}: state a small share instead of 0"
+            f"The stated prevalence {new.tolist()} rules out every class that a scan can have. "
+            "State a small share instead of 0."
         )
     return np.asarray(joint / total)
 
@@ -76,9 +76,9 @@ def estimate_prevalence(
     weights : array_like, shape (N,), optional
         How often each scan counts.
     tolerance : float
-        Stop once no share moves by more in one step.
+        Stop once no share changes by more in one step.
     max_iterations : int
-        Stop at the latest after these; slow where classes are hardly told apart.
+        Largest number of steps; many are needed where classes are hard to distinguish.
 
     Returns
     -------
@@ -102,12 +102,14 @@ def estimate_prevalence(
     p = np.asarray(probabilities, dtype=np.float64)
     if p.ndim != 2 or len(p) < 1:
         raise ValueError(
-            f"Probabilities must have shape (scans, classes) with a scan at least, got {p.shape}"
+            f"Probabilities have shape {p.shape}. Expected (scans, classes) with at least one scan."
         )
     old = _trained(trained, p.shape[1])
     w = np.ones(len(p)) if weights is None else np.asarray(weights, dtype=np.float64)
     if w.shape != p.shape[:1] or not (w >= 0).all() or not w.sum() > 0:
-        raise ValueError(f"Weights must be {len(p)} numbers of at least 0 and not all 0, got shape {w.shape}")
+        raise ValueError(
+            f"The weights have shape {w.shape}. Expected {len(p)} numbers of at least 0, not all 0."
+        )
     likelihood = (p / old)[w > 0]
     w = w[w > 0] / w.sum()
     shares = old
@@ -124,8 +126,8 @@ def _shares(values: ArrayLike, classes: int, name: str) -> Floats:
     shares = np.asarray(values, dtype=np.float64)
     if shares.shape != (classes,) or not (shares >= 0).all() or abs(shares.sum() - 1) > 1e-4:
         raise ValueError(
-            f"The {name} prevalence must be {classes} shares, none below 0, that sum to 1, "
-            f"got {shares.tolist()}"
+            f"The {name} prevalence is {shares.tolist()}. "
+            f"Expected {classes} shares of at least 0 that sum to 1."
         )
     return shares
 
@@ -133,5 +135,7 @@ def _shares(values: ArrayLike, classes: int, name: str) -> Floats:
 def _trained(values: ArrayLike, classes: int) -> Floats:
     shares = _shares(values, classes, "trained")
     if not (shares > 0).all():
-        raise ValueError(f"Each class must have a share in training above 0, got {shares.tolist()}")
+        raise ValueError(
+            f"The trained prevalence is {shares.tolist()}. Expected a share above 0 for every class."
+        )
     return shares

@@ -1,4 +1,4 @@
-"""Where a network's answer hangs on the volume."""
+"""Which voxels a network's output depends on."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Calibrators by name: logits in, calibrated probabilities out. numpy and scipy only.
 
-They say ``scipy.optimize`` in full: scipy imports it when it is first named, so only fitting waits for it.
+The folder imports nothing else of this project and can be copied into another one. ``scipy.optimize`` is
+written in full: scipy imports it at its first use, so only fitting waits for it.
 """
 
 from __future__ import annotations
@@ -8,12 +9,12 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from models.calibrators.adaptive_temperature import AdaptiveTemperature
-from models.calibrators.calibrator import Calibrator, log_softmax, nearest, softmax
-from models.calibrators.ensemble_temperature import EnsembleTemperature
-from models.calibrators.linear import Dirichlet, Vector
-from models.calibrators.one_vs_rest import Histogram, Isotonic
-from models.calibrators.temperature import Identity, Temperature
+from .adaptive_temperature import AdaptiveTemperature
+from .calibrator import Calibrator, log_softmax, nearest, softmax
+from .ensemble_temperature import EnsembleTemperature
+from .linear import Dirichlet, Vector
+from .one_vs_rest import Histogram, Isotonic
+from .temperature import Identity, Temperature
 
 __all__ = ["CALIBRATORS", "Calibrator", "build_calibrator", "log_softmax", "softmax"]
 
@@ -40,23 +41,23 @@ def build_calibrator(name: str, **options: Any) -> Calibrator:
     name : str
         One of `CALIBRATORS`.
     **options
-        What its class takes.
+        The options of its class.
 
     Raises
     ------
     ValueError
-        If the name, an option or an option's value is not known; the message names the nearest.
+        If the name or an option is unknown (the message names the nearest), or a value is out of range.
 
     Examples
     --------
     >>> build_calibrator("temperatures")
     Traceback (most recent call last):
-    ValueError: No calibrator is called 'temperatures': did you mean 'temperature'?
+    ValueError: No calibrator is named 'temperatures'. Did you mean 'temperature'?
     """
     if name not in CALIBRATORS:
-        raise ValueError(f"No calibrator is called {name!r}: {nearest(name, list(CALIBRATORS))}")
+        raise ValueError(f"No calibrator is named {name!r}. {nearest(name, CALIBRATORS)}")
     known = [entry.name for entry in fields(CALIBRATORS[name]) if entry.init]
     for option in options:
         if option not in known:
-            raise ValueError(f"Calibrator {name} has no option {option!r}: {nearest(option, known)}")
+            raise ValueError(f"The calibrator {name} has no option {option!r}. {nearest(option, known)}")
     return CALIBRATORS[name](**options)

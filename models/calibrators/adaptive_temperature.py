@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 import scipy
 
-from models.calibrators.calibrator import Calibrator, Floats, Ints, softmax
-from models.calibrators.temperature import best_log_temperature
+from .calibrator import Calibrator, Floats, Ints, softmax
+from .temperature import best_log_temperature
 
 _LARGEST_LOG_TEMPERATURE = math.log(20.0)
 _MOST_PIECES = 20
@@ -89,9 +89,11 @@ class AdaptiveTemperature(Calibrator):
 
     def __post_init__(self) -> None:
         if self.min_per_piece < 1:
-            raise ValueError(f"min_per_piece must be 1 or more, got {self.min_per_piece}")
+            raise ValueError(
+                f"min_per_piece={self.min_per_piece} is not valid. Expected a number of at least 1."
+            )
         if not self.shrinkage >= 0:
-            raise ValueError(f"shrinkage must be 0 or more, got {self.shrinkage}")
+            raise ValueError(f"shrinkage={self.shrinkage} is not valid. Expected a number of at least 0.")
 
     def _fit(self, logits: Floats, labels: Ints) -> None:
         confidence = softmax(logits).max(axis=1)

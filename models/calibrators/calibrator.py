@@ -1,65 +1,29 @@
-"""What every calibrator is: fitted on logits and labels, turns logits into probabilities."""
+"""The base of all calibrators: fitted on logits and labels, turns logits into probabilities."""
 
 from __future__ import annotations
 
 import difflib
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import scipy.special
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# Far above what a float32 network can say; keeps differences and their products finite in float64.
+# Far above what a float32 network can answer; keeps differences and their products finite in float64.
 _LARGEST_LOGIT = 1e100
 
 
-def log_softmax(logits: ArrayLike) -> Floats:
-    """Return the natural logarithm of `softmax`, finite for any finite logits.
-
-    Parameters
-    ----------
-    logits : array_like, shape (n_scans, n_classes)
-
-    Returns
-    -------
-    ndarray of float64, shape (n_scans, n_classes)
-    """
-    below_top = _below_top(np.asarray(logits, dtype=np.float64))
-    log_probabilities: Floats = below_top - np.log(np.exp(below_top).sum(axis=1, keepdims=True))
-    return log_probabilities
-
-
-def softmax(logits: ArrayLike) -> Floats:
-    """Turn logits into probabilities, uncalibrated.
-
-    Parameters
-    ----------
-    logits : array_like, shape (n_scans, n_classes)
-
-    Returns
-    -------
-    ndarray of float64, shape (n_scans, n_classes)
-        Rows sum to 1.
-
-    Examples
-    --------
-    >>> softmax([[1000.0, 1000.0], [0.0, -1000.0]])
-    array([[0.5, 0.5],
-           [1. , 0. ]])
-    """
-    scores = np.exp(_below_top(np.asarray(logits, dtype=np.float64)))
-    probabilities: Floats = scores / scores.sum(axis=1, keepdims=True)
-    return probabilities
-
-
-def _below_top(logits: Floats) -> Floats:
-    difference: Floats = logits - logits.max(axis=1, keepdims=True)
-    return difference
+# Over classes, axis 1, where scipy's own default is the whole array.
+softmax: Callable[[ArrayLike], Floats] = partial(scipy.special.softmax, axis=1)
+log_softmax: Callable[[ArrayLike], Floats] = partial(scipy.special.log_softmax, axis=1)
 
 
 @dataclass(eq=False)
@@ -72,7 +36,7 @@ class Calibrator(ABC):
     Attributes
     ----------
     name : str
-        What configurations call it.
+        Its name in configurations.
     may_change_class : bool
         Whether a scan's most probable class can become another one, and with it the accuracy.
     num_classes : int or None
@@ -130,13 +94,11 @@ class Calibrator(ABC):
         scores = _checked_logits(logits)
         if self.num_classes is None and self.needs_fitting:
             raise ValueError(
-                f"A calibrator must be fitted before it transforms, {self.name} was not: "
-                "call fit(logits, labels) with the calibration split"
+                f"Calibrator {self.name} is not fitted. Call fit(logits, labels) with the calibration split."
             )
         if self.num_classes not in (None, scores.shape[1]):
             raise ValueError(
-                f"Logits must have the {self.num_classes} classes that {self.name} was fitted for, "
-                f"got {scores.shape[1]}"
+                f"Logits have {scores.shape[1]} classes, but {self.name} was fitted for {self.num_classes}."
             )
         return self._transform(scores)
 
@@ -149,7 +111,7 @@ class Calibrator(ABC):
         """Return probabilities; logits have been checked."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return name, options and what was learned, as JSON knows it."""
+        """Return name, options and what was learned, as JSON-able values."""
         parts: dict[bool, dict[str, Any]] = {True: {}, False: {}}
         for entry in fields(self):
             parts[entry.init][entry.name] = _encode(getattr(self, entry.name))
@@ -157,27 +119,29 @@ class Calibrator(ABC):
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Calibrator:
-        """Return what `to_dict` described.
+        """Rebuild a calibrator from `to_dict`.
 
         Raises
         ------
         ValueError
             If the name, an option or a learned value is unknown or missing.
         """
-        # Imported here because the table of names stands above this module.
-        from models.calibrators import build_calibrator
+        # Imported here because the table of names imports this module.
+        from . import build_calibrator
 
         missing = {"name", "options", "fitted"} - set(stored)
         if missing:
             raise ValueError(
-                f"A stored calibrator must hold name, options and fitted, lacks {sorted(missing)}"
+                f"The stored calibrator lacks {', '.join(sorted(missing))}. "
+                "Expected name, options and fitted."
             )
         options = {key: _decode(value) for key, value in stored["options"].items()}
         calibrator = build_calibrator(stored["name"], **options)
         learned = [entry.name for entry in fields(calibrator) if not entry.init]
         if sorted(learned) != sorted(stored["fitted"]):
             raise ValueError(
-                f"A stored {stored['name']} must hold {sorted(learned)}, got {sorted(stored['fitted'])}"
+                f"The stored {stored['name']} has the learned values {', '.join(sorted(stored['fitted']))}. "
+                f"Expected {', '.join(sorted(learned))}."
             )
         for key in learned:
             setattr(calibrator, key, _decode(stored["fitted"][key]))
@@ -201,30 +165,32 @@ def _checked_logits(logits: ArrayLike) -> Floats:
     scores = np.asarray(logits, dtype=np.float64)
     if scores.ndim != 2 or scores.shape[1] < 2:
         raise ValueError(
-            f"Logits must have shape (scans, classes) with 2 classes or more, got {scores.shape}"
+            f"Logits have shape {scores.shape}. Expected (scans, classes) with at least 2 classes."
         )
     if not np.all(np.abs(scores) < _LARGEST_LOGIT):
         bad = int(np.flatnonzero(~(np.abs(scores) < _LARGEST_LOGIT).all(axis=1))[0])
-        raise ValueError(f"Logits must be finite, got {scores[bad].tolist()} in row {bad}")
+        raise ValueError(f"Logits are not finite in row {bad}: {scores[bad].tolist()}.")
     return scores
 
 
 def _checked_labels(labels: ArrayLike, logits: Floats) -> Ints:
     classes = np.asarray(labels)
     if classes.shape != logits.shape[:1]:
-        raise ValueError(f"Labels must be one per scan, got shape {classes.shape} for {len(logits)} scans")
+        raise ValueError(f"Labels have shape {classes.shape} for {len(logits)} scans. Expected one per scan.")
     if classes.size == 0:
-        raise ValueError("A calibrator must be fitted on at least one scan, got none")
+        raise ValueError("There are no scans to fit on. A calibrator needs at least one.")
     if not np.issubdtype(classes.dtype, np.integer):
-        raise ValueError(f"Labels must be integers, got {classes.dtype}")
+        raise ValueError(f"Labels are {classes.dtype}. Expected integers.")
     if classes.min() < 0 or classes.max() >= logits.shape[1]:
         raise ValueError(
-            f"Labels must be classes 0 to {logits.shape[1] - 1}, got {classes.min()} to {classes.max()}"
+            f"Labels range from {classes.min()} to {classes.max()}. "
+            f"Expected classes 0 to {logits.shape[1] - 1}."
         )
     return classes.astype(np.int64)
 
 
-def nearest(word: str, known: list[str]) -> str:
-    """Return "did you mean ...?" or the list of what is known."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known) or 'none'}"
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return a hint for a name that is not known: the nearest known one, or all of them."""
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.5)
+    return f"Did you mean {names[near[0]]!r}?" if near else f"Known: {', '.join(names.values()) or 'none'}."

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 import scipy
 
-from models.calibrators.calibrator import Calibrator, Floats, Ints, softmax
-from models.calibrators.temperature import best_log_temperature
+from .calibrator import Calibrator, Floats, Ints, softmax
+from .temperature import best_log_temperature
 
 
 @dataclass(eq=False)

@@ -10,8 +10,8 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from models.calibrators.calibrator import Calibrator, Floats, Ints, log_softmax, softmax
-from models.calibrators.temperature import best_log_temperature
+from .calibrator import Calibrator, Floats, Ints, log_softmax, softmax
+from .temperature import best_log_temperature
 
 _RIDGE = 1e-6
 """So small that it decides only what the scans leave open, as when every scan is right."""
@@ -207,4 +207,4 @@ class _Problem:
 
 def _check_penalty(name: str, value: float) -> None:
     if not (value >= 0 and math.isfinite(value)):
-        raise ValueError(f"{name} must be 0 or more and finite, got {value}")
+        raise ValueError(f"{name}={value} is not valid. Expected a finite number of at least 0.")

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import scipy
 
-from models.calibrators.calibrator import Calibrator, Floats, Ints, softmax
+from .calibrator import Calibrator, Floats, Ints, softmax
 
 
 @dataclass(eq=False)
@@ -113,9 +113,9 @@ class Histogram(OneVsRest):
 
     def __post_init__(self) -> None:
         if self.bins < 1:
-            raise ValueError(f"bins must be 1 or more, got {self.bins}")
+            raise ValueError(f"bins={self.bins} is not valid. Expected a number of at least 1.")
         if self.scheme not in ("mass", "width"):
-            raise ValueError(f"scheme must be 'mass' or 'width', got {self.scheme!r}")
+            raise ValueError(f"scheme={self.scheme!r} is not valid. Expected 'mass' or 'width'.")
 
     def _fit_classes(self, probabilities: Floats, onehot: Floats) -> None:
         self.edges = np.stack([self._edges(column) for column in probabilities.T])

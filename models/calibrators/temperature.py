@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import scipy
 
-from models.calibrators.calibrator import Calibrator, Floats, Ints, softmax
+from .calibrator import Calibrator, Floats, Ints, softmax
 
 # log T is sought here; scikit-learn's range.
 _LOW, _HIGH = -10.0, 10.0

@@ -1,36 +1,36 @@
-"""Losses by name: cross-entropy, its generative form, and what the field holds against it.
+"""Losses by name: cross-entropy, its generative form, and the losses it is compared with.
 
 Each is called as ``loss(logits, target)`` with logits (N, K) and int64 target (N,) and returns the mean over
-the batch. Formulas, defaults and papers stand in the class of each loss.
+the batch. Each class has its formula, its options and its paper. The folder imports torch alone and can be
+copied into another project.
 """
 
 from __future__ import annotations
 
-import difflib
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from models.losses.confidence import MaximumMeanCalibrationError, MulticlassConfidenceAccuracy
-from models.losses.focal import AdaFocal, DualFocal, Focal, FocalSampleDependent
-from models.losses.generative import GenerativeCrossEntropy, GenerativeLogitAdjusted
-from models.losses.loss import Loss
-from models.losses.margin import (
+from .confidence import MaximumMeanCalibrationError, MulticlassConfidenceAccuracy
+from .focal import AdaFocal, DualFocal, Focal, FocalSampleDependent
+from .generative import GenerativeCrossEntropy, GenerativeLogitAdjusted
+from .loss import Loss
+from .margin import (
     BalancedSoftmax,
     LabelDistributionAwareMargin,
     LogitAdjusted,
     VectorScaling,
 )
-from models.losses.reweighted import ClassBalanced, CrossEntropy, WeightedCrossEntropy
-from models.losses.robust import Brier, GammaCrossEntropy, PolyOne, SymmetricCrossEntropy
-from models.losses.smoothing import (
+from .option import Option, nearest
+from .reweighted import ClassBalanced, CrossEntropy, WeightedCrossEntropy
+from .robust import Brier, GammaCrossEntropy, PolyOne, SymmetricCrossEntropy
+from .smoothing import (
     AdaptiveConditionalSmoothing,
     EntropyPenalty,
     LabelSmoothing,
     MarginLabelSmoothing,
 )
 
-__all__ = ["LOSSES", "Loss", "build_loss"]
+__all__ = ["LOSSES", "Loss", "Option", "build_loss"]
 
 LOSSES: dict[str, type[Loss]] = {
     "ce": CrossEntropy,
@@ -73,7 +73,8 @@ def build_loss(
     class_counts : sequence of int, length K, optional
         Scans of each class in the training split; needed by the losses that use them.
     **options
-        Those of the loss's class.
+        ``reduction`` ("mean", "sum" or "none") and those that the loss's class declares:
+        ``LOSSES[name].options()``.
 
     Returns
     -------
@@ -87,28 +88,13 @@ def build_loss(
 
     Examples
     --------
-    >>> build_loss("gce", 3, weight=0.5).current_weight
-    0.5
+    >>> build_loss("gce", 3, weight=0.5)
+    GenerativeCrossEntropy(weight=0.5, warmup_epochs=0.0, include_self=True, reduction='mean')
     >>> build_loss("focall", 3)
     Traceback (most recent call last):
     ...
-    ValueError: No loss is named 'focall': did you mean 'focal'?
+    ValueError: No loss is named 'focall'. Did you mean 'focal'?
     """
     if name not in LOSSES:
-        raise ValueError(f"No loss is named {name!r}: {_nearest(name, list(LOSSES))}")
-    loss = LOSSES[name]
-    valid = [option for option in inspect.signature(loss).parameters if option not in _FACTS]
-    for option in options:
-        if option not in valid:
-            raise ValueError(f"Loss {name!r} has no option {option!r}: {_nearest(option, valid)}")
-    return loss(num_classes, class_counts, **options)
-
-
-_FACTS = ("num_classes", "class_counts")
-
-
-def _nearest(word: str, valid: list[str]) -> str:
-    near = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"it must be one of {', '.join(valid)}" if valid else "it has none"
+        raise ValueError(f"No loss is named {name!r}. {nearest(name, LOSSES)}")
+    return LOSSES[name](num_classes, class_counts, **options)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor
 from torch.nn import functional
 
-from models.losses.loss import Loss, within
+from .loss import Loss
+from .option import Option
 
 
 class MaximumMeanCalibrationError(Loss):
@@ -20,15 +20,6 @@ class MaximumMeanCalibrationError(Loss):
     with r the top-label confidence, which carries the gradient, and c its correctness, a constant. lambda = 0
     is cross-entropy.
 
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`; counts are not used.
-    lam : float
-        lambda, at least 0.
-    width : float
-        h, width of the kernel, above 0.
-
     References
     ----------
     Kumar, Sarawagi, Jain, Trainable Calibration Measures for Neural Networks from Kernel Mean Embeddings,
@@ -36,28 +27,18 @@ class MaximumMeanCalibrationError(Loss):
     """
 
     couples_batch: ClassVar[bool] = True
+    lam = Option(2.0, "lambda, the weight of the calibration error", at_least=0)
+    width = Option(0.4, "h, the width of the kernel", at_least=1e-6)
 
-    def __init__(
-        self,
-        num_classes: int,
-        class_counts: Sequence[float] | None = None,
-        *,
-        lam: float = 2.0,
-        width: float = 0.4,
-    ) -> None:
-        super().__init__(num_classes, class_counts)
-        self.lam = within("lam", lam)
-        self.width = within("width", width, 1e-6)
-
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the cross-entropy of each scan plus the batch's calibration error, shape (N,)."""
         log_probs = functional.log_softmax(logits, dim=1)
         top = log_probs.max(dim=1)
         confidence = top.values.exp()
         gap = (top.indices == target).to(confidence) - confidence
         kernel = (-(confidence[:, None] - confidence).abs() / self.width).exp()
         penalty = (gap[:, None] * gap * kernel).mean()
-        return functional.nll_loss(log_probs, target) + self.lam * penalty
+        return functional.nll_loss(log_probs, target, reduction="none") + self.lam * penalty
 
 
 class MulticlassConfidenceAccuracy(Loss):
@@ -67,13 +48,6 @@ class MulticlassConfidenceAccuracy(Loss):
 
     A class missing in the batch counts with frequency 0. beta = 0 is cross-entropy.
 
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`; counts are not used.
-    beta : float
-        At least 0.
-
     References
     ----------
     Hebbalaguppe et al., A Stitch in Time Saves Nine: A Train-Time Regularizing Loss for Improved Neural
@@ -81,16 +55,11 @@ class MulticlassConfidenceAccuracy(Loss):
     """
 
     couples_batch: ClassVar[bool] = True
+    beta = Option(1.0, "the weight of the gap", at_least=0)
 
-    def __init__(
-        self, num_classes: int, class_counts: Sequence[float] | None = None, *, beta: float = 1.0
-    ) -> None:
-        super().__init__(num_classes, class_counts)
-        self.beta = within("beta", beta)
-
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the cross-entropy of each scan plus the batch's gap, shape (N,)."""
         log_probs = functional.log_softmax(logits, dim=1)
         frequency = functional.one_hot(target, self.num_classes).to(log_probs).mean(dim=0)
         penalty = (log_probs.exp().mean(dim=0) - frequency).abs().mean()
-        return functional.nll_loss(log_probs, target) + self.beta * penalty
+        return functional.nll_loss(log_probs, target, reduction="none") + self.beta * penalty

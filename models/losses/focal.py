@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.losses.loss import Loss, log_complement, log_probability, within
+from .loss import Loss, log_complement, log_probability
+from .option import Option
 
 
 class Focal(Loss):
     r"""The mean of :math:`(1 - p_y)^\gamma (-\log p_y)`; gamma = 0 is cross-entropy.
-
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`; counts are not used.
-    gamma : float
-        At least 0.
 
     References
     ----------
@@ -33,16 +26,12 @@ class Focal(Loss):
     0.3466
     """
 
-    def __init__(
-        self, num_classes: int, class_counts: Sequence[float] | None = None, *, gamma: float = 3.0
-    ) -> None:
-        super().__init__(num_classes, class_counts)
-        self.gamma = within("gamma", gamma)
+    gamma = Option(3.0, "how much less a confident scan counts", at_least=0)
 
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the focal loss of each scan, shape (N,)."""
         focus = (self.gamma * log_complement(logits, target)).exp()
-        return -(focus * log_probability(logits, target)).mean()
+        return -(focus * log_probability(logits, target))
 
 
 class FocalSampleDependent(Loss):
@@ -50,42 +39,21 @@ class FocalSampleDependent(Loss):
 
     The choice of gamma carries no gradient. Both gammas 0 is cross-entropy.
 
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`; counts are not used.
-    gamma : float
-        Where p_y is at least ``threshold``; at least 0.
-    gamma_hard : float
-        Where p_y is below it; at least 0.
-    threshold : float
-        In [0, 1].
-
     References
     ----------
     Mukhoti et al., Calibrating Deep Neural Networks using Focal Loss, NeurIPS 2020.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        class_counts: Sequence[float] | None = None,
-        *,
-        gamma: float = 3.0,
-        gamma_hard: float = 5.0,
-        threshold: float = 0.2,
-    ) -> None:
-        super().__init__(num_classes, class_counts)
-        self.gamma = within("gamma", gamma)
-        self.gamma_hard = within("gamma_hard", gamma_hard)
-        self.threshold = within("threshold", threshold, 0, 1)
+    gamma = Option(3.0, "gamma where p_y is at least the threshold", at_least=0)
+    gamma_hard = Option(5.0, "gamma where p_y is below the threshold", at_least=0)
+    threshold = Option(0.2, "the p_y below which a scan is hard", at_least=0, at_most=1)
 
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the focal loss of each scan, shape (N,)."""
         log_p = log_probability(logits, target)
         hard = log_p.detach().exp() < self.threshold
         gamma = torch.full_like(log_p, self.gamma).masked_fill(hard, self.gamma_hard)
-        return -((gamma * log_complement(logits, target)).exp() * log_p).mean()
+        return -((gamma * log_complement(logits, target)).exp() * log_p)
 
 
 class AdaFocal(Loss):
@@ -98,68 +66,50 @@ class AdaFocal(Loss):
     :math:`(1 - p_y)^\gamma (-\log p_y)`, for gamma < 0 (inverse focal)
     :math:`(1 + p_y)^{|\gamma|} (-\log p_y)`; ``gamma=0`` stays 0 and is cross-entropy.
 
-    As in the authors' code, validation bins are (low, high], so that the least confident scan stands in none,
+    As in the authors' code, validation bins are (low, high], so that the least confident scan is in none,
     and a bin without scans keeps its gamma.
-
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`; counts are not used.
-    bins : int
-        Number of bins, at least 1.
-    gamma : float
-        Initial gamma of every bin, within the clip.
-    lam : float
-        Speed of adaptation, at least 0.
-    clip : tuple of two floats
-        Smallest and largest gamma.
-    switch : float
-        Size of gamma under which focal and inverse focal change places, at least 0.
 
     Attributes
     ----------
     gammas : Tensor of float64, shape (bins,)
     edges : Tensor of float64, shape (bins - 1,)
         Inner edges of the bins of p_y; a value on an edge belongs to the bin above. Equal widths until the
-        first `end_epoch`. Both are buffers: keep ``state_dict()`` to resume training.
+        first `end_epoch`. Both are buffers: store ``state_dict()`` to resume training.
 
     References
     ----------
     Ghosh, Schaaf, Gormley, AdaFocal: Calibration-aware Adaptive Focal Loss, NeurIPS 2022.
     """
 
+    bins = Option(15, "number of bins", at_least=1)
+    gamma = Option(1.0, "initial gamma of every bin, within the clip")
+    lam = Option(1.0, "lambda, the speed of adaptation", at_least=0)
+    clip = Option((-2.0, 20.0), "smallest gamma, at most 0, and largest, at least 0")
+    switch = Option(0.2, "size of gamma below which focal and inverse focal change places", at_least=0)
     gammas: Tensor
     edges: Tensor
 
-    def __init__(  # noqa: PLR0913 - the method has five constants
-        self,
-        num_classes: int,
-        class_counts: Sequence[float] | None = None,
-        *,
-        bins: int = 15,
-        gamma: float = 1.0,
-        lam: float = 1.0,
-        clip: tuple[float, float] = (-2.0, 20.0),
-        switch: float = 0.2,
-    ) -> None:
-        super().__init__(num_classes, class_counts)
-        self.bins = int(within("bins", bins, 1))
-        self.lam = within("lam", lam)
-        low, high = clip
-        self.clip = within("clip[0]", low, -math.inf, 0), within("clip[1]", high, 0)
-        self.switch = within("switch", switch)
-        first = within("gamma", gamma, *self.clip)
-        self.register_buffer("gammas", torch.full((self.bins,), first, dtype=torch.float64))
+    def prepare(self) -> None:
+        """Compute what follows from counts and options."""
+        low, high = self.clip
+        if not low <= 0 <= high:
+            raise ValueError(f"clip={self.clip} is not valid for AdaFocal. Expected low <= 0 <= high.")
+        if not low <= self.gamma <= high:
+            raise ValueError(
+                f"gamma={self.gamma:g} is not valid for AdaFocal. Expected a gamma within the clip, "
+                f"{low:g} <= gamma <= {high:g}."
+            )
+        self.register_buffer("gammas", torch.full((self.bins,), self.gamma, dtype=torch.float64))
         self.register_buffer("edges", torch.linspace(0, 1, self.bins + 1, dtype=torch.float64)[1:-1])
 
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the focal or inverse focal loss of each scan, shape (N,)."""
         log_p = log_probability(logits, target)
         p = log_p.exp()
         which = torch.bucketize(p.detach(), self.edges.to(p), right=True)
         gamma = self.gammas.to(p)[which]
         base = torch.where(gamma < 0, p.log1p(), log_complement(logits, target))
-        return -((gamma.abs() * base).exp() * log_p).mean()
+        return -((gamma.abs() * base).exp() * log_p)
 
     @torch.no_grad()
     def end_epoch(self, validation_logits: Tensor, validation_labels: Tensor) -> None:
@@ -201,28 +151,17 @@ class DualFocal(Loss):
     p_j is the largest probability strictly below p_y, 0 where there is none: classes that tie with the true
     class or beat it are left out, as in the paper. gamma = 0 is cross-entropy.
 
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`; counts are not used.
-    gamma : float
-        At least 0.
-
     References
     ----------
     Tao, Dong, Xu, Dual Focal Loss for Calibration, ICML 2023.
     """
 
-    def __init__(
-        self, num_classes: int, class_counts: Sequence[float] | None = None, *, gamma: float = 5.0
-    ) -> None:
-        super().__init__(num_classes, class_counts)
-        self.gamma = within("gamma", gamma)
+    gamma = Option(5.0, "how much less a scan with a clear lead counts", at_least=0)
 
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the dual focal loss of each scan, shape (N,)."""
         log_probs = functional.log_softmax(logits, dim=1)
         log_p = log_probs.gather(1, target[:, None])
         runner_up = log_probs.masked_fill(log_probs >= log_p, -math.inf).max(dim=1).values
         log_base = torch.logaddexp(log_complement(logits, target), runner_up)
-        return -((self.gamma * log_base).exp() * log_p[:, 0]).mean()
+        return -((self.gamma * log_base).exp() * log_p[:, 0])

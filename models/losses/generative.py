@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.losses.loss import Loss, log_prior, within
+from .loss import Loss, log_prior
+from .option import Option
 
 
 class GenerativeCrossEntropy(Loss):
@@ -24,33 +24,22 @@ class GenerativeCrossEntropy(Loss):
     :math:`p(y|x)` over the batch; w = 0 is cross-entropy. A batch of one scan gives (1 - w) times
     cross-entropy: nothing at all for w = 1, which warns once.
 
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`; counts are not used.
-    weight : float
-        w in [0, 1]. Above 1 the loss has no lower bound.
-    warmup_epochs : int
-        w grows linearly from 0 at epoch 0 to ``weight`` at this epoch; 0 for none. Until `start_epoch` is
-        called, the loss is that of epoch 0.
-    include_self : bool
-        Whether a scan counts in its own class mean. The abstracts of the paper leave it open.
-
     Attributes
     ----------
     current_weight : float
-        The w in force.
+        w in the current epoch. Until `start_epoch` is called, it is that of epoch 0.
 
     Notes
     -----
-    For w = 1 the value lies in [-log B, inf). Its population risk is minimised only at the true posterior
-    when no class weights other than 1 let every row :math:`c_k p(k|x)` sum to one; for w < 1 always.
-    Under ``torch.distributed`` B is the batch of all ranks.
+    For w = 1 the value lies in [-log B, inf); above 1 it would have no lower bound. Its population risk is
+    minimised only at the true posterior when no class weights other than 1 let every row :math:`c_k p(k|x)`
+    sum to one; for w < 1 always. Under ``torch.distributed`` B is the batch of all ranks.
 
     References
     ----------
     Zhan, Zhou, Shen, Generative Cross-Entropy: A Strictly Proper Loss for Data-Efficient Classification,
-    arXiv 2604.06689. The formula is derived from the abstract.
+    arXiv 2604.06689. The formula is derived from the abstract, which leaves open whether a scan counts in its
+    own class mean.
 
     Examples
     --------
@@ -60,20 +49,12 @@ class GenerativeCrossEntropy(Loss):
     """
 
     couples_batch: ClassVar[bool] = True
+    weight = Option(1.0, "w, the weight of the class means", at_least=0, at_most=1)
+    warmup_epochs = Option(0.0, "epochs in which w grows linearly from 0", at_least=0)
+    include_self = Option(default=True, meaning="whether a scan counts in its own class mean")
 
-    def __init__(
-        self,
-        num_classes: int,
-        class_counts: Sequence[float] | None = None,
-        *,
-        weight: float = 1.0,
-        warmup_epochs: int = 0,
-        include_self: bool = True,
-    ) -> None:
-        super().__init__(num_classes, class_counts)
-        self.weight = within("weight", weight, 0, 1)
-        self.warmup_epochs = within("warmup_epochs", warmup_epochs)
-        self.include_self = include_self
+    def prepare(self) -> None:
+        """Compute what follows from counts and options."""
         self._warned = False
         self.start_epoch(0, 1)
 
@@ -82,18 +63,19 @@ class GenerativeCrossEntropy(Loss):
         ramp = min(1.0, epoch / self.warmup_epochs) if self.warmup_epochs else 1.0
         self.current_weight = self.weight * ramp
 
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the term of each scan, shape (N,)."""
         if len(logits) < 2:
             self._warn(len(logits))
         log_probs = functional.log_softmax(logits, dim=1)
         log_class_means = self._log_class_means(log_probs)
-        return functional.nll_loss(log_probs - self.current_weight * log_class_means, target)
+        weighted = log_probs - self.current_weight * log_class_means
+        return functional.nll_loss(weighted, target, reduction="none")
 
     def _log_class_means(self, log_probs: Tensor) -> Tensor:
         """Return log mean_j p(k|x_j), shape (1, K), or over j other than i for each scan i, shape (N, K)."""
         n = len(log_probs)
-        if self.include_self or n == 1:  # a lone scan has no others and stands for itself
+        if self.include_self or n == 1:  # a single scan has no others: its mean is its own
             return log_probs.logsumexp(dim=0, keepdim=True) - math.log(n)
         itself = torch.eye(n, dtype=torch.bool, device=log_probs.device)
         others = log_probs.masked_fill(itself[:, :, None], -math.inf)  # (i, j, k): log p(k|x_j), j not i
@@ -102,8 +84,8 @@ class GenerativeCrossEntropy(Loss):
     def _warn(self, batch_size: int) -> None:
         if not self._warned:
             warnings.warn(
-                f"Generative cross-entropy compares the scans of a batch and needs at least 2, got batch "
-                f"size {batch_size}: a lone scan teaches nothing at weight 1; use larger batches",
+                "Generative cross-entropy compares the scans of a batch and learns nothing from a single "
+                f"one at weight 1; the batch size is {batch_size}. Use larger batches.",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -113,16 +95,8 @@ class GenerativeCrossEntropy(Loss):
 class GenerativeLogitAdjusted(GenerativeCrossEntropy):
     r"""Generative cross-entropy of prior-adjusted logits, for heavy tails.
 
-    `GenerativeCrossEntropy` of :math:`z + \tau \log \pi`; our combination of two papers.
-
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`.
-    tau : float
-        Strength of the prior; 0 is `GenerativeCrossEntropy`.
-    **options
-        Those of `GenerativeCrossEntropy`: ``weight``, ``warmup_epochs``, ``include_self``.
+    `GenerativeCrossEntropy` of :math:`z + \tau \log \pi`; our combination of two papers. tau = 0 is
+    `GenerativeCrossEntropy`.
 
     References
     ----------
@@ -130,30 +104,17 @@ class GenerativeLogitAdjusted(GenerativeCrossEntropy):
     """
 
     needs_counts: ClassVar[bool] = True
+    tau = Option(1.0, "the strength of the prior", at_least=0)
     offset: Tensor
 
-    def __init__(
-        self,
-        num_classes: int,
-        class_counts: Sequence[float] | None = None,
-        *,
-        tau: float = 1.0,
-        weight: float = 1.0,
-        warmup_epochs: int = 0,
-        include_self: bool = True,
-    ) -> None:
-        super().__init__(
-            num_classes,
-            class_counts,
-            weight=weight,
-            warmup_epochs=warmup_epochs,
-            include_self=include_self,
-        )
-        self.register_buffer("offset", within("tau", tau) * log_prior(self.counts), persistent=False)
+    def prepare(self) -> None:
+        """Compute what follows from counts and options."""
+        super().prepare()
+        self.register_buffer("offset", self.tau * log_prior(self.counts), persistent=False)
 
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
-        return super().value(self.posterior_logits(logits), target)
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the term of each scan, shape (N,)."""
+        return super().per_scan(self.posterior_logits(logits), target)
 
     def posterior_logits(self, logits: Tensor) -> Tensor:
         """Return the logits as they were trained, with the prior."""

@@ -1,32 +1,36 @@
-"""What all losses share: the call, its checks, float32 arithmetic, and pieces of log-probability."""
+"""The base of all losses: the call, its checks, float32 arithmetic, and pieces of log-probability."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.losses.gathering import gather_batch
+from .gathering import gather_batch
+from .option import Option, described, nearest
 
 
 class Loss(nn.Module, ABC):
-    """A classification loss of logits, the mean over the batch.
+    """A classification loss of logits.
 
-    Every loss is built from the same two facts about the training split and takes its own options by
-    keyword. Options bear the Greek letter of their paper (``lam`` for lambda). Half-precision logits are
-    computed in float32; float64 stays float64.
+    A subclass declares its `Option` s in the class body and computes `per_scan`. Options bear the Greek
+    letter of their paper (``lam`` for lambda). Half-precision logits are computed in float32; float64 stays
+    float64.
 
     Parameters
     ----------
     num_classes : int
         K, at least 2.
     class_counts : sequence of int, length K, optional
-        Scans of each class in the training split. Needed where `needs_counts` is true.
+        Scans of each class in the training split. Needed where `needs_counts` is true, else not used.
+    **options
+        `reduction` and the options of the class.
 
     Attributes
     ----------
@@ -40,7 +44,7 @@ class Loss(nn.Module, ABC):
     ------
     ValueError
         If K is below 2, if counts are needed and missing, of another length, or not all positive (the
-        message names the class index), or if an option lies outside its range.
+        message names the class index), or if an option is unknown or out of range.
 
     Notes
     -----
@@ -52,18 +56,50 @@ class Loss(nn.Module, ABC):
     needs_counts: ClassVar[bool] = False
     counts: Tensor
 
-    def __init__(self, num_classes: int, class_counts: Sequence[float] | None = None) -> None:
+    reduction = Option(
+        "mean", "mean or sum over the batch, or one value a scan", choices=("mean", "sum", "none")
+    )
+
+    def __init_subclass__(cls) -> None:
+        own = inspect.Parameter("loss", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        options = [
+            own.replace(name=name, kind=inspect.Parameter.KEYWORD_ONLY, default=option.default)
+            for name, option in cls.options().items()
+        ]
+        facts = [own.replace(name="num_classes"), own.replace(name="class_counts", default=None)]
+        cls.__signature__ = inspect.Signature([*facts, *options])  # type: ignore[attr-defined]
+        cls.__doc__ = described(cls.__doc__ or "", cls.options().values())
+
+    def __init__(self, num_classes: int, class_counts: Sequence[float] | None = None, **options: Any) -> None:
         super().__init__()
+        name, known = type(self).__name__, self.options()
         if num_classes < 2:
-            raise ValueError(f"A loss needs at least 2 classes, got {num_classes}")
+            raise ValueError(f"{name} has num_classes={num_classes}. A loss needs at least 2 classes.")
         if self.needs_counts and class_counts is None:
             raise ValueError(
-                f"{type(self).__name__} needs class_counts, got none: give the scans of each class in the "
-                "training split"
+                f"{name} needs class_counts, the scans of each class in the training split. They are missing."
             )
+        for option, value in options.items():
+            if option not in known:
+                raise ValueError(f"{name} has no option {option!r}. {nearest(option, known)}")
+            setattr(self, option, known[option].checked(value, name))
         self.num_classes = num_classes
         counts = None if class_counts is None else checked_counts(class_counts, num_classes)
         self.register_buffer("counts", counts, persistent=False)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Compute what follows from counts and options; the constructor calls it last."""
+
+    @classmethod
+    def options(cls) -> dict[str, Option[Any]]:
+        """Return the options by name, those of the class first."""
+        names = [name for c in cls.__mro__ for name, o in vars(c).items() if isinstance(o, Option)]
+        return {name: getattr(cls, name) for name in names}
+
+    def extra_repr(self) -> str:
+        """Return the options and their values, for ``print(loss)``."""
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self.options())
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of a batch.
@@ -77,8 +113,9 @@ class Loss(nn.Module, ABC):
 
         Returns
         -------
-        Tensor, scalar
-            Mean over the batch; float32, or float64 for float64 logits.
+        Tensor, scalar, or of shape (N,) with ``reduction="none"``
+            float32, or float64 for float64 logits. A coupling loss in training mode returns the values of
+            the scans of all ranks.
 
         Raises
         ------
@@ -90,18 +127,24 @@ class Loss(nn.Module, ABC):
             logits = logits.float()
         if self.couples_batch and self.training:
             logits, target = gather_batch(logits, target)
-        return self.value(logits, target)
+        values = self.per_scan(logits, target)
+        if self.reduction == "none":
+            return values
+        return values.sum() if self.reduction == "sum" else values.mean()
 
     @abstractmethod
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch in float32 or float64; `forward` calls it."""
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return one value a scan, shape (N,), of a checked batch in float32 or float64.
+
+        Their mean is the loss. A term of the batch as a whole is part of the value of every scan.
+        """
 
     def posterior_logits(self, logits: Tensor) -> Tensor:
-        """Return logits, shape (N, K), whose softmax speaks at the class frequencies of training.
+        """Return logits, shape (N, K), whose softmax is calibrated to the class frequencies of training.
 
         A loss that weights classes or adds their prior to the logits makes the network answer as if classes
-        were equally frequent. This undoes it, class by class and exactly at the minimum of the loss; most
-        losses have nothing to undo.
+        were equally frequent. This corrects for it, class by class and exactly at the minimum of the loss;
+        most losses need no correction.
         """
         return logits
 
@@ -113,22 +156,21 @@ class Loss(nn.Module, ABC):
 
     def _check(self, logits: Tensor, target: Tensor) -> None:
         if logits.ndim != 2 or logits.shape[1] != self.num_classes:
-            raise ValueError(
-                f"Logits must have shape (N, {self.num_classes}), got {tuple(logits.shape)}: one row a scan"
-            )
+            raise ValueError(f"Logits have shape {tuple(logits.shape)}. Expected (N, {self.num_classes}).")
         if not logits.is_floating_point():
-            raise ValueError(f"Logits must be floating point, got {logits.dtype}")
+            raise ValueError(f"Logits are {logits.dtype}. Expected a floating-point type.")
         if target.dtype != torch.int64 or target.shape != logits.shape[:1]:
             raise ValueError(
-                f"Targets must be int64 of shape ({len(logits)},), got {target.dtype} "
-                f"of {tuple(target.shape)}"
+                f"Targets are {target.dtype} of shape {tuple(target.shape)}. "
+                f"Expected torch.int64 of shape ({len(logits)},)."
             )
         if len(logits) == 0:
-            raise ValueError("A batch must hold at least one scan, got none")
+            raise ValueError("The batch is empty. A loss needs at least one scan.")
         # On a GPU reading the extremes would wait for the device in every step; there CUDA itself asserts.
         if target.device.type == "cpu" and not 0 <= int(target.min()) <= int(target.max()) < self.num_classes:
             raise ValueError(
-                f"Targets must lie in 0..{self.num_classes - 1}, got {int(target.min())}..{int(target.max())}"
+                f"Targets range from {int(target.min())} to {int(target.max())}. "
+                f"Expected class indices 0 to {self.num_classes - 1}."
             )
 
 
@@ -142,31 +184,16 @@ def checked_counts(class_counts: Sequence[float], num_classes: int) -> Tensor:
     """
     counts = torch.as_tensor(class_counts, dtype=torch.float64).flatten().cpu()
     if len(counts) != num_classes:
-        raise ValueError(f"class_counts must hold {num_classes} classes, got {len(counts)}")
+        raise ValueError(
+            f"class_counts has {len(counts)} entries. Expected one for each of {num_classes} classes."
+        )
     for index, count in enumerate(counts.tolist()):
         if not (math.isfinite(count) and count > 0):
             raise ValueError(
-                f"Every class must have training scans, got {count:g} for class {index}: count the training "
-                "split only, and drop a class it does not hold"
+                f"class_counts is {count:g} for class {index}. Every class needs training scans: count those "
+                "of the training split, and leave out a class without any."
             )
     return counts
-
-
-def within(name: str, value: float, low: float = 0.0, high: float = math.inf) -> float:
-    """Return ``value`` as a float if it is finite and lies in [low, high].
-
-    Raises
-    ------
-    ValueError
-        Otherwise, naming the option, its range and the value.
-    """
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be a number, got {value!r}") from error
-    if not (math.isfinite(number) and low <= number <= high):
-        raise ValueError(f"{name} must be finite and lie in [{low:g}, {high:g}], got {value!r}")
-    return number
 
 
 def log_prior(counts: Tensor) -> Tensor:

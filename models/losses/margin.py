@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor
 from torch.nn import functional
 
-from models.losses.loss import Loss, log_prior, within
+from .loss import Loss, log_prior
+from .option import Option
 
 
-class BalancedSoftmax(Loss):
+class _Adjusted(Loss):
+    """Cross-entropy of `posterior_logits`."""
+
+    needs_counts: ClassVar[bool] = True
+
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the cross-entropy of each scan's adjusted logits, shape (N,)."""
+        return functional.cross_entropy(self.posterior_logits(logits), target, reduction="none")
+
+
+class BalancedSoftmax(_Adjusted):
     """Cross-entropy of z + log n_k.
 
     A constant added to all logits changes nothing, so this is `LogitAdjusted` with tau = 1. With equal counts
     it is cross-entropy.
-
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`.
 
     References
     ----------
@@ -33,46 +38,27 @@ class BalancedSoftmax(Loss):
     4.0
     """
 
-    needs_counts: ClassVar[bool] = True
-
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
-        return functional.cross_entropy(self.posterior_logits(logits), target)
-
     def posterior_logits(self, logits: Tensor) -> Tensor:
         """Return the logits as they were trained, with log n_k."""
         return logits + self.counts.log().to(logits)
 
 
-class LogitAdjusted(Loss):
+class LogitAdjusted(_Adjusted):
     r"""Cross-entropy of :math:`z + \tau \log \pi`; tau = 0 is cross-entropy.
 
     The network then estimates logits of balanced classes: use z, not the adjusted logits, to predict.
-
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`.
-    tau : float
-        Strength of the prior, at least 0.
 
     References
     ----------
     Menon et al., Long-tail Learning via Logit Adjustment, ICLR 2021.
     """
 
-    needs_counts: ClassVar[bool] = True
+    tau = Option(1.0, "the strength of the prior", at_least=0)
     offset: Tensor
 
-    def __init__(
-        self, num_classes: int, class_counts: Sequence[float] | None = None, *, tau: float = 1.0
-    ) -> None:
-        super().__init__(num_classes, class_counts)
-        self.register_buffer("offset", within("tau", tau) * log_prior(self.counts), persistent=False)
-
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
-        return functional.cross_entropy(self.posterior_logits(logits), target)
+    def prepare(self) -> None:
+        """Compute what follows from counts and options."""
+        self.register_buffer("offset", self.tau * log_prior(self.counts), persistent=False)
 
     def posterior_logits(self, logits: Tensor) -> Tensor:
         """Return the logits as they were trained, with the prior."""
@@ -85,15 +71,6 @@ class LabelDistributionAwareMargin(Loss):
     Margins are :math:`m_k \propto n_k^{-1/4}`, the largest being ``max_m``. ``max_m=0, s=1`` is
     cross-entropy.
 
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`.
-    max_m : float
-        Margin of the rarest class, at least 0.
-    s : float
-        Scale of the logits, at least 0.
-
     Notes
     -----
     The paper's network ends in cosines, logits in [-1, 1], for which s = 30 is meant. With unbounded logits
@@ -105,40 +82,26 @@ class LabelDistributionAwareMargin(Loss):
     """
 
     needs_counts: ClassVar[bool] = True
+    max_m = Option(0.5, "the margin of the rarest class", at_least=0)
+    s = Option(30.0, "the scale of the logits", at_least=0)
     margins: Tensor
 
-    def __init__(
-        self,
-        num_classes: int,
-        class_counts: Sequence[float] | None = None,
-        *,
-        max_m: float = 0.5,
-        s: float = 30.0,
-    ) -> None:
-        super().__init__(num_classes, class_counts)
-        self.s = within("s", s)
+    def prepare(self) -> None:
+        """Compute what follows from counts and options."""
         fourth_root = self.counts.pow(-0.25)
-        margins = within("max_m", max_m) * fourth_root / fourth_root.max()
-        self.register_buffer("margins", margins, persistent=False)
+        self.register_buffer("margins", self.max_m * fourth_root / fourth_root.max(), persistent=False)
 
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the cross-entropy of each scan with its margin, shape (N,)."""
         margins = self.margins.to(logits)[target]
         lowered = logits.scatter_add(1, target[:, None], -margins[:, None])
-        return functional.cross_entropy(self.s * lowered, target)
+        return functional.cross_entropy(self.s * lowered, target, reduction="none")
 
 
-class VectorScaling(Loss):
+class VectorScaling(_Adjusted):
     r"""Cross-entropy of :math:`z_k / (n_{max} / n_k)^\gamma + \tau \log \pi_k`.
 
     ``gamma=0`` is `LogitAdjusted`; ``gamma=0, tau=0`` is cross-entropy.
-
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`.
-    gamma, tau : float
-        Strengths of the multiplicative and the additive part, at least 0.
 
     References
     ----------
@@ -146,26 +109,16 @@ class VectorScaling(Loss):
     NeurIPS 2021; parameters as in the authors' code.
     """
 
-    needs_counts: ClassVar[bool] = True
+    gamma = Option(0.3, "the strength of the factor", at_least=0)
+    tau = Option(1.0, "the strength of the prior", at_least=0)
     scale: Tensor
     offset: Tensor
 
-    def __init__(
-        self,
-        num_classes: int,
-        class_counts: Sequence[float] | None = None,
-        *,
-        gamma: float = 0.3,
-        tau: float = 1.0,
-    ) -> None:
-        super().__init__(num_classes, class_counts)
-        scale = (self.counts / self.counts.max()).pow(within("gamma", gamma))
+    def prepare(self) -> None:
+        """Compute what follows from counts and options."""
+        scale = (self.counts / self.counts.max()).pow(self.gamma)
         self.register_buffer("scale", scale, persistent=False)
-        self.register_buffer("offset", within("tau", tau) * log_prior(self.counts), persistent=False)
-
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
-        return functional.cross_entropy(self.posterior_logits(logits), target)
+        self.register_buffer("offset", self.tau * log_prior(self.counts), persistent=False)
 
     def posterior_logits(self, logits: Tensor) -> Tensor:
         """Return the logits as they were trained, scaled and with the prior."""

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.losses.loss import Loss, log_probability, within
+from .loss import Loss, log_probability
+from .option import Option
 
 
 class CrossEntropy(Loss):
     """The mean of -log p_y.
-
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`; counts are not used.
 
     References
     ----------
@@ -31,37 +26,37 @@ class CrossEntropy(Loss):
     0.6931
     """
 
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
-        return functional.cross_entropy(logits, target)
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return -log p_y of each scan, shape (N,)."""
+        return functional.cross_entropy(logits, target, reduction="none")
 
 
 class _ClassWeighted(Loss):
     """Cross-entropy with each scan weighted by its class, divided by N and not by the sum of weights.
 
-    Dividing by the sum of weights, as ``torch`` does, would make a scan's weight depend on the others in its
-    batch and undo the weighting where a batch holds one class only.
+    A scan then counts alike in every batch; dividing by the sum of weights would make a scan depend on its
+    batch and cancel the weighting where a batch holds one class only.
     """
 
     needs_counts: ClassVar[bool] = True
     weights: Tensor
 
-    def __init__(self, num_classes: int, class_counts: Sequence[float] | None = None) -> None:
-        super().__init__(num_classes, class_counts)
+    def prepare(self) -> None:
+        """Compute what follows from counts and options."""
         weights = self.unscaled_weights(self.counts)
-        self.register_buffer("weights", weights * num_classes / weights.sum(), persistent=False)
+        self.register_buffer("weights", weights * self.num_classes / weights.sum(), persistent=False)
 
     @abstractmethod
     def unscaled_weights(self, counts: Tensor) -> Tensor:
         """Return class weights up to a factor, shape (K,)."""
 
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the weighted -log p_y of each scan, shape (N,)."""
         weights = self.weights.to(logits)[target]
-        return -(weights * log_probability(logits, target)).mean()
+        return -(weights * log_probability(logits, target))
 
     def posterior_logits(self, logits: Tensor) -> Tensor:
-        """Return logits with the class weights undone: weighting by w_k adds log w_k to them."""
+        """Return logits corrected for the class weights: weighting by w_k adds log w_k to them."""
         return logits - self.weights.log().to(logits)
 
 
@@ -69,11 +64,6 @@ class WeightedCrossEntropy(_ClassWeighted):
     """Cross-entropy weighted by inverse class frequency, 1/n_k scaled to mean 1 over classes.
 
     With equal counts it is cross-entropy.
-
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`.
 
     References
     ----------
@@ -94,14 +84,7 @@ class ClassBalanced(_ClassWeighted):
     r"""Cross-entropy weighted by the inverse effective number of scans.
 
     Weights :math:`(1 - \beta) / (1 - \beta^{n_k})`, scaled to sum to K. beta = 0 is cross-entropy, beta -> 1
-    is inverse frequency.
-
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`.
-    beta : float
-        In [0, 1).
+    is `WeightedCrossEntropy`.
 
     References
     ----------
@@ -113,13 +96,7 @@ class ClassBalanced(_ClassWeighted):
     tensor([1.2000, 0.8000], dtype=torch.float64)
     """
 
-    def __init__(
-        self, num_classes: int, class_counts: Sequence[float] | None = None, *, beta: float = 0.9999
-    ) -> None:
-        self.beta = within("beta", beta, 0, 1)
-        if self.beta == 1:
-            raise ValueError("beta must be below 1, got 1: weighted_ce is that limit")
-        super().__init__(num_classes, class_counts)
+    beta = Option(0.9999, "overlap of scans; weighted_ce is the limit of beta = 1", at_least=0, below=1)
 
     def unscaled_weights(self, counts: Tensor) -> Tensor:
         """Return (1 - beta) / (1 - beta ** n_k)."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.losses.loss import Loss, log_probability, within
+from .loss import Loss, log_probability
+from .option import Option
 
 
 class GammaCrossEntropy(Loss):
@@ -20,24 +19,13 @@ class GammaCrossEntropy(Loss):
 
     With ``threshold`` b > 0 it is the gradient form: the weight
     :math:`\mathrm{clamp}(p_y / (\gamma + (1 - \gamma) p_y), b, 1)`, a constant, times :math:`-\log p_y`.
-    The two have the same gradient wherever the clamp does not act.
-
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`; counts are not used.
-    gamma : float
-        In [0, 1].
-    threshold : float
-        b, smallest weight of a scan, in [0, 1]; 0 for the closed form.
-    schedule : {"constant", "linear"}
-        ``"linear"`` moves gamma from 0 in the first epoch to its value in the last; until `start_epoch` is
-        called, the loss is that of the first.
+    The two have the same gradient wherever the clamp does not act. ``schedule="linear"`` moves gamma from 0
+    in the first epoch to its value in the last; until `start_epoch` is called, the loss is that of the first.
 
     Attributes
     ----------
     current_gamma : float
-        The gamma in force.
+        gamma in the current epoch.
 
     References
     ----------
@@ -49,38 +37,29 @@ class GammaCrossEntropy(Loss):
     0.5
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        class_counts: Sequence[float] | None = None,
-        *,
-        gamma: float = 0.1,
-        threshold: float = 0.0,
-        schedule: Literal["constant", "linear"] = "constant",
-    ) -> None:
-        super().__init__(num_classes, class_counts)
-        if schedule not in ("constant", "linear"):
-            raise ValueError(f"schedule must be 'constant' or 'linear', got {schedule!r}")
-        self.gamma = within("gamma", gamma, 0, 1)
-        self.threshold = within("threshold", threshold, 0, 1)
-        self.schedule = schedule
-        self.current_gamma = 0.0 if schedule == "linear" else self.gamma
+    gamma = Option(0.1, "0 is cross-entropy, 1 is total variation", at_least=0, at_most=1)
+    threshold = Option(0.0, "b, the smallest weight of a scan; 0 is the closed form", at_least=0, at_most=1)
+    schedule = Option("constant", "how gamma moves over the epochs", choices=("constant", "linear"))
+
+    def prepare(self) -> None:
+        """Compute what follows from counts and options."""
+        self.current_gamma = 0.0 if self.schedule == "linear" else self.gamma
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Set gamma to its value at this epoch of the schedule."""
         if self.schedule == "linear":
             self.current_gamma = self.gamma * min(1.0, epoch / max(1, epochs - 1))
 
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each scan, shape (N,)."""
         log_p = log_probability(logits, target)
         gamma = self.current_gamma
         if self.threshold > 0:
             weight = (log_p - _log_mixture(log_p, gamma)).exp().clamp(self.threshold, 1)
-            return -(weight.detach() * log_p).mean()
+            return -(weight.detach() * log_p)
         if gamma == 1:
-            return -log_p.expm1().mean()
-        return -_log_mixture(log_p, gamma).mean() / (1 - gamma)
+            return -log_p.expm1()
+        return -_log_mixture(log_p, gamma) / (1 - gamma)
 
 
 def _log_mixture(log_p: Tensor, gamma: float) -> Tensor:
@@ -95,28 +74,17 @@ def _log_mixture(log_p: Tensor, gamma: float) -> Tensor:
 class PolyOne(Loss):
     r"""Cross-entropy plus :math:`\epsilon (1 - p_y)`; epsilon = 0 is cross-entropy.
 
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`; counts are not used.
-    epsilon : float
-        At least -1, below which a right answer would be punished.
-
     References
     ----------
     Leng et al., PolyLoss: A Polynomial Expansion Perspective of Classification Loss Functions, ICLR 2022.
     """
 
-    def __init__(
-        self, num_classes: int, class_counts: Sequence[float] | None = None, *, epsilon: float = 1.0
-    ) -> None:
-        super().__init__(num_classes, class_counts)
-        self.epsilon = within("epsilon", epsilon, -1)
+    epsilon = Option(1.0, "below -1 a right answer would be punished", at_least=-1)
 
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each scan, shape (N,)."""
         log_p = log_probability(logits, target)
-        return -(log_p + self.epsilon * log_p.expm1()).mean()
+        return -(log_p + self.epsilon * log_p.expm1())
 
 
 class SymmetricCrossEntropy(Loss):
@@ -127,46 +95,25 @@ class SymmetricCrossEntropy(Loss):
     with q the one-hot label and log 0 read as log 1e-4, so the second part is 9.21 (1 - p_y). alpha = 1,
     beta = 0 is cross-entropy.
 
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`; counts are not used.
-    alpha, beta : float
-        Weights of the two parts, at least 0.
-
     References
     ----------
     Wang et al., Symmetric Cross Entropy for Robust Learning with Noisy Labels, ICCV 2019;
     weights and log 1e-4 as in the authors' code.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        class_counts: Sequence[float] | None = None,
-        *,
-        alpha: float = 0.1,
-        beta: float = 1.0,
-    ) -> None:
-        super().__init__(num_classes, class_counts)
-        self.alpha = within("alpha", alpha)
-        self.beta = within("beta", beta)
+    alpha = Option(0.1, "the weight of cross-entropy", at_least=0)
+    beta = Option(1.0, "the weight of reverse cross-entropy", at_least=0)
 
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each scan, shape (N,)."""
         log_p = log_probability(logits, target)
-        return (self.beta * math.log(1e-4) * log_p.expm1() - self.alpha * log_p).mean()
+        return self.beta * math.log(1e-4) * log_p.expm1() - self.alpha * log_p
 
 
 class Brier(Loss):
     """The mean squared distance of the probabilities from the one-hot label, summed over classes.
 
-    A strictly proper loss without logarithm; it has no option and no limit that is cross-entropy.
-
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`; counts are not used.
+    A strictly proper loss without logarithm; cross-entropy is no limit of it.
 
     References
     ----------
@@ -178,7 +125,7 @@ class Brier(Loss):
     0.5
     """
 
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the squared distance of each scan, shape (N,)."""
         label = functional.one_hot(target, self.num_classes)
-        return (logits.softmax(dim=1) - label).square().sum(dim=1).mean()
+        return (logits.softmax(dim=1) - label).square().sum(dim=1)

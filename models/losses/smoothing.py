@@ -1,14 +1,13 @@
-"""Cross-entropy held back from extreme confidence: softer labels, higher entropy, bounded logit gaps."""
+"""Cross-entropy that avoids extreme confidence: softer labels, higher entropy, bounded logit gaps."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.losses.loss import Loss, within
+from .loss import Loss
+from .option import Option
 
 
 class LabelSmoothing(Loss):
@@ -18,39 +17,24 @@ class LabelSmoothing(Loss):
 
     alpha = 0 is cross-entropy.
 
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`; counts are not used.
-    alpha : float
-        Share of the uniform distribution, in [0, 1].
-
     References
     ----------
     Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016.
     """
 
-    def __init__(
-        self, num_classes: int, class_counts: Sequence[float] | None = None, *, alpha: float = 0.05
-    ) -> None:
-        super().__init__(num_classes, class_counts)
-        self.alpha = within("alpha", alpha, 0, 1)
+    alpha = Option(0.05, "the share of the uniform distribution", at_least=0, at_most=1)
 
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each scan, shape (N,)."""
         log_probs = functional.log_softmax(logits, dim=1)
-        return (1 - self.alpha) * functional.nll_loss(log_probs, target) - self.alpha * log_probs.mean()
+        nll = functional.nll_loss(log_probs, target, reduction="none")
+        return (1 - self.alpha) * nll - self.alpha * log_probs.mean(dim=1)
 
 
 class EntropyPenalty(Loss):
     r"""Cross-entropy minus alpha times the mean entropy of the predictions; alpha = 0 is cross-entropy.
 
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`; counts are not used.
-    alpha : float
-        Weight of the entropy, natural log, summed over classes; at least 0.
+    The entropy is in nats and summed over classes.
 
     References
     ----------
@@ -58,17 +42,13 @@ class EntropyPenalty(Loss):
     ICLR workshop 2017.
     """
 
-    def __init__(
-        self, num_classes: int, class_counts: Sequence[float] | None = None, *, alpha: float = 0.1
-    ) -> None:
-        super().__init__(num_classes, class_counts)
-        self.alpha = within("alpha", alpha)
+    alpha = Option(0.1, "the weight of the entropy", at_least=0)
 
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each scan, shape (N,)."""
         log_probs = functional.log_softmax(logits, dim=1)
-        entropy = -(log_probs.exp() * log_probs).sum(dim=1).mean()
-        return functional.nll_loss(log_probs, target) - self.alpha * entropy
+        entropy = -(log_probs.exp() * log_probs).sum(dim=1)
+        return functional.nll_loss(log_probs, target, reduction="none") - self.alpha * entropy
 
 
 class MarginLabelSmoothing(Loss):
@@ -79,38 +59,19 @@ class MarginLabelSmoothing(Loss):
     Inside the margin it is cross-entropy, and so it is for alpha = 0; m = 0 pushes to the uniform
     distribution.
 
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`; counts are not used.
-    margin : float
-        m, in logits, at least 0.
-    alpha : float
-        Weight of the penalty, at least 0.
-
     References
     ----------
     Liu et al., The Devil is in the Margin: Margin-based Label Smoothing for Network Calibration, CVPR 2022.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        class_counts: Sequence[float] | None = None,
-        *,
-        margin: float = 10.0,
-        alpha: float = 0.1,
-    ) -> None:
-        super().__init__(num_classes, class_counts)
-        self.margin = within("margin", margin)
-        self.alpha = within("alpha", alpha)
+    margin = Option(10.0, "m, in logits", at_least=0)
+    alpha = Option(0.1, "the weight of the penalty", at_least=0)
 
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each scan, shape (N,)."""
         gap = logits.max(dim=1, keepdim=True).values - logits
-        return (
-            functional.cross_entropy(logits, target) + self.alpha * functional.relu(gap - self.margin).mean()
-        )
+        penalty = functional.relu(gap - self.margin).mean(dim=1)
+        return functional.cross_entropy(logits, target, reduction="none") + self.alpha * penalty
 
 
 class AdaptiveConditionalSmoothing(Loss):
@@ -123,15 +84,6 @@ class AdaptiveConditionalSmoothing(Loss):
     In the second sum the largest logit is a constant. Classes that tie for the largest logit all count as
     top, as in the authors' code. alpha = 0 is cross-entropy.
 
-    Parameters
-    ----------
-    num_classes, class_counts
-        See `Loss`; counts are not used.
-    alpha, lam1, lam2 : float
-        Weights of the whole penalty and of its two parts, at least 0.
-    margin : float
-        m, in logits, at least 0.
-
     Notes
     -----
     The first penalty bounds the logit itself: unlike the other losses here, this one changes when a
@@ -143,27 +95,15 @@ class AdaptiveConditionalSmoothing(Loss):
     weights as in the authors' code.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        class_counts: Sequence[float] | None = None,
-        *,
-        alpha: float = 0.1,
-        lam1: float = 1.0,
-        lam2: float = 0.1,
-        margin: float = 10.0,
-    ) -> None:
-        super().__init__(num_classes, class_counts)
-        self.alpha = within("alpha", alpha)
-        self.lam1 = within("lam1", lam1)
-        self.lam2 = within("lam2", lam2)
-        self.margin = within("margin", margin)
+    alpha = Option(0.1, "the weight of both penalties", at_least=0)
+    lam1 = Option(1.0, "lambda_1, the weight of the penalty on the top logit", at_least=0)
+    lam2 = Option(0.1, "lambda_2, the weight of the penalty on the others", at_least=0)
+    margin = Option(10.0, "m, in logits", at_least=0)
 
-    def value(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a checked batch."""
+    def per_scan(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each scan, shape (N,)."""
         largest = logits.detach().max(dim=1, keepdim=True).values
         too_large = self.lam1 * functional.relu(logits - self.margin).square()
         too_far = self.lam2 * functional.relu(largest - logits - self.margin).square()
-        by_class = torch.where(logits == largest, too_large, too_far / (self.num_classes - 1))
-        penalty = by_class.sum() / len(logits)
-        return functional.cross_entropy(logits, target) + self.alpha * penalty
+        penalty = torch.where(logits == largest, too_large, too_far / (self.num_classes - 1)).sum(dim=1)
+        return functional.cross_entropy(logits, target, reduction="none") + self.alpha * penalty

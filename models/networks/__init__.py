@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
+from models.names import nearest
 from models.networks.from_monai import densenet, efficientnet, resnet, seresnet, small_image_resnet
 from models.networks.network import Network, run
 from models.networks.resnet32 import resnet32
@@ -31,7 +31,7 @@ NETWORKS: dict[str, Callable[..., Network]] = {
     "seresnet50": seresnet,
     "efficientnet_b0": efficientnet,
 }
-"""Of volumes."""
+"""Networks of volumes."""
 
 IMAGE_NETWORKS: dict[str, Callable[..., Network]] = {
     "small_cnn": small_cnn,
@@ -39,7 +39,7 @@ IMAGE_NETWORKS: dict[str, Callable[..., Network]] = {
     "resnet32": resnet32,
     "resnet50": small_image_resnet("resnet50"),
 }
-"""Of images of 28 to 64 pixels."""
+"""Networks of images of 28 to 64 pixels."""
 
 
 def build_network(
@@ -68,8 +68,8 @@ def build_network(
     Raises
     ------
     ValueError
-        If the name or an option is unknown, the network is not one of so many dimensions, the shape is not of
-        three numbers, or there are fewer than two classes.
+        If the name or an option is unknown, the network does not exist for these dimensions, the shape does
+        not have three numbers, or there are fewer than two classes.
 
     Examples
     --------
@@ -83,29 +83,25 @@ def build_network(
     """
     known = _known(name, spatial_dims)
     if num_classes < 2:
-        raise ValueError(f"A network must tell at least 2 classes apart, got {num_classes} in {name}")
+        raise ValueError(f"num_classes is {num_classes} for {name}. A network needs at least 2 classes.")
     shape = tuple(in_shape)
     if len(shape) != 3:
         axes = "(C, H, W)" if spatial_dims == 2 else "(X, Y, Z)"
-        raise ValueError(f"in_shape must be {axes}, got {shape} for {name}")
+        raise ValueError(f"in_shape is {shape} for {name}. Expected {axes}.")
     channels, grid = (shape[0], shape[1:]) if spatial_dims == 2 else (1, shape)
     try:
         return known[name](num_classes, channels, grid, **options)
     except TypeError as error:
-        raise ValueError(f"The options of {name} must be ones it takes, got {options}: {error}") from error
+        raise ValueError(f"{name} does not accept the options {options}: {error}.") from error
 
 
 def _known(name: str, spatial_dims: int) -> dict[str, Callable[..., Network]]:
-    of = {2: IMAGE_NETWORKS, 3: NETWORKS}
-    if spatial_dims not in of:
-        raise ValueError(f"spatial_dims must be 2 for images or 3 for volumes, got {spatial_dims}")
-    known, others = of[spatial_dims], of[5 - spatial_dims]
+    tables = {2: IMAGE_NETWORKS, 3: NETWORKS}
+    if spatial_dims not in tables:
+        raise ValueError(f"spatial_dims is {spatial_dims}. Expected 2 for images or 3 for volumes.")
+    known, data = tables[spatial_dims], "images" if spatial_dims == 2 else "volumes"
+    if name in tables[5 - spatial_dims] and name not in known:
+        raise ValueError(f"Network {name!r} does not take {data}. For {data} there are {', '.join(known)}.")
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "it is spelt otherwise"
-        if name in others:
-            hint = f"it is there with spatial_dims {5 - spatial_dims} only"
-        raise ValueError(
-            f"A network of {spatial_dims} dimensions must be one of {', '.join(known)}, got {name!r}: {hint}"
-        )
+        raise ValueError(f"No network of {data} is named {name!r}. {nearest(name, known)}")
     return known

@@ -34,7 +34,7 @@ def densenet(name: str) -> Build:
 
 
 def resnet(name: str, **defaults: Any) -> Build:
-    """Return a builder of a ResNet; `defaults` are options that hold unless told otherwise."""
+    """Return a builder of a ResNet; `defaults` are options that a caller may override."""
 
     def build(num_classes: int, channels: int, grid: tuple[int, ...], **options: Any) -> Network:
         net: Any = _from_monai(name)(

@@ -49,7 +49,9 @@ class Network(nn.Module):
         """
         last = [m for m in self.head.modules() if isinstance(m, nn.Linear)][-1:]
         if not last or last[0].bias is None:
-            raise ValueError("Logits can be rescaled only where the head ends in a linear layer with a bias")
+            raise ValueError(
+                "Logits can be rescaled only in a network whose head ends in a linear layer with a bias."
+            )
         with torch.no_grad():
             last[0].weight.mul_(scale.to(last[0].weight)[:, None])
             last[0].bias.mul_(scale.to(last[0].bias)).add_(offset.to(last[0].bias))
@@ -102,7 +104,7 @@ def run(
     Raises
     ------
     ValueError
-        If the array is none that the network takes.
+        If type or shape of the array do not fit the network.
     """
     _check_input(network, volumes, normalised=normalise is not None or volumes.dtype != np.uint8)
     was_training = network.training
@@ -122,16 +124,16 @@ def run(
 
 def _check_input(network: Network, volumes: Arrays, *, normalised: bool) -> None:
     images = network.spatial_dims == 2
-    wanted = f"images (N, {network.channels}, H, W)" if images else "float volumes (N, X, Y, Z)"
+    expected = f"images (N, {network.channels}, H, W)" if images else "float volumes (N, X, Y, Z)"
     fits = volumes.ndim == 4 and (
         volumes.shape[1] == network.channels if images else volumes.dtype != np.uint8
     )
     if not fits:
         raise ValueError(
-            f"A network of {network.spatial_dims} dimensions must be given {wanted}, "
-            f"got {volumes.dtype} of shape {volumes.shape}"
+            f"The input is {volumes.dtype} of shape {volumes.shape}. "
+            f"A network of {network.spatial_dims} dimensions takes {expected}."
         )
     if not normalised:
         raise ValueError(
-            "Images must be normalised before a network sees them, got bytes without a way to do it"
+            "The images are bytes (uint8). Normalise them first, or pass ImagePreprocessing.normalise."
         )

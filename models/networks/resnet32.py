@@ -1,4 +1,4 @@
-"""The ResNet-32 of CIFAR that work on long-tailed images compares by."""
+"""The ResNet-32 for CIFAR, the usual network of the long-tail literature."""
 
 from __future__ import annotations
 

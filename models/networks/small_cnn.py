@@ -14,8 +14,8 @@ from models.networks.network import Network
 class PlaceWeightedPooling(nn.Module):
     """Average every channel over space with its own learned weight for each place.
 
-    Scans lie in template space, so where something lights up is evidence; plain averaging would forget it.
-    Starts as plain averaging.
+    Scans lie in template space, so the place of uptake is evidence, which plain averaging would discard.
+    The weights start as those of plain averaging.
     """
 
     def __init__(self, channels: int, grid: Sequence[int]) -> None:
@@ -28,12 +28,12 @@ class PlaceWeightedPooling(nn.Module):
         Raises
         ------
         ValueError
-            If the features lie on another grid.
+            If the features have another shape than the weights.
         """
         if x.shape[1:] != self.weight.shape:
             raise ValueError(
-                f"Features must have the shape {tuple(self.weight.shape)}, got {tuple(x.shape[1:])}: "
-                "the network was built for volumes or images of another size"
+                f"Features have shape {tuple(x.shape[1:])}. Expected {tuple(self.weight.shape)}: "
+                "the network was built for volumes or images of another size."
             )
         return (x * self.weight).flatten(2).sum(2)
 
@@ -57,7 +57,7 @@ def small_cnn(
 ) -> Network:
     """Five convolutions with group normalisation, learnt pooling and dropout; deterministic on CUDA too."""
     if pooling not in ("place", "mean"):
-        raise ValueError(f"pooling must be 'place' or 'mean', got {pooling!r} in small_cnn")
+        raise ValueError(f"pooling={pooling!r} is not valid for small_cnn. Expected 'place' or 'mean'.")
     convolution = nn.Conv2d if len(grid) == 2 else nn.Conv3d
 
     def block(inputs: int, outputs: int, stride: int) -> nn.Sequential:

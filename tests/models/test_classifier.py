@@ -142,14 +142,16 @@ def test_a_prevalence_must_name_the_classes(classifier, scans):
 
 
 def test_a_volume_of_another_grid_is_refused(classifier):
-    with pytest.raises(ValueError, match=r"grid's shape \(96, 112, 96\), got \(91, 109, 91\)"):
+    with pytest.raises(
+        ValueError, match=r"shape \(91, 109, 91\)\. Expected that of the grid, \(96, 112, 96\)"
+    ):
         classifier.predict(np.ones((91, 109, 91)))
 
 
 def test_values_that_are_not_finite_are_refused(classifier, scans):
     scan = scans[0].copy()
     scan[0, 0, :3] = np.nan
-    with pytest.raises(ValueError, match="finite everywhere, got 3 voxels"):
+    with pytest.raises(ValueError, match="volume has 3 voxels that are not finite"):
         classifier.predict(scan)
 
 

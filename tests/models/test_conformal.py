@@ -118,15 +118,15 @@ def test_stored_and_read_again():
 
 def test_refusals():
     p, y = simulated(np.random.default_rng(0), 30)
-    with pytest.raises(ValueError, match="Coverage must lie between 0 and 1, got 90"):
+    with pytest.raises(ValueError, match=r"coverage is 90\. Expected a number between 0 and 1"):
         ConformalSets.fit(p, y, 90)
-    with pytest.raises(ValueError, match=r"got \(30, 3\), \(29,\)"):
+    with pytest.raises(ValueError, match=r"shape \(30, 3\) and labels \(29,\)"):
         ConformalSets.fit(p, y[1:], 0.9)
-    with pytest.raises(ValueError, match=r"Labels must lie in 0 ... 2"):
+    with pytest.raises(ValueError, match=r"Labels range from .*Expected 0 to 2"):
         ConformalSets.fit(p, y + 1, 0.9)
-    with pytest.raises(ValueError, match=r"shape \(scans, 3\) as at fitting, got \(30, 2\)"):
+    with pytest.raises(ValueError, match=r"shape \(30, 2\)\. Expected \(scans, 3\) as in `fit`"):
         ConformalSets.fit(p, y, 0.9).sets(p[:, :2])
-    with pytest.raises(ValueError, match="one a class, got 1 and 2"):
+    with pytest.raises(ValueError, match="There are 1 thresholds and 2 counts"):
         ConformalSets((0.1,), (1, 2), 0.9)
 
 

@@ -148,7 +148,7 @@ def test_rescaling_an_ensemble_rescales_each_member(volumes):
 
 
 def test_one_network_is_no_ensemble():
-    with pytest.raises(ValueError, match="two networks or more, got 1"):
+    with pytest.raises(ValueError, match="needs at least two networks, but has 1"):
         Ensemble([one(0)])
     alone = one(0)
     assert together([alone]) is alone
@@ -247,7 +247,9 @@ def test_about_as_many_ordinary_scans_lie_beyond_the_limit_as_asked():
 
 def test_features_of_another_number_of_networks_are_refused(volumes):
     logits, features = run(one(0), volumes)
-    with pytest.raises(ValueError, match="those of 3 networks side by side, got 16"):
+    with pytest.raises(
+        ValueError, match=r"There are 16 features\. Expected those of 3 networks side by side"
+    ):
         OutlierDetector.fit(features, logits, LABELS, networks=3)
 
 

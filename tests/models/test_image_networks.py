@@ -82,12 +82,12 @@ def test_networks_of_volumes_know_their_dimensions(name):
 @pytest.mark.parametrize(
     ("name", "shape", "dims", "message"),
     [
-        ("resnet32", (32, 32, 32), 3, "'resnet32': it is there with spatial_dims 2 only"),
-        ("densenet121", COLOUR, 2, "'densenet121': it is there with spatial_dims 3 only"),
-        ("resnt32", COLOUR, 2, "must be one of small_cnn, .*'resnt32': did you mean 'resnet32'"),
-        ("small_cnn", COLOUR, 4, "must be 2 for images or 3 for volumes, got 4"),
-        ("small_cnn", (32, 32), 2, r"must be \(C, H, W\), got \(32, 32\) for small_cnn"),
-        ("small_cnn", (32, 32), 3, r"must be \(X, Y, Z\), got \(32, 32\)"),
+        ("resnet32", (32, 32, 32), 3, "'resnet32' does not take volumes. For volumes there are small_cnn"),
+        ("densenet121", COLOUR, 2, "'densenet121' does not take images. For images there are small_cnn"),
+        ("resnt32", COLOUR, 2, "No network of images is named 'resnt32'. Did you mean 'resnet32'"),
+        ("small_cnn", COLOUR, 4, "spatial_dims is 4. Expected 2 for images or 3 for volumes"),
+        ("small_cnn", (32, 32), 2, r"in_shape is \(32, 32\) for small_cnn\. Expected \(C, H, W\)"),
+        ("small_cnn", (32, 32), 3, r"in_shape is \(32, 32\) for small_cnn\. Expected \(X, Y, Z\)"),
     ],
 )
 def test_a_network_of_the_wrong_dimensions_is_refused(name, shape, dims, message):
@@ -96,7 +96,7 @@ def test_a_network_of_the_wrong_dimensions_is_refused(name, shape, dims, message
 
 
 def test_resnet32_takes_no_options():
-    with pytest.raises(ValueError, match=r"options of resnet32 must be ones it takes.*'width'"):
+    with pytest.raises(ValueError, match=r"resnet32 does not accept the options.*'width'"):
         build_network("resnet32", 3, COLOUR, 2, width=3)
 
 
@@ -116,19 +116,19 @@ def test_a_run_normalises_bytes_batch_by_batch(rng):
 @pytest.mark.parametrize(
     ("dims", "array", "message"),
     [
-        (2, np.zeros((2, *COLOUR), np.uint8), "normalised before a network sees them, got bytes"),
+        (2, np.zeros((2, *COLOUR), np.uint8), r"The images are bytes \(uint8\)\. Normalise them first"),
         (
             2,
             np.zeros((2, 1, 32, 32), np.float32),
-            r"given images \(N, 3, H, W\), got float32 .*\(2, 1, 32, 32\)",
+            r"float32 of shape \(2, 1, 32, 32\)\. .* takes images \(N, 3, H, W\)",
         ),
         (
             2,
             np.zeros((2, 32, 32), np.float32),
-            r"given images \(N, 3, H, W\), got float32 of shape \(2, 32, 32\)",
+            r"float32 of shape \(2, 32, 32\)\. .* takes images \(N, 3, H, W\)",
         ),
-        (3, np.zeros((2, *COLOUR), np.uint8), r"given float volumes \(N, X, Y, Z\), got uint8"),
-        (3, np.zeros((2, 1, 32, 32, 32), np.float32), r"3 dimensions must be given float volumes"),
+        (3, np.zeros((2, *COLOUR), np.uint8), r"is uint8 .* takes float volumes \(N, X, Y, Z\)"),
+        (3, np.zeros((2, 1, 32, 32, 32), np.float32), r"A network of 3 dimensions takes float volumes"),
         (3, np.zeros((2, 24, 32, 32), np.float32), "built for volumes or images of another size"),
         (2, np.zeros((2, 3, 24, 24), np.float32), "built for volumes or images of another size"),
     ],

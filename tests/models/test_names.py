@@ -3,9 +3,11 @@
 import subprocess
 import sys
 
+import pytest
+
 from models import names
-from models.calibrators import CALIBRATORS
-from models.losses import LOSSES
+from models.calibrators import CALIBRATORS, calibrator
+from models.losses import LOSSES, option
 from models.networks import IMAGE_NETWORKS, NETWORKS
 
 
@@ -26,3 +28,10 @@ def test_nearest_ignores_case_and_lists_all_where_nothing_is_near():
     assert names.nearest("GCE", names.LOSS_NAMES) == "Did you mean 'gce'?"
     assert names.nearest("xyz", ["mean", "sum"]) == "Known: mean, sum."
     assert names.nearest("xyz", []) == "Known: none."
+
+
+@pytest.mark.parametrize("word", ["GCE", "focall", "temperatur", "xyz"])
+def test_folders_that_stand_alone_give_the_same_hint(word):
+    for known in (names.LOSS_NAMES, names.CALIBRATOR_NAMES, ()):
+        hint = names.nearest(word, known)
+        assert calibrator.nearest(word, known) == option.nearest(word, known) == hint

@@ -52,10 +52,10 @@ def test_the_stored_form_of_volumes_has_not_changed():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"in_shape": (4, 5)}, r"channels, height and width, got \(4, 5\)"),
-        ({"mean": (0.5,)}, r"mean must hold a number for each of 3 channels, got \(0.5,\)"),
-        ({"mean": (0.5, 0.5, float("nan"))}, "mean must hold a number"),
-        ({"sd": (0.1, 0.0, 0.1)}, "sd must be positive in every channel"),
+        ({"in_shape": (4, 5)}, r"in_shape is \(4, 5\)\. Expected channels, height and width"),
+        ({"mean": (0.5,)}, r"mean is \(0.5,\)\. Expected a finite number for each of 3 channels"),
+        ({"mean": (0.5, 0.5, float("nan"))}, r"mean is .*nan.*\. Expected a finite number"),
+        ({"sd": (0.1, 0.0, 0.1)}, r"sd is \(0.1, 0.0, 0.1\)\. Expected positive"),
     ],
 )
 def test_what_cannot_be_a_normalisation_is_refused(given, message):
@@ -64,7 +64,7 @@ def test_what_cannot_be_a_normalisation_is_refused(given, message):
 
 
 def test_images_that_are_no_bytes_or_of_another_shape_are_refused():
-    with pytest.raises(ValueError, match=r"must be bytes from 0 to 255 \(uint8\), got float64"):
+    with pytest.raises(ValueError, match=r"are float64\. Expected bytes from 0 to 255 \(uint8\)"):
         COLOUR(np.zeros(COLOUR.in_shape))
-    with pytest.raises(ValueError, match=r"shape \(N, C, H, W\) of \(3, 4, 5\), got \(2, 5, 4, 3\)"):
+    with pytest.raises(ValueError, match=r"shape \(2, 5, 4, 3\)\. Expected .* \(N, C, H, W\) of \(3, 4, 5\)"):
         COLOUR(np.zeros((2, 5, 4, 3), dtype=np.uint8))

@@ -50,7 +50,7 @@ def test_adjusted_posterior_is_the_posterior_of_the_clinic(rng):
 
 def test_a_class_can_be_ruled_out():
     assert adjust_prevalence([0.2, 0.3, 0.5], [0.4, 0.3, 0.3], [0.5, 0.5, 0.0])[2] == 0
-    with pytest.raises(ValueError, match="state a small share instead of 0"):
+    with pytest.raises(ValueError, match="State a small share instead of 0"):
         adjust_prevalence([0.0, 0.0, 1.0], [0.4, 0.3, 0.3], [0.5, 0.5, 0.0])
 
 
@@ -109,10 +109,10 @@ def test_overconfident_probabilities_mislead_it():
 @pytest.mark.parametrize(
     ("trained", "message"),
     [
-        ([0.5, 0.5], r"must be 3 shares, none below 0, that sum to 1, got \[0.5, 0.5\]"),
-        ([0.5, 0.6, -0.1], "none below 0"),
+        ([0.5, 0.5], r"is \[0.5, 0.5\]\. Expected 3 shares of at least 0 that sum to 1"),
+        ([0.5, 0.6, -0.1], "shares of at least 0"),
         ([0.5, 0.5, 0.5], "sum to 1"),
-        ([0.5, 0.5, 0.0], "Each class must have a share in training above 0"),
+        ([0.5, 0.5, 0.0], "Expected a share above 0 for every class"),
     ],
 )
 def test_shares_that_are_none_are_refused(trained, message):
@@ -125,7 +125,7 @@ def test_shares_that_are_none_are_refused(trained, message):
 
 def test_refusals():
     trained = [0.2, 0.3, 0.5]
-    with pytest.raises(ValueError, match="with a scan at least"):
+    with pytest.raises(ValueError, match="with at least one scan"):
         estimate_prevalence(np.empty((0, 3)), trained)
-    with pytest.raises(ValueError, match="Weights must be 2 numbers of at least 0 and not all 0"):
+    with pytest.raises(ValueError, match="Expected 2 numbers of at least 0, not all 0"):
         estimate_prevalence(np.full((2, 3), 1 / 3), trained, weights=[0, 0])

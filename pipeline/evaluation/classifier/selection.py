@@ -11,7 +11,7 @@ import numpy as np
 
 from models.arrays import Floats, Ints
 from models.calibrators import CALIBRATORS, Calibrator, build_calibrator
-from models.calibrators.calibrator import nearest
+from models.names import nearest
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics import PROBABILITY_FLOOR, classwise_ece
 from pipeline.learning.predictions import Predictions
@@ -222,7 +222,7 @@ def _check_candidates(candidates: tuple[str, ...]) -> None:
             raise InputError(
                 f"There is no calibrator named {name!r}",
                 where="calibration.candidates",
-                hint=nearest(name, list(CALIBRATORS)),
+                hint=nearest(name, CALIBRATORS),
             )
     if not candidates:
         raise InputError(
