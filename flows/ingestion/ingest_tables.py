@@ -13,8 +13,9 @@ from pipeline.imaging.derivative import write_region_table
 from pipeline.ingest import bids as bids_files
 from pipeline.ingest.converted import ConvertedScan
 from pipeline.ingest.found import Found
-from pipeline.ingest.outcomes import ScanOutcome, write_ingest_report
+from pipeline.ingest.outcomes import ScanOutcome, write_outcomes
 from pipeline.ingest.records import ScanRecord, usable_records
+from pipeline.reporting.ingest.ingest_page import build_ingest_report, write_ingest_page
 from pipeline.scan import Cohort, Fact, Scan
 
 DERIVATIVES = Path("derivatives") / "taucal"
@@ -123,7 +124,8 @@ def write_tables(found: Found, source: str, bids: Path, classes: tuple[str, ...]
             scans.append(_scan_of(converted[-1], record, bids, classes))
             regions.append({"scan_id": scans[-1].scan_id, **record.regions})
     bids_files.write_dataset_files(bids, converted)
-    Cohort(tuple(scans), classes).write_tsv(bids / COHORT_TABLE)
+    cohort = Cohort(tuple(scans), classes)
+    cohort.write_tsv(bids / COHORT_TABLE)
     write_region_table(regions, bids / REGION_TABLE)
     outcomes = [record.outcome for record in records.values()]
     ignored = _ignored_of_all(bids, source, found)
@@ -132,8 +134,10 @@ def write_tables(found: Found, source: str, bids: Path, classes: tuple[str, ...]
         bids / DERIVATIVES / "ingest.json",
         {"outcomes": [asdict(o) for o in outcomes], "ignored": left_alone, "ignored_by_source": ignored},
     )
-    report = write_ingest_report(outcomes, left_alone, found.layout, bids)
-    return DatasetTables(len(scans), report, tuple(gone))
+    write_outcomes(outcomes, bids / DERIVATIVES)
+    report = build_ingest_report(outcomes, left_alone, found.layout, cohort)
+    page = write_ingest_page(report, bids / DERIVATIVES)
+    return DatasetTables(len(scans), page, tuple(gone))
 
 
 def result_of(

@@ -1,11 +1,9 @@
-"""What became of each scan: a table and one page that say what was accepted, warned about and left out."""
+"""What became of each scan: accepted, accepted with a warning, or refused and why."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
@@ -82,91 +80,12 @@ class ScanOutcome:
         )
 
 
-def write_ingest_report(
-    outcomes: Sequence[ScanOutcome], ignored: Mapping[str, int], layout: str, bids: Path
-) -> Path:
-    """Write ``ingest_report.tsv`` and ``ingest_report.html`` beside the derivatives.
-
-    Parameters
-    ----------
-    outcomes : sequence of ScanOutcome
-        One a scan found.
-    ignored : mapping
-        What was not read, counted.
-    layout : str
-        What the source was recognised as.
-    bids : Path
-        The dataset.
-
-    Returns
-    -------
-    Path
-        The page.
-    """
-    folder = bids / "derivatives" / "taucal"
+def write_outcomes(outcomes: Sequence[ScanOutcome], folder: Path) -> Path:
+    """Write ``ingest_report.tsv``, one row a scan; return its path."""
     rows = [[str(asdict(outcome)[column]) for column in COLUMNS] for outcome in outcomes]
     lines = ["\t".join(_cell(value) for value in row) for row in ([*COLUMNS], *rows)]
-    write_text(folder / "ingest_report.tsv", "\n".join(lines) + "\n")
-    return write_text(folder / "ingest_report.html", _page(outcomes, ignored, layout))
+    return write_text(folder / "ingest_report.tsv", "\n".join(lines) + "\n")
 
 
 def _cell(value: str) -> str:
     return " ".join(value.split()) or "n/a"
-
-
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1a1d21}
-table{border-collapse:collapse;width:100%;margin:1rem 0 2rem}th,td{text-align:left;vertical-align:top;
-padding:.35rem .6rem;border-bottom:1px solid #d8dce1}th{font-weight:600}
-td:first-child{font-family:ui-monospace,monospace}
-.refused td:nth-child(2){color:#a11212;font-weight:600}.warned td:nth-child(2){color:#7a5200;font-weight:600}
-footer{color:#555c64;border-top:1px solid #d8dce1;padding-top:.5rem}
-"""
-# No script, no address outside the page: what a header smuggled in could do nothing, escaped or not.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-
-
-def _page(outcomes: Sequence[ScanOutcome], ignored: Mapping[str, int], layout: str) -> str:
-    counts = Counter(outcome.verdict for outcome in outcomes)
-    rules = Counter(outcome.rule for outcome in outcomes if outcome.verdict == "refused")
-    order = {"refused": 0, "warned": 1, "accepted": 2}
-    listed = sorted(outcomes, key=lambda outcome: (order[outcome.verdict], outcome.scan))
-    told = (
-        f"{len(outcomes)} scans found ({layout} layout): {counts['accepted']} accepted, "
-        f"{counts['warned']} with a warning, {counts['refused']} refused."
-    )
-    return "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en"><head><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>Ingest report</title><style>{_STYLE}</style></head><body><main>",
-            f"<h1>Ingest report</h1><p>{escape(told)}</p>",
-            _table(
-                "Why scans were refused", ("rule", "scans"), [(k, str(n)) for k, n in rules.most_common()]
-            ),
-            _table("Left alone", ("what", "how many"), [(k, str(n)) for k, n in sorted(ignored.items())]),
-            _table(
-                "Every scan",
-                COLUMNS,
-                [tuple(str(asdict(o)[c]) for c in COLUMNS) for o in listed],
-                [o.verdict for o in listed],
-            ),
-            "</main><footer>Research use only - not for diagnostic use.</footer></body></html>",
-            "",
-        ]
-    )
-
-
-def _table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str] | None = None
-) -> str:
-    if not rows:
-        return ""
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
-    body = "".join(
-        f'<tr class="{escape(name)}">' + "".join(f"<td>{escape(value)}</td>" for value in row) + "</tr>"
-        for row, name in zip(rows, classes or [""] * len(rows), strict=True)
-    )
-    return f"<h2>{escape(title)}</h2><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -22,8 +22,10 @@ from pipeline.errors import InputError, RefusedScan
 from pipeline.ingest.bids import write_dataset_files
 from pipeline.ingest.convert import convert_scan
 from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key, make_known_key
-from pipeline.ingest.outcomes import ScanOutcome, write_ingest_report
+from pipeline.ingest.outcomes import ScanOutcome, write_outcomes
 from pipeline.ingest.sources import find_scans
+from pipeline.reporting.ingest.ingest_page import build_ingest_report, write_ingest_page
+from pipeline.scan import Cohort
 
 HERE, ELSEWHERE = Pseudonymiser(b"a" * 32), Pseudonymiser(b"b" * 32)
 TEXT = {"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"}
@@ -149,7 +151,10 @@ def test_no_written_byte_holds_what_was_planted(make_series, rewrite, tmp_path, 
             convert_scan(scan, out, HERE, "AV1451")
         converted, outcome = [], ScanOutcome.of_refusal(scan.label(HERE), "conversion", refusal.value)
     write_dataset_files(out, converted)
-    write_ingest_report([outcome], found.ignored, found.layout, out)
+    write_outcomes([outcome], out)
+    write_ingest_page(
+        build_ingest_report([outcome], found.ignored, found.layout, Cohort((), ("CN", "AD"))), out
+    )
     assert len(set(planted)) > 100
     written = _written(out)
     words = [
@@ -208,7 +213,9 @@ def test_the_official_validator_finds_no_error(make_series, tmp_path):
     assert len(found.scans) == 3
     converted = [convert_scan(scan, out, HERE, "AV1451") for scan in found.scans]
     write_dataset_files(out, converted)
-    write_ingest_report([], found.ignored, found.layout, out)
+    write_outcomes([], out / "derivatives" / "taucal")
+    report = build_ingest_report([], found.ignored, found.layout, Cohort((), ("CN", "AD")))
+    write_ingest_page(report, out / "derivatives" / "taucal")
     run = subprocess.run([validator, out, "--format", "json"], capture_output=True, text=True, check=False)
     if not run.stdout.startswith("{"):
         pytest.skip(f"bids-validator-deno does not run here: {run.stderr[:200]}")
