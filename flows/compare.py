@@ -18,8 +18,6 @@ from flows.comparison.pages import (
     write_pages,
 )
 from flows.comparison.progress import watched
-from flows.learning.build_classifier import decisive
-from flows.learning.cohorts import sizes_in_words
 from flows.running.console import say
 from flows.running.jobs import Runner
 from flows.running.runners import finished
@@ -29,6 +27,7 @@ from pipeline import tracking
 from pipeline.config import Study
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.files import exclusive, fingerprint
+from pipeline.learning.split_cohort import SplitCohort
 
 
 def compare_losses(study: Study) -> dict[str, Any]:
@@ -79,7 +78,7 @@ def _compare(study: Study) -> dict[str, Any]:
         material = load_material(study)
         for fold, split in enumerate(material.splits):
             of_fold = f", fold {fold}" if len(material.splits) > 1 else ""
-            say(f"Split{of_fold}: {sizes_in_words(split, material.volumes)}.")
+            say(f"Split{of_fold}: {SplitCohort(material.cohort, material.volumes, split).sizes()}.")
         cells = plan(study, material)
         log = Log(study, material)
         failed = as_task("train cells", lambda: run_cells(study, material, cells, log))
@@ -96,12 +95,12 @@ class Log:
         data = material.volumes.digest()
         split_digest = splits[0] if len(splits) == 1 else fingerprint(splits)
         self._tags = {"data.digest": data, "split.digest": split_digest}
-        settings = {**decisive(study)["training"]}
+        settings = {**study.learning_settings()["training"]}
         settings.pop("loss")
         held_against = (study.compare.baseline, study.compare.calibrators)
         record = tracking.RunRecord(
             name=f"{study.name}: comparison",
-            key=fingerprint("comparison", study.name, data, splits, decisive(study), held_against),
+            key=fingerprint("comparison", study.name, data, splits, study.learning_settings(), held_against),
             params={"baseline": study.compare.baseline}
             | {f"training.{name}": value for name, value in settings.items()},
             tags=self._tags,

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from flows.ingest import ingest_study, key_beside
-from flows.learning.build_classifier import decisive
 from flows.learning.cohorts import labelled_cohort
 from flows.phantom import make_batch, make_phantom
 from flows.reports.study_reports import derivative_of
@@ -84,7 +83,7 @@ def run_year(study: Study) -> dict[str, Any]:
 
 def _key(study: Study) -> str:
     phantom = study.phantom.model_dump(mode="json", exclude={"workers"})
-    return fingerprint(decisive(study), phantom, study.retrain.model_dump(mode="json"))
+    return fingerprint(study.learning_settings(), phantom, study.retrain.model_dump(mode="json"))
 
 
 def _check(study: Study) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.learning.build_classifier import decisive
 from flows.learning.cohorts import load_cohort, made_rarer, split_of
 from flows.running.steps import is_done, run_once
 from pipeline.config import LossSettings, Study
@@ -140,7 +139,7 @@ def plan(study: Study, material: ComparisonData) -> list[Cell]:
             for loss in study.compare.losses:
                 name = f"{loss.title.replace(' ', '_')}-seed{seed}" + (f"-fold{fold}" if folds > 1 else "")
                 cell = Cell(loss, seed, fold, study.output / "cells" / name, "")
-                facts = [data, of_split, decisive(cell.study(study))] + [fold] * (folds > 1)
+                facts = [data, of_split, cell.study(study).learning_settings()] + [fold] * (folds > 1)
                 found.append(Cell(loss, seed, fold, cell.folder, fingerprint(*facts)))
     return found
 

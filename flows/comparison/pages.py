@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from flows.comparison.cells import PRIOR_CORRECTION, Cell, ComparisonData
 from flows.comparison.comparison_facts import curve_facts, stage_facts, stages_of
-from flows.learning.build_classifier import decisive
 from flows.running.console import progress, say, show_table
 from models.calibrators import build_calibrator
 from models.conformal import ConformalSets
@@ -120,7 +119,7 @@ def log_cell(
 ) -> None:
     """Log a finished cell below the run of its comparison: settings, curves, metrics at every stage."""
     cell = kept.cell
-    settings = decisive(cell.study(study))["training"]
+    settings = cell.study(study).learning_settings()["training"]
     settings["loss"] = cell.loss.model_dump_json()
     metrics = {
         f"{stage.replace(' ', '_')}.{name}": METRICS[name](run.probabilities, run.labels)
@@ -192,7 +191,7 @@ def write_pages(
     report = ComparisonReport(
         title=study.name,
         report_date=today(),
-        run_id=fingerprint(material.volumes.digest(), decisive(study)),
+        run_id=fingerprint(material.volumes.digest(), study.learning_settings()),
         synthetic=material.cohort.posterior is not None,
         class_names=material.volumes.class_names,
         baseline=study.compare.baseline,

@@ -4,35 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
 from flows.ingestion.ingest_tables import COHORT_TABLE, REGION_TABLE
 from flows.running.console import say
-from models.card import RegionNorm
 from pipeline.config import Study
 from pipeline.errors import CohortError
 from pipeline.learning.images import read_images
 from pipeline.learning.imbalance import long_tail
 from pipeline.learning.loading import LabelledVolumes, load_volumes
 from pipeline.learning.medmnist import load_medmnist
+from pipeline.learning.region_table import RegionTable
 from pipeline.learning.split import split_subjects
-from pipeline.scan import PARTS, Cohort, Split
+from pipeline.learning.split_cohort import SplitCohort
+from pipeline.scan import Cohort, Split
 
-_CLASSES_TOLD = 10
 
-
-def cohort_and_split(study: Study) -> tuple[Cohort, LabelledVolumes, Split]:
-    """Return the labelled cohort of a study, its volumes, and who is in which part.
+def split_cohort(study: Study) -> SplitCohort:
+    """Return the labelled cohort of a study, its volumes, and its split.
 
     Raises
     ------
     CohortError
         If the cohort is not there, no scan has a diagnosis, or a class has too few subjects.
     """
-    cohort, volumes, official = load_cohort(study)
-    return cohort, volumes, official or split_of(study, cohort)
+    cohort, volumes, published = load_cohort(study)
+    return SplitCohort(cohort, volumes, published or split_of(study, cohort))
 
 
 def cache_of(study: Study) -> Path:
@@ -114,42 +109,7 @@ def made_rarer(study: Study, split: Split, of: Cohort | LabelledVolumes) -> Spli
     return long_tail(split, label_of, of.class_names, ratio=study.imbalance.ratio, seed=study.seed)
 
 
-def sizes_in_words(split: Split, volumes: LabelledVolumes) -> str:
-    """Tell how many scans of each class each part has; of many classes, the fewest and the most."""
-    class_of = dict(zip(volumes.scan_ids, volumes.labels.tolist(), strict=True))
-    names = volumes.class_names
-    few = len(names) <= _CLASSES_TOLD
-    words = []
-    for part in PARTS:
-        counts = np.bincount([class_of[i] for i in split.part(part)], minlength=len(names))
-        told = "/".join(map(str, counts)) if few else f"{counts.min()} to {counts.max()} a class"
-        words.append(f"{part} {len(split.part(part))} ({told})")
-    return ", ".join(words) + " scans of " + ("/".join(names) if few else f"{len(names)} classes")
-
-
-def region_table(study: Study) -> pd.DataFrame | None:
-    """Return regional SUVR, one row a scan id, or None where the cohort has none."""
+def region_table(study: Study) -> RegionTable | None:
+    """Return the regional SUVR of a study's cohort, or None where the cohort has no such table."""
     path = study.cohort.path / REGION_TABLE
-    if study.cohort.kind != "bids" or not path.is_file():
-        return None
-    return pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False).set_index("scan_id")
-
-
-def regional_features(table: pd.DataFrame, scan_ids: tuple[str, ...]) -> NDArray[np.float64]:
-    """Return left and right regional SUVR, shape (scans, regions), for the baseline."""
-    sided = [c for c in table.columns if c.startswith(("left_", "right_")) and table[c].notna().all()]
-    features: NDArray[np.float64] = table.loc[list(scan_ids), sided].to_numpy(dtype=np.float64)
-    return features
-
-
-def regional_norms_of(table: pd.DataFrame, scan_ids: list[str]) -> tuple[RegionNorm, ...]:
-    """Return mean, SD and count of every region and composite over normal scans."""
-    rows = []
-    for column, values in table.loc[scan_ids].items():
-        side, _, region = str(column).partition("_")
-        place = "both" if side == "composite" else side
-        known = values.dropna()
-        if len(known) > 1:
-            mean, sd = float(known.mean()), float(known.std())
-            rows.append(RegionNorm(region=region, side=place, mean=mean, sd=sd, n=len(known)))
-    return tuple(rows)
+    return RegionTable.read(path) if study.cohort.kind == "bids" and path.is_file() else None

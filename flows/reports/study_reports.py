@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from flows.ingestion.ingest_tables import read_outcomes
-from flows.learning.build_classifier import Trained
-from flows.learning.cohorts import cohort_and_split
+from flows.learning.build_classifier import TrainingResult, read_selection
+from flows.learning.cohorts import labelled_cohort
 from flows.reports.scan_reports import ReportWriter
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import Study
-from pipeline.evaluation.classifier.selection import select_calibrator
 from pipeline.files import read_json, today
 from pipeline.imaging.process import Normalised, read_derivative
 from pipeline.learning.ensemble_training import TrainedEnsemble
@@ -73,34 +72,29 @@ class StudyMaterial:
     test: Predictions
 
 
-def read_shipped(study: Study, trained: Trained) -> StudyMaterial:
+def read_shipped(study: Study, trained: TrainingResult) -> StudyMaterial:
     """Read the classifier, the cohort and the test predictions of a trained study."""
     files = trained.files
     classifier = CalibratedClassifier.load(files.bundle)
-    cohort, _, split = cohort_and_split(study)
-    test = Predictions.load(files.predictions("test"))
+    _, test = files.read_predictions()
     return StudyMaterial(
         ReportWriter(classifier, str(trained.version), trained.run_id, today()),
-        cohort,
-        split,
+        labelled_cohort(study),
+        files.read_split(),
         test,
     )
 
 
-def report_study(study: Study, trained: Trained, shipped: StudyMaterial) -> dict[str, Path]:
+def report_study(study: Study, trained: TrainingResult, shipped: StudyMaterial) -> dict[str, Path]:
     """Write the study report and log it, with every figure and its numbers, to the MLflow run."""
     files, classifier = trained.files, shipped.writer.classifier
-    calibration = Predictions.load(files.predictions("calibration"))
-    selection = select_calibrator(
-        calibration, study.calibration.candidates, study.calibration.folds, study.seed
-    )
     outcomes, ignored = read_outcomes(study.cohort.path)
     sources = StudySources(
         title=study.name,
         run_id=trained.run_id,
         report_date=shipped.writer.date,
         results=trained.results,
-        selection=selection,
+        selection=read_selection(study, files),
         test=shipped.test,
         shipped=classifier.calibrator.transform(shipped.test.logits),
         cohort=shipped.cohort,

@@ -1,13 +1,11 @@
-"""Whether the scans that have come since the champion was made look like those it was made from."""
+"""Whether the scans that came since the champion was made differ from those it was calibrated on."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from flows.learning.cohorts import region_table, regional_features, whole_cohort
+from flows.learning.cohorts import region_table, whole_cohort
 from flows.retraining.champion import Champion
 from flows.running.console import say
 from flows.running.notify import tell
@@ -27,18 +25,18 @@ _STRENGTH: dict[Answer, int] = {"nothing": 0, "recalibrate": 1, "retrain": 2}
 
 @dataclass(frozen=True)
 class ShiftResult:
-    """What a look at the newest scans found.
+    """The result of a shift check.
 
     Parameters
     ----------
     champion : int or None
         The version whose calibration scans they were compared with.
     scans : int
-        How many new scans.
+        Number of new scans.
     answer : {"nothing", "recalibrate", "retrain"}
-        The strongest that was found since this champion came, in this look or an earlier one.
+        The strongest since this champion was made, of this check or an earlier one.
     reasons : tuple of str
-        Of this look.
+        Of this check.
     """
 
     champion: int | None
@@ -48,7 +46,7 @@ class ShiftResult:
 
 
 def check_shift(study: Study) -> ShiftResult:
-    """Compare the scans no earlier look has seen with the champion's calibration scans.
+    """Compare the scans that no earlier check has seen with the champion's calibration scans.
 
     Raises
     ------
@@ -57,13 +55,13 @@ def check_shift(study: Study) -> ShiftResult:
     """
     store = tracking.store_of(study.tracking, study.output)
 
-    def look() -> ShiftResult:
+    def check() -> ShiftResult:
         champion = Champion.of(study, store)
         if champion is None:
             return ShiftResult(None, 0, "nothing", ("There is no champion yet.",))
-        return look_at_new_scans(study, champion, whole_cohort(study))
+        return compare_new_scans(study, champion, whole_cohort(study))
 
-    checked = as_flow("shift check", look)
+    checked = as_flow("shift check", check)
     for reason in checked.reasons:
         say(reason)
     if checked.answer != "nothing":
@@ -71,11 +69,11 @@ def check_shift(study: Study) -> ShiftResult:
     return checked
 
 
-def look_at_new_scans(study: Study, champion: Champion, cohort: Cohort) -> ShiftResult:
-    """Test the period of scans that are new, and remember which it was.
+def compare_new_scans(study: Study, champion: Champion, cohort: Cohort) -> ShiftResult:
+    """Test the period of new scans, and store which scans it had.
 
-    A period is tested once: the chance of a false alarm would grow with every look at the same scans. What it
-    found holds until another champion comes.
+    A period is tested once: the chance of a false alarm would grow with every test of the same scans. Its
+    answer holds until there is another champion.
     """
     folder = study.output / "shift" / f"version-{champion.version}"
     mine = folder / f"{fingerprint(cohort.scan_ids, study.retrain.shift_level)}.json"
@@ -95,42 +93,26 @@ def _test_period(study: Study, champion: Champion, cohort: Cohort, new: tuple[st
     # A scan whose diagnosis has been withdrawn since is no reference.
     labelled = set(cohort.labelled().scan_ids)
     reference_ids = tuple(i for i in champion.split.calibration if i in labelled)
-    reference, labels = _period(study, champion, cohort, reference_ids)
+    reference, predictions = _period(study, champion, cohort, reference_ids)
     current, _ = _period(study, champion, cohort, new)
-    shift = compare_periods(reference, labels, current, level=study.retrain.shift_level, seed=study.seed)
+    level, seed = study.retrain.shift_level, study.seed
+    shift = compare_periods(reference, predictions.labels, current, level=level, seed=seed)
     # Too few to test: they stay new, and are tested with those that follow.
-    looked_at = new if shift.tests else ()
-    return {"scan_ids": looked_at, "scans": len(new), **shift.to_dict()}
+    tested = new if shift.tests else ()
+    return {"scan_ids": tested, "scans": len(new), **shift.to_dict()}
 
 
 def _period(
     study: Study, champion: Champion, cohort: Cohort, scan_ids: tuple[str, ...]
-) -> tuple[PeriodScans, np.ndarray[Any, np.dtype[np.int64]]]:
-    table = region_table(study)
-    if table is None:
+) -> tuple[PeriodScans, Predictions]:
+    regions = region_table(study)
+    if regions is None:
         raise CohortError(
-            "The shift test needs the regional SUVR of every scan, got no table",
+            "There is no table of regional SUVR beside the cohort; the shift check needs it",
             where=study.name,
             hint="run `taucal ingest` again",
         )
     scans = sorted(cohort.subset(scan_ids).scans, key=lambda s: (s.session, s.subject))
-    ordered = replace(cohort, scans=tuple(scans))
-    said = champion.predictions(ordered)
-    names = tuple(c for c in table.columns if c.startswith(("left_", "right_")) and table[c].notna().all())
-    period = PeriodScans(
-        subjects=ordered.subjects,
-        region_names=names,
-        suvr=regional_features(table, ordered.scan_ids),
-        class_names=ordered.class_names,
-        probabilities=champion.classifier.calibrator.transform(said.logits),
-        out_of_distribution=_strange(champion, said),
-        scanners=tuple(f"{s.facts.get('manufacturer')} {s.facts.get('model')}" for s in scans),
-    )
-    return period, said.labels
-
-
-def _strange(champion: Champion, said: Predictions) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    outliers = champion.classifier.outliers
-    far = outliers.mahalanobis(said.features) > outliers.mahalanobis_limit
-    flags: np.ndarray[Any, np.dtype[np.bool_]] = far | (outliers.energy(said.logits) > outliers.energy_limit)
-    return flags
+    in_order = replace(cohort, scans=tuple(scans))
+    predictions = champion.predictions(in_order)
+    return PeriodScans.of(in_order, predictions, champion.classifier, regions), predictions

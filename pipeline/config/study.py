@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import yaml
 from pydantic import model_validator
@@ -77,6 +77,13 @@ class Study(Section):
         if self.cohort.kind == "bids" and (self.augmentation.flip or self.augmentation.crop_pixels):
             raise ValueError("augmentation.flip and augmentation.crop_pixels are for images, not for scans")
         return self
+
+    def learning_settings(self) -> dict[str, Any]:
+        """Return the settings that decide what is learned: not where it is written or how it is compared."""
+        places = {"name", "output", "cohort", "tracking", "phantom", "ingest"}
+        return self.model_dump(
+            mode="json", exclude=places | {"compare", "dask", "retrain", "serve", "notify"}
+        )
 
     def without_places(self) -> Study:
         """Return the study without the folders scans came from, whom it writes to and where models are kept.

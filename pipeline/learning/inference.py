@@ -1,12 +1,18 @@
-"""Running a trained network over labelled volumes or images."""
+"""Running a trained network over labelled volumes or images, and a classifier over scans of a cohort."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+
+from models.classifier import CalibratedClassifier
 from models.networks import Network, run
 from pipeline.learning.devices import choose_device
-from pipeline.learning.loading import LabelledVolumes
+from pipeline.learning.loading import LabelledVolumes, prepare_scans
 from pipeline.learning.predictions import Predictions
 from pipeline.learning.trained import TrainedNetwork
+from pipeline.scan import Cohort
 
 
 def predict(
@@ -45,3 +51,21 @@ def predict(
     return Predictions(
         volumes.scan_ids, volumes.subjects, logits, volumes.labels, features, volumes.class_names
     )
+
+
+def predict_cohort(classifier: CalibratedClassifier, cohort: Cohort, cache: Path) -> Predictions:
+    """Return logits and features of scans; a scan without a diagnosis has the label -1.
+
+    Parameters
+    ----------
+    classifier : CalibratedClassifier
+    cohort : Cohort
+        At least one scan.
+    cache : Path
+        Folder of prepared volumes, as in `prepare_scans`.
+    """
+    volumes = prepare_scans(cohort, classifier.preprocessing, cache)
+    logits, features = run(classifier.network, volumes)
+    index: dict[str | None, int] = {name: k for k, name in enumerate(cohort.class_names)}
+    labels = np.array([index.get(scan.diagnosis, -1) for scan in cohort.scans], dtype=np.int64)
+    return Predictions(cohort.scan_ids, cohort.subjects, logits, labels, features, cohort.class_names)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -35,7 +35,7 @@ class RunRecord:
     key : str
         Fingerprint of what the run depends on: the same key is logged once.
     params : mapping
-        Flat settings.
+        Settings; those of a section are logged as ``section.name``.
     tags : mapping
         Data and split hashes and the like.
     metrics : mapping of str to float
@@ -80,7 +80,7 @@ def log_run(store: Store, record: RunRecord, files: Path | None = None) -> str:
     with nameless():
         run = client.create_run(experiment, run_name=record.name, tags=tags)
     run_id = str(run.info.run_id)
-    params = [Param(k, str(v)[:_LONGEST_PARAM]) for k, v in record.params.items()]
+    params = [Param(k, str(v)[:_LONGEST_PARAM]) for k, v in _flat(record.params)]
     for start in range(0, len(params), 90):
         client.log_batch(run_id, params=params[start : start + 90])
     now = int(time.time() * 1000)
@@ -92,6 +92,14 @@ def log_run(store: Store, record: RunRecord, files: Path | None = None) -> str:
         client.log_artifacts(run_id, str(files))
     client.set_terminated(run_id, "FINISHED")
     return run_id
+
+
+def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def add_artifacts(store: Store, run_id: str, folder: Path, place: str) -> None:

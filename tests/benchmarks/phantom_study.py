@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage, stats
 
-from flows.learning.cohorts import cohort_and_split, region_table
+from flows.learning.cohorts import region_table, split_cohort
 from models.calibrators import build_calibrator
 from models.conformal import ConformalSets
 from models.networks import run
@@ -122,12 +122,11 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     asked = parser.parse_args()
     study = load_study(asked.config, tuple(asked.overrides))
-    cohort, _, split = cohort_and_split(study)
+    scans = split_cohort(study)
     losses = [loss.title for loss in study.compare.losses]
     coverage_table(study.output, losses, study.compare.seeds, 0.9)
-    elsewhere_table(
-        study.output, study.compare.seeds, from_elsewhere(cohort, region_table(study), split.test)
-    )
+    elsewhere = from_elsewhere(scans.cohort, region_table(study).table, scans.split.test)
+    elsewhere_table(study.output, study.compare.seeds, elsewhere)
 
 
 if __name__ == "__main__":

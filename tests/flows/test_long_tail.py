@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from flows.compare import compare_losses
-from flows.learning.cohorts import cohort_and_split, sizes_in_words, split_of
+from flows.learning.cohorts import split_cohort, split_of
 from pipeline.config import Study, load_study
 from pipeline.errors import CohortError
 from pipeline.learning.predictions import Predictions
@@ -60,10 +60,10 @@ def test_the_shipped_study_compares_losses_on_a_long_tail(tiny_cifar, tmp_path):
 
 
 def test_the_tail_is_cut_from_the_training_part_alone(tiny_cifar, tmp_path):
-    _, volumes, split = cohort_and_split(study(tiny_cifar, tmp_path))
-    assert volumes.subset(split.train).class_counts == (8, 6, 5, 5, 4, 3, 3, 2, 2, 2)
-    held_out = {part: volumes.subset(split.part(part)).class_counts for part in PARTS[1:]}
-    assert sizes_in_words(split, volumes).startswith("train 40 (8/6/5/5/4/3/3/2/2/2), validation 10 (1/1/1")
+    found = split_cohort(study(tiny_cifar, tmp_path))
+    assert found.part("train").class_counts == (8, 6, 5, 5, 4, 3, 3, 2, 2, 2)
+    held_out = {part: found.part(part).class_counts for part in PARTS[1:]}
+    assert found.sizes().startswith("train 40 (8/6/5/5/4/3/3/2/2/2), validation 10 (1/1/1")
     assert held_out == {"validation": (1,) * 10, "calibration": (1,) * 10, "test": (5,) * 10}
 
 
@@ -71,7 +71,7 @@ def test_a_tail_too_steep_for_the_cohort_names_the_classes(tiny_cifar, tmp_path)
     with pytest.raises(
         CohortError, match=r"ratio of 100 none is left of class 5 \(of 8\).* class 9 \(of 8\) in"
     ):
-        cohort_and_split(study(tiny_cifar, tmp_path, "imbalance.ratio=100"))
+        split_cohort(study(tiny_cifar, tmp_path, "imbalance.ratio=100"))
 
 
 def test_a_published_split_of_volumes_gets_its_tail_too(tmp_path, rng):
@@ -81,9 +81,9 @@ def test_a_published_split_of_volumes_gets_its_tail_too(tmp_path, rng):
         arrays[f"{part}_labels"] = (np.arange(n) % 2).astype(np.uint8)[:, None]
     np.savez(tmp_path / "set.npz", **arrays)
     made = study(tmp_path / "set.npz", tmp_path / "out", "cohort.kind=medmnist", "imbalance.ratio=5")
-    _, volumes, split = cohort_and_split(made)
-    assert volumes.subset(split.train).class_counts == (29, 5)
-    assert volumes.subset(split.test).class_counts == (5, 5)
+    found = split_cohort(made)
+    assert found.part("train").class_counts == (29, 5)
+    assert found.part("test").class_counts == (5, 5)
 
 
 def test_a_cohort_of_scans_gets_its_tail_too(tmp_path):
@@ -105,8 +105,8 @@ def test_sizes_of_many_classes_are_told_by_the_fewest_and_the_most(tmp_path, rng
         pixels = rng.integers(0, 256, (20 * each, 3072), dtype=np.uint8)
         (folder / name).write_bytes(np.hstack([labels // 5, labels, pixels]).tobytes())
     (folder / "fine_label_names.txt").write_text("\n".join(f"class {k}" for k in range(20)))
-    _, volumes, split = cohort_and_split(study(folder, tmp_path / "out", "cohort.kind=cifar100"))
-    assert sizes_in_words(split, volumes) == (
+    found = split_cohort(study(folder, tmp_path / "out", "cohort.kind=cifar100"))
+    assert found.sizes() == (
         "train 100 (2 to 10 a class), validation 20 (1 to 1 a class), calibration 20 (1 to 1 a class), "
         "test 60 (3 to 3 a class) scans of 20 classes"
     )

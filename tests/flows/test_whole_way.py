@@ -17,7 +17,7 @@ import pytest
 
 from flows.demo import run_demo
 from flows.ingestion.ingest_tables import COHORT_TABLE
-from flows.learning.build_classifier import Files, track
+from flows.learning.build_classifier import StudyFiles, track
 from flows.report import Request, report_scans
 from flows.train import train_study
 from models.classifier import CalibratedClassifier
@@ -81,7 +81,7 @@ def test_who_tracks_the_same_study_at_once_makes_one_run_and_one_version(whole_w
     shutil.copytree(whole_way.folder / "network", tmp_path / "network")
     for name in ("split.json", "results.json"):
         shutil.copy(whole_way.folder / name, tmp_path / name)
-    study, files = whole_way.study.model_copy(update={"output": tmp_path}), Files(tmp_path)
+    study, files = whole_way.study.model_copy(update={"output": tmp_path}), StudyFiles(tmp_path)
     results = Results.from_dict(read_json(files.results))
     with ThreadPoolExecutor(3) as pool:
         tracked = list(pool.map(lambda _: track(study, results, files, "one key"), range(3)))

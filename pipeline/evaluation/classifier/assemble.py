@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from models.calibrators import CALIBRATORS
+from models.card import Card, ChosenCalibrator, ConfidenceBin, MetricInterval, NamedLoss, PartSizes
 from models.classifier import CalibratedClassifier
 from models.conformal import ConformalSets
 from models.outliers import OutlierDetector
 from models.preprocessing import Preprocessing
-from pipeline.config import DecisionSettings
+from pipeline.config import DecisionSettings, Study
 from pipeline.errors import InputError
 from pipeline.evaluation.classifier.decision import choose_operating_point
+from pipeline.evaluation.classifier.results import Results
 from pipeline.evaluation.classifier.selection import Selection, refit_on_subjects
 from pipeline.learning.ensemble_training import TrainedEnsemble
 from pipeline.learning.predictions import Predictions
+from pipeline.learning.region_table import RegionTable
+from pipeline.learning.split_cohort import SplitCohort
+from pipeline.scan import PARTS
 
 
 def assemble(
@@ -78,4 +83,34 @@ def assemble(
         class_names=member.class_names,
         prevalence=tuple(trained.prevalence.tolist()),
         operating_point=choose_operating_point(probabilities, calibration.labels, settings.max_risk),
+    )
+
+
+def card_of(study: Study, scans: SplitCohort, results: Results, regions: RegionTable | None) -> Card:
+    """Return the card of the classifier that a study has made from a cohort and tested on it."""
+    cohort, volumes, split = scans.cohort, scans.volumes, scans.split
+    normal, training = study.cohort.classes[0], set(split.train)
+    # One scan a subject: a subject with three visits is not three norms.
+    first = {
+        s.subject: s.scan_id
+        for s in reversed(cohort.scans)
+        if s.diagnosis == normal and s.scan_id in training
+    }
+    metrics = results.row("chosen").metrics
+    return Card(
+        study=study.name,
+        synthetic=cohort.posterior is not None,
+        tracer=study.ingest.tracer,
+        imaging=study.imaging.model_dump(mode="json"),
+        loss=NamedLoss(**study.training.loss.model_dump(mode="json")),
+        calibrator=ChosenCalibrator(name=results.chosen, reason=results.reason),
+        split=PartSizes(**{part: len(split.part(part)) for part in PARTS}),
+        subjects=PartSizes(**{part: len({split.subject_of[i] for i in split.part(part)}) for part in PARTS}),
+        class_counts=dict(zip(volumes.class_names, scans.part("train").class_counts, strict=True)),
+        metrics={name: MetricInterval(**vars(interval)) for name, interval in metrics.items()},
+        coverage=dict(results.coverage),
+        likeness=tuple(ConfidenceBin(*counts) for counts in results.likeness),
+        norms=() if regions is None else regions.norms(sorted(first.values())),
+        data_digest=volumes.digest(),
+        split_digest=split.digest(),
     )

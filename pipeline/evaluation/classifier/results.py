@@ -14,6 +14,7 @@ from models.arrays import Floats, Ints
 from models.calibrators import build_calibrator, softmax
 from pipeline.config import EvaluationSettings
 from pipeline.evaluation.classifier.decision import likeness_counts
+from pipeline.evaluation.classifier.rivals import Rivals
 from pipeline.evaluation.classifier.selection import Selection
 from pipeline.evaluation.inference.intervals import Interval, bootstrap, bootstrap_mean, paired_bootstrap
 from pipeline.evaluation.metrics import METRICS
@@ -113,18 +114,6 @@ class Results:
                 place = re.sub(r"[^A-Za-z0-9]+", "_", row.name).strip("_")
                 flat |= {f"{place}.{name}": interval.value for name, interval in row.metrics.items()}
         return {name: value for name, value in flat.items() if np.isfinite(value)}
-
-
-@dataclass(frozen=True, eq=False)
-class Rivals:
-    """Probabilities of the test scans from elsewhere; None where there are none.
-
-    `baseline` comes from regional SUVR, `posterior` is the phantom's truth, `class_shares` are of training.
-    """
-
-    class_shares: Floats
-    baseline: Floats | None = None
-    posterior: Floats | None = None
 
 
 def evaluate(

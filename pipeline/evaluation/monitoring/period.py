@@ -8,7 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Floats, Ints
+from models.classifier import CalibratedClassifier
 from pipeline.errors import InputError
+from pipeline.learning.predictions import Predictions
+from pipeline.learning.region_table import RegionTable
+from pipeline.scan import Cohort
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +64,33 @@ class PeriodScans:
                 where=self.subjects[row],
                 hint="exclude scans that quality control refused from the period",
             )
+
+    @classmethod
+    def of(
+        cls, cohort: Cohort, predictions: Predictions, classifier: CalibratedClassifier, regions: RegionTable
+    ) -> PeriodScans:
+        """Take from a cohort, and the predictions of its scans, what a shift check compares.
+
+        Parameters
+        ----------
+        cohort : Cohort
+            Scans in the order they were made.
+        predictions : Predictions
+            Of the same scans, by `classifier`.
+        classifier : CalibratedClassifier
+        regions : RegionTable
+        """
+        outliers = classifier.outliers
+        far = outliers.mahalanobis(predictions.features) > outliers.mahalanobis_limit
+        return cls(
+            subjects=cohort.subjects,
+            region_names=regions.names,
+            suvr=regions.suvr(cohort.scan_ids),
+            class_names=cohort.class_names,
+            probabilities=classifier.calibrator.transform(predictions.logits),
+            out_of_distribution=far | (outliers.energy(predictions.logits) > outliers.energy_limit),
+            scanners=tuple(f"{s.facts.get('manufacturer')} {s.facts.get('model')}" for s in cohort.scans),
+        )
 
     def __len__(self) -> int:
         return len(self.subjects)

@@ -9,7 +9,8 @@ import pytest
 
 from models.calibrators import softmax
 from pipeline.config import EvaluationSettings
-from pipeline.evaluation.classifier.results import Rivals, evaluate
+from pipeline.evaluation.classifier.results import evaluate
+from pipeline.evaluation.classifier.rivals import Rivals
 from pipeline.evaluation.classifier.selection import select_calibrator
 from pipeline.learning.predictions import Predictions
 from pipeline.reporting.page.facts import Measured
