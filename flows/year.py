@@ -1,8 +1,8 @@
-"""A simulated year of a clinic: monthly batches of scans, and three ways to look after the classifier in use.
+"""A simulated year of a clinic: monthly batches of scans, and three policies for the classifier in use.
 
-`gate` retrains as `flows.retrain` does, `never` keeps the first classifier, and `always` retrains every month
-and takes whatever comes. All three start from the same classifier, and each month's scans are judged by the
-classifiers in use when they arrive, none of which has learned from them.
+`gate` retrains as `flows.retrain` does, `never` uses the first classifier throughout, and `always` retrains
+every month and uses the result. All three start from the same classifier, and each month's scans are
+predicted by the classifiers in use when they arrive, none of which was trained on them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from flows.ingest import ingest_study, key_beside
 from flows.learning.cohorts import labelled_cohort
@@ -36,17 +34,16 @@ from pipeline.files import fingerprint, read_json, today, write_json
 from pipeline.ingest.deidentify import make_known_key
 from pipeline.processes import preload
 from pipeline.reporting.year.year_page import YearReport, build_year_report, write_year_report, year_rows
-from pipeline.scan import Cohort
 
 YEAR_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "year.yaml"
 GATE, NEVER, ALWAYS = POLICIES = ("gate", "never", "always")
 _FLOWS = ("ingest", "retrain", "train")
 _OUTCOMES = {"promote": "promoted", "reject": "rejected", "hold": "held", "nothing": "kept"}
-"""Kind of an audit entry to what became of the champion."""
+"""Kind of an audit entry -> outcome of a retraining."""
 
 
 def run_year(study: Study) -> dict[str, Any]:
-    """Live through the year of a study, and tell how each policy did; killed and run again, it goes on.
+    """Simulate the year of a study, and report how each policy did; killed and run again, it continues.
 
     Parameters
     ----------
@@ -56,7 +53,7 @@ def run_year(study: Study) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If no batch is planned or the scans have no place.
+        If no batch is planned or ingest.source is not set.
     InputError
         If the output folder holds a year of other settings.
     """
@@ -69,7 +66,9 @@ def run_year(study: Study) -> dict[str, Any]:
     make_phantom(study.phantom, study.ingest.source, study.seed)
     for month in range(len(study.phantom.batches) + 1):
         say(f"Month {month}: {_events(study, month) or 'nothing new'}." if month else "The start.")
-        run_once(_folder(study, month) / "done.json", _key(study), functools.partial(_live, study, month))
+        run_once(
+            _folder(study, month) / "done.json", _key(study), functools.partial(_run_month, study, month)
+        )
     report = _report(study)
     pages = write_year_report(report, study.output / "year")
     _show(report)
@@ -89,20 +88,20 @@ def _key(study: Study) -> str:
 def _check(study: Study) -> None:
     if study.ingest.source is None or not study.phantom.batches:
         raise ConfigError(
-            "A year needs a place for the scans and a batch a month, got "
-            f"{len(study.phantom.batches)} batches in {study.ingest.source}",
+            "A year needs ingest.source and a batch for each month; it has "
+            f"{len(study.phantom.batches)} batches and ingest.source {study.ingest.source}",
             where="phantom.batches",
             hint=f"start from {YEAR_CONFIG.name}",
         )
-    # What a later month has left behind cannot be taken away: another year needs another folder.
+    # What a later month has written cannot be removed: another year needs another folder.
     manifest = study.output / "year.json"
     if not manifest.is_file():
         write_json(manifest, {"key": _key(study)})
     if read_json(manifest)["key"] != _key(study):
         raise InputError(
-            "The folder must be new or hold the same year, got one of other settings",
+            "The folder holds a year with other settings; it must be new or hold the same year",
             where=str(study.output),
-            hint="choose another folder with --out or delete this one",
+            hint="choose another folder with --out, or delete this one",
         )
 
 
@@ -111,93 +110,77 @@ def _folder(study: Study, month: int) -> Path:
 
 
 def _study_of(study: Study, policy: str) -> Study:
-    """Return the study of a policy: a folder of its own, the same scans, ingested already."""
-    told = study.ingest.model_copy(update={"source": None})
-    return study.model_copy(update={"output": study.output / policy, "ingest": told})
+    """Return the study of a policy: its own folder, the same scans, which are ingested already."""
+    ingested = study.ingest.model_copy(update={"source": None})
+    return study.model_copy(update={"output": study.output / policy, "ingest": ingested})
 
 
 def _store_of(study: Study, policy: str) -> tracking.Store:
     return tracking.store_of(study.tracking, study.output / policy)
 
 
-def _live(study: Study, month: int) -> Iterable[Path]:
-    """Live through a month; return what is left of it.
+def _run_month(study: Study, month: int) -> Iterable[Path]:
+    """Simulate a month; return the files that record it.
 
-    Judging is done once, by what was registered before; `always` learns in another process meanwhile.
+    Its scans are predicted once, by the classifiers of the month before; `always` trains in another process
+    meanwhile.
     """
     assert study.ingest.source is not None
     if month:
         make_batch(study.phantom, study.ingest.source, study.seed, month)
     ingest_study(study)
-    said, rival = _folder(study, month) / "said.json", _study_of(study, ALWAYS)
-    with beside(learn_study, rival) if month else contextlib.nullcontext():
-        if not said.is_file():
-            write_json(said, _judge(study, month).to_dict())
+    predicted, always = _predictions_file(study, month), _study_of(study, ALWAYS)
+    with beside(learn_study, always) if month else contextlib.nullcontext():
+        if not predicted.is_file():
+            write_json(predicted, _predict_new_scans(study, month).to_dict())
         decided = {GATE: _retrain(study, month)}
     if month:
-        tracking.promote(_store_of(study, ALWAYS), train_study(rival).version)
-    return [said, write_json(_folder(study, month) / "decided.json", decided)]
+        tracking.promote(_store_of(study, ALWAYS), train_study(always).version)
+    return [predicted, write_json(_folder(study, month) / "decided.json", decided)]
 
 
 def _retrain(study: Study, month: int) -> dict[str, Any]:
-    """Retrain behind the gate, unless the audit tells that this month it was done; return what it tells."""
-    mine, who = _study_of(study, GATE), f"year, month {month}"
-    told: dict[str, Any]
-    found = _decided(mine.output, who)
-    if found is None:
-        done = retrain(mine, who=who)
-        told = {"action": done.action, "outcome": done.outcome, "reasons": list(done.reasons)}
-        told["shift"] = done.shift.answer if done.shift else ""
+    """Retrain behind the gate, unless the audit log shows that this was done for the month."""
+    mine, store, who = _study_of(study, GATE), _store_of(study, GATE), f"year, month {month}"
+    decisions = [e for e in tracking.audit_of(mine.output).entries() if e.who == who and e.kind in _OUTCOMES]
+    done: dict[str, Any]
+    if not decisions:
+        result = retrain(mine, who=who)
+        shift = result.shift.answer if result.shift else ""
+        done = {"action": result.action, "outcome": result.outcome, "reasons": list(result.reasons)}
     else:
-        _carry_out(_store_of(study, GATE), mine.output, found)
-        told = {"action": found.facts["action"], "outcome": _OUTCOMES[found.kind]}
-        told |= {"reasons": list(found.reasons), "shift": (found.facts["shift"] or {}).get("answer", "")}
-    return {**told, "champion": tracking.champion_version(_store_of(study, GATE))}
+        entry = decisions[-1]
+        # A crash may have come between the audit's entry and the aliases.
+        settle(store, mine.output)
+        if entry.kind == "reject" and entry.version not in (None, tracking.champion_version(store)):
+            tracking.challenge(store, int(entry.version))
+        shift = (entry.facts["shift"] or {}).get("answer", "")
+        done = {"action": entry.facts["action"], "outcome": _OUTCOMES[entry.kind]}
+        done |= {"reasons": list(entry.reasons)}
+    return {**done, "shift": shift, "champion": tracking.champion_version(store)}
 
 
-def _carry_out(store: tracking.Store, output: Path, found: tracking.Entry) -> None:
-    """Move the aliases as decided, where a crash came between the audit's entry and the move."""
-    settle(store, output)
-    if found.kind == "reject" and found.version not in (None, tracking.champion_version(store)):
-        tracking.challenge(store, int(found.version))
-
-
-def _decided(output: Path, who: str) -> tracking.Entry | None:
-    found = [e for e in tracking.audit_of(output).entries() if e.who == who and e.kind in _OUTCOMES]
-    return found[-1] if found else None
-
-
-def _judge(study: Study, month: int) -> PeriodPredictions:
-    """Ask the classifiers in use about the scans that are new; at the start there is nobody to ask."""
+def _predict_new_scans(study: Study, month: int) -> PeriodPredictions:
+    """Predict the new scans with the classifier of each policy; at the start there is none."""
     cohort = labelled_cohort(study)
-    before = {i for m in range(month) for i in _said(study, m).scan_ids}
+    before = {i for m in range(month) for i in _predictions(study, m).scan_ids}
     new = cohort.subset([i for i in cohort.scan_ids if i not in before])
-    said = {policy: _said_by(study, policy, new) for policy in POLICIES} if month else {}
-    return PeriodPredictions(new.scan_ids, new.subjects, new.labels, new.posterior, said)
+    by_policy = {}
+    for policy in POLICIES if month else ():
+        version, classifier = _in_use(study, policy)
+        seen = [derivative_of(scan) for scan in new.scans]
+        volumes, warnings = [s.suvr.array for s in seen], [s.warnings for s in seen]
+        found = classifier.predict_batch(volumes, quality_reasons=warnings) if seen else []
+        by_policy[policy] = PolicyPredictions.of(version, found, new)
+    return PeriodPredictions(new.scan_ids, new.subjects, new.labels, new.posterior, by_policy)
 
 
-def _said(study: Study, month: int) -> PeriodPredictions:
-    return PeriodPredictions.from_dict(read_json(_folder(study, month) / "said.json"))
+def _predictions_file(study: Study, month: int) -> Path:
+    return _folder(study, month) / "said.json"
 
 
-def _said_by(study: Study, policy: str, cohort: Cohort) -> PolicyPredictions:
-    version, classifier = _in_use(study, policy)
-    classes = len(cohort.class_names)
-    if not len(cohort):
-        return PolicyPredictions(
-            version, np.zeros((0, classes)), np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
-        )
-    seen = [derivative_of(scan) for scan in cohort.scans]
-    answers = classifier.predict_batch(
-        np.stack([s.suvr.array for s in seen]), quality_reasons=[s.warnings for s in seen]
-    )
-    true = [cohort.class_names[k] for k in cohort.labels]
-    return PolicyPredictions(
-        version,
-        np.array([a.probabilities for a in answers]),
-        np.array([name in a.prediction_set for a, name in zip(answers, true, strict=True)]),
-        np.array([a.decision == "refer" for a in answers]),
-    )
+def _predictions(study: Study, month: int) -> PeriodPredictions:
+    return PeriodPredictions.from_dict(read_json(_predictions_file(study, month)))
 
 
 def _in_use(study: Study, policy: str) -> tuple[int, CalibratedClassifier]:
@@ -207,9 +190,9 @@ def _in_use(study: Study, policy: str) -> tuple[int, CalibratedClassifier]:
     version = None if policy == NEVER else tracking.champion_version(store)
     if version is None:
         return 1, tracking.load_classifier(first, f"models:/{first.model_name}/1")
-    # What `always` trains first is the second that it uses.
-    told = version + 1 if policy == ALWAYS else version
-    return told, tracking.load_classifier(store, f"models:/{store.model_name}/{version}")
+    # The first that `always` trains is the second that it uses.
+    counted = version + 1 if policy == ALWAYS else version
+    return counted, tracking.load_classifier(store, f"models:/{store.model_name}/{version}")
 
 
 def _events(study: Study, month: int) -> str:
@@ -218,21 +201,21 @@ def _events(study: Study, month: int) -> str:
 
 
 def what_came(before: BatchSettings, now: BatchSettings, classes: Sequence[str]) -> str:
-    """Tell what a batch brings that the one before had not, and what it is rid of; empty where nothing."""
-    told = []
+    """Return what changes from one batch to the next, in words; empty where nothing does."""
+    changes = []
     if now.prevalence != before.prevalence:
         shares = zip(classes, now.prevalence, strict=False)
         words = ", ".join(f"{name} {share:.0%}" for name, share in shares)
-        told.append(f"prevalence becomes {words or 'what it was'}")
+        changes.append(f"prevalence becomes {words or 'what it was'}")
     for words, was, has in (
         ("a new scanner", before.new_scanner, now.new_scanner),
         ("a broken reconstruction", before.broken, now.broken),
     ):
         if has > 0 and was == 0:
-            told.append(f"{words} for {has:.0%} of scans")
+            changes.append(f"{words} for {has:.0%} of scans")
         elif has == 0 and was > 0:
-            told.append(f"{words} no more")
-    return ", ".join(told)
+            changes.append(f"{words} no more")
+    return ", ".join(changes)
 
 
 def _report(study: Study) -> YearReport:
@@ -242,7 +225,7 @@ def _report(study: Study) -> YearReport:
         report_date=today(),
         run_id=_key(study),
         events=[_events(study, month) for month in months],
-        periods=[_said(study, month) for month in months],
+        periods=[_predictions(study, month) for month in months],
         decided=[read_json(_folder(study, month) / "decided.json")[GATE] for month in months],
         settings=EvaluationSettings(),
         seed=study.seed,
@@ -251,6 +234,6 @@ def _report(study: Study) -> YearReport:
 
 def _show(report: YearReport) -> None:
     header, rows = year_rows(report)
-    show_table("The year, each month judged by classifiers that had not learned from it", header, rows)
+    show_table("The year: each month, by classifiers that were not trained on its scans", header, rows)
     for sentence in report.sentences:
         say(sentence)

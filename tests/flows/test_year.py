@@ -66,8 +66,10 @@ def test_each_month_is_judged_by_all_before_anyone_learned_from_it(lived):
     assert not set(first.scan_ids) & set(second.scan_ids)
     # All start from one classifier.
     for policy in POLICIES:
-        np.testing.assert_array_equal(first.said[policy].probabilities, first.said["never"].probabilities)
-    assert (second.said["never"].version, second.said["always"].version) == (1, 2)
+        np.testing.assert_array_equal(
+            first.by_policy[policy].probabilities, first.by_policy["never"].probabilities
+        )
+    assert (second.by_policy["never"].version, second.by_policy["always"].version) == (1, 2)
 
 
 def test_the_page_and_the_table_tell_every_month(lived):
@@ -98,7 +100,7 @@ def test_another_year_needs_another_folder(lived):
     with pytest.raises(InputError, match="the same year"):
         run_year(other)
     without = lived.study.phantom.model_copy(update={"batches": ()})
-    with pytest.raises(ConfigError, match="got 0 batches"):
+    with pytest.raises(ConfigError, match="has 0 batches"):
         run_year(lived.study.model_copy(update={"phantom": without}))
 
 

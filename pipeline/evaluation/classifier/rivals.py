@@ -22,9 +22,7 @@ class Rivals:
     posterior: Floats | None = None
 
     @classmethod
-    def of(
-        cls, scans: SplitCohort, regions: RegionTable | None, class_shares: Floats, seed: int
-    ) -> Rivals:
+    def of(cls, scans: SplitCohort, regions: RegionTable | None, class_shares: Floats, seed: int) -> Rivals:
         """Fit the baseline on the training scans, where the cohort has regional SUVR, and predict the test.
 
         Parameters

@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from scipy.special import rel_entr
 
 from models.arrays import Floats, Ints
+from models.prediction import Prediction
 from pipeline.errors import InputError
 from pipeline.evaluation.inference.intervals import Interval, bootstrap, bootstrap_mean, paired_bootstrap
 from pipeline.evaluation.metrics import classwise_ece, negative_log_likelihood
+from pipeline.scan import Cohort
 
 SCORED = ("negative_log_likelihood", "classwise_ece")
 
 
 @dataclass(frozen=True, eq=False)
 class PolicyPredictions:
-    """What the classifier in use said of a period's scans.
+    """What the classifier in use predicted for a period's scans.
 
     Parameters
     ----------
@@ -39,10 +41,22 @@ class PolicyPredictions:
     covered: NDArray[np.bool_]
     referred: NDArray[np.bool_]
 
+    @classmethod
+    def of(cls, version: int, predictions: Sequence[Prediction], cohort: Cohort) -> PolicyPredictions:
+        """Take the predictions of a cohort's scans, which have diagnoses; there may be no scan."""
+        true = [cohort.class_names[k] for k in cohort.labels]
+        covered = [name in p.prediction_set for p, name in zip(predictions, true, strict=True)]
+        return cls(
+            version,
+            np.array([p.probabilities for p in predictions]).reshape(-1, len(cohort.class_names)),
+            np.array(covered, dtype=np.bool_),
+            np.array([p.decision == "refer" for p in predictions], dtype=np.bool_),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class PeriodPredictions:
-    """The scans of a period, and what the classifier of each policy said of them when they came.
+    """The scans of a period, and what the classifier of each policy predicted when they came.
 
     Parameters
     ----------
@@ -50,14 +64,14 @@ class PeriodPredictions:
     labels : ndarray of int, shape (N,)
     posterior : ndarray, shape (N, K), or None
         The true class probabilities, of a phantom.
-    said : mapping of policy to PolicyPredictions
+    by_policy : mapping of policy to PolicyPredictions
     """
 
     scan_ids: tuple[str, ...]
     subjects: tuple[str, ...]
     labels: Ints
     posterior: Floats | None
-    said: Mapping[str, PolicyPredictions]
+    by_policy: Mapping[str, PolicyPredictions]
 
     def __len__(self) -> int:
         return len(self.scan_ids)
@@ -71,12 +85,12 @@ class PeriodPredictions:
             "posterior": None if self.posterior is None else self.posterior.tolist(),
             "said": {
                 policy: {
-                    "version": said.version,
-                    "probabilities": said.probabilities.tolist(),
-                    "covered": said.covered.tolist(),
-                    "referred": said.referred.tolist(),
+                    "version": p.version,
+                    "probabilities": p.probabilities.tolist(),
+                    "covered": p.covered.tolist(),
+                    "referred": p.referred.tolist(),
                 }
-                for policy, said in self.said.items()
+                for policy, p in self.by_policy.items()
             },
         }
 
@@ -91,12 +105,12 @@ class PeriodPredictions:
             None if posterior is None else np.array(posterior, dtype=np.float64),
             {
                 policy: PolicyPredictions(
-                    said["version"],
-                    np.array(said["probabilities"], dtype=np.float64),
-                    np.array(said["covered"], dtype=np.bool_),
-                    np.array(said["referred"], dtype=np.bool_),
+                    p["version"],
+                    np.array(p["probabilities"], dtype=np.float64),
+                    np.array(p["covered"], dtype=np.bool_),
+                    np.array(p["referred"], dtype=np.bool_),
                 )
-                for policy, said in value["said"].items()
+                for policy, p in value["said"].items()
             },
         )
 
@@ -117,7 +131,7 @@ def pool(periods: Sequence[PeriodPredictions]) -> PeriodPredictions:
     posteriors = [p.posterior for p in held if p.posterior is not None]
 
     def together(policy: str) -> PolicyPredictions:
-        parts = [period.said[policy] for period in held]
+        parts = [period.by_policy[policy] for period in held]
         return PolicyPredictions(
             0,
             np.concatenate([p.probabilities for p in parts]),
@@ -130,7 +144,7 @@ def pool(periods: Sequence[PeriodPredictions]) -> PeriodPredictions:
         tuple(s for period in held for s in period.subjects),
         np.concatenate([period.labels for period in held]),
         np.concatenate(posteriors) if len(posteriors) == len(held) else None,
-        {policy: together(policy) for policy in held[0].said},
+        {policy: together(policy) for policy in held[0].by_policy},
     )
 
 
@@ -139,17 +153,18 @@ def measure(period: PeriodPredictions, policy: str) -> dict[str, float]:
 
     Examples
     --------
-    >>> said = PolicyPredictions(1, np.array([[0.5, 0.5]]), np.array([True]), np.array([False]))
-    >>> period = PeriodPredictions(("a",), ("a",), np.array([0]), np.array([[1.0, 0.0]]), {"never": said})
+    >>> predicted = PolicyPredictions(1, np.array([[0.5, 0.5]]), np.array([True]), np.array([False]))
+    >>> truth = np.array([[1.0, 0.0]])
+    >>> period = PeriodPredictions(("a",), ("a",), np.array([0]), truth, {"never": predicted})
     >>> measure(period, "never")["coverage"], round(measure(period, "never")["negative_log_likelihood"], 3)
     (1.0, 0.693)
     """
-    said = period.said[policy]
+    predicted = period.by_policy[policy]
     values = {
-        "negative_log_likelihood": negative_log_likelihood(said.probabilities, period.labels),
-        "classwise_ece": classwise_ece(said.probabilities, period.labels),
-        "coverage": float(said.covered.mean()),
-        "referred": float(said.referred.mean()),
+        "negative_log_likelihood": negative_log_likelihood(predicted.probabilities, period.labels),
+        "classwise_ece": classwise_ece(predicted.probabilities, period.labels),
+        "coverage": float(predicted.covered.mean()),
+        "referred": float(predicted.referred.mean()),
     }
     if period.posterior is not None:
         values["oracle"] = negative_log_likelihood(period.posterior, period.labels)
@@ -164,14 +179,14 @@ def measure_with_intervals(
     ``above_oracle`` is the NLL above the true posterior's that the posterior lets one expect, its divergence
     from the answer: which class a scan happened to be has no part in it, so it is less noisy than NLL.
     """
-    said = period.said[policy]
+    predicted = period.by_policy[policy]
     found = bootstrap(
-        said.probabilities, period.labels, period.subjects, SCORED, draws=draws, level=level, seed=seed
+        predicted.probabilities, period.labels, period.subjects, SCORED, draws=draws, level=level, seed=seed
     )
-    for name, values in {"coverage": said.covered, "referred": said.referred}.items():
+    for name, values in {"coverage": predicted.covered, "referred": predicted.referred}.items():
         found[name] = bootstrap_mean(values, period.subjects, draws=draws, level=level, seed=seed)
     if period.posterior is not None:
-        above = _above_oracle(period.posterior, said)
+        above = _above_oracle(period.posterior, predicted)
         found["above_oracle"] = bootstrap_mean(above, period.subjects, draws=draws, level=level, seed=seed)
     return found
 
@@ -183,7 +198,7 @@ def compare_policies(
 
     With a known posterior also ``above_oracle``, as in `measure_with_intervals`.
     """
-    a, b = period.said[ours], period.said[other]
+    a, b = period.by_policy[ours], period.by_policy[other]
     found = paired_bootstrap(
         a.probabilities, b.probabilities, period.labels, period.subjects, SCORED,
         draws=draws, level=level, seed=seed,
@@ -199,6 +214,6 @@ def compare_policies(
     return found
 
 
-def _above_oracle(posterior: Floats, said: PolicyPredictions) -> Floats:
-    divergence: Floats = rel_entr(posterior, said.probabilities).sum(axis=1)
+def _above_oracle(posterior: Floats, predicted: PolicyPredictions) -> Floats:
+    divergence: Floats = rel_entr(posterior, predicted.probabilities).sum(axis=1)
     return divergence

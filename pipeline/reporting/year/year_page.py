@@ -134,7 +134,7 @@ def build_year_report(  # noqa: PLR0913 - three facts of the page, three of each
 
 
 def _month(n: int, events: str, period: PeriodPredictions, decided: Mapping[str, Any]) -> MonthRow:
-    found = {policy: measure(period, policy) for policy in period.said} if len(period) else {}
+    found = {policy: measure(period, policy) for policy in period.by_policy} if len(period) else {}
     oracle = {values.pop("oracle", None) for values in found.values()}
     return MonthRow(
         month=n,
@@ -146,7 +146,7 @@ def _month(n: int, events: str, period: PeriodPredictions, decided: Mapping[str,
         champion=decided["champion"],
         reasons=tuple(decided["reasons"]),
         oracle=oracle.pop() if oracle else None,
-        policies={p: PolicyMonth(version=period.said[p].version, **found[p]) for p in _in_order(found)},
+        policies={p: PolicyMonth(version=period.by_policy[p].version, **found[p]) for p in _in_order(found)},
     )
 
 
@@ -155,11 +155,11 @@ def _span(name: str, periods: Sequence[PeriodPredictions], settings: EvaluationS
     draws, level = settings.draws, settings.level
     metrics = {
         p: measure_with_intervals(together, p, draws=draws, level=level, seed=seed)
-        for p in _in_order(together.said)
+        for p in _in_order(together.by_policy)
     }
     differences = {
         p: compare_policies(together, OURS, p, draws=draws, level=level, seed=seed)
-        for p in _in_order(together.said)
+        for p in _in_order(together.by_policy)
         if p != OURS
     }
     return Span(

@@ -35,7 +35,7 @@ def test_what_is_written_comes_back(rng):
     one = period(rng, 5)
     again = PeriodPredictions.from_dict(json.loads(json.dumps(one.to_dict())))
     assert again.to_dict() == one.to_dict()
-    assert again.said["never"].covered.dtype == bool
+    assert again.by_policy["never"].covered.dtype == bool
     empty = PeriodPredictions((), (), np.zeros(0, dtype=np.int64), None, {})
     assert len(PeriodPredictions.from_dict(empty.to_dict())) == 0
 
@@ -55,7 +55,7 @@ def test_pooling_keeps_every_scan_in_order(rng):
 def test_measures_are_those_of_the_metrics(rng):
     one = period(rng, 40)
     found = measure(one, "never")
-    said = one.said["never"]
+    said = one.by_policy["never"]
     assert found["negative_log_likelihood"] == negative_log_likelihood(said.probabilities, one.labels)
     assert found["classwise_ece"] == classwise_ece(said.probabilities, one.labels)
     assert found["referred"] == said.referred.mean()
@@ -66,7 +66,7 @@ def test_intervals_hold_the_value_and_the_oracle_is_what_is_above(rng):
     one = period(rng, 60)
     found = measure_with_intervals(one, "never", draws=300)
     values = measure(one, "never")
-    p, q = one.said["never"].probabilities, one.posterior
+    p, q = one.by_policy["never"].probabilities, one.posterior
     assert found["above_oracle"].value == pytest.approx((q * (np.log(q) - np.log(p))).sum(axis=1).mean())
     for name in ("negative_log_likelihood", "coverage", "referred"):
         assert found[name].value == pytest.approx(values[name])
