@@ -69,7 +69,8 @@ def test_the_tail_is_cut_from_the_training_part_alone(tiny_cifar, tmp_path):
 
 def test_a_tail_too_steep_for_the_cohort_names_the_classes(tiny_cifar, tmp_path):
     with pytest.raises(
-        CohortError, match=r"ratio of 100 none is left of class 5 \(of 8\).* class 9 \(of 8\) in"
+        CohortError,
+        match=r"imbalance\.ratio: .*ratio of 100 none is left of class 5 \(of 8\).* class 9 \(of 8\)\.",
     ):
         split_cohort(study(tiny_cifar, tmp_path, "imbalance.ratio=100"))
 
