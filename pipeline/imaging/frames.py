@@ -61,7 +61,8 @@ def choose_window(volume: Volume, settings: ImagingSettings) -> Window:
     Raises
     ------
     RefusedScan
-        Rule ``"outside-window"`` where the scan is known to lie outside the window.
+        Rule ``"outside-window"`` where the scan is known to lie outside the window, ``"frame-times"`` where
+        the times that are stated do not fit the frames.
 
     Examples
     --------
@@ -71,6 +72,13 @@ def choose_window(volume: Volume, settings: ImagingSettings) -> Window:
     (1, 2, 3, 4)
     """
     count = volume.array.shape[3] if volume.array.ndim == 4 else 1
+    doubt = volume.facts.get("frames_in_doubt")
+    if doubt:
+        raise RefusedScan(
+            "frame-times",
+            f"The times of the frames are in doubt: {doubt}",
+            hint="correct FrameTimesStart and FrameDuration in the sidecar",
+        )
     after = volume.facts.get("scan_after_injection_s")
     if not volume.frames:
         return Window(tuple(range(count)), (1.0 / count,) * count)
@@ -90,7 +98,7 @@ def choose_window(volume: Volume, settings: ImagingSettings) -> Window:
             "outside-window",
             f"The scan must overlap {low:g}-{high:g} min after injection, "
             f"got {spans[0][0]:.0f}-{spans[-1][1]:.0f} min",
-            hint="check injection and scan times, or mend imaging.window_start_min and window_end_min",
+            hint="check injection and scan times, or set imaging.window_start_min and window_end_min",
             measured=f"{spans[0][0]:.1f}-{spans[-1][1]:.1f} min",
         )
     total = sum(spans[k][1] - spans[k][0] for k in chosen)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 
-import pandas as pd
-
+from pipeline.errors import InputError
+from pipeline.ingest.side_files import is_missing, number_of, read_table, with_iso_dates
 from pipeline.ingest.times import parse_date
 
 PTID = re.compile(r"^(\d{3})_S_(\d{4,5})$")
@@ -48,12 +48,8 @@ def months_of(viscode: str) -> int | None:
 
 
 def _code(row: Row, column: str) -> int | None:
-    text = row.get(column, "").strip()
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return int(value) if value.is_integer() and value > 0 else None
+    value = number_of(row.get(column, ""))
+    return int(value) if value is not None and value.is_integer() and value > 0 else None
 
 
 _CURRENT = {1: "CN", 2: "MCI", 3: "AD"}
@@ -148,26 +144,47 @@ class Tables:
         return self.people.get(number, Person()) if number is not None else Person()
 
 
-_WANTED = re.compile(r"^(DXSUM|ADNIMERGE|PTDEMOG|PHANTOM_TRUTH)", re.IGNORECASE)
+_SUBJECT = ("PTID", "RID")
+_DIAGNOSES = ("DIAGNOSIS", "DXCHANGE", "DXCURREN", "DX")
+_REQUIRED: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "DXSUM": (_SUBJECT, _DIAGNOSES),
+    "ADNIMERGE": (_SUBJECT,),
+    "PTDEMOG": (_SUBJECT,),
+    "PHANTOM_TRUTH": (("IMAGEUID",),),
+}
+"""Columns of each table, by the beginning of its name; of a group, one must be there."""
+_WANTED = re.compile(f"^({'|'.join(_REQUIRED)})(?!.*DICT)", re.IGNORECASE)
+_TEXT, _SHEETS = (".csv", ".tsv"), (".xlsx", ".xls", ".ods")
+_MONTH_AND_YEAR = r"\d{1,2}/\d{4}"
 
 
-def read_tables(root: Path) -> Tables:
+def read_tables(root: Path, unread: Counter[str] | None = None) -> Tables:
     """Read the diagnosis and demographic tables anywhere below a folder.
 
     Dated names (``DXSUM_PDXCONV_18Nov2026.csv``) are read in order of name; where two tables tell of one day,
-    the one read last wins, and DXSUM is read last. A table that cannot be parsed is as good as none.
+    the one read last wins, and DXSUM is read last.
+
+    Parameters
+    ----------
+    root : Path
+    unread : Counter, optional
+        Counts cells that hold a date or diagnosis which cannot be understood.
+
+    Raises
+    ------
+    InputError
+        If a table cannot be read, naming it: without it, nobody would have a diagnosis.
     """
-    found = sorted(p for p in root.rglob("*.[cC][sS][vV]") if _WANTED.match(p.name) and p.is_file())
+    unread = Counter() if unread is None else unread
     visits: dict[int, dict[date, AdniVisit]] = defaultdict(dict)
     people: dict[int, Person] = {}
     truth: dict[str, Truth] = {}
     read = []
-    # DXSUM after ADNIMERGE, so that the table of record wins.
-    for path in sorted(found, key=lambda p: (p.name.upper().startswith("DXSUM"), p.name)):
-        rows = _rows(path)
-        read += [path.name] if rows else []
+    for path in _table_files(root):
+        rows = _rows(path, unread)
+        read.append(path.name)
         if path.name.upper().startswith("PHANTOM_TRUTH"):
-            truth |= {row.get("IMAGEUID", "").strip().lstrip("I"): _truth(row) for row in rows}
+            truth |= {row.get("IMAGEUID", "").lstrip("I"): _truth(row, path) for row in rows}
             continue
         _read_visits(rows, visits)
         for row in rows:
@@ -181,15 +198,37 @@ def read_tables(root: Path) -> Tables:
     return Tables(together, truth, tuple(read))
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8", encoding_errors="replace"
-        )
-    except (ValueError, OSError):  # pandas' parser errors are ValueErrors
-        return []
-    table.columns = [str(c).strip().strip("\ufeff").upper() for c in table.columns]
-    rows: list[dict[str, str]] = table.to_dict("records")
+def _table_files(root: Path) -> list[Path]:
+    """Return the tables as they are read: DXSUM after ADNIMERGE, so that the table of record wins."""
+    found = [path for path in root.rglob("*.*") if _WANTED.match(path.name) and path.is_file()]
+    tables = [path for path in found if path.suffix.lower() in _TEXT]
+    named = {path.with_suffix("") for path in tables}
+    for sheet in sorted(path for path in found if path.suffix.lower() in _SHEETS):
+        if sheet.with_suffix("") not in named:
+            raise InputError(
+                "The table is a spreadsheet, which is not read",
+                where=str(sheet),
+                hint="save it as CSV beside it",
+            )
+    return sorted(tables, key=lambda p: (p.name.upper().startswith("DXSUM"), p.name))
+
+
+def _rows(path: Path, unread: Counter[str]) -> list[dict[str, str]]:
+    match = _WANTED.match(path.name)
+    kind = match[1].upper() if match else ""
+    rows = [{k.upper(): v for k, v in row.items()} for row in read_table(path, _REQUIRED[kind])]
+    for column, century in (("EXAMDATE", 2000), ("EXAMDATE_BL", 2000), ("PTDOB", 1900)):
+        others = _MONTH_AND_YEAR if column == "PTDOB" else "(?!)"
+        rows, lost = with_iso_dates(rows, column, path, century, others)
+        if lost:
+            unread[f"dates in {kind} that cannot be read"] += lost
+    lost = sum(
+        diagnosis_of(row) is None and any(not is_missing(row.get(name, "")) for name in _DIAGNOSES)
+        for row in rows
+        if kind in ("DXSUM", "ADNIMERGE")
+    )
+    if lost:
+        unread[f"rows of {kind} whose diagnosis is not understood"] += lost
     return rows
 
 
@@ -233,11 +272,8 @@ _SEXES = {"1": "M", "2": "F", "male": "M", "female": "F", "m": "M", "f": "F"}
 def _merged(person: Person, row: Row) -> Person:
     sex = _SEXES.get(row.get("PTGENDER", "").strip().lower())
     born = _born(row)
-    age, baseline = row.get("AGE", ""), parse_date(row.get("EXAMDATE_BL"))
-    try:
-        age_at = (float(age), baseline) if baseline and float(age) > 0 else None
-    except ValueError:
-        age_at = None
+    age, baseline = number_of(row.get("AGE", "")), parse_date(row.get("EXAMDATE_BL"))
+    age_at = (age, baseline) if baseline and age is not None and age > 0 else None
     return Person((), sex or person.sex, born or person.born, age_at or person.age_at)
 
 
@@ -255,10 +291,14 @@ def _born(row: Row) -> date | None:
     return date(year, month, 15)
 
 
-def _truth(row: Row) -> Truth:
+def _truth(row: Row, path: Path) -> Truth:
     columns = [c for c in row if c.startswith("POSTERIOR_")]
-    try:
-        posterior = tuple(float(row[c]) for c in columns) or None
-    except ValueError:
-        posterior = None
-    return Truth(row.get("DIAGNOSIS", "").strip() or None, posterior, row.get("SPOILED", "").strip() or None)
+    posterior = [number_of(row[c]) for c in columns]
+    if None in posterior and any(row[c] for c in columns):
+        raise InputError(
+            "A posterior probability is not a number", where=str(path), hint="write the phantom again"
+        )
+    known = tuple(p for p in posterior if p is not None)
+    return Truth(
+        row.get("DIAGNOSIS", "").strip() or None, known or None, row.get("SPOILED", "").strip() or None
+    )

@@ -70,7 +70,9 @@ def find_adni(source: Path, ignored: Counter[str]) -> list[FoundScan]:
             folders.sort()
             files = [Path(place) / name for name in sorted(names) if not name.startswith(".")]
             scans += _scans_in(subject, files, ignored)
-    return with_tables(_warned_of_resolutions(one_level_per_visit(scans, ignored)), read_tables(source))
+    return with_tables(
+        _warned_of_resolutions(one_level_per_visit(scans, ignored)), read_tables(source, ignored)
+    )
 
 
 def _scans_in(subject: Path, files: list[Path], ignored: Counter[str]) -> list[FoundScan]:

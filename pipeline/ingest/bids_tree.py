@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
-import pandas as pd
-
 from pipeline.ingest.adni import diagnosis_of
 from pipeline.ingest.found import FoundScan
+from pipeline.ingest.side_files import number_of, read_table, with_iso_dates
 from pipeline.ingest.times import parse_date
 
 _ENTITY = re.compile(r"([a-zA-Z]+)-([a-zA-Z0-9]+)")
@@ -72,27 +71,26 @@ def sidecars_of(image: Path, root: Path) -> tuple[Path, ...]:
 
 
 def _participants(path: Path) -> dict[str, Mapping[str, str]]:
-    rows = _table(path)
-    return {row.get("participant_id", "").removeprefix("sub-"): row for row in rows}
+    rows = _table(path, "participant_id")
+    return {row["participant_id"].removeprefix("sub-"): row for row in rows}
 
 
-def _table(path: Path) -> list[dict[str, str]]:
-    try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    except (OSError, ValueError):
+def _table(path: Path, key: str) -> list[dict[str, str]]:
+    """Read a table of the dataset, its columns in lower case but for those of waves; empty if absent."""
+    if not path.exists():
         return []
-    table.columns = [
-        str(c).strip() if re.fullmatch("AgePET.*", str(c)) else str(c).strip().lower() for c in table.columns
+    rows = [
+        {c if c.startswith("AgePET") else c.lower(): "" if v == "n/a" else v for c, v in row.items()}
+        for row in read_table(path, [[key]])
     ]
-    rows: list[dict[str, str]] = table.replace("n/a", "").to_dict("records")
-    return rows
+    return with_iso_dates(rows, "acq_time", path)[0]
 
 
 def _date_of(image: Path) -> date | None:
     """Return the day of ``acq_time`` in the session's scans table; a shifted date counts as well."""
-    for table in image.parent.parent.glob("*_scans.tsv"):
-        for row in _table(table):
-            if row.get("filename", "").endswith(image.name):
+    for table in sorted(image.parent.parent.glob("*_scans.tsv")):
+        for row in _table(table, "filename"):
+            if row["filename"].endswith(image.name):
                 return parse_date(row.get("acq_time"))
     return None
 
@@ -100,8 +98,5 @@ def _date_of(image: Path) -> date | None:
 def _age_of(row: Mapping[str, str], session: str) -> float | None:
     wave = re.fullmatch(r"wave(\d)", session)
     text = (row.get(f"AgePETTau_W{wave[1]}") if wave else None) or row.get("age", "")
-    try:
-        age = float(text)
-    except ValueError:
-        return None
-    return min(age, 89.0) if 0 < age < 130 else None
+    age = number_of(text.removesuffix("+"))  # 89+ is how BIDS writes all above
+    return min(age, 89.0) if age is not None and 0 < age < 130 else None

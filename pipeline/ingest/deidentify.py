@@ -121,7 +121,7 @@ def load_or_make_key(path: Path, dataset: Path) -> bytes:
     --------
     >>> load_or_make_key(Path("bids/key"), Path("bids"))
     Traceback (most recent call last):
-    pipeline.errors.InputError: The key must lie outside the dataset, got bids/key: choose another key_file
+    pipeline.errors.InputError: The key must lie outside the dataset, got bids/key. Choose another key_file.
     """
     if path.resolve().is_relative_to(dataset.resolve()):
         raise InputError(f"The key must lie outside the dataset, got {path}", hint="choose another key_file")
@@ -135,7 +135,7 @@ def load_or_make_key(path: Path, dataset: Path) -> bytes:
         raise InputError(
             f"The key file must be readable and its folder writable, got {error.strerror}",
             where=str(path),
-            hint="choose another key_file or mend its permissions",
+            hint="choose another key_file or correct its permissions",
         ) from error
     except ValueError as error:
         raise InputError(
@@ -153,7 +153,7 @@ def load_or_make_key(path: Path, dataset: Path) -> bytes:
 
 
 def make_known_key(path: Path, seed: int) -> None:
-    """Write the key of a synthetic dataset, unless a key stands there.
+    """Write the key of a synthetic dataset, unless there is one.
 
     Anyone can compute it, and it protects nobody: there is nobody to protect. With it, two runs of one seed
     give the same pseudonyms and so the same split.
@@ -170,7 +170,7 @@ def make_known_key(path: Path, seed: int) -> None:
 
 
 def _make_key(path: Path, key: str | None = None) -> None:
-    """Write a key whole, a new one where none is given; where another process was faster, its key stands."""
+    """Write a key whole, a new one where none is given; where another process was faster, its key is left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -133,7 +133,7 @@ def _find_dicom(source: Path, ignored: Counter[str]) -> list[FoundScan]:
     lost = sum(path not in used for paths in broken.values() for path in paths)
     if lost:
         ignored["broken DICOM files"] += lost
-    return with_tables(one_level_per_visit(scans, ignored), read_tables(source))
+    return with_tables(one_level_per_visit(scans, ignored), read_tables(source, ignored))
 
 
 def _kind_of_other(path: Path) -> str:
@@ -203,7 +203,7 @@ def _find_nifti(source: Path, ignored: Counter[str]) -> list[FoundScan]:
                 description=stem,
             )
         )
-    return with_tables(scans, read_tables(source))
+    return with_tables(scans, read_tables(source, ignored))
 
 
 _NOT_PET = frozenset(

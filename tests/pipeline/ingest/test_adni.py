@@ -71,7 +71,7 @@ def test_tables_are_found_under_every_name(tmp_path, name):
         "Phase,PTID,RID,VISCODE,VISCODE2,EXAMDATE,DIAGNOSIS,DXCHANGE,DXCURREN",
         "ADNI3,011_S_10065,10065,bl,bl,2019-01-10,1,,",
         "ADNI3,011_S_10065,10065,y1,m12,,2,,",  # no date: told by its visit code
-        "ADNI1,,4321,bl,bl,3/12/2006,,,3",
+        "ADNI1,,4321,bl,bl,3/22/2006,,,3",
     ]
     (folder / name).write_text("\n".join(rows))
     tables = read_tables(tmp_path)
@@ -171,7 +171,7 @@ def test_two_scans_of_one_day_have_sessions_of_their_own(make_series, tmp_path):
 
 
 def test_a_folder_without_scans_is_told_with_its_mend(tmp_path):
-    with pytest.raises(InputError, match=r"must hold PET scans .* an empty folder .* --layout"):
+    with pytest.raises(InputError, match=r"must hold PET scans .* an empty folder.* --layout"):
         find_scans(tmp_path)
     (tmp_path / "a.txt").write_text("no scan")
     with pytest.raises(InputError, match="1 files that are not NIfTI"):

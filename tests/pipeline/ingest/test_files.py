@@ -139,7 +139,7 @@ class TestSidecars:
             understand({"AttenuationCorrection": "none"})
 
     def test_injection_after_the_scan(self):
-        with pytest.raises(RefusedScan, match=r"got 10\.0 min after it"):
+        with pytest.raises(RefusedScan, match=r"InjectionStart is 10\.0 min after the start"):
             understand(
                 {"InjectionStart": 600, "ScanStart": 0, "FrameTimesStart": [0], "FrameDuration": [300]}
             )

@@ -1,0 +1,307 @@
+"""Read the files beside images, sidecars and tables, as people save them; unreadable is not absent.
+
+Byte order marks, UTF-16, Windows-1252, semicolons, decimal commas and trailing commas have one meaning
+each and are read. What has two meanings, or none, is an error that names file, line and reason.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_DELIMITERS = ",;\t|"
+_NO_VALUE = frozenset({"", "-1", "-4", "n/a", "na", "nan", "none", "null", ".", "-", "unknown"})
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_ISO = re.compile(r"(\d{4})(?:([-./])(\d{1,2})\2(\d{1,2})|(\d{2})(\d{2}))(?:[T ].*)?")
+_PARTS = re.compile(r"(\d{1,2})([-./])(\d{1,2})\2(\d{4}|\d{2})(?:[T ].*)?")
+_NAMED = re.compile(r"(\d{1,2})[-./ ]?([A-Za-z]{3})[a-z]*[-./ ]?(\d{4}|\d{2})(?:[T ].*)?")
+
+
+class SideFileError(InputError):
+    """A sidecar or table that is there and cannot be read."""
+
+
+def read_text(path: Path) -> str:
+    """Read text as UTF-8, as UTF-16 or UTF-32 with its mark, or else as Windows-1252.
+
+    Raises
+    ------
+    SideFileError
+        If it is none of them, or the system does not let it be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SideFileError(f"The file cannot be read: {error.strerror}", where=str(path)) from error
+    marked = next((name for mark, name in _MARKS if content.startswith(mark)), None)
+    for encoding in (marked,) if marked else _likely(content[:200]):
+        try:
+            text = content.decode(encoding)
+        except UnicodeError:
+            continue
+        if "\0" not in text:
+            return text
+    raise SideFileError(
+        "The file is no text: it is neither UTF-8, UTF-16 nor Windows-1252",
+        where=str(path),
+        hint="save it again as UTF-8",
+    )
+
+
+def _likely(start: bytes) -> tuple[str, ...]:
+    """Return encodings to try: of UTF-16 without a mark, the zero of each letter shows the byte order."""
+    if b"\0" not in start:
+        return ("utf-8", "cp1252")
+    return ("utf-16-be",) if start[:1] == b"\0" else ("utf-16-le",)
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; a comma before a closing bracket is skipped.
+
+    Raises
+    ------
+    SideFileError
+        If it cannot be read, holds no object, or states one key twice with different values.
+    """
+    text = read_text(path)
+    # A comma outside of strings that a bracket follows means nothing, and editors leave them.
+    text = re.sub(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])', lambda found: found[1] or "", text)
+    try:
+        found = json.loads(text, object_pairs_hook=_without_contradiction)
+    except json.JSONDecodeError as error:
+        raise SideFileError(
+            f"Line {error.lineno} is not JSON: {error.msg}", where=str(path), hint="correct this line"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise SideFileError(f"The file is not JSON: {reason}", where=str(path)) from error
+    if not isinstance(found, dict):
+        raise SideFileError(
+            f"The file holds a {type(found).__name__}, expected a JSON object", where=str(path)
+        )
+    return found
+
+
+def _without_contradiction(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found and found[key] != value:
+            raise ValueError(f"a key is stated twice with different values: {key[:40]!r}")
+        found[key] = value
+    return found
+
+
+def read_table(path: Path, required: Iterable[Iterable[str]] = ()) -> list[dict[str, str]]:
+    """Read the rows of a table with a header, whatever delimiter it was saved with.
+
+    Parameters
+    ----------
+    path : Path
+        Commas, semicolons, tabs or bars; also with Excel's line ``sep=;``.
+    required : iterable of iterable of str
+        Of each group at least one column must be there, whatever its case.
+
+    Returns
+    -------
+    list of dict
+        Stripped text by the column's name as the file has it; an empty cell is ``""``.
+
+    Raises
+    ------
+    SideFileError
+        Naming the line, where a row does not fit the header, or the columns, where a required one is missing.
+    """
+    lines, delimiter = _lines_of(path)
+    header, rows = _cells(path, lines, delimiter)
+    for group in required:
+        names = tuple(group)
+        if not {name.upper() for name in names} & {name.upper() for name in header}:
+            raise SideFileError(
+                f"The table has no column {' or '.join(names)}; it has {', '.join(header[:12])}",
+                where=str(path),
+                hint="export the table again with its header",
+            )
+    return rows
+
+
+def _lines_of(path: Path) -> tuple[str, str]:
+    """Return the text of a table from its header on, and the delimiter."""
+    text = read_text(path).lstrip("\r\n")
+    first, _, rest = text.partition("\n")
+    stated = re.fullmatch(r'"?sep=(.)"?', first.strip("\r "), re.IGNORECASE)
+    if stated:
+        return rest, stated[1]
+    if not first.strip():
+        raise SideFileError("The table is empty", where=str(path), hint="export it again")
+    bare = re.sub(r'"[^"]*"', "", first)
+    counts = sorted(((bare.count(mark), mark) for mark in _DELIMITERS), reverse=True)
+    if counts[0][0] and counts[0][0] == counts[1][0]:
+        raise SideFileError(
+            "Line 1 has as many of one delimiter as of another", where=str(path), hint="save it with commas"
+        )
+    return text, counts[0][1] if counts[0][0] else ","
+
+
+def _cells(path: Path, text: str, delimiter: str) -> tuple[list[str], list[dict[str, str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[dict[str, str]] = []
+    header: list[str] = []
+    length = 0
+    try:
+        for cells in reader:
+            values = [cell.strip() for cell in cells]
+            if not header:
+                header = values
+            elif any(values):
+                rows.append(_row(path, header, values, reader.line_num))
+                length = len(values)
+    except csv.Error as error:
+        raise SideFileError(f"Line {reader.line_num}: {error}", where=str(path)) from error
+    if rows and length < len(header) and not text.endswith(("\n", "\r")):
+        raise SideFileError(
+            f"The table breaks off in line {reader.line_num}", where=str(path), hint="fetch it again"
+        )
+    return header, rows
+
+
+def _row(path: Path, header: list[str], values: list[str], line: int) -> dict[str, str]:
+    if any(values[len(header) :]):
+        raise SideFileError(
+            f"Line {line} has {len(values)} cells, the header {len(header)}",
+            where=str(path),
+            hint="quote cells that hold the delimiter",
+        )
+    row = dict.fromkeys(header, "")
+    for name, value in zip(header, values, strict=False):
+        if value and row[name] and row[name] != value:
+            raise SideFileError(f"Line {line} has two values of column {name}", where=str(path))
+        row[name] = value or row[name]
+    return row
+
+
+def number_of(text: object) -> float | None:
+    """Read a number, with a decimal comma or point; None where it is none.
+
+    Examples
+    --------
+    >>> number_of("71,5"), number_of(" 71.5 "), number_of("1,234,5"), number_of("n/a")
+    (71.5, 71.5, None, None)
+    """
+    found = str(text).strip()
+    if re.fullmatch(r"[+-]?\d+,\d+", found):
+        found = found.replace(",", ".")
+    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", found):
+        return None
+    value = float(found)
+    return value if math.isfinite(value) else None
+
+
+def is_missing(text: str) -> bool:
+    """Return whether a cell is a way to write that nothing is known."""
+    return text.strip().lower() in _NO_VALUE
+
+
+def with_iso_dates(
+    rows: list[dict[str, str]],
+    column: str,
+    path: Path,
+    century: int = 2000,
+    others: str = "(?!)",
+) -> tuple[list[dict[str, str]], int]:
+    """Return rows whose dates in one column are ISO dates, and how many cells hold no date.
+
+    Day and month are told apart by the whole column: one value above 12 decides. Dots put the day first.
+
+    Parameters
+    ----------
+    rows : list of dict
+    column : str
+    path : Path
+        Of the table, for errors.
+    century : int
+        Of years with two digits.
+    others : str
+        Pattern of cells that stay as they are.
+
+    Returns
+    -------
+    rows : list of dict
+        Cells that are no date are empty.
+    unreadable : int
+
+    Raises
+    ------
+    SideFileError
+        Where the order of day and month cannot be told, or no cell of the column is a date.
+    """
+    cells = [row[column] for row in rows if not is_missing(row.get(column, ""))]
+    filled = [text for text in cells if not re.fullmatch(others, text)]
+    day_first = _day_first(filled, column, path)
+    dates = {text: _date(text, day_first, century) for text in filled}
+    unreadable = Counter(text for text in filled if dates[text] is None)
+    if filled and len(unreadable) == len(dates) and len(filled) == len(cells):
+        raise SideFileError(
+            f"No cell of column {column} is a date, the first is {filled[0][:40]!r}",
+            where=str(path),
+            hint="write dates as YYYY-MM-DD",
+        )
+    written = {text: day.isoformat() if day else "" for text, day in dates.items()}
+    found = [{**row, column: written[row[column]]} if row.get(column) in written else row for row in rows]
+    return found, sum(unreadable.values())
+
+
+def _day_first(values: Iterable[str], column: str, path: Path) -> Mapping[str, bool]:
+    """Return for each separator whether the day comes before the month."""
+    seen: dict[str, list[tuple[int, int]]] = {}
+    for text in values:
+        match = _PARTS.fullmatch(text.strip())
+        if match:
+            seen.setdefault(match[2], []).append((int(match[1]), int(match[3])))
+    return {mark: _order(pairs, mark, column, path) for mark, pairs in seen.items()}
+
+
+def _order(pairs: list[tuple[int, int]], mark: str, column: str, path: Path) -> bool:
+    first, second = any(a > 12 for a, _ in pairs), any(b > 12 for _, b in pairs)
+    if first and second:
+        problem = f"Column {column} has the day first in some dates and the month first in others"
+    elif first or second or mark == "." or all(a == b for a, b in pairs):
+        return not second
+    else:
+        a, b = next((a, b) for a, b in pairs if a != b)
+        problem = f"Column {column} does not show whether the day or the month is first in {a}{mark}{b}"
+    raise SideFileError(problem, where=str(path), hint="write dates as YYYY-MM-DD")
+
+
+def _date(text: str, day_first: Mapping[str, bool], century: int) -> date | None:
+    text = text.strip()
+    if match := _ISO.fullmatch(text):
+        year, month, day = int(match[1]), int(match[3] or match[5]), int(match[4] or match[6])
+    elif match := _PARTS.fullmatch(text):
+        first, second, year = int(match[1]), int(match[3]), int(match[4])
+        day, month = (first, second) if day_first[match[2]] else (second, first)
+    elif (match := _NAMED.fullmatch(text)) and match[2].lower() in _MONTHS:
+        day, month, year = int(match[1]), _MONTHS.index(match[2].lower()) + 1, int(match[3])
+    else:
+        return None
+    try:
+        return date(year + century if year < 100 else year, month, day)
+    except ValueError:
+        return None
