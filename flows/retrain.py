@@ -20,8 +20,8 @@ from flows.retraining.champion import Champion
 from flows.retraining.promotion import Decision, hold, move, reject, retraining_lock, settle
 from flows.retraining.shift_check import ShiftResult, compare_new_scans
 from flows.running.console import say
-from flows.running.notify import tell
-from flows.running.orphans import end_orphans
+from flows.running.lifetime import end_orphans
+from flows.running.notify import send_notice
 from flows.running.steps import as_flow, as_task
 from flows.running.study_names import check_names
 from models.classifier import CalibratedClassifier
@@ -129,7 +129,8 @@ def retrain(study: Study, who: str) -> RetrainResult:
         say(reason)
     event = {"promoted": "promotion", "held": "waiting", "rejected": "challenger"}.get(done.outcome)
     if event is not None:
-        tell(study, event, {"action": done.action, "version": done.challenger, "reasons": done.reasons})
+        facts = {"action": done.action, "version": done.challenger, "reasons": done.reasons}
+        send_notice(study, event, facts)
     return done
 
 

@@ -21,7 +21,7 @@ from flows.reports.study_reports import derivative_of
 from flows.retrain import retrain
 from flows.retraining.promotion import settle
 from flows.running.console import say, show_table
-from flows.running.orphans import end_orphans
+from flows.running.lifetime import end_orphans
 from flows.running.runners import beside
 from flows.running.steps import run_once
 from flows.train import learn_study, train_study

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import getpass
 import hashlib
 import json
@@ -14,9 +13,12 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 _BESIDE = ".tmp-"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -24,9 +26,9 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path`; on success it takes the name `path`, on failure it vanishes.
+    """Yield a path beside `path`; on success it is renamed to `path`, on failure it is removed.
 
-    The suffixes are kept, so that writers which look at them (``.nii.gz``) behave.
+    The path has the same suffixes, for writers that look at them (``.nii.gz``).
 
     Raises
     ------
@@ -62,23 +64,23 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def not_writable(folder: Path, error: OSError) -> OutputError:
-    """Return the error to raise where the system would not let a folder be written.
+    """Return the error to raise where the system refuses to write to a folder.
 
     Examples
     --------
     >>> not_writable(Path("out"), OSError(errno.ENOSPC, "No space left on device")).problem
-    'The output must fit on the disk, got No space left on device'
+    'The output does not fit on the disk (No space left on device)'
     """
     if error.errno in _NO_ROOM:
         return OutputError(
-            f"The output must fit on the disk, got {error.strerror}",
+            f"The output does not fit on the disk ({error.strerror})",
             where=str(folder),
             hint="free space, then run the same command again",
         )
     return OutputError(
-        f"The output folder must be writable, got {error.strerror}",
+        f"The output folder cannot be written to ({error.strerror})",
         where=str(folder),
-        hint="choose another folder or mend its permissions",
+        hint="choose another folder or change its permissions",
     )
 
 
@@ -118,7 +120,7 @@ def sha256_of_file(path: Path) -> str:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Sixteen hex digits that stand for JSON-able values, in order.
+    """Sixteen hex digits computed from JSON-able values, in order.
 
     Examples
     --------
@@ -133,12 +135,12 @@ def fingerprint(*parts: Any) -> str:
 def exclusive(lock: Path | None, what: str, *, wait: bool = True) -> Iterator[None]:
     """Hold a lock file for as long as the block runs; the system frees it when the process dies.
 
-    The file tells who holds it since when; what it tells once nobody holds it means nothing.
+    While it is held, the file names the holder. A file that nobody holds means nothing and stays.
 
     Parameters
     ----------
     lock : Path or None
-        None holds nothing.
+        None locks nothing.
     what : str
         What is locked, for the message.
     wait : bool
@@ -152,26 +154,28 @@ def exclusive(lock: Path | None, what: str, *, wait: bool = True) -> Iterator[No
     if lock is None:
         yield
         return
+    from filelock import FileLock, SoftFileLock, Timeout  # deferred: most commands lock nothing
+
+    held = cast("BaseFileLock", FileLock(lock))  # which becomes a SoftFileLock on file systems without locks
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        stream = lock.open("a+", encoding="utf-8")
+        held.acquire(blocking=wait)
+    except Timeout as error:
+        raise InputError(
+            f"Another process has locked the {what}{_in_words(lock)}",
+            where=str(lock),
+            hint="wait until it is done",
+        ) from error
     except OSError as error:
         raise not_writable(lock.parent, error) from error
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            stream.seek(0)
-            raise InputError(
-                f"Only one process at a time may write the {what}, {_in_words(stream.read())}",
-                where=str(lock),
-                hint="wait until it is done",
-            ) from error
-        # Who holds the lock is told for the message alone: a full disk does not matter.
-        with contextlib.suppress(OSError):
-            os.ftruncate(stream.fileno(), 0)
-            os.write(stream.fileno(), json.dumps(_holder()).encode())
+    try:
+        # The file of a SoftFileLock is its own. The holder is only for messages: a full disk does not matter.
+        if not isinstance(held, SoftFileLock):
+            with contextlib.suppress(OSError):
+                lock.write_text(json.dumps(_holder()), encoding="utf-8")
         yield
+    finally:
+        held.release()
 
 
 def whoami() -> str:
@@ -196,9 +200,9 @@ def _holder() -> dict[str, Any]:
     return {"process": os.getpid(), "host": socket.gethostname(), "who": whoami(), "since": now()}
 
 
-def _in_words(holder: str) -> str:
+def _in_words(lock: Path) -> str:
     try:
-        told = json.loads(holder)
-        return f"process {told['process']} does ({told['who']} on {told['host']} since {told['since']})"
-    except (ValueError, TypeError, KeyError):  # read between its two writes, or by a full disk never written
-        return "another one does"
+        holder = read_json(lock)
+        return f": process {holder['process']} ({holder['who']} on {holder['host']} since {holder['since']})"
+    except (OSError, ValueError, TypeError, KeyError):  # not yet written, or not for a full disk
+        return ""

@@ -20,16 +20,17 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool of worker processes; what has not begun when the block ends is dropped.
 
     Workers come from a fork server, which has one thread: one forked from here may inherit a lock that a
-    thread holds. Ctrl-C is the parent's to answer, while the work at hand is finished. Workers of a parent
-    that was killed end too.
+    thread holds. Only the parent answers Ctrl-C; its workers finish their job. They end when it is killed.
 
     Parameters
     ----------
     workers : int
-        Started as work is handed in.
+        Most that run at once; each is started when there is a job for it.
     """
     context = multiprocessing.get_context("forkserver")
-    with environment(_of_workers()):
+    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    # Python 3.11 does not hand its places to the fork server.
+    with environment({**dict.fromkeys(threads, "1"), **import_places()}):
         forkserver.ensure_running()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
     try:
@@ -39,23 +40,22 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def preload(*modules: str) -> None:
-    """Let workers begin with these modules loaded; for a process of many pools, before it opens the first.
+    """Load modules once for the workers of all pools; call it before the first pool is opened.
 
     Parameters
     ----------
     modules : str
-        Where the jobs are defined. Each worker would import them for itself, a second or two every time.
+        Where the jobs are defined. Otherwise each worker imports them, which takes a second or two.
     """
     multiprocessing.set_forkserver_preload(["__main__", *modules])
 
 
-def _of_workers() -> dict[str, str]:
-    """Return the environment of the fork server: one thread, and the places this process imports from.
+def import_places() -> dict[str, str]:
+    """Return environment variables by which a child interpreter imports from where this one does.
 
-    Python 3.11 tells it none of these places, and the folder it is called in may hold a `models` of its own.
+    Not from the current folder first: it may hold a `models` or `flows` that is not ours.
     """
-    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    return {**dict.fromkeys(threads, "1"), "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 @contextlib.contextmanager
@@ -74,7 +74,7 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def give_back_memory() -> None:
-    """Hand memory that is free back to the system; a worker of many scans would hold the most it ever needed.
+    """Return free memory to the system; a worker of many scans would hold the most it ever needed.
 
     Does nothing where the C library is not glibc.
     """

@@ -8,7 +8,7 @@ from typing import Any
 from flows.learning.cohorts import region_table, whole_cohort
 from flows.retraining.champion import Champion
 from flows.running.console import say
-from flows.running.notify import tell
+from flows.running.notify import send_notice
 from flows.running.steps import as_flow
 from pipeline import tracking
 from pipeline.config import Study
@@ -65,7 +65,7 @@ def check_shift(study: Study) -> ShiftResult:
     for reason in checked.reasons:
         say(reason)
     if checked.answer != "nothing":
-        tell(study, "shift", asdict(checked))
+        send_notice(study, "shift", asdict(checked))
     return checked
 
 

@@ -39,7 +39,7 @@ from pipeline.errors import ConfigError, TaucalError
 
 _SECONDS_TO_CONNECT = 20
 _SECONDS_TO_RESTART = 60
-_RESTARTS = 3
+_SECONDS_TO_REPLACE = 180
 _LOOK_EVERY_SECONDS = 0.1
 for _name in ("distributed", "distributed.client", "distributed.scheduler"):
     logging.getLogger(_name).setLevel(os.environ["DASK_LOGGING__DISTRIBUTED"].upper())
@@ -91,17 +91,23 @@ def _wait_for_workers(client: Any, number: int) -> None:
     that a worker has left comes after that, the cluster does not find the worker in its list, stops watching,
     and raises the `KeyError` of the worker's address when it is closed.
     """
-    for _ in range(_RESTARTS):
-        limit = time.monotonic() + _SECONDS_TO_RESTART
-        while time.monotonic() < limit:
-            if len(_running_workers(client)) >= number:
-                return
-            time.sleep(_LOOK_EVERY_SECONDS)
-        _replace_lost(client, number)
-    raise TaucalError(
-        f"Dask workers were killed, and some did not start again within {_RESTARTS * _SECONDS_TO_RESTART} s",
-        hint="see whether the machine is out of memory, or set fewer workers",
-    )
+    if _come_back(client, number, _SECONDS_TO_RESTART):
+        return
+    _replace_lost(client, number)
+    if not _come_back(client, number, _SECONDS_TO_REPLACE):
+        raise TaucalError(
+            f"Dask workers were killed, and some did not start again within {_SECONDS_TO_REPLACE} s",
+            hint="see whether the machine is out of memory, or set fewer workers",
+        )
+
+
+def _come_back(client: Any, number: int, seconds: float) -> bool:
+    limit = time.monotonic() + seconds
+    while len(_running_workers(client)) < number:
+        if time.monotonic() > limit:
+            return False
+        time.sleep(_LOOK_EVERY_SECONDS)
+    return True
 
 
 def _running_workers(client: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Wait for what another process is doing, and say so."""
+"""Wait for what another process is doing, and print whom for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.files import exclusive
 
 @contextlib.contextmanager
 def locked(lock: Path, what: str, *, wait: bool) -> Iterator[bool]:
-    """Hold a lock file as `pipeline.files.exclusive` does; say whom it waits for, yield whether it waited.
+    """Hold a lock file as `pipeline.files.exclusive` does; print whom it waits for, yield whether it waited.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def locked(lock: Path, what: str, *, wait: bool) -> Iterator[bool]:
     Raises
     ------
     InputError
-        If another process holds it and `wait` is false, naming it, whose it is and since when it runs.
+        If another process holds it and `wait` is false, with its id, user, machine and start.
     """
     waited = False
     with contextlib.ExitStack() as stack:
@@ -35,7 +35,7 @@ def locked(lock: Path, what: str, *, wait: bool) -> Iterator[bool]:
         except InputError as error:
             if not wait:
                 raise
-            say(f"Waiting: {error.problem}.")
+            say(f"Waiting. {error.problem}.")
             stack.enter_context(exclusive(lock, what))
             waited = True
         yield waited

@@ -1,8 +1,14 @@
-"""Tell people outside what happened: one POST to a webhook, one e-mail. Never a reason to fail."""
+"""Notices by webhook, by e-mail or by any service that apprise knows; never a reason to fail.
+
+Webhook and e-mail are sent from here: apprise reports only that a notice failed, not why, and its own webhook
+posts another body.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
 import os
 import smtplib
 import ssl
@@ -21,18 +27,17 @@ from pipeline.config import EmailSettings, Study
 _SECONDS = 10
 
 
-def tell(study: Study, event: str, facts: Mapping[str, object]) -> None:
-    """Send a notice to whom the study names; one that cannot be sent is said on the console.
+def send_notice(study: Study, event: str, facts: Mapping[str, object]) -> None:
+    """Send a notice to everybody the study names; one that cannot be sent is reported on the console.
 
     Parameters
     ----------
     study : Study
-        Section `notify` says who is told.
+        Section `notify` names the receivers.
     event : str
         ``"failure"``, ``"promotion"``, ``"challenger"``, ``"waiting"`` or ``"shift"``.
     facts : mapping
-        What the reader needs to know: numbers, names of flows and models. Nothing that identifies a
-        patient, no path, no text of an error.
+        Numbers, names of flows and models. Nothing that identifies a patient, no path, no text of an error.
     """
     notice = {
         "event": event,
@@ -45,29 +50,31 @@ def tell(study: Study, event: str, facts: Mapping[str, object]) -> None:
         _try(event, "the webhook", lambda: _post(webhook, notice))
     if email is not None:
         _try(event, "the mail server", lambda: _mail(email, notice))
+    for number, url in enumerate(study.notify.urls, start=1):
+        _try(event, f"address {number} of notify.urls", functools.partial(_send_by_apprise, url, notice))
 
 
-def _try(event: str, whom: str, send: Callable[[], None]) -> None:
+def _try(event: str, receiver: str, send: Callable[[], None]) -> None:
     try:
         send()
     except Exception as error:  # noqa: BLE001 - a notice is never a reason to fail
         # The text of an error can hold the address, and an address can hold a secret.
-        say(f"The notice of {event!r} did not reach {whom}: {_kind(error)}.")
+        say(f"The notice of {event!r} did not reach {receiver}: {_kind(error)}.")
 
 
 def _kind(error: Exception) -> str:
     if isinstance(error, _Refused):
         return str(error)
     if isinstance(error, urllib.error.HTTPError):
-        return f"it answered {error.code}"
+        return f"the answer was {error.code}"
     if isinstance(error, smtplib.SMTPResponseException):
-        return f"it answered {error.smtp_code}"
+        return f"the answer was {error.smtp_code}"
     reason = getattr(error, "reason", error)
     return (reason.strerror if isinstance(reason, OSError) else None) or type(error).__name__
 
 
 class _Refused(Exception):  # noqa: N818 - our own reason not to send
-    """Why a notice was not sent, in words that hold no secret."""
+    """The reason why a notice was not sent, in words that hold no secret."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -104,13 +111,35 @@ def _mail(settings: EmailSettings, notice: Mapping[str, Any]) -> None:
     if settings.user and password is None:
         raise _Refused(f"the password is not in the environment variable {settings.password_env}")
     message = EmailMessage()
-    message["Subject"] = f"taucal: {notice['event']} of {notice['study']}"
+    message["Subject"] = _title(notice)
     message["From"], message["To"] = settings.sender, ", ".join(settings.to)
-    lines = [f"{name}: {value}" for name, value in notice["facts"].items()]
-    message.set_content("\n".join([f"{notice['event']}, study {notice['study']}, {notice['time']}", *lines]))
+    message.set_content(_text(notice))
     with smtplib.SMTP(settings.host, settings.port, timeout=_SECONDS) as server:
         if settings.starttls:
             server.starttls(context=ssl.create_default_context())
         if settings.user and password is not None:
             server.login(settings.user, password)
         server.send_message(message)
+
+
+def _send_by_apprise(url: str, notice: Mapping[str, Any]) -> None:
+    import apprise  # deferred: a tenth of a second, and few studies have such addresses
+
+    # Its log names the addresses.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
+    service = apprise.Apprise.instantiate(url, asset=apprise.AppriseAsset(app_id="taucal"))
+    if service is None:
+        raise _Refused("apprise cannot read it, see its documentation for the form of each service")
+    service.redirects = False
+    service.socket_connect_timeout = service.socket_read_timeout = _SECONDS
+    if not service.notify(title=_title(notice), body=_text(notice)):
+        raise _Refused("the service did not take it")
+
+
+def _title(notice: Mapping[str, Any]) -> str:
+    return f"taucal: {notice['event']} of {notice['study']}"
+
+
+def _text(notice: Mapping[str, Any]) -> str:
+    lines = [f"{name}: {value}" for name, value in notice["facts"].items()]
+    return "\n".join([f"{notice['event']}, study {notice['study']}, {notice['time']}", *lines])

@@ -1,4 +1,4 @@
-"""Do a step once: skip it where the same inputs and settings have left their files already."""
+"""Do a step once: skip it where its files are there, made with the same inputs and settings."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from typing import TypeVar
 from prefect import flow, tags, task
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
 
-from flows.running.ephemeral import end_server_with_this_process
-from flows.running.orphans import process_tag
+from flows.running.lifetime import end_server_with_this_process, process_tag
 from pipeline.files import read_json, write_json
 
 T = TypeVar("T")
 
 
 def run_once(record: Path, key: str, work: Callable[[], Iterable[Path]]) -> bool:
-    """Run `work` unless `record` tells that it was done with the same key and its files still stand.
+    """Run `work` unless `record` shows that it was done with the same key and its files are still there.
 
     Parameters
     ----------
     record : Path
-        JSON file that remembers; written last, so a killed step is begun again.
+        JSON file that is written last, so a killed step is begun again.
     key : str
         Fingerprint of everything the result depends on.
     work : callable
@@ -42,46 +41,46 @@ def run_once(record: Path, key: str, work: Callable[[], Iterable[Path]]) -> bool
 
 
 def is_done(record: Path, key: str, root: Path = Path()) -> bool:
-    """Tell whether `record` holds this key and every file it names stands with the size it had.
+    """Whether `record` holds this key and every file it names has the size it had.
 
-    Names that are not absolute count from `root`.
+    Names that are not absolute are relative to `root`.
     """
     try:
-        remembered = read_json(record)
+        stored = read_json(record)
     except (OSError, ValueError):
         return False
-    if remembered.get("key") != key:
+    if stored.get("key") != key:
         return False
     return all(
         (root / name).is_file() and (root / name).stat().st_size == size
-        for name, size in remembered["files"].items()
+        for name, size in stored["files"].items()
     )
 
 
-class WorkFailed(Exception):  # noqa: N818 - what Prefect is told instead of the error
-    """Stands in Prefect's database and logs for an error, of which it tells the kind only."""
+class WorkFailed(Exception):  # noqa: N818 - reads as "the work failed"
+    """What Prefect stores and logs in place of an error: the name of its class alone."""
 
 
 def as_flow(name: str, work: Callable[[], T]) -> T:
     """Run `work` as a Prefect flow.
 
     Prefect stores parameters and the text of errors in its database, and a folder's name can identify a
-    patient. So the flow has no parameters, and an error reaches Prefect by its kind alone; the caller gets it
-    whole. The run bears the tag of its process, by which `flows.running.orphans` finds it when that
+    patient. So the flow has no parameters, and Prefect gets the class name of an error alone; the caller gets
+    the error itself. The run bears the tag of its process, by which `lifetime.end_orphans` finds it when that
     was killed.
     """
     with tags(process_tag()), _without_heartbeat():
-        return _kept_private(flow(name=name, validate_parameters=False), work)
+        return _privately(flow(name=name, validate_parameters=False), work)
 
 
 def as_task(name: str, work: Callable[[], T]) -> T:
     """Run `work` as a task of the flow around it, as private as `as_flow`."""
-    return _kept_private(task(name=name), work)
+    return _privately(task(name=name), work)
 
 
 @contextlib.contextmanager
 def _without_heartbeat() -> Iterator[None]:
-    """Run flows without Prefect's sign of life, unless somebody has set one: its end takes a second."""
+    """Run flows without Prefect's heartbeat, unless the user has set one: its end takes a second."""
     if "heartbeat_frequency" in get_current_settings().flows.model_fields_set:
         yield
     else:
@@ -89,7 +88,7 @@ def _without_heartbeat() -> Iterator[None]:
             yield
 
 
-def _kept_private(decorate: Callable[[Callable[[], T]], Callable[[], T]], work: Callable[[], T]) -> T:
+def _privately(decorate: Callable[[Callable[[], T]], Callable[[], T]], work: Callable[[], T]) -> T:
     caught: list[Exception] = []
 
     def run() -> T:

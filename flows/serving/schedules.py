@@ -1,4 +1,4 @@
-"""The schedules of a study, as Prefect is told of them."""
+"""The schedules of a study, and the deployments that Prefect gets for them."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
 
 from flows.running.console import say
-from flows.running.orphans import process_tag
-from flows.serving import deployments as deployed
+from flows.running.lifetime import process_tag
+from flows.serving.deployments import monthly_retrain, new_reports, nightly_ingest, weekly_shift_check
 from pipeline.config import Study
 from pipeline.errors import ConfigError
 
 SCHEDULES: dict[str, Flow[[], None]] = {
-    "ingest": deployed.nightly_ingest,
-    "reports": deployed.new_reports,
-    "shift": deployed.weekly_shift_check,
-    "retrain": deployed.monthly_retrain,
+    "ingest": nightly_ingest,
+    "reports": new_reports,
+    "shift": weekly_shift_check,
+    "retrain": monthly_retrain,
 }
-"""Key of section `serve` -> what runs then."""
+"""Key of section `serve` -> the flow that runs then."""
 
 INNER_FLOWS = ("ingest", "new-scan-reports", "shift check", "retrain")
-"""What `as_flow` calls the work inside the scheduled flows."""
+"""Names that `as_flow` gives to the flows inside the scheduled ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +54,12 @@ class Schedule:
 
 
 def planned(study: Study) -> list[Schedule]:
-    """Return the schedules of a study that can be started; say which cannot.
+    """Return the schedules of a study that can be started; print which cannot and why.
 
     Raises
     ------
     ConfigError
-        If a cron line is none, or nothing is left.
+        If a cron line is invalid, or no schedule is left.
     """
     schedules = []
     for key, flow in SCHEDULES.items():
@@ -70,15 +70,19 @@ def planned(study: Study) -> list[Schedule]:
         elif cron is not None:
             schedules.append(Schedule(key, flow, _checked(cron, key)))
     if not schedules:
-        raise ConfigError("A study to serve needs a schedule, got none", where="serve")
+        raise ConfigError(
+            "The study has no schedule that can be started",
+            where="serve",
+            hint="give ingest, reports, shift or retrain a cron line",
+        )
     return schedules
 
 
 def _why_not(study: Study, key: str) -> str | None:
     if study.cohort.kind != "bids":
-        return f"a cohort of kind {study.cohort.kind} holds no scans"
+        return f"cohort.kind is {study.cohort.kind}, whose data are not scans"
     if key == "ingest" and study.ingest.source is None:
-        return "ingest.source does not say where scans come from"
+        return "ingest.source is not set, so it is unknown where scans come from"
     return None
 
 
@@ -87,14 +91,14 @@ def _checked(cron: str, key: str) -> str:
         return CronSchedule(cron=cron, timezone="UTC").cron
     except ValidationError as error:
         raise ConfigError(
-            f"A schedule must be a cron line, got {cron!r}",
+            f"{cron!r} is no cron line",
             where=f"serve.{key}",
-            hint='minute hour day month weekday, as in "0 2 * * *" for two in the night, in UTC',
+            hint='write minute hour day month weekday in UTC, as in "0 2 * * *" for every night at two',
         ) from error
 
 
 def name_of(study: Study) -> str:
-    """Return what Prefect calls the deployments of a study.
+    """Return the name that the deployments of a study have in Prefect.
 
     Examples
     --------
@@ -105,13 +109,12 @@ def name_of(study: Study) -> str:
 
 
 async def deployment_of(study: Study, schedule: Schedule) -> RunnerDeployment:
-    """Return what Prefect is told of a schedule: one run at a time, no parameters, no path."""
+    """Return the deployment of a schedule: one run at a time, no parameters, no path."""
     return await schedule.flow.ato_deployment(
         name=name_of(study),
         schedule=Cron(schedule.cron, timezone="UTC"),
         paused=False,
-        # A run that falls due while the one before still runs is dropped: one that waited would wait for ever
-        # where the one before was killed.
+        # A run that falls due while another is running is dropped: behind a killed one it would never start.
         concurrency_limit=ConcurrencyLimitConfig(
             limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
         ),
@@ -123,7 +126,7 @@ async def deployment_of(study: Study, schedule: Schedule) -> RunnerDeployment:
 
 
 async def forget_schedules(study: Study) -> None:
-    """Pause what an earlier process may have left, and drop the runs that fell due while nobody served."""
+    """Pause the deployments of an earlier process; delete the runs that fell due while none was serving."""
     async with get_client() as client:
         for flow in SCHEDULES.values():
             with contextlib.suppress(ObjectNotFound):

@@ -1,8 +1,9 @@
-"""Start the servers that `serve` needs: Prefect's and MLflow's, on loopback unless told otherwise."""
+"""Start Prefect's and MLflow's servers, on loopback unless the study names another host."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -15,18 +16,89 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.running.console import say, show_table
+from flows.running.lifetime import watched
+from pipeline import tracking
+from pipeline.config import Study
 from pipeline.errors import InputError, TaucalError
+from pipeline.processes import environment, import_places
 
 _SECONDS_TO_START = 180.0
 
 
+@contextlib.contextmanager
+def servers_of(study: Study, folder: Path) -> Iterator[list[Server]]:
+    """Start the servers that are not there yet; yield what was started, with Prefect's address in force."""
+    theirs = PREFECT_API_URL.value()
+    store = tracking.store_of(study.tracking, study.output)
+    remote = store.uri.startswith(("http://", "https://", "databricks"))
+    # All is checked before anything is started.
+    if theirs:
+        _check_reachable(theirs)
+    prefect = None if theirs else endpoint_of(study, "prefect_port")
+    mlflow = None if remote else endpoint_of(study, "mlflow_port")
+    with contextlib.ExitStack() as stack:
+        servers: list[Server] = []
+        rows = []
+        if prefect is not None:
+            servers.append(stack.enter_context(prefect_server(prefect, folder)))
+        if mlflow is not None:
+            # A new SQLite file is made before two processes open it at once.
+            store.client()
+            servers.append(stack.enter_context(mlflow_server(mlflow, folder, store.uri, store.artifacts)))
+        for server in servers:
+            wait_until_ready(server, "/api/health" if server.name == "Prefect" else "/health")
+            rows.append([server.name, server.url])
+        rows += [["Prefect", theirs.removesuffix("/api")]] if theirs else []
+        rows += [["MLflow", store.address]] if remote else []
+        show_table("Pages", ["what", "where"], sorted(rows))
+        api = theirs or f"{servers[0].url}/api"
+        stack.enter_context(environment({"PREFECT_API_URL": api}))
+        stack.enter_context(temporary_settings({PREFECT_API_URL: api}))
+        try:
+            yield servers
+        finally:  # together: each takes seconds
+            for server in servers:
+                server.begin_to_stop()
+
+
+def _check_reachable(api: str) -> None:
+    with get_client(sync_client=True) as client:
+        failure = client.api_healthcheck()
+    if failure is not None:
+        raise InputError(
+            f"The Prefect server that PREFECT_API_URL names does not answer ({type(failure).__name__})",
+            where=api,
+            hint="start it, correct the address, or unset the variable: then a server is started here",
+        )
+
+
+def endpoint_of(study: Study, setting: str) -> Endpoint:
+    """Return a free endpoint as a setting of section `serve` asks for; warn where others can reach it.
+
+    Raises
+    ------
+    InputError
+        As `free_endpoint` does.
+    """
+    endpoint = free_endpoint(study.serve.host, getattr(study.serve, setting), f"serve.{setting}")
+    if not endpoint.is_loopback:
+        say(
+            f"WARNING: port {endpoint.port} on {endpoint.host} is open to everybody who reaches this "
+            "machine. These servers ask for no password: all they hold can be read and changed."
+        )
+    return endpoint
+
+
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a server listens, and the setting that says so."""
+    """Where a server listens."""
 
     host: str
     port: int
-    setting: str
 
     @property
     def url(self) -> str:
@@ -52,51 +124,64 @@ class Server:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def let_go(self) -> None:
-        """Let it end, without waiting for that."""
+    def begin_to_stop(self) -> None:
+        """Let the server end, without waiting for that."""
         assert self.process.stdin is not None
         self.process.stdin.close()
 
     def check(self) -> None:
-        """Raise if it has ended.
+        """Raise if the server has ended.
 
         Raises
         ------
         TaucalError
-            With what it said last.
+            With the last line of its log.
         """
         if self.process.poll() is not None:
             raise TaucalError(
-                f"The {self.name} server must run as long as the schedules, it ended: {_last_line(self.log)}",
+                f"The {self.name} server has ended: {_last_line(self.log)}",
                 where=str(self.log),
+                hint="read its log, then serve again",
             )
 
 
-def place_of(host: str, port: int, setting: str) -> Endpoint:
-    """Return a place that is free now; port 0 means any.
+def free_endpoint(host: str, port: int, setting: str) -> Endpoint:
+    """Return an endpoint that is free now.
+
+    Parameters
+    ----------
+    host : str
+    port : int
+        0 for any free port.
+    setting : str
+        Where the port comes from, for errors.
 
     Raises
     ------
     InputError
-        If the port is in use or the host is none of this machine's.
+        If the port is in use or the host is no address of this machine.
 
     Examples
     --------
-    >>> place_of("127.0.0.1", 0, "serve.prefect_port").port > 0
+    >>> free_endpoint("127.0.0.1", 0, "serve.prefect_port").port > 0
     True
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
-            # As servers do: a port whose last connections are still being wound up is free.
+            # As servers do: a port whose last connections are still closing is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-            return Endpoint(host, probe.getsockname()[1], setting)
-    except socket.gaierror as error:
-        raise InputError(f"serve.host must be an address of this machine, got {host}") from error
+            return Endpoint(host, probe.getsockname()[1])
     except OSError as error:
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise InputError(
+                f"{host} is no address of this machine",
+                where="serve.host",
+                hint="use 127.0.0.1 for this machine alone, or an address that it has",
+            ) from error
         raise InputError(
-            f"A port to serve on must be free, got {port} on {host}: {error.strerror}",
+            f"Port {port} on {host} is not free: {error.strerror}",
             where=setting,
             hint=f"end what listens there, or set {setting} to another port or to 0 for any",
         ) from error
@@ -104,54 +189,54 @@ def place_of(host: str, port: int, setting: str) -> Endpoint:
 
 @contextlib.contextmanager
 def running(
-    name: str, command: Sequence[str], place: Endpoint, folder: Path, environment: Mapping[str, str]
+    name: str, command: Sequence[str], endpoint: Endpoint, folder: Path, variables: Mapping[str, str]
 ) -> Iterator[Server]:
     """Run a server for as long as the block runs; it ends too when this process is killed.
 
     Parameters
     ----------
     name : str
-        For sentences.
+        For sentences and the name of the log.
     command : sequence of str
         Arguments of ``python -m``.
+    endpoint : Endpoint
     folder : Path
-        What the server says is written there.
-    environment : mapping
-        Added to this process's.
+        Where its log is written.
+    variables : mapping
+        Added to this process's environment.
     """
     log = folder / f"{name.lower()}.log"
-    guarded = [sys.executable, "-m", "flows.running.guard", sys.executable, "-m", *command]
-    with log.open("wb") as said:
+    with log.open("wb") as stream:
         process = subprocess.Popen(
-            guarded,
+            watched([sys.executable, "-m", *command]),
             stdin=subprocess.PIPE,
-            stdout=said,
-            stderr=said,
-            env={**os.environ, **environment},
+            stdout=stream,
+            stderr=stream,
+            env={**os.environ, **import_places(), **variables},
         )
-    server = Server(name, place.url, process, log)
+    server = Server(name, endpoint.url, process, log)
     try:
         yield server
     finally:
-        server.let_go()
+        server.begin_to_stop()
         process.wait()
 
 
-def prefect_server(place: Endpoint, folder: Path) -> contextlib.AbstractContextManager[Server]:
+def prefect_server(endpoint: Endpoint, folder: Path) -> contextlib.AbstractContextManager[Server]:
     """Run Prefect's server with its scheduler and pages."""
-    where = ["--host", place.host, "--port", str(place.port)]
-    return running("Prefect", ["prefect", "server", "start", *where], place, folder, {})
+    where = ["--host", endpoint.host, "--port", str(endpoint.port)]
+    return running("Prefect", ["prefect", "server", "start", *where], endpoint, folder, {})
 
 
 def mlflow_server(
-    place: Endpoint, folder: Path, uri: str, artifacts: str | None
+    endpoint: Endpoint, folder: Path, uri: str, artifacts: str | None
 ) -> contextlib.AbstractContextManager[Server]:
-    """Run MLflow's server for a store that is kept in a database."""
-    where = ["--host", place.host, "--port", str(place.port), "--workers", "1"]
+    """Run MLflow's server for a store in a database."""
+    where = ["--host", endpoint.host, "--port", str(endpoint.port), "--workers", "1"]
     root = [] if artifacts is None else ["--default-artifact-root", artifacts]
     # The address can hold a password: everybody on a machine can read a command, not an environment.
     secret = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    return running("MLflow", ["mlflow", "server", *where, *root], place, folder, secret)
+    return running("MLflow", ["mlflow", "server", *where, *root], endpoint, folder, secret)
 
 
 def wait_until_ready(server: Server, health: str) -> None:
@@ -160,9 +245,9 @@ def wait_until_ready(server: Server, health: str) -> None:
     Raises
     ------
     TaucalError
-        If it ends or stays silent.
+        If it ends or does not answer in time.
     """
-    # Never by way of a proxy: these servers are on this machine.
+    # Never through a proxy: these servers are on this machine.
     browser = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     limit = time.monotonic() + _SECONDS_TO_START
     while time.monotonic() < limit:
@@ -173,12 +258,12 @@ def wait_until_ready(server: Server, health: str) -> None:
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     raise TaucalError(
-        f"The {server.name} server must answer within {_SECONDS_TO_START:.0f} s, it did not: "
-        f"{_last_line(server.log)}",
+        f"The {server.name} server did not answer within {_SECONDS_TO_START:.0f} s: {_last_line(server.log)}",
         where=str(server.log),
+        hint="read its log; serve again when the machine is less busy",
     )
 
 
 def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "it said nothing"
+    return lines[-1].strip() if lines else "its log is empty"

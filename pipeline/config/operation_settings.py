@@ -109,3 +109,5 @@ class NotifySettings(Section):
     webhook: str | None = None
     """Gets a POST of JSON: event, study, time, facts."""
     email: EmailSettings | None = None
+    urls: tuple[str, ...] = ()
+    """Addresses of chat, push and mail services in the form of apprise, as in ``slack://TOKENS``."""

@@ -29,10 +29,10 @@ import pytest
 import yaml
 
 from flows.ingestion.ingest_tables import COHORT_TABLE
-from flows.serve import _place, serve
-from flows.serving import deployments as deployed
+from flows.serve import serve
+from flows.serving import deployments
 from flows.serving.schedules import SCHEDULES, planned
-from flows.serving.servers import place_of
+from flows.serving.servers import endpoint_of, free_endpoint
 from pipeline.config import PhantomSettings, Study
 from pipeline.errors import ConfigError, InputError
 from pipeline.files import exclusive
@@ -69,25 +69,25 @@ def test_what_is_null_or_has_no_scans_is_not_started(tmp_path, capsys):
 
 
 def test_nothing_to_start_and_a_wrong_cron_line_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="needs a schedule"):
+    with pytest.raises(ConfigError, match="has no schedule that can be started"):
         planned(study(tmp_path, serve=dict.fromkeys(SCHEDULES)))
-    with pytest.raises(ConfigError, match=r"cron line, got '2 in the night'.*serve\.ingest"):
+    with pytest.raises(ConfigError, match=r"serve\.ingest: '2 in the night' is no cron line"):
         planned(study(tmp_path, serve={"ingest": "2 in the night"}))
 
 
 def test_a_scheduled_run_waits_for_one_that_is_under_way(tmp_path, monkeypatch):
     resolved = tmp_path / "study.yaml"
     resolved.write_text(study(tmp_path).to_yaml())
-    monkeypatch.setenv(deployed.STUDY, str(resolved))
+    monkeypatch.setenv(deployments.STUDY, str(resolved))
     seen = []
-    deployed._privately("monthly-retrain", seen.append)
+    deployments._privately("monthly-retrain", seen.append)
     assert (seen[0].ingest.wait, seen[0].retrain.wait) == (True, True)
 
 
 def test_a_second_process_may_not_serve_the_same_study(tmp_path):
     with (
         exclusive(tmp_path / "out" / ".serve" / "lock", "schedules"),
-        pytest.raises(InputError, match=r"Only one process .* schedules of this study"),
+        pytest.raises(InputError, match=r"Another process has locked the schedules of this study"),
     ):
         serve(study(tmp_path))
 
@@ -99,7 +99,7 @@ def test_a_port_in_use_is_one_clear_error_and_nothing_is_left_running(tmp_path, 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ports = {"prefect_port": 0, "mlflow_port": 0, setting: port}
-        with pytest.raises(InputError, match=rf"must be free, got {port} .* in serve\.{setting}: .*to 0"):
+        with pytest.raises(InputError, match=rf"serve\.{setting}: Port {port} on .* is not free: .*to 0"):
             serve(study(tmp_path, serve=ports))
     assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
 
@@ -110,23 +110,25 @@ def test_a_prefect_server_that_does_not_answer_is_told(tmp_path):
     nobody = {PREFECT_API_URL: "http://127.0.0.1:1/api", PREFECT_CLIENT_MAX_RETRIES: 0}
     with (
         temporary_settings(nobody),
-        pytest.raises(InputError, match=r"answers, got .* http://127\.0\.0\.1:1"),
+        pytest.raises(InputError, match=r"http://127\.0\.0\.1:1/api: The Prefect server .* does not answer"),
     ):
         serve(study(tmp_path))
 
 
 def test_an_address_of_another_machine_is_refused():
-    with pytest.raises(InputError, match=r"must be free, got 0 on 192\.0\.2\.1: Cannot assign"):
-        place_of("192.0.2.1", 0, "serve.prefect_port")
+    with pytest.raises(InputError, match=r"serve\.host: 192\.0\.2\.1 is no address of this machine"):
+        free_endpoint("192.0.2.1", 0, "serve.prefect_port")
 
 
 def test_a_server_beyond_loopback_is_warned_of(tmp_path, capsys):
     assert (
-        _place(study(tmp_path, serve={"host": "0.0.0.0", "mlflow_port": 0}), "mlflow_port").is_loopback
+        endpoint_of(study(tmp_path, serve={"host": "0.0.0.0", "mlflow_port": 0}), "mlflow_port").is_loopback
         is False
     )
-    assert "open to whoever reaches this machine, on 0.0.0.0" in " ".join(capsys.readouterr().err.split())
-    inside = _place(study(tmp_path, serve={"mlflow_port": 0}), "mlflow_port")
+    assert "on 0.0.0.0 is open to everybody who reaches this machine" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    inside = endpoint_of(study(tmp_path, serve={"mlflow_port": 0}), "mlflow_port")
     assert inside.url == f"http://127.0.0.1:{inside.port}"
     assert capsys.readouterr().err == ""
 
@@ -363,7 +365,7 @@ class TestServing:
     def test_the_next_start_ends_the_runs_of_the_killed_and_the_place_is_free(self, story):
         assert story.before_kill.keys() == {"weekly-shift-check", "shift check"}
         assert story.after_kill == dict.fromkeys(story.before_kill, "Crashed")
-        assert "2 runs of a process that was killed are ended" in story.said_again
+        assert "2 flow runs of a process that was killed are marked as crashed" in story.said_again
         assert {"kind": "Crashed", "runs": 2} in [notice["facts"] for notice in story.notices]
         assert story.again.state.is_completed(), story.again.state
 

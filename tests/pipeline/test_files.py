@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import multiprocessing
+import os
 import pickle
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -26,9 +30,9 @@ def test_a_failed_writer_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_folder_that_is_a_file_is_refused_with_its_mend(tmp_path):
+def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="must be writable"):
+    with pytest.raises(InputError, match="cannot be written to"):
         write_text(tmp_path / "file" / "a.txt", "x")
 
 
@@ -45,7 +49,7 @@ def test_fingerprints_tell_parts_apart():
 def hold(lock, held):
     with exclusive(lock, "dataset"):
         held.set()
-        time.sleep(60)
+        time.sleep(600)
 
 
 def test_a_lock_refuses_names_its_holder_and_dies_with_it(tmp_path):
@@ -53,9 +57,11 @@ def test_a_lock_refuses_names_its_holder_and_dies_with_it(tmp_path):
     held = context.Event()
     holder = context.Process(target=hold, args=(tmp_path / "lock", held), daemon=True)
     holder.start()
-    assert held.wait(30)
+    assert held.wait(180)
     with (
-        pytest.raises(InputError, match=rf"process {holder.pid} does \(\S+ on \S+ since 20\d\d-\S+Z\)"),
+        pytest.raises(
+            InputError, match=rf"locked the dataset: process {holder.pid} \(\S+ on \S+ since 20\d\d-\S+Z\)"
+        ),
         exclusive(tmp_path / "lock", "dataset", wait=False),
     ):
         pass
@@ -63,6 +69,42 @@ def test_a_lock_refuses_names_its_holder_and_dies_with_it(tmp_path):
     holder.join()
     with exclusive(tmp_path / "lock", "dataset", wait=False):
         assert (tmp_path / "lock").exists()
+
+
+def test_a_lock_lets_one_thread_at_a_time_in(tmp_path):
+    inside = []
+
+    def enter(number: int) -> None:
+        with exclusive(tmp_path / "lock", "dataset"):
+            inside.append(number)
+            assert inside == [number]
+            time.sleep(0.01)
+            inside.remove(number)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(enter, range(12)))
+
+
+def test_a_lock_in_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written to"), exclusive(tmp_path / "file" / "lock", "it"):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_where_the_file_system_has_no_locks_a_marker_refuses_and_goes_with_its_holder(tmp_path, monkeypatch):
+    def missing(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    with (
+        exclusive(tmp_path / "lock", "dataset"),
+        pytest.raises(InputError, match="locked the dataset"),
+        exclusive(tmp_path / "lock", "dataset", wait=False),
+    ):
+        pass
+    with exclusive(tmp_path / "lock", "dataset", wait=False):
+        assert str(os.getpid()) in (tmp_path / "lock").read_text()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from flows.running.notify import tell
+from flows.running.notify import send_notice
 from pipeline.config import Study
 
 SECRET = "T0KEN-s3cret"
@@ -85,7 +86,7 @@ def mail():
 
 def test_a_webhook_gets_event_study_time_and_facts(web, capsys):
     port, received, _ = web
-    tell(
+    send_notice(
         study_with(webhook=f"http://127.0.0.1:{port}/hook/{SECRET}"), "promotion", {"version": 3, "nll": 0.25}
     )
     ((path, kind, notice),) = received
@@ -100,7 +101,9 @@ def test_a_mail_has_sender_receivers_and_facts(mail, monkeypatch, capsys):
     monkeypatch.setenv("MAIL_PASSWORD", SECRET)
     sender = {"sender": "taucal@clinic.example", "to": ("a@clinic.example", "b@clinic.example")}
     login = {"user": "taucal", "password_env": "MAIL_PASSWORD"}
-    tell(study_with(email={"host": "127.0.0.1", "port": port, **sender, **login}), "shift", {"scans": 12})
+    send_notice(
+        study_with(email={"host": "127.0.0.1", "port": port, **sender, **login}), "shift", {"scans": 12}
+    )
     (said,) = conversations
     assert any(line.startswith("AUTH PLAIN") for line in said)
     assert "mail FROM:<taucal@clinic.example>" in [line.partition(" size=")[0] for line in said]
@@ -113,8 +116,63 @@ def test_a_mail_has_sender_receivers_and_facts(mail, monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_nobody_to_tell_is_no_error(capsys):
-    tell(study_with(), "failure", {})
+def test_a_service_of_apprise_gets_title_and_facts(web, capsys):
+    port, received, _ = web
+    send_notice(study_with(urls=(f"json://127.0.0.1:{port}/{SECRET}",)), "shift", {"scans": 12})
+    ((path, _, notice),) = received
+    assert path == f"/{SECRET}"
+    assert notice["title"] == "taucal: shift of tiny"
+    assert notice["message"].startswith("shift, study tiny, 20")
+    assert notice["message"].endswith("\nscans: 12")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("form", "reason"),
+    [
+        ("json://127.0.0.1:1/{}", "did not take it"),
+        ("json://jo:{}@127.0.0.1:1/", "did not take it"),
+        ("nothing://{}", "apprise cannot read it"),
+        ("{}", "apprise cannot read it"),
+    ],
+    ids=["nobody listens", "password", "unknown service", "no address"],
+)
+def test_an_address_of_apprise_out_of_reach_is_reported_without_its_secrets(form, reason, capfd, caplog):
+    send_notice(study_with(urls=("json://127.0.0.1:1/", form.format(SECRET))), "failure", {})
+    output, errors = capfd.readouterr()
+    assert f"address 2 of notify.urls: {'apprise cannot' if 'apprise' in reason else 'the service'}" in errors
+    assert reason in " ".join(errors.split())
+    assert SECRET not in output + errors + caplog.text
+
+
+@pytest.mark.parametrize("status", [302, 307, 403, 500])
+def test_a_service_of_apprise_that_refuses_or_points_elsewhere_is_not_followed(web, status, capsys):
+    port, received, answer = web
+    answer["status"] = status
+    send_notice(study_with(urls=(f"json://127.0.0.1:{port}/?redirect=yes",)), "failure", {})
+    assert len(received) == 1
+    assert "address 1 of notify.urls: the service did not take it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "notify",
+    [
+        {"webhook": "http://127.0.0.1:{}/"},
+        {"urls": ("json://127.0.0.1:{}/",)},
+        {"email": {"host": "127.0.0.1", "port": "{}", "sender": "a@b.example", "to": ("c@b.example",)}},
+    ],
+    ids=["webhook", "apprise", "mail"],
+)
+def test_a_server_that_is_silent_is_not_waited_for(notify, monkeypatch, capsys):
+    monkeypatch.setattr("flows.running.notify._SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        send_notice(study_with(**json.loads(json.dumps(notify).replace("{}", str(port)))), "failure", {})
+    assert "The notice of 'failure' did not reach" in capsys.readouterr().err
+
+
+def test_no_receiver_is_no_error(capsys):
+    send_notice(study_with(), "failure", {})
     assert capsys.readouterr().err == ""
 
 
@@ -130,7 +188,7 @@ def test_nobody_to_tell_is_no_error(capsys):
     ids=["nobody listens", "password", "file", "no address", "line break"],
 )
 def test_a_webhook_out_of_reach_is_said_without_its_secrets(webhook, told, capsys):
-    tell(study_with(webhook=webhook), "failure", {"kind": "TrainingError"})
+    send_notice(study_with(webhook=webhook), "failure", {"kind": "TrainingError"})
     said = capsys.readouterr().err
     assert told in said
     assert "'failure'" in said
@@ -141,10 +199,10 @@ def test_a_webhook_out_of_reach_is_said_without_its_secrets(webhook, told, capsy
 def test_a_webhook_that_refuses_or_points_elsewhere_is_said_and_not_followed(web, status, capsys):
     port, received, answer = web
     answer["status"] = status
-    tell(study_with(webhook=f"http://127.0.0.1:{port}/{SECRET}"), "failure", {})
+    send_notice(study_with(webhook=f"http://127.0.0.1:{port}/{SECRET}"), "failure", {})
     said = capsys.readouterr().err
     assert len(received) == 1
-    assert f"it answered {status}" in said
+    assert f"the answer was {status}" in said
     assert SECRET not in said
 
 
@@ -160,7 +218,7 @@ def test_a_webhook_that_refuses_or_points_elsewhere_is_said_and_not_followed(web
 def test_a_mail_that_cannot_be_sent_is_said(mail, email, told, capsys):
     port, conversations = mail
     settings = {"host": "127.0.0.1", "port": port, "sender": "a@b.example", "to": ("c@b.example",), **email}
-    tell(study_with(email=settings), "failure", {"kind": "TrainingError"})
+    send_notice(study_with(email=settings), "failure", {"kind": "TrainingError"})
     assert told in capsys.readouterr().err
     assert not any(line.upper() == "DATA" for said in conversations for line in said)
 
@@ -168,6 +226,6 @@ def test_a_mail_that_cannot_be_sent_is_said(mail, email, told, capsys):
 def test_one_way_that_fails_does_not_stop_the_other(mail, capsys):
     port, conversations = mail
     settings = {"host": "127.0.0.1", "port": port, "sender": "a@b.example", "to": ("c@b.example",)}
-    tell(study_with(webhook="http://127.0.0.1:1/", email=settings), "challenger", {"version": 4})
+    send_notice(study_with(webhook="http://127.0.0.1:1/", email=settings), "challenger", {"version": 4})
     assert "the webhook" in capsys.readouterr().err
     assert "version: 4" in conversations[0]

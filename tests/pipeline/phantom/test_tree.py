@@ -149,7 +149,7 @@ def test_a_second_writer_is_refused(small_cohort, small_settings):
     out, _, seed = small_cohort
     with (
         exclusive(out.parent / f".{out.name}.lock", "cohort"),
-        pytest.raises(InputError, match=r"Only one process at a time may write the cohort"),
+        pytest.raises(InputError, match=r"Another process has locked the cohort"),
     ):
         write_cohort(small_settings, out, seed)
     assert write_cohort(small_settings, out, seed) == out

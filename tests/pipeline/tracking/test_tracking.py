@@ -97,7 +97,7 @@ def test_two_processes_may_open_a_new_store_at_once(store):
 
 def test_a_store_that_cannot_be_reached_is_told_with_its_mend(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="must be writable"):
+    with pytest.raises(InputError, match="cannot be written to"):
         store_of(TrackingSettings(), tmp_path / "file").client()
     (tmp_path / "torn.db").write_bytes(b"no database" * 1000)
     with pytest.raises(InputError, match=r"reachable.*tracking\.uri"):

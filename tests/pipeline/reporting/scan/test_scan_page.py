@@ -256,7 +256,7 @@ def test_without_pango_there_is_no_pdf_and_a_reason(
 
 def test_a_folder_that_cannot_be_made_is_told(scan, context, prediction, suvr, tmp_path):
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(InputError, match="output folder must be writable"):
+    with pytest.raises(InputError, match="output folder cannot be written to"):
         write_scan_report(build_scan_report(scan, context, prediction), suvr, tmp_path / "taken", pdf=False)
 
 
