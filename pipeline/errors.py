@@ -42,10 +42,17 @@ def _sentences(*parts: str) -> str:
     A single part stays as it is, for it may be part of a longer text; a key or a command keeps its letters.
     """
     given = [part for part in parts if part]
-    return " ".join(map(_sentence, given)) if len(given) > 1 else "".join(given)
+    return " ".join(map(sentence, given)) if len(given) > 1 else "".join(given)
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """Return text with a capital letter and a full stop; a key or a command keeps its letters.
+
+    Examples
+    --------
+    >>> sentence("export it again"), sentence("training.epochs is 0")
+    ('Export it again.', 'training.epochs is 0.')
+    """
     first = text.partition(" ")[0]
     start = first.title() if first.isalpha() and first.islower() else first
     return start + text[len(first) :] + ("" if text.endswith((".", "!", "?")) else ".")

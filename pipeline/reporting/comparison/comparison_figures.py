@@ -47,7 +47,7 @@ def comparison_figures(report: ComparisonReport) -> dict[str, ReportFigure]:
     if report.risk:
         words = (
             "Risk and coverage of each loss",
-            "Share of wrong answers against share of scans answered, one curve a loss",
+            "Share of wrong answers against share of scans answered, one curve for each loss",
             _how_to_read_risk(report),
         )
         drawn = figures_of_losses.risk_of_losses(_ends(report), report.baseline)
@@ -71,7 +71,7 @@ def _forest(report: ComparisonReport) -> ReportFigure:
         f"Metrics of every loss, {last.name}, with {level} intervals",
         f"{str(last.name).capitalize()}. Dot: mean over seeds; bar: {level} interval over subjects and "
         "seeds. Bars of two losses may overlap although their paired difference is clear, and the other way "
-        "round: the sentences above go by the paired differences.",
+        "round: the summary above uses the paired differences.",
     )
     figure = figures_of_losses.forest_figure(values, {m: metric_named(m).heading for m in drawn})
     return ReportFigure.of("forest", words, figure, pd.DataFrame(rows))
@@ -81,32 +81,32 @@ def _how_to_read_reliability(report: ComparisonReport) -> str:
     level = f"{100 * report.level:g} %"
     ends = " and ".join(dict.fromkeys(str(report.reliability[n].stage) for n in (0, -1)))
     return (
-        "Across: the stated probability of the most probable class, in ten bins; up: how often that class "
-        "was the diagnosis. On the diagonal, stated is what happens; below it, the loss is too sure. All "
-        "seeds and folds are pooled, and each test scan counts once: a scan that several seeds answered "
-        "stands in the counts below with its share in each bin. More seeds are no more patients: a bar, "
-        f"drawn for {ends}, is the {level} Wilson interval with as many trials as the bin has independent "
-        "subjects (Kish's count), however many seeds answered and however many scans a subject has. It does "
-        "not tell how far another training would move the dot. With few scans, a dot off the diagonal proves "
-        "nothing."
+        "Horizontal: the stated probability of the most probable class, in ten bins. Vertical: how often "
+        "that class was the diagnosis. On the diagonal the two agree; below it, networks trained with this "
+        "loss are overconfident. All seeds and folds are pooled, and each test scan counts once: a scan that "
+        "several seeds predicted is shared among its bins in the counts below. More seeds are no more "
+        f"patients: a bar, drawn for {ends}, is the {level} Wilson interval for the number of independent "
+        "subjects in the bin (Kish's effective sample size), whatever the number of seeds and of scans per "
+        "subject. It does not show how much another training would move the dot. With few scans, a dot off "
+        "the diagonal proves nothing."
     )
 
 
 def _how_to_read_risk(report: ComparisonReport) -> str:
-    named = figures_of_losses.told_apart(report.risk, report.baseline)
+    named = figures_of_losses.named_losses(report.risk, report.baseline)
     some = len(named) < len({curve.name for curve in report.risk})
     which = (
-        f" Named are {report.baseline} and the losses at both ends; the others are pale, their areas stand "
-        "in the tables."
+        f" {report.baseline} and the losses at both ends are named; the others are pale, and their areas "
+        "are in the tables."
         if some
         else ""
     )
     return (
-        "Were only the most confident scans answered, up to the share across, this share of the answers "
-        "would be wrong. Each seed ranks its own answers, folds together; the curve is the mean over seeds. "
-        "The number in the legend is the area under the curve (AURC), less is better, and the legend goes by "
-        "it; its intervals stand in the tables, and the order of curves that lie close is no test. The left "
-        f"end rests on few scans.{which}"
+        "If only the most confident scans were answered (horizontal: their share), this share of the answers "
+        "would be wrong. Each seed ranks its own answers, all folds together; the curve is the mean over "
+        "seeds. The legend gives the area under the curve (AURC; lower is better) and is sorted by it. The "
+        "intervals of the areas are in the tables: the order of curves that lie close together is not a "
+        f"test. The left end is based on few scans.{which}"
     )
 
 
@@ -150,12 +150,12 @@ def reliability_pictures(report: ComparisonReport) -> tuple[Picture, ...]:
         return ()
     stages = list(dict.fromkeys(str(panel.stage) for panel in panels))
     most = figures_of_losses.most_scans(panels)
-    told = ", ".join(stages)
-    found = [Picture(f"How they are drawn: {told}", _address(figures_of_losses.legend_of_stages(stages)))]
+    listed = ", ".join(stages)
+    found = [Picture(f"How they are drawn: {listed}", _address(figures_of_losses.legend_of_stages(stages)))]
     for name in dict.fromkeys(panel.name for panel in panels):
         mine = [panel for panel in panels if panel.name == name]
         drawn = figures_of_losses.reliability_of_losses(mine, most=most)
-        found.append(Picture(f"Reliability of {name}: {told}", _address(drawn)))
+        found.append(Picture(f"Reliability of {name}: {listed}", _address(drawn)))
     return tuple(found)
 
 
@@ -163,7 +163,7 @@ def risk_pictures(report: ComparisonReport) -> tuple[Picture, ...]:
     """Return one chart before calibration and one after, to one scale."""
     curves = _ends(report) if report.risk else ()
     top = figures_of_losses.highest_risk(curves)
-    named = figures_of_losses.told_apart(curves, report.baseline) if curves else ()
+    named = figures_of_losses.named_losses(curves, report.baseline) if curves else ()
     return tuple(
         Picture(f"Wrong answers against scans answered, {stage}", _address(drawn))
         for stage in dict.fromkeys(curve.stage for curve in curves)

@@ -1,4 +1,4 @@
-"""The report of a comparison of losses: tables, a sentence a loss, figures, no bold number without a test."""
+"""The report of a comparison of losses: a sentence for each loss, figures, and tables."""
 
 from __future__ import annotations
 
@@ -104,4 +104,4 @@ def _test_in_words(report: ComparisonReport) -> str:
         return "corrected resampled t-test over folds (Nadeau and Bengio)"
     if any(loss.seeds > 1 for loss in losses):
         return "t-test with the variance over subjects and that over seeds"
-    return "t-test with the variance over subjects; one seed does not tell of chance in training"
+    return "t-test with the variance over subjects; one seed shows nothing of the randomness of training"

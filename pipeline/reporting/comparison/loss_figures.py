@@ -32,9 +32,9 @@ STAGE_LOOKS = (
     ChartStyle(INK, "D", "-."),
 )
 """The first stage, the last, and those between them."""
-_PERCENTS = ([0, 0.5, 1], ["0", "50", "100"])  # the unit stands beside the axis: panels are narrow
+_PERCENTS = ([0, 0.5, 1], ["0", "50", "100"])  # the unit is in the label of the axis: panels are narrow
 NAMED = 10
-"""As many curves in one chart can be told apart in grey."""
+"""At most this many curves can be distinguished in grey."""
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (7, 2, 1, 2)))
 _COLOURS = ("#0072b2", "#c25400", "#00805c", "#a8478a", "#7d6200")  # after Okabe & Ito, darker on white
 _MARKERS = "so^Dv<P>X"
@@ -76,7 +76,7 @@ def reliability_of_losses(panels: Sequence[LossReliability], *, most: float | No
         _counts(lower, mine, looks, most or most_scans(panels))
         upper.set_title(name, fontsize=9, color=INK)
         if column == 0:
-            upper.set_ylabel("came true, %", fontsize=8)
+            upper.set_ylabel("observed, %", fontsize=8)
             lower.set_ylabel("scans", fontsize=8)
         if n + columns >= len(names):
             lower.set_xlabel("stated, %", fontsize=8)
@@ -89,7 +89,7 @@ _LEGEND = {"frameon": False, "fontsize": 8, "labelcolor": INK, "numpoints": 1}
 
 
 def legend_of_stages(stages: Sequence[str]) -> Figure:
-    """Draw how each stage is told apart."""
+    """Draw the mark and the line of each stage."""
     figure = new_figure(1.5 * len(stages), 0.3)
     figure.legend(handles=_handles(stage_looks(stages)), loc="center", ncols=len(stages), **_LEGEND)
     return figure
@@ -115,7 +115,7 @@ def _diagram(axes: Axes, panels: Sequence[LossReliability], looks: Mapping[str, 
         line = [(p.stated, p.came_true) for p in panel.points]
         axes.plot(*np.transpose(line), linestyle=look.line, color=look.colour, linewidth=1, zorder=2)
         for point in panel.points:
-            # Bars of three stages on each other could not be told apart.
+            # Bars of three stages on top of each other could not be distinguished.
             draw_rated(axes, point, look, bar=2 if look in STAGE_LOOKS[:2] else 0, size=4)
 
 
@@ -147,11 +147,11 @@ def risk_of_losses(
     top : float, optional
         The end of the vertical axis.
     named : sequence of str, optional
-        The losses that are told apart, `told_apart` of these curves where not given; the others are pale.
+        The losses with a colour and a name; by default `named_losses` of these curves. The others are pale.
     """
     stages = list(dict.fromkeys(curve.stage for curve in curves))
     names = list(dict.fromkeys(curve.name for curve in curves))
-    looks = loss_looks(names, baseline, told_apart(curves, baseline) if named is None else named)
+    looks = loss_looks(names, baseline, named_losses(curves, baseline) if named is None else named)
     top = top or highest_risk(curves)
     rows = min(len(names), NAMED)
     figure = new_figure(4.6 * len(stages), 2.9 + 0.17 * -(-rows // 2))
@@ -170,7 +170,7 @@ def highest_risk(curves: Sequence[LossRisk]) -> float:
     return max(0.05, 1.1 * max(seen, default=0))
 
 
-def told_apart(curves: Sequence[LossRisk], baseline: str) -> tuple[str, ...]:
+def named_losses(curves: Sequence[LossRisk], baseline: str) -> tuple[str, ...]:
     """Return the losses that a chart can name: all of a few, else the baseline and both ends by area.
 
     The last stage decides.

@@ -101,7 +101,7 @@ def class_code(name: str, title: str) -> Code:
 
 
 def uid(*parts: str) -> str:
-    """Return the DICOM UID that stands for some texts, under the 2.25 root.
+    """Return a DICOM UID derived from texts, under the 2.25 root.
 
     Examples
     --------

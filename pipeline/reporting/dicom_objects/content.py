@@ -1,4 +1,4 @@
-"""What a scan's structured report says, as a tree of content items (TID 1500)."""
+"""The content of a scan's structured report, as a tree of items (TID 1500)."""
 
 from __future__ import annotations
 
@@ -99,13 +99,13 @@ def _software(report: ScanReport) -> sr.AlgorithmIdentification:
 
 
 def _decision(report: ScanReport, algorithm: sr.AlgorithmIdentification) -> Group:
-    told = ((DECISION, VERDICTS[report.verdict]), (QUALITY, QUALITIES[report.quality]))
+    stated = ((DECISION, VERDICTS[report.verdict]), (QUALITY, QUALITIES[report.quality]))
     return Group(
         tracking_identifier=_tracked(report, "decision"),
         finding_type=_concept(ANSWER),
         algorithm_id=algorithm,
         finding_sites=[sr.FindingSite(_concept(BRAIN))],
-        qualitative_evaluations=[_evaluation(name, value) for name, value in told],
+        qualitative_evaluations=[_evaluation(name, value) for name, value in stated],
     )
 
 

@@ -76,13 +76,13 @@ def _completed(header: Dataset) -> Dataset:
     for keyword in _NEEDED:
         if keyword not in header or not _is_valid(keyword, str(header[keyword].value)):
             setattr(header, keyword, "")
-    # A longer one is no DICOM; what stands here only labels the study, which its UID identifies.
+    # A longer one is not valid; it only labels the study, which its UID identifies.
     header.StudyID = str(header.StudyID)[:_LONGEST_STUDY_ID]
     return header
 
 
 def _is_valid(keyword: str, value: str) -> bool:
-    """Tell whether a value is one that DICOM allows: what is wrong in a scan is not to be spread."""
+    """Return whether DICOM allows a value: errors of the source are not copied."""
     if keyword.endswith("Date"):
         return value == "" or (len(value) == 8 and value.isdigit())
     return keyword != "PatientSex" or value in ("", "M", "F", "O")
@@ -174,7 +174,7 @@ def structured_report(report: ScanReport, source: Sequence[Dataset], created: da
 
 
 def _made(report: ScanReport, first: Dataset, kind: str, created: datetime, content: bytes) -> dict[str, Any]:
-    """Return what both objects say of their series and maker; the UIDs follow from study and content."""
+    """Return the series and maker attributes of both objects; the UIDs follow from study and content."""
     root = (kind, str(first.StudyInstanceUID), created.isoformat(), hashlib.sha256(content).hexdigest())
     return {
         "series_instance_uid": uid("series", *root),

@@ -51,7 +51,7 @@ INK, MUTED, BLUE, AMBER, PALE = "#1b2430", "#55606d", "#1f5a8a", "#a86a00", "#df
 
 @dataclass(frozen=True)
 class ChartStyle:
-    """How a series is told from others: by mark and line where there is no colour."""
+    """How a series is drawn: mark and line differ too, for print in grey."""
 
     colour: str = BLUE
     marker: str = "o"

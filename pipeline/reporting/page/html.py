@@ -18,6 +18,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.errors import sentence
 from pipeline.files import write_json, write_text, written_whole
 from pipeline.reporting.page import pdf as paper
 from pipeline.reporting.page.facts import (
@@ -132,7 +133,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, number=number, signed=signed)
+    environment.filters.update(percent=percent, number=number, signed=signed, sentence=sentence)
     environment.globals.update(
         percent_range=percent_range, research_use_only=RESEARCH_USE_ONLY, synthetic_line=SYNTHETIC
     )

@@ -1,4 +1,4 @@
-"""How a report calls regions, composites, classes and acquisition facts."""
+"""What reports call regions, composites, classes and acquisition facts."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ COMPOSITES: dict[str, tuple[str, str]] = {
     "meta_roi_adni": (
         "Temporal meta-ROI (ADNI)", ", ".join(r.replace("_", " ") for r in META_ROI_DEFINITIONS["ADNI"]),
     ),
-    "braak_1_2": ("Braak I/II", "entorhinal; hippocampus left out: choroid plexus spills into it"),
+    "braak_1_2": ("Braak I/II", "entorhinal; not hippocampus, where choroid plexus signal spills in"),
     "braak_3_4": ("Braak III/IV", "limbic and temporal"),
     "braak_5_6": ("Braak V/VI", "neocortex"),
 }  # fmt: skip
@@ -100,7 +100,7 @@ WINDOW = "Window after injection"
 
 
 def title_of(region: str) -> str:
-    """Return how a report calls a region.
+    """Return the title of a region in a report.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def title_of(region: str) -> str:
 
 
 def region_group(region: str, kind: str) -> str:
-    """Return the heading a region stands under."""
+    """Return the heading under which a region is listed."""
     if kind == "offtarget":
         return OFF_TARGET
     if kind in ("background", "reference"):

@@ -117,12 +117,14 @@ def asymmetry_sentence(rows: tuple[RegionRow, ...]) -> str:
     size = most.asymmetry_percent or 0.0
     higher = "left" if size > 0 else "right"
     if abs(size) < NOTABLE_ASYMMETRY_PERCENT:
-        return f"No target region differs by {NOTABLE_ASYMMETRY_PERCENT:.0f} % or more between the sides."
+        return (
+            f"No target region differs by {NOTABLE_ASYMMETRY_PERCENT:.0f} % or more between left and right."
+        )
     count = sum(abs(r.asymmetry_percent or 0) >= NOTABLE_ASYMMETRY_PERCENT for r in compared)
     return (
         f"{count} of {len(compared)} target regions differ by {NOTABLE_ASYMMETRY_PERCENT:.0f} % or more "
-        f"between the sides. The largest difference: {most.title.lower()}, {abs(size):.0f} % higher on the "
-        f"{higher}."
+        f"between left and right. The largest difference: {most.title.lower()}, {abs(size):.0f} % higher on "
+        f"the {higher}."
     )
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class MeasuredScan:
-    """What is known of one scan before any model looked at it.
+    """What is known of one scan before a prediction.
 
     Parameters
     ----------
@@ -200,11 +200,15 @@ def _answer(prediction: Prediction) -> dict[str, Any]:
         "uncertainty": _uncertainty(prediction),
         "distances": (
             Distance(
-                label="Mahalanobis distance of features",
+                label="Distance to the calibration scans (Mahalanobis)",
                 value=prediction.mahalanobis,
                 limit=prediction.mahalanobis_limit,
             ),
-            Distance(label="Energy of logits", value=prediction.energy, limit=prediction.energy_limit),
+            Distance(
+                label="Lack of evidence for any class (energy)",
+                value=prediction.energy,
+                limit=prediction.energy_limit,
+            ),
         ),
     }
 
@@ -225,7 +229,7 @@ def _uncertainty(prediction: Prediction) -> EntropySplit | None:
 def _refused(refusal: RefusedScan | None) -> dict[str, Any]:
     if refusal is None:
         raise InputError(
-            "A report needs a prediction or the reason why there is none, got neither",
+            "A report needs a prediction or a refusal, and found neither",
             hint="pass the Prediction or the RefusedScan",
         )
     seen = f" (measured {refusal.measured})" if refusal.measured else ""

@@ -1,4 +1,4 @@
-"""What a scan's report says, as numbers and strings: the template draws nothing else.
+"""The numbers and strings of a scan's report: the template draws nothing else.
 
 Every text is cleaned on the way in (`pipeline.reporting.page.html.clean`) and escaped on the way out.
 """
@@ -40,7 +40,7 @@ class ClassProbability(Facts):
 
 
 class Likeness(Facts):
-    """How often the classifier was right on held-out scans rated like this one."""
+    """How often the classifier was right on test scans of similar confidence."""
 
     low: float
     high: float
@@ -50,15 +50,13 @@ class Likeness(Facts):
     @property
     def sentence(self) -> str:
         """The counts in words."""
+        similar = f"a highest probability of {percent_range(self.low, self.high)}"
         if self.count == 0:
-            return (
-                f"No held-out scan was rated {percent_range(self.low, self.high)}: "
-                "there is no experience with such a rating."
-            )
-        few = " These are few; read the count, not the share." if self.count < 20 else ""
-        told = "1 held-out scan" if self.count == 1 else f"{self.count} held-out scans"
+            return f"No test scan had {similar}: how often such an answer is right is unknown."
+        few = " These are few scans: read the counts, not a percentage." if self.count < 20 else ""
         were = "was" if self.right == 1 else "were"
-        return f"Of {told} rated {percent_range(self.low, self.high)}, {self.right} {were} right.{few}"
+        scans = "1 test scan" if self.count == 1 else f"{self.count} test scans"
+        return f"Of {scans} with {similar}, {self.right} {were} classified correctly.{few}"
 
 
 class EntropySplit(Facts):
@@ -78,9 +76,9 @@ class EntropySplit(Facts):
     def sentence(self) -> str:
         """The split in words."""
         return (
-            f"Uncertainty: entropy {number(self.entropy)} nats of at most {number(self.limit)}. "
-            f"{number(self.mutual_information)} of it is disagreement between the {self.networks} networks, "
-            f"which more training scans may lessen; {number(self.mean_entropy)} is ambiguity they share."
+            f"Uncertainty: entropy {number(self.entropy)} nats of at most {number(self.limit)}. Of this, "
+            f"{number(self.mutual_information)} is disagreement between the {self.networks} networks, which "
+            f"more training scans may reduce; {number(self.mean_entropy)} is ambiguity that they share."
         )
 
 
@@ -139,14 +137,16 @@ class MetaRoi(Facts):
 
     @property
     def sentence(self) -> str:
-        """Where the value lies."""
+        """The value compared with the cut-offs."""
         if self.suvr < self.band_low:
             place = "below every published cut-off"
         elif self.suvr > self.band_high:
             place = "above every published cut-off"
         else:
             place = "within the band where published cut-offs disagree"
-        return f"{self.suvr:.2f}: {place} ({self.band_low:.2f} to {self.band_high:.2f}, by method)"
+        return (
+            f"{self.suvr:.2f}: {place} ({self.band_low:.2f} to {self.band_high:.2f}, depending on the method)"
+        )
 
 
 class Visit(Facts):
@@ -177,7 +177,7 @@ class MetricRow(Facts):
 
 
 class ModelFacts(Facts):
-    """The label on the box: what the model is for, was made from, and where it fails.
+    """What the model is for, what it was trained on, and its limitations.
 
     References
     ----------
@@ -204,7 +204,7 @@ class ModelFacts(Facts):
 
 
 class ScanReport(Facts):
-    """All a report of one scan says.
+    """All facts of a scan's report.
 
     A refused scan has no classes; `reasons` and `hint` explain why. Dates are passed in, so that the same
     scan and the same model give the same bytes. Format 1 called `hint` and `uncertainty` ``mend`` and
@@ -252,7 +252,7 @@ class ScanReport(Facts):
 
     @property
     def interval_over(self) -> str:
-        """What the interval of a probability runs over."""
+        """The sources of variation that the interval of a probability covers."""
         refits = "refits of the calibration"
         found = self.uncertainty
         return refits if found is None else f"{refits} and over {found.networks} networks"
@@ -260,19 +260,19 @@ class ScanReport(Facts):
     @property
     def interval_covers(self) -> str:
         """What the interval of a probability covers."""
-        covered = "It shows how far the probability would move had other subjects been drawn to calibrate it"
+        covered = "It shows how much the probability would change with other subjects for the calibration"
         if self.uncertainty is None:
             return f"{covered}."
         return (
-            f"{covered}, and what any one of the {self.uncertainty.networks} networks, trained alike from "
-            "other initial weights, would answer in place of their average; the average itself moves less."
+            f"{covered}, and how much the answers of the {self.uncertainty.networks} networks, trained alike "
+            "from other initial weights, differ from their average. The average itself varies less."
         )
 
     @property
     def interval_leaves_out(self) -> str:
         """What the interval of a probability does not cover."""
-        training = "a network trained anew" if self.uncertainty is None else "networks trained on other scans"
+        training = "training the network again" if self.uncertainty is None else "training on other scans"
         return (
-            f"It does not cover: {training}, a scanner or population unlike those of training, errors of the "
-            "diagnoses it learned from, or movement and misregistration of this scan."
+            f"It does not cover: {training}, a scanner or population that differs from the training scans, "
+            "errors in the diagnoses used for training, or motion and misregistration in this scan."
         )

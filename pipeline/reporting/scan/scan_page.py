@@ -26,9 +26,9 @@ Z_MARKS = (0, 2, 4, 6)
 RETEST_SHARE = 0.03
 """Test-retest variation of regional SUVR."""
 SALIENCY_SENTENCE = (
-    "First SUVR; beside it, where a small change of the scan would have moved the network's answer most. "
-    "It is not a map of tau, shows neither why nor whether the answer is right, and can look sensible when "
-    "it is wrong."
+    "First picture: SUVR. Second picture: where a small change of the scan would have changed the network's "
+    "answer most. It is not a map of tau. It shows neither why the network gave its answer nor whether the "
+    "answer is right, and it can look plausible when the answer is wrong."
 )
 
 
@@ -50,7 +50,7 @@ def write_scan_report(
     folder : Path
         Made where it is missing. Its name is the caller's: pseudonyms only.
     pdf : bool
-        A machine without pango writes no PDF; `pipeline.reporting.page.pdf.why_no_pdf` says why.
+        Without pango no PDF is written; see `pipeline.reporting.page.pdf.why_no_pdf`.
     saliency : ndarray, shape (96, 112, 96), optional
         Non-negative; shown beside the anatomy, never over it.
 
@@ -68,7 +68,7 @@ def write_scan_report(
 
 
 def scan_schema() -> dict[str, Any]:
-    """Return the JSON schema of ``report.json``, as it stands in ``scan_report.schema.json``."""
+    """Return the JSON schema of ``report.json``, as stored in ``scan_report.schema.json``."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **ScanReport.model_json_schema()}
 
 

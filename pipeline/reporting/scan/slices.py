@@ -36,7 +36,7 @@ class Slice:
     image : ndarray, shape (rows, columns)
         SUVR; row 0 is the top: anterior in axial, superior in coronal and sagittal slices.
     left_mark, right_mark : str
-        What stands at the left and right edge of the picture: ``"R"`` and ``"L"``, or ``"A"`` and ``"P"``.
+        Marks at the left and right edge of the picture: ``"R"`` and ``"L"``, or ``"A"`` and ``"P"``.
     cross : tuple of float or None
         Column and row of the crosshair.
     """
@@ -59,8 +59,8 @@ def check_grid(volume: Volume) -> None:
     """
     if volume.unit != "SUVR" or volume.array.shape != SHAPE or not np.allclose(volume.affine, AFFINE):
         raise InputError(
-            f"A report draws SUVR on the template grid {SHAPE}, "
-            f"got {volume.unit} of shape {volume.array.shape}",
+            f"The volume is {volume.unit} of shape {volume.array.shape}; a report draws SUVR on the template "
+            f"grid {SHAPE}",
             hint="pass the volume that `pipeline.imaging` wrote",
         )
 
@@ -178,7 +178,7 @@ def surface(
     first = np.take_along_axis(labels, seen.argmax(axis=0)[None], axis=0)[0]
     shown = np.where(np.isnan(depth), np.nan, of_label[first])
     light = _light(depth)
-    # Anterior stands on the left in the left lateral and the right medial view, as one sees the head.
+    # Anterior is on the left in the left lateral and the right medial view, as one sees the head.
     anterior_left = (side == "left") == (aspect == "lateral")
     turn = (slice(None, None, -1), slice(None, None, -1 if anterior_left else 1))
     return Surface(side, aspect, shown.T[turn], light.T[turn])

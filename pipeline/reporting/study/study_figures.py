@@ -36,37 +36,38 @@ _WORDS = {
     "reliability": (
         "Reliability",
         "Reliability diagrams before and after calibration, for the top label and for each class",
-        "Each dot is a group of test scans rated alike: across, what was stated; up, how often it came "
-        "true. On the diagonal, stated is what happens; below it, the classifier is too sure. The number "
-        "is the count of scans, the bar the 95 % interval of the share. With few scans, a dot off the "
-        "diagonal proves nothing.",
+        "Each dot is a group of test scans with similar stated probability. Horizontal: the stated "
+        "probability. Vertical: how often it was right. On the diagonal the two agree; below it the "
+        "classifier is overconfident. The number is the count of scans, the bar the 95 % interval of the "
+        "observed share. With few scans, a dot off the diagonal proves nothing.",
     ),
     "risk_coverage": (
         "Risk and coverage",
         "Share of wrong answers against share of scans answered",
-        "Were only the most confident scans answered, up to the share across, this share of the answers "
-        "would be wrong. A useful confidence makes the curve rise to the right. The ring is the operating "
+        "If only the most confident scans were answered (horizontal: their share), this share of the answers "
+        "would be wrong. Where confidence is useful, the curve rises to the right. The ring is the operating "
         "point.",
     ),
     "confusion": (
         "Confusion",
         "Test scans by diagnosis and by most probable class",
         "Rows: the diagnosis. Columns: the most probable class. Counts, and their share of the row. "
-        "Abstention is not applied here.",
+        "Scans that would be referred to an expert are included.",
     ),
     "training": (
         "Training",
         "Training loss and validation metrics over epochs",
         "Loss on training scans and negative log-likelihood on validation scans by epoch. A validation "
-        "curve that rises while the loss falls is overfitting; calibration mends its confidence, not its "
-        "mistakes. Losses other than cross-entropy are on another scale than the NLL. Of several networks, "
-        "the mean.",
+        "curve that rises while the loss falls is overfitting; calibration corrects its confidence, not "
+        "its errors. Losses other than cross-entropy have another scale than the NLL. For several networks, "
+        "the mean is drawn.",
     ),
     "posterior": (
         "Stated against true probability",
         "Calibrated probability of every test scan against the phantom's true posterior",
-        "Only a phantom knows the true probability of each scan. On the diagonal the stated probability is "
-        "the true one. This is stricter than reliability, which averages over scans rated alike.",
+        "The true probability of each scan is known for a phantom only. On the diagonal the stated "
+        "probability is the true one. This is stricter than reliability, which averages over scans with "
+        "similar stated probability.",
     ),
 }
 
@@ -130,7 +131,7 @@ def reliability_figure(panels: Sequence[ReliabilityPanel]) -> Figure:
         if row == 0:
             axes.set_title(panel.name, fontsize=9, color=INK)
         if column == 0:
-            axes.set_ylabel(f"{panel.stage}\ncame true", fontsize=8)
+            axes.set_ylabel(f"{panel.stage}\nobserved", fontsize=8)
         if row == len(stages) - 1:
             axes.set_xlabel("stated", fontsize=8)
     return figure

@@ -1,4 +1,4 @@
-"""What a study's report says, as numbers and strings: figures and tables draw nothing else."""
+"""The numbers and strings of a study's report: figures and tables draw nothing else."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class PosteriorPoint(Facts):
 
 
 class StudyReport(Facts):
-    """All the report of one study says. Dates are passed in: the same study gives the same bytes."""
+    """All facts of a study's report. Dates are passed in: the same study gives the same bytes."""
 
     format_version: int = 1
     title: Text
@@ -152,17 +152,19 @@ class StudyReport(Facts):
 
     @property
     def conclusion(self) -> str:
-        """What the numbers say about calibration, in a sentence; says so where they cannot tell."""
+        """What the test scans show about calibration, in a sentence."""
         gain = self.gain.get("negative_log_likelihood")
         if gain is None:
             return ""
         if self.chosen == "identity":
-            return "No calibrator was found better than none: the network's own probabilities are shipped"
+            return "No calibration was applied: the network's own probabilities are used"
         seen = f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})".replace("-", "−")
         if gain.high < 0:
-            told = "Calibration lowered the held-out negative log-likelihood"
+            found = "Calibration lowered the negative log-likelihood of the test scans"
         elif gain.low > 0:
-            told = "Calibration raised the held-out negative log-likelihood: it made the probabilities worse"
+            found = (
+                "Calibration made the probabilities of the test scans worse by the negative log-likelihood"
+            )
         else:
-            told = "Calibration can't be told from no calibration by the negative log-likelihood here"
-        return f"{told}: difference {seen}, paired by subject."
+            found = "Calibration did not significantly change the negative log-likelihood of the test scans"
+        return f"{found}: difference {seen}, paired by subject."

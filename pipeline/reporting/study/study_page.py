@@ -14,31 +14,31 @@ from pipeline.reporting.study.study_numbers import StudyReport
 
 CHECKLIST = (
     ("1 Title", "Title"),
-    ("2 Abstract", "In a sentence"),
-    ("3 Background", "Not here: README"),
-    ("4 Objectives", "In a sentence; README"),
-    ("5 Data", "Where the scans went; Cohort"),
-    ("6 Participants", "Where the scans went, with every rule of refusal; Cohort"),
-    ("7 Data preparation", "Where the scans went; README, a scan's way"),
+    ("2 Abstract", "Summary"),
+    ("3 Background", "Not in this report: README"),
+    ("4 Objectives", "Summary; README"),
+    ("5 Data", "Flow of scans; Cohort"),
+    ("6 Participants", "Flow of scans, with every rule of refusal; Cohort"),
+    ("7 Data preparation", "Flow of scans; README, how a scan is processed"),
     ("8 Outcome", "Cohort: diagnosis of the visit nearest the scan"),
     ("9 Predictors", "SUVR volume only; no clinical score, no age, no sex"),
-    ("10 Sample size", "Cohort; small slices and intervals say where it is too small"),
-    ("11 Missing data", "Where the scans went: without diagnosis; refused"),
-    ("12 Analytical methods", "Training; Choice of the calibrator; What was measured"),
+    ("10 Sample size", "Cohort; intervals; subgroups with too few scans"),
+    ("11 Missing data", "Flow of scans: without diagnosis; refused"),
+    ("12 Analytical methods", "Training; Choice of the calibrator; Metrics on the test scans"),
     ("13 Class imbalance", "Cohort; Confusion; Prediction sets: by class"),
-    ("14 Fairness", "Slices of the test scans"),
+    ("14 Fairness", "Subgroups of the test scans"),
     ("15 Model output", "Calibrated probabilities; Risk and coverage; Prediction sets"),
     ("16 Training versus evaluation", "Cohort: parts that share no subject"),
-    ("17 Ethical approval", "Not here: with the source of the data"),
+    ("17 Ethical approval", "Not in this report: with the source of the data"),
     ("18 Open science", "Versions; configuration logged with the run; code in the repository"),
     ("19 Patient and public involvement", "None"),
-    ("20 Participants in results", "Where the scans went; Cohort"),
+    ("20 Participants in results", "Flow of scans; Cohort"),
     ("21 Model development in results", "Training; Choice of the calibrator"),
     ("22 Model specification", "Versions; the classifier logged with the run"),
-    ("23 Model performance", "What was measured, with intervals; Reliability; Slices"),
-    ("24 Model updating", "Not here: retraining makes a report of its own"),
-    ("25 Interpretation", "In a sentence; How to read each figure"),
-    ("26 Limitations", "What this report can't tell"),
+    ("23 Model performance", "Metrics on the test scans, with intervals; Reliability; Subgroups"),
+    ("24 Model updating", "Not in this report: each retraining writes its own"),
+    ("25 Interpretation", "Summary; How to read each figure"),
+    ("26 Limitations", "What this report does not show"),
     ("27 Usability", "Risk and coverage; each scan's report: intended use, quality control, refer"),
 )
 """The 27 items of TRIPOD+AI (Collins et al., BMJ 2024), and where each is answered."""
@@ -53,7 +53,7 @@ def write_study_report(report: StudyReport, folder: Path, *, pdf: bool = True) -
     folder : Path
         Made where it is missing.
     pdf : bool
-        A machine without pango writes no PDF; `pipeline.reporting.page.pdf.why_no_pdf` says why.
+        Without pango no PDF is written; see `pipeline.reporting.page.pdf.why_no_pdf`.
 
     Returns
     -------
@@ -69,6 +69,7 @@ def write_study_report(report: StudyReport, folder: Path, *, pdf: bool = True) -
 def study_page(report: StudyReport, figures: Sequence[ReportFigure]) -> Page:
     """Return the page of a study with its figures."""
     drawn = {
+        "calibrated": bool(report.gain) and report.chosen != "identity",
         "figures": {f.name: f for f in figures},
         "pictures": {f.name: data_uri(f.svg, "image/svg+xml") for f in figures},
         "columns": {k: metric_named(k).heading for k in TABLE if any(k in r.metrics for r in report.metrics)},

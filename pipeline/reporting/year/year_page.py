@@ -1,4 +1,4 @@
-"""The report of a simulated year: what each month brought, what was done, and how each policy fared."""
+"""The report of a simulated year: events, actions, and the metrics of each retraining policy."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from pipeline.reporting.page.words import interval_text
 
 OURS = "gate"
 TITLES = {
-    "gate": "retrained behind the gate",
+    "gate": "retrained with the gate",
     "never": "never retrained",
-    "always": "always retrained, no gate",
+    "always": "always retrained, without the gate",
 }
 MEASURES = ("negative_log_likelihood", "above_oracle", "classwise_ece", "coverage", "referred")
 """What the tables show of a span, in order."""
@@ -40,7 +40,7 @@ _STYLES = {"gate": "-", "never": "--", "always": ":"}
 
 
 class PolicyMonth(Facts):
-    """What a policy's classifier in use scored on the scans of a month, when they came."""
+    """Metrics of the classifier that a policy had in use when the scans of a month arrived."""
 
     version: int
     negative_log_likelihood: float
@@ -50,7 +50,7 @@ class PolicyMonth(Facts):
 
 
 class MonthRow(Facts):
-    """One month: what it brought, what our policy did after it, and how all policies had fared in it.
+    """One month: its event, what our policy did after it, and the metrics of all policies in it.
 
     `oracle` is the NLL of the true posterior. `shift` is empty where nothing was tested. `champion` is None
     where even the first classifier did not pass; it is in use all the same until another does.
@@ -78,7 +78,7 @@ class Span(Facts):
 
 
 class YearReport(Facts):
-    """All the report of a year says; `spans` holds the quarters and, last, the year.
+    """All facts of the report of a year; `spans` holds the quarters and, last, the year.
 
     In format 1 `above_oracle` went by the labels; since 2 it is what the true posterior lets one expect.
     """
@@ -109,15 +109,17 @@ def build_year_report(  # noqa: PLR0913 - three facts of the page, three of each
     Parameters
     ----------
     events : sequence of str
-        What each month brought.
+        The event of each month, or nothing.
     periods : sequence of PeriodPredictions
-        The scans of each month and what was said of them.
+        The scans of each month and their predictions.
     decided : sequence of mapping
         What our policy did after each month: ``action``, ``outcome``, ``shift``, ``reasons``, ``champion``.
     settings : EvaluationSettings
         Draws and level of the intervals.
     """
-    rows = [_month(n, *told) for n, told in enumerate(zip(events, periods, decided, strict=True), start=1)]
+    rows = [
+        _month(n, *of_month) for n, of_month in enumerate(zip(events, periods, decided, strict=True), start=1)
+    ]
     parts = {
         f"months {n + 1} to {min(n + _PERIOD_MONTHS, len(periods))}": periods[n : n + _PERIOD_MONTHS]
         for n in range(0, len(periods), _PERIOD_MONTHS)
@@ -181,27 +183,30 @@ def _measured(found: Mapping[str, Interval]) -> dict[str, Measured]:
 
 def _sentence(other: str, span: Span) -> str:
     d = span.differences[other]["negative_log_likelihood"]
-    told = "not told apart from"
+    verdict = "not significantly different from"
     if d.low > 0:
-        told = "worse than"
+        verdict = "worse than"
     elif d.high < 0:
-        told = "better than"
-    numbers = f"NLL {_in_words(d)}"
+        verdict = "better than"
+    numbers = f"difference of the NLL {_in_words(d)}"
     if expected := span.differences[other].get("above_oracle"):
-        numbers += f"; by the true posterior {_in_words(expected)}"
-    return f"Over {span.name}, {TITLES[OURS]} is {told} {TITLES[other]} ({numbers}; {span.scans} scans)."
+        numbers += f", expected under the true posterior {_in_words(expected)}"
+    return (
+        f"Over {span.name} ({span.scans} scans), the classifier {TITLES[OURS]} was {verdict} the one "
+        f"{TITLES[other]}: {numbers}."
+    )
 
 
 def _in_words(difference: Measured) -> str:
-    return f"{signed(difference.value, 3)}, {signed(difference.low, 3)} to {signed(difference.high, 3)}"
+    return f"{signed(difference.value, 3)} ({signed(difference.low, 3)} to {signed(difference.high, 3)})"
 
 
 def year_rows(report: YearReport) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the table of months, in words; what policies scored stands in one cell."""
+    """Return header and rows of the table of months, in words; the metrics of all policies share a cell."""
     policies = list(report.spans[-1].metrics)
     names = " / ".join(policies)
     header = ["month", "scans", "shift", "action", "outcome", "champion", f"NLL {names} (oracle)"]
-    header += ["cwECE %", "coverage %", "referred %", "what came"]
+    header += ["cwECE %", "coverage %", "referred %", "event"]
     rows = []
     for m in report.months:
         found = [m.policies[p] for p in policies if p in m.policies]
@@ -251,16 +256,14 @@ def year_page(report: YearReport) -> Page:
 
 
 def year_figure(report: YearReport) -> Figure:
-    """Draw the NLL of every policy by month, with what the true posterior scores and where something came."""
+    """Draw the NLL of every policy and of the true posterior by month, and mark the events."""
     figure = charts.new_figure(7.2, 3.2)
     axes = figure.subplots()
     charts.quiet(axes)
     months = [m for m in report.months if m.policies]
     x = [m.month for m in months]
     for n, m in enumerate(m for m in report.months if m.events):
-        axes.axvline(
-            m.month, color=charts.PALE, linewidth=6, zorder=0, label="something changed" if not n else None
-        )
+        axes.axvline(m.month, color=charts.PALE, linewidth=6, zorder=0, label="event" if not n else None)
     for policy in report.spans[-1].metrics:
         y = [m.policies[policy].negative_log_likelihood for m in months]
         axes.plot(
@@ -274,5 +277,5 @@ def year_figure(report: YearReport) -> Figure:
     axes.set_ylabel("NLL", fontsize=9)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False, fontsize=8, labelcolor=charts.INK, ncols=2)
+    figure.legend(loc="outside upper left", frameon=False, fontsize=8, labelcolor=charts.INK, ncols=3)
     return figure

@@ -89,7 +89,7 @@ def test_the_page_tells_of_every_loss_at_every_stage(report):
     assert html.count("gce is told about one temperature.") == 1
     assert "5.1 %" in html  # calibration errors are shown in percent
     assert "published 23.75" in html
-    assert "Share of each class whose 90 % prediction set holds it" in html
+    assert "Coverage: share of each class whose 90 % prediction set contains it" in html
     assert "AURC" in html
     assert "Further metrics, measured but not tested" in html
 

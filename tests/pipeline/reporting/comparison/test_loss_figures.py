@@ -48,7 +48,7 @@ def test_diagrams_drawn_one_by_one_share_the_height_of_the_counts():
     assert heights[0] == heights[1] == (0, 42)
 
 
-def test_stages_are_told_apart_by_mark_and_line():
+def test_stages_are_named_losses_by_mark_and_line():
     looks = figures_of_losses.stage_looks(STAGES)
     assert len({look.marker for look in looks.values()}) == len({look.line for look in looks.values()}) == 3
     assert list(figures_of_losses.stage_looks(["after"])) == ["after"]
@@ -65,12 +65,12 @@ def test_the_legend_of_risks_goes_by_area_and_tells_it():
 def test_ten_losses_differ_in_grey_and_more_are_pale_but_for_the_baseline_and_both_ends():
     names = [f"loss {n:02}" for n in range(15)]
     curves = [risk(name, "after", 0.1 + 0.01 * n) for n, name in enumerate(names)]
-    few = figures_of_losses.told_apart(curves[:10], "loss 05")
+    few = figures_of_losses.named_losses(curves[:10], "loss 05")
     assert set(few) == set(names[:10])
     looks = figures_of_losses.loss_looks(names[:10], "loss 05", few)
     assert len({(look.marker, look.line) for look in looks.values()}) == 10
     assert len({(look.colour, look.line) for look in looks.values()}) == 10
-    many = figures_of_losses.told_apart(curves, "loss 05")
+    many = figures_of_losses.named_losses(curves, "loss 05")
     assert set(many) == {"loss 05", *names[:4], *names[-4:]}
     told = figures_of_losses.risk_of_losses(curves, "loss 05").axes[0].get_legend().get_texts()
     assert [text.get_text() for text in told].count("6 others") == 1

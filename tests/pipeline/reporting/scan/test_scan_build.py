@@ -35,7 +35,7 @@ def test_asymmetry_is_positive_where_the_left_is_hotter(report):
 def test_even_sides_are_reported_as_even(scan, context, prediction, regions):
     even = regions.assign(suvr=1.2)
     told = build_scan_report(replace(scan, regions=even), context, prediction).asymmetry_sentence
-    assert told == "No target region differs by 10 % or more between the sides."
+    assert told == "No target region differs by 10 % or more between left and right."
 
 
 def test_the_hottest_region_is_a_target_never_off_target(scan, context, prediction, regions):
@@ -78,7 +78,7 @@ def test_a_refused_scan_has_no_probability_and_says_why(scan, context):
 
 
 def test_neither_prediction_nor_refusal_is_an_error(scan, context):
-    with pytest.raises(InputError, match="needs a prediction or the reason"):
+    with pytest.raises(InputError, match="needs a prediction or a refusal"):
         build_scan_report(scan, context, None)
 
 

@@ -14,18 +14,24 @@ def test_the_meta_roi_is_held_against_a_band(suvr, words):
 @pytest.mark.parametrize(
     ("count", "right", "words"),
     [
-        (40, 34, "Of 40 held-out scans rated 80 to 90 %, 34 were right."),
+        (40, 34, "Of 40 test scans with a highest probability of 80 to 90 %, 34 were classified correctly."),
         (
             1,
             1,
-            "Of 1 held-out scan rated 80 to 90 %, 1 was right. These are few; read the count, not the share.",
+            "Of 1 test scan with a highest probability of 80 to 90 %, 1 was classified correctly. "
+            "These are few scans: read the counts, not a percentage.",
         ),
-        (0, 0, "No held-out scan was rated 80 to 90 %: there is no experience with such a rating."),
+        (
+            0,
+            0,
+            "No test scan had a highest probability of 80 to 90 %: "
+            "how often such an answer is right is unknown.",
+        ),
     ],
 )
-def test_likeness_is_told_in_counts(count, right, words):
-    told = Likeness(low=0.8, high=0.9, count=count, right=right).sentence
-    assert told.replace("\u00a0", " ") == words
+def test_likeness_is_stated_in_counts(count, right, words):
+    stated = Likeness(low=0.8, high=0.9, count=count, right=right).sentence
+    assert stated.replace("\u00a0", " ") == words
 
 
 def test_numbers_that_are_not_finite_are_refused():

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pipeline.atlas import SHAPE
-from pipeline.errors import InputError, RefusedScan
+from pipeline.errors import InputError, RefusedScan, sentence
 from pipeline.reporting.page import pdf as pdf_module
 from pipeline.reporting.page.facts import RESEARCH_USE_ONLY
 from pipeline.reporting.scan.scan_build import build_scan_report
@@ -36,17 +36,17 @@ def _plain(html: str) -> str:
     "words",
     [
         "The scan is most like dementia of the Alzheimer type (AD): 86 %, interval 79 to 91 %",
-        "Of 40 held-out scans rated 80 to 90 %, 34 were right.",
+        "Of 40 test scans with a highest probability of 80 to 90 %, 34 were classified correctly.",
         "Prediction set: AD.",
-        "Assumes the prevalence of training: CN 56 %, MCI 33 %, AD 11 %",
+        "Assumes the prevalence among the training scans: CN 56 %, MCI 33 %, AD 11 %",
         "An independent visual read is required.",
         "A negative scan does not exclude AD.",
-        "within the band where published cut-offs disagree (1.19 to 1.34, by method)",
+        "within the band where published cut-offs disagree (1.19 to 1.34, depending on the method)",
         "the patient's right is on the left of the picture",
-        "What the interval covers, and what not",
+        "What the interval covers and what it does not",
         "Off-target (binds without tau)",
         "10 cognitively normal training scans",
-        "Band: test-retest, 3 % about the first visit.",
+        "Band: test-retest variation, 3 % around the first visit.",
         "112 scans",
     ],
 )
@@ -104,8 +104,14 @@ def test_the_clinics_own_prevalence_stands_beside(scan, context, prediction, suv
 def test_one_network_says_what_its_interval_leaves_out(html):
     told = _plain(html)
     assert "from the 5th to the 95th percentile over refits of the calibration. Blue" in told
-    assert "had other subjects been drawn to calibrate it. It does not cover: a network trained anew" in told
-    assert "networks" not in told.partition("What the interval covers")[2].partition("Where it fails")[0]
+    assert (
+        "change with other subjects for the calibration. It does not cover: training the network again"
+        in told
+    )
+    assert (
+        "networks"
+        not in told.partition("What the interval covers")[2].partition("Limitations of the model")[0]
+    )
 
 
 def test_an_ensemble_says_what_its_interval_covers_and_how_its_uncertainty_splits(
@@ -115,13 +121,13 @@ def test_an_ensemble_says_what_its_interval_covers_and_how_its_uncertainty_split
     told = _plain(scan_page(report, suvr).html())
     for words in (
         "percentile over refits of the calibration and over 5 networks. Blue",
-        "what any one of the 5 networks, trained alike from other initial weights, would answer",
-        "the average itself moves less. It does not cover: networks trained on other scans, a scanner or",
-        "Uncertainty: entropy 0.49 nats of at most 1.10. 0.07 of it is disagreement between the 5 networks,",
-        "which more training scans may lessen; 0.42 is ambiguity they share.",
+        "how much the answers of the 5 networks, trained alike from other initial weights, differ from",
+        "The average itself varies less. It does not cover: training on other scans, a scanner or",
+        "Uncertainty: entropy 0.49 nats of at most 1.10. Of this, 0.07 is disagreement between the 5",
+        "networks, which more training scans may reduce; 0.42 is ambiguity that they share.",
     ):
         assert words in told
-    assert "trained anew" not in told
+    assert "training the network again" not in told
     told_as_json = report.model_dump(mode="json")["uncertainty"]
     assert told_as_json == {
         "networks": 5,
@@ -136,7 +142,7 @@ def test_an_ensemble_says_what_its_interval_covers_and_how_its_uncertainty_split
 def test_a_referred_scan_says_refer_and_every_reason(scan, context, doubtful, suvr):
     told = _plain(scan_page(build_scan_report(scan, context, doubtful), suvr).html())
     assert "Refer for expert read" in told
-    assert all(reason in told for reason in doubtful.reasons)
+    assert all(sentence(reason) in told for reason in doubtful.reasons)
     assert "for the expert, not a finding" in told
     assert "most like" not in told
 
@@ -147,7 +153,7 @@ def test_a_refused_scan_has_no_probability(scan, context):
     told = _plain(scan_page(build_scan_report(bare, context, None, refusal), None).html())
     assert "No probability: the scan was refused" in told
     assert "A series must be complete, got 3 gaps" in told
-    assert "What can be done: export it again" in told
+    assert "What to do: Export it again." in told
     assert "Calibrated probability" not in told
     assert "Prediction set" not in told
     assert "An independent visual read is required." in told
@@ -196,7 +202,7 @@ def test_the_same_facts_give_the_same_bytes(scan, context, prediction, suvr, tmp
 
 
 def test_saliency_stands_beside_with_what_it_is_not(scan, context, prediction, suvr, html):
-    assert "Where the network looked" not in html
+    assert "What influenced the network" not in html
     page = scan_page(build_scan_report(scan, context, prediction), suvr, np.ones(SHAPE)).html()
     assert "It is not a map of tau" in page
     assert page.count("<img") == html.count("<img") + 2

@@ -77,7 +77,7 @@ def test_the_standard_levels_are_the_same_for_every_scan(suvr):
     ],
 )
 def test_other_grids_and_units_are_refused(volume):
-    with pytest.raises(InputError, match="SUVR on the template grid"):
+    with pytest.raises(InputError, match="draws SUVR on the template grid"):
         planes.check_grid(volume)
 
 
