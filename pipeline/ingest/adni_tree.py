@@ -14,6 +14,7 @@ from pipeline.errors import RefusedScan
 from pipeline.ingest.acquisition import resolution_of
 from pipeline.ingest.adni import PTID, read_tables
 from pipeline.ingest.found import FoundScan
+from pipeline.ingest.headers import SeriesHeader
 from pipeline.ingest.instances import kind_of, read_file
 from pipeline.ingest.labels import with_tables
 from pipeline.ingest.times import parse_date
@@ -140,9 +141,18 @@ def _dicom_scan(slices: list[Path], scan: FoundScan, ignored: Counter[str]) -> l
             return []
         uid = header.text("SeriesInstanceUID") or ""
         day = scan.scan_date or parse_date(header.text("AcquisitionDate") or header.text("SeriesDate"))
-        return [replace(scan, files=tuple(slices), scan_date=day, series_uid=uid)]
+        notes = folder_notes(scan.subject_label, header)
+        return [replace(scan, files=tuple(slices), scan_date=day, series_uid=uid, notes=notes)]
     ignored["files that are not DICOM"] += len(slices)
     return []
+
+
+def folder_notes(subject: str, header: SeriesHeader) -> tuple[str, ...]:
+    """Return a warning where the images in an ADNI subject's folder state another subject's ID."""
+    written = header.text("PatientID") or ""
+    if not (PTID.match(subject) and PTID.match(written)) or written == subject:
+        return ()
+    return ("the Patient ID (0010,0020) of the images is not that of their folder; the folder's is taken",)
 
 
 def _told_by_path(parts: Sequence[str]) -> tuple[str, date | None, str]:

@@ -90,6 +90,7 @@ def read_found(found: FoundScan) -> Volume:
     RefusedScan
         As `pipeline.ingest.dicom.read_series` and `pipeline.ingest.nifti.read_nifti`.
     """
+    found.check()
     if found.format == "dicom":
         return read_files(found.files)
     told: dict[str, Any] = {}

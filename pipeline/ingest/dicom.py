@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from pipeline.errors import InputError, RefusedScan
 from pipeline.ingest.acquisition import acquisition_facts, half_life_of
 from pipeline.ingest.headers import SeriesHeader, philips_scale
 from pipeline.ingest.instances import kind_of, read_file
-from pipeline.ingest.planes import Plane, planes_of
+from pipeline.ingest.people import check_one_person, split_by_person
+from pipeline.ingest.planes import Plane, are_equal, planes_of
 from pipeline.ingest.stacking import affine_of, array_of, frame_times, stack
 from pipeline.ingest.times import mean_count_time
 from pipeline.ingest.vocabulary import known_code
@@ -51,7 +52,8 @@ def read_series(folder: Path, series_uid: str | None = None) -> Volume:
     RefusedScan
         With the rule ``"empty"``, ``"several-series"``, ``"missing-slices"``, ``"mixed-geometry"``,
         ``"no-geometry"``, ``"not-attenuation-corrected"``, ``"decay-reference-differs"``,
-        ``"injection-after-scan"``, ``"truncated-file"``, ``"unreadable-codec"`` or ``"units-unknown"``.
+        ``"injection-after-scan"``, ``"truncated-file"``, ``"unreadable-codec"``, ``"units-unknown"``,
+        ``"two-people"`` or ``"conflicting-duplicates"``.
 
     Examples
     --------
@@ -87,13 +89,13 @@ def read_files(files: Iterable[Path], series_uid: str | None = None) -> Volume:
             hint="name its Series Instance UID, or ingest the folder, which reads each",
             measured=f"{len(series)} series",
         )
-    return assemble(next(iter(series.values())))
+    return assemble(series[0])
 
 
 def series_of(
     files: Iterable[Path], series_uid: str | None = None
-) -> tuple[dict[str, list[SeriesHeader]], Counter[str]]:
-    """Sort files into PET series; the same instance under another name is taken once.
+) -> tuple[list[list[SeriesHeader]], Counter[str]]:
+    """Sort files into PET series, each of one person and study; an image under another name is taken once.
 
     Parameters
     ----------
@@ -103,12 +105,17 @@ def series_of(
 
     Returns
     -------
-    series : dict
-        Series instance UID to the headers of its images, with pixels.
+    series : list of list of SeriesHeader
+        The images of each series, with pixels.
     ignored : Counter
         What was left alone.
+
+    Raises
+    ------
+    RefusedScan
+        ``"truncated-file"`` or ``"conflicting-duplicates"``.
     """
-    series: dict[str, dict[str, SeriesHeader]] = {}
+    series: dict[tuple[str, str], list[SeriesHeader]] = defaultdict(list)
     ignored: Counter[str] = Counter()
     for path in files:
         header = read_file(path, pixels=True)
@@ -116,16 +123,30 @@ def series_of(
         if kind or header is None:
             ignored[kind or ""] += 1
             continue
-        uid = header.text("SeriesInstanceUID") or ""
-        if series_uid is not None and uid != series_uid:
-            ignored["PET images of other series"] += 1
-            continue
-        instance = header.text("SOPInstanceUID") or f"nameless {len(series.get(uid, {}))}"
-        if instance in series.setdefault(uid, {}):
-            ignored["duplicates of an image"] += 1
+        study, uid = header.text("StudyInstanceUID") or "", header.text("SeriesInstanceUID") or ""
+        if series_uid is None or uid == series_uid:
+            series[study, uid].append(header)
         else:
-            series[uid][instance] = header
-    return {uid: list(found.values()) for uid, found in series.items()}, ignored
+            ignored["PET images of other series"] += 1
+    parted = [part for members in series.values() for part in split_by_person(members, lambda one: one)]
+    return [_without_duplicates(part, ignored) for part in parted], ignored
+
+
+def _without_duplicates(headers: list[SeriesHeader], ignored: Counter[str]) -> list[SeriesHeader]:
+    found: dict[str, SeriesHeader] = {}
+    for n, header in enumerate(headers):
+        instance = header.text("SOPInstanceUID") or f"nameless {n}"
+        first = found.setdefault(instance, header)
+        if first is not header:
+            if not are_equal(planes_of(first), planes_of(header)):
+                raise RefusedScan(
+                    "conflicting-duplicates",
+                    "Two different images have the same SOP Instance UID (0008,0018)",
+                    hint="Export the series again, or remove the images that do not belong to it",
+                    measured="2 images of 1 UID",
+                )
+            ignored["duplicates of an image"] += 1
+    return list(found.values())
 
 
 def assemble(headers: Sequence[SeriesHeader]) -> Volume:
@@ -137,6 +158,7 @@ def assemble(headers: Sequence[SeriesHeader]) -> Volume:
         As `read_series`.
     """
     header = headers[0].first_frame()
+    check_one_person(headers)
     _check_attenuation(headers)
     planes = [plane for one in headers for plane in planes_of(one)]
     unit, factor = unit_and_factor(header)

@@ -44,6 +44,8 @@ class FoundScan:
         The rule a phantom scan was made to break.
     notes : tuple of str
         What a reader of the report should know; never identifying.
+    doubt : (str, str) or None
+        Why it is not known whose scan it is, and the hint; reading it refuses it.
     """
 
     files: tuple[Path, ...]
@@ -65,6 +67,18 @@ class FoundScan:
     posterior: tuple[float, ...] | None = None
     spoiled: str | None = None
     notes: tuple[str, ...] = ()
+    doubt: tuple[str, str] | None = None
+
+    def check(self) -> None:
+        """Refuse a scan of which it is not known whose it is.
+
+        Raises
+        ------
+        RefusedScan
+            ``"whose-scan"``.
+        """
+        if self.doubt is not None:
+            raise RefusedScan("whose-scan", self.doubt[0], hint=self.doubt[1])
 
     @property
     def identity(self) -> str:
@@ -107,7 +121,7 @@ class FoundScan:
                 ) from error
         said = (
             self.identity, str(self.scan_date), self.twin, self.diagnosis, self.days_to_diagnosis, self.age,
-            self.sex, self.site, self.visit, self.posterior, self.notes,
+            self.sex, self.site, self.visit, self.posterior, self.notes, *(self.doubt or ()),
         )  # fmt: skip
         return fingerprint(rows, said)
 

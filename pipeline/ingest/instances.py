@@ -20,6 +20,8 @@ PET_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.130": "enhanced PET",
 }
 
+PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
 _MODALITIES = {
     "CT": "CT images", "MR": "MR images", "RTSTRUCT": "RT structure sets", "SEG": "segmentations",
     "SR": "structured reports", "OT": "other DICOM objects", "RTDOSE": "RT doses", "RTPLAN": "RT plans",
@@ -120,7 +122,12 @@ def _read_by_pydicom(data: bytes, *, pixels: bool) -> SeriesHeader:
     # Where a compressed stream breaks off, pydicom gives up without a word and returns nothing of the file.
     if "SOPClassUID" not in found and "MediaStorageSOPClassUID" in getattr(found, "file_meta", ()):
         raise _breaks_off()
-    return SeriesHeader.of(found)
+    # A cut is not always an error to pydicom; a header that is cut could pass for another person's.
+    needed = PIXEL_KEYWORDS if pixels else ("BitsAllocated", *PIXEL_KEYWORDS)
+    header = SeriesHeader.of(found)
+    if header.text("SOPClassUID") in PET_CLASSES and not any(keyword in found for keyword in needed):
+        raise _breaks_off()
+    return header
 
 
 def _breaks_off() -> RefusedScan:

@@ -89,6 +89,17 @@ def planes_of(header: SeriesHeader, *, must_scale: bool = True) -> list[Plane]:
     ]
 
 
+def are_equal(first: list[Plane], second: list[Plane]) -> bool:
+    """Return whether two images hold the same pixels, scaled alike, at the same place and time."""
+    return len(first) == len(second) and all(
+        np.array_equal(a.stored, b.stored)
+        and np.array_equal(a.position, b.position)
+        and (a.slope, a.intercept, a.acquired, a.reference_s)
+        == (b.slope, b.intercept, b.acquired, b.reference_s)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
 def fill(values: FloatArray, plane: Plane) -> None:
     """Write the values of a plane, slope and intercept applied, into an array of shape (rows, columns)."""
     # In double precision first: 32767 times a slope of 7e-5 must not lose its last bits twice.

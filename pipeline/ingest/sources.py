@@ -8,20 +8,25 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
+from filecmp import cmp
+from itertools import combinations
 from pathlib import Path
 
 from pipeline.errors import InputError, RefusedScan
 from pipeline.ingest.adni import PTID, read_tables
-from pipeline.ingest.adni_tree import find_adni, is_adni, one_level_per_visit
+from pipeline.ingest.adni_tree import find_adni, folder_notes, is_adni, one_level_per_visit
 from pipeline.ingest.bids_tree import find_bids, is_bids
 from pipeline.ingest.found import Found, FoundScan
 from pipeline.ingest.headers import SeriesHeader
 from pipeline.ingest.instances import is_dicom, kind_of, read_file
 from pipeline.ingest.labels import with_tables
+from pipeline.ingest.people import Person, are_two_people, person_of, split_by_person, stated
 from pipeline.ingest.times import parse_date
 from pipeline.ingest.vocabulary import canonical_tracer, squeeze, tracer_of
 
 __all__ = ["LAYOUTS", "Found", "FoundScan", "find_scans", "recognise"]
+
+_Image = tuple[Path, SeriesHeader]
 
 LAYOUTS = ("auto", "dicom", "adni", "bids", "nifti")
 
@@ -55,9 +60,7 @@ def find_scans(source: Path, layout: str = "auto", tracer: str | None = None) ->
     pipeline.errors.InputError: no/such/folder: No such folder. Name the folder that holds the scans.
     """
     if layout not in LAYOUTS:
-        raise InputError(
-            f"The layout must be one of {', '.join(LAYOUTS)}, got {layout!r}", hint="or leave it out"
-        )
+        raise InputError(f"Unknown layout {layout!r}", hint=f"Use one of {', '.join(LAYOUTS)}")
     if not source.is_dir():
         raise InputError("No such folder", where=str(source), hint="Name the folder that holds the scans")
     chosen = recognise(source) if layout == "auto" else layout
@@ -68,9 +71,9 @@ def find_scans(source: Path, layout: str = "auto", tracer: str | None = None) ->
     if not scans:
         seen = ", ".join(f"{n} {what}" for what, n in sorted(ignored.items())) or "an empty folder"
         raise InputError(
-            f"The source must hold PET scans ({chosen} layout), got {seen}",
+            f"No PET scan in this folder (read in the {chosen} layout): found {seen}",
             where=str(source),
-            hint="point at the folder above the scans, or name its --layout",
+            hint="Name the folder above the scans, or its --layout",
         )
     return Found(chosen, tuple(_tell_twins_apart(scans)), dict(ignored))
 
@@ -108,9 +111,8 @@ def is_nifti(path: Path) -> bool:
 
 
 def _find_dicom(source: Path, ignored: Counter[str]) -> list[FoundScan]:
-    series: dict[str, list[tuple[Path, SeriesHeader]]] = defaultdict(list)
+    series: dict[tuple[str, str], list[_Image]] = defaultdict(list)
     broken: dict[Path, list[Path]] = defaultdict(list)
-    seen: set[str] = set()
     for path in files_below(source):
         try:
             header = read_file(path)
@@ -121,14 +123,20 @@ def _find_dicom(source: Path, ignored: Counter[str]) -> list[FoundScan]:
         if kind or header is None:
             ignored[kind or ""] += 1
             continue
-        instance = header.text("SOPInstanceUID")
-        if instance in seen:
-            ignored["duplicates of an image"] += 1
-            continue
-        if instance:
-            seen.add(instance)
-        series[header.text("SeriesInstanceUID") or str(path.parent)].append((path, header))
-    scans = [_scan_of_series(uid, members, broken) for uid, members in series.items()]
+        uid = header.text("SeriesInstanceUID") or str(path.parent)
+        series[header.text("StudyInstanceUID") or "", uid].append((path, header))
+    parted = [
+        (study, uid, _without_copies(part, ignored))
+        for (study, uid), members in series.items()
+        for part in split_by_person(members, lambda image: image[1])
+    ]
+    several = Counter(uid for _, uid, _ in parted)
+    scans = [
+        _scan_of_series(uid, study if several[uid] > 1 else "", members, broken)
+        for study, uid, members in parted
+    ]
+    people = [person_of(members[0][1]) for _, _, members in parted]
+    scans = _doubtful(scans, people)
     used = {path for scan in scans for path in scan.files}
     lost = sum(path not in used for paths in broken.values() for path in paths)
     if lost:
@@ -136,12 +144,52 @@ def _find_dicom(source: Path, ignored: Counter[str]) -> list[FoundScan]:
     return with_tables(one_level_per_visit(scans, ignored), read_tables(source, ignored))
 
 
+def _without_copies(members: list[_Image], ignored: Counter[str]) -> list[_Image]:
+    """Leave out copies, byte by byte; different images of one UID are left for the reader to refuse."""
+    first: dict[str, Path] = {}
+    kept = []
+    for path, header in members:
+        instance = header.text("SOPInstanceUID") or str(path)
+        if first.setdefault(instance, path) != path and cmp(first[instance], path, shallow=False):
+            ignored["duplicates of an image"] += 1
+        else:
+            kept.append((path, header))
+    return kept
+
+
+def _doubtful(scans: list[FoundScan], people: list[Person]) -> list[FoundScan]:
+    """Spell each person's label in one way; mark the scans whose Patient ID two people share."""
+    labels: dict[str, str] = {}
+    owners: dict[str, list[Person]] = defaultdict(list)
+    for scan, person in zip(scans, people, strict=True):
+        folded = " ".join(scan.subject_label.split()).casefold()
+        labels[folded] = min(labels.get(folded, scan.subject_label), scan.subject_label)
+        owners[folded].append(person)
+    shared = {
+        folded
+        for folded, owned in owners.items()
+        if any(are_two_people(a, b) for a, b in combinations(dict.fromkeys(owned), 2))
+    }
+    spelled = []
+    for scan in scans:
+        folded = " ".join(scan.subject_label.split()).casefold()
+        doubt = _SHARED_ID if folded in shared else None
+        spelled.append(replace(scan, subject_label=labels[folded], doubt=doubt))
+    return spelled
+
+
+_SHARED_ID = (
+    "Two people of this source have the same Patient ID (0010,0020): name, birth date or sex differ",
+    "Give each person an ID of their own, or ingest each site into a dataset of its own",
+)
+
+
 def _kind_of_other(path: Path) -> str:
     return "NIfTI images beside DICOM" if is_nifti(path) else "files that are not DICOM"
 
 
 def _scan_of_series(
-    uid: str, members: list[tuple[Path, SeriesHeader]], broken: dict[Path, list[Path]]
+    uid: str, image_id: str, members: list[_Image], broken: dict[Path, list[Path]]
 ) -> FoundScan:
     """Make one scan of a series; files that break off in their header belong to the series they lie with."""
     header = members[0][1]
@@ -153,18 +201,20 @@ def _scan_of_series(
         format="dicom",
         subject_label=_subject_of(files[0], header),
         scan_date=_date_of(header),
+        image_id=image_id,
         series_uid=uid,
         age=_age_of(header),
         sex=header.text("PatientSex") if header.text("PatientSex") in ("M", "F", "O") else None,
         site=header.text("InstitutionName"),
         description=header.text("SeriesDescription") or "",
+        notes=folder_notes(next(filter(PTID.match, files[0].parts), ""), header),
     )
 
 
 def _subject_of(path: Path, header: SeriesHeader) -> str:
-    in_path = next((part for part in path.parts if PTID.match(part)), None)
-    written = header.text("PatientID") or header.text("PatientName") or header.text("StudyInstanceUID")
-    return in_path or written or path.parent.name
+    in_path = next(filter(PTID.match, path.parts), "")
+    written = (header.text(keyword) for keyword in ("PatientID", "PatientName", "StudyInstanceUID"))
+    return in_path or next(filter(None, map(stated, written)), path.parent.name)
 
 
 def _date_of(header: SeriesHeader) -> date | None:

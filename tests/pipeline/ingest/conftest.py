@@ -115,13 +115,14 @@ def write_series(folder: Path, plan: Plan) -> Series:
     rng = np.random.default_rng(plan.seed)
     columns, rows, slices = plan.shape
     turn = _rotation(plan.angles)
-    uid = generate_uid()
+    uid, study = generate_uid(), generate_uid()
     values = np.empty((columns, rows, slices, plan.frames), np.float32)
     datasets = []
     folder.mkdir(parents=True, exist_ok=True)
     for t in range(plan.frames):
         for k in range(slices):
             ds = header(uid, plan.syntax)
+            ds.StudyInstanceUID, ds.FrameOfReferenceUID = study, study + ".1"
             number = t * slices + (slices - k if plan.backwards else k + 1)
             ds.InstanceNumber = ds.ImageIndex = number
             position = np.array(plan.origin) + turn[:, 2] * plan.spacing[2] * k

@@ -171,10 +171,10 @@ def test_two_scans_of_one_day_have_sessions_of_their_own(make_series, tmp_path):
 
 
 def test_a_folder_without_scans_is_told_with_its_mend(tmp_path):
-    with pytest.raises(InputError, match=r"must hold PET scans .* an empty folder.* --layout"):
+    with pytest.raises(InputError, match=r"No PET scan .* an empty folder.* --layout"):
         find_scans(tmp_path)
     (tmp_path / "a.txt").write_text("no scan")
     with pytest.raises(InputError, match="1 files that are not NIfTI"):
         find_scans(tmp_path)
-    with pytest.raises(InputError, match="layout must be one of auto, dicom"):
+    with pytest.raises(InputError, match="Unknown layout .minc.. Use one of auto, dicom"):
         find_scans(tmp_path, "minc")

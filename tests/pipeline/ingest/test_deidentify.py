@@ -115,7 +115,9 @@ def _plant_into(dataset: Dataset, planted: list[str]) -> None:
             for item in element.value:
                 _plant_into(item, planted)
         elif element.VR in TEXT and element.keyword not in NEEDED:
-            word = f"Zq{len(planted):03d}Vx"
+            # One series is of one person.
+            whose = element.keyword if element.keyword in ("PatientID", "PatientName") else ""
+            word = f"Zq{whose or format(len(planted), '03d')}Vx"
             planted.append(word)
             element.value = f"{word}^{word}" if element.VR == "PN" else word
 

@@ -1,0 +1,168 @@
+"""Whose image it is: what the images of one series must agree on, and which belong to another person."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import TypeVar
+
+from pipeline.errors import RefusedScan
+from pipeline.ingest.headers import SeriesHeader
+from pipeline.ingest.times import parse_date
+
+# What a de-identifier leaves in place of a name or an ID: it identifies nobody.
+_BLANK = re.compile(
+    r"[\W_0]*|(anon\w*|unknown|none|null|na|removed|deleted|de\W?identified|patient|id|x+)\W*"
+)
+_BLANK_BIRTHS = ("1900-01-01", "1901-01-01")
+
+_Member = TypeVar("_Member")
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who an image is of, spelled in one way; what the header leaves open is empty and agrees with anything.
+
+    Parameters
+    ----------
+    patient_id : str
+        Case and blanks do not matter.
+    name : frozenset of str
+        The words of the name, without case, accents and order.
+    birth : str
+        ISO date.
+    sex : {"M", "F", ""}
+    """
+
+    patient_id: str
+    name: frozenset[str]
+    birth: str
+    sex: str
+
+    @property
+    def key(self) -> Hashable:
+        """What tells people apart: the ID, else the name and the date of birth; empty where all is blank."""
+        return self.patient_id or ((self.name, self.birth) if self.name else "")
+
+    @property
+    def rank(self) -> tuple[bool, int, bool]:
+        """Those that state more come first."""
+        return not self.patient_id, -len(self.name), not self.birth
+
+
+_NAME = "Patient's Name (0010,0010)"
+_FIELDS: dict[str, Callable[[Person], str]] = {
+    "Patient ID (0010,0020)": lambda person: person.patient_id,
+    "Patient's Birth Date (0010,0030)": lambda person: person.birth,
+    "Patient's Sex (0010,0040)": lambda person: person.sex,
+}
+
+
+def conflicts(people: Iterable[Person]) -> list[str]:
+    """Return what some state differently, as DICOM names it; a name may lack words of another."""
+    seen = set(people)
+    found = [what for what, field in _FIELDS.items() if len({field(p) for p in seen} - {""}) > 1]
+    names = sorted({person.name for person in seen}, key=len)
+    return found if all(a <= b for a, b in pairwise(names)) else [*found, _NAME]
+
+
+def person_of(header: SeriesHeader) -> Person:
+    """Return who an image is of."""
+    keywords = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
+    return _person(*(header.text(keyword) or "" for keyword in keywords))
+
+
+@lru_cache(1024)
+def _person(patient_id: str, name: str, birth: str, sex: str) -> Person:
+    day = str(parse_date(birth) or "")
+    plain = unicodedata.normalize("NFKD", next(filter(None, name.split("=")), "")).casefold()
+    words = re.findall(r"[^\W_]+", "".join(c for c in plain if not unicodedata.combining(c)))
+    return Person(
+        stated(" ".join(patient_id.split()).casefold()),
+        frozenset(words) if stated(" ".join(words)) else frozenset(),
+        "" if day in _BLANK_BIRTHS else day,
+        sex.upper() if sex.upper() in ("M", "F") else "",
+    )
+
+
+def stated(text: str | None) -> str:
+    """Return a text, or nothing where it stands in for a removed one.
+
+    Examples
+    --------
+    >>> stated("Doe^Jane"), stated("ANONYMOUS"), stated("0000")
+    ('Doe^Jane', '', '')
+    """
+    return "" if text is None or _BLANK.fullmatch(text.casefold()) else text
+
+
+def split_by_person(
+    members: Sequence[_Member], header: Callable[[_Member], SeriesHeader]
+) -> list[list[_Member]]:
+    """Part the images of one series by person; those that state none join the only person they fit."""
+    groups: dict[Hashable, list[_Member]] = defaultdict(list)
+    for member in members:
+        groups[person_of(header(member)).key].append(member)
+    found: list[tuple[Person, list[_Member]]] = []
+    # Who states an ID first, then who states most of a name.
+    for group in sorted(groups.values(), key=lambda g: person_of(header(g[0])).rank):
+        person = person_of(header(group[0]))
+        fitting = [whose for other, whose in found if not conflicts((person, other))]
+        if person.patient_id or len(fitting) != 1:
+            found.append((person, group))
+        else:
+            fitting[0].extend(group)
+    return [group for _, group in found]
+
+
+def check_one_person(headers: Sequence[SeriesHeader]) -> None:
+    """Refuse a series whose images disagree on who was scanned, or in which frame of reference.
+
+    Raises
+    ------
+    RefusedScan
+        ``"two-people"`` or ``"mixed-geometry"``.
+    """
+    found = conflicts(map(person_of, headers))
+    for keyword, what in (("PatientSize", "Patient's Size (0010,1020)"),
+                          ("PatientWeight", "Patient's Weight (0010,1030)")):  # fmt: skip
+        sizes = {size for header in headers if (size := header.number(keyword)) and size > 0}
+        if sizes and max(sizes) > 1.001 * min(sizes):
+            found.append(what)
+    if found:
+        raise RefusedScan(
+            "two-people",
+            f"The images of the series disagree on {', '.join(found)}",
+            hint="Find out whose images these are, and export each person's series alone",
+            measured=", ".join(found),
+        )
+    spaces = {uid for header in headers if (uid := header.text("FrameOfReferenceUID"))}
+    if len(spaces) > 1:
+        raise RefusedScan(
+            "mixed-geometry",
+            f"The images of the series have {len(spaces)} Frame of Reference UIDs (0020,0052)",
+            hint="Export the original series: positions in different frames of reference cannot be compared",
+            measured=f"{len(spaces)} frames of reference",
+        )
+
+
+def are_two_people(first: Person, second: Person) -> bool:
+    """Return whether two series under one Patient ID are of two people: a changed name alone is no sign.
+
+    Examples
+    --------
+    >>> one = Person("001", frozenset({"doe", "jane"}), "", "F")
+    >>> are_two_people(one, Person("001", frozenset({"smith", "jane"}), "", "F"))
+    False
+    >>> are_two_people(one, Person("001", frozenset({"roe", "anna"}), "", "F"))
+    True
+    """
+    facts = [what for what in conflicts((first, second)) if what != _NAME]
+    strangers = first.name and second.name and not first.name & second.name
+    same_birth = first.birth and first.birth == second.birth
+    return bool(facts) or bool(strangers and not same_birth)
