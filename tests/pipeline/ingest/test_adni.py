@@ -176,5 +176,5 @@ def test_a_folder_without_scans_is_told_with_its_mend(tmp_path):
     (tmp_path / "a.txt").write_text("no scan")
     with pytest.raises(InputError, match="1 files that are not NIfTI"):
         find_scans(tmp_path)
-    with pytest.raises(InputError, match="Unknown layout .minc.. Use one of auto, dicom"):
+    with pytest.raises(InputError, match="Unknown layout 'minc'"):
         find_scans(tmp_path, "minc")
