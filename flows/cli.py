@@ -1,70 +1,107 @@
-"""The command `taucal`. Exit codes: 0 done, 1 the work failed, 2 the call or its input is wrong."""
+"""The command `taucal`. Exit codes: 0 done, 1 some of the work failed, 2 the call or its input is wrong.
+
+Nothing slow is imported here: a wrong file, key or option is answered at once.
+"""
 
 from __future__ import annotations
 
 import signal
 import sys
+import traceback
+from typing import Annotated
 
+import typer
+
+from flows.commands import operation, scans, studies
+from flows.commands.options import Command, Quiet, Verbose, choose, command
+from flows.running.console import chosen, warn
 from flows.running.environment import set_quiet_defaults
+from pipeline.errors import TaucalError
 
 set_quiet_defaults()
-
-import typer  # noqa: E402 - the defaults must stand before Prefect is imported by what follows
-
-from flows.commands import champion_commands as operation  # noqa: E402
-from flows.commands import retraining, scans, serving  # noqa: E402
-from flows.commands import studies as learning  # noqa: E402
-from flows.running.console import console  # noqa: E402
-from pipeline.errors import TaucalError  # noqa: E402
-
 app = typer.Typer(
     name="taucal",
-    help="Tau PET scans (AV1451) to calibrated diagnostic probabilities. Research use only.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 120},
 )
 
 COMMANDS = (
-    (learning.demo, "taucal demo --out data/demo"),
-    (learning.phantom, "taucal phantom data/phantom --subjects 40 --scans 50"),
-    (learning.ingest, "taucal ingest ~/ADNI --out data/adni/bids"),
-    (learning.train, "taucal train configs/adni.yaml --set training.epochs=60"),
+    (studies.demo, "taucal demo --out data/demo"),
+    (studies.phantom, "taucal phantom data/phantom/adni --subjects 40 --scans 50"),
+    (studies.ingest, "taucal ingest data/phantom/adni --out data/phantom/bids"),
+    (studies.train, "taucal train configs/demo.yaml --set training.epochs=30"),
+    (studies.compare, "taucal compare configs/demo.yaml --set compare.seeds='[0, 1]'"),
     (
-        learning.compare,
-        "taucal compare configs/compare_adrenal.yaml --set cohort.path=data/adrenalmnist3d.npz",
+        scans.predict,
+        "taucal predict data/phantom/adni/SCAN --study data/demo --prevalence CN=.6,MCI=.3,AD=.1",
     ),
-    (scans.predict, "taucal predict data/new/SCAN_FOLDER --prevalence CN=.6,MCI=.3,AD=.1 --json"),
-    (scans.report, "taucal report data/new/SCAN_FOLDER --out data/reports --prevalence CN=.6,MCI=.3,AD=.1"),
-    (retraining.retrain, "taucal retrain configs/adni.yaml"),
-    (retraining.shift, "taucal shift configs/adni.yaml --json"),
-    (operation.promote, "taucal promote 3 --output data/demo"),
-    (operation.rollback, "taucal rollback --output data/demo"),
-    (operation.audit, "taucal audit --output data/demo"),
-    (serving.serve, "taucal serve configs/adni.yaml --set serve.prefect_port=4201"),
-    (operation.doctor, "taucal doctor --output data/demo"),
+    (scans.report, "taucal report data/phantom/adni/SCAN --out data/reports --study data/demo"),
+    (operation.retrain, "taucal retrain configs/demo.yaml --who 'Dr. A'"),
+    (operation.shift, "taucal shift configs/demo.yaml --json"),
+    (operation.promote, "taucal promote 2 --study data/demo"),
+    (operation.rollback, "taucal rollback --study data/demo"),
+    (operation.audit, "taucal audit --study data/demo"),
+    (operation.serve, "taucal serve configs/demo.yaml --set serve.prefect_port=4201"),
+    (operation.doctor, "taucal doctor --study data/demo"),
 )
-"""Each command with the example its ``--help`` shows."""
+"""Each command with the example its ``--help`` shows; typed in this order, after `taucal demo`, all work."""
 
-for command, example in COMMANDS:
-    app.command(epilog=f"Example:  {example}")(command)
+for function, example in COMMANDS:
+    app.command(cls=Command, epilog=f"\b\nExample:\n  {example}")(command(function))
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - as typer calls it
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"taucal {version('taucal')}")
+        raise typer.Exit
+
+
+@app.callback(epilog="`taucal COMMAND --help` explains a command and shows an example.")
+def taucal(
+    *,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    version: Annotated[  # noqa: ARG001 - answered by its callback
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Tau PET scans (AV1451) to calibrated diagnostic probabilities. Research use only."""
+    chosen.quiet = chosen.verbose = chosen.json = False
+    choose(quiet=quiet, verbose=verbose)
 
 
 def main() -> None:
-    """Run the command line; errors a user can meet are told in one screen, without a traceback."""
+    """Run the command line; an error a user can act on is printed in one screen, without a traceback."""
     # A polite kill unwinds like Ctrl-C: worker processes and the embedded server go with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app(standalone_mode=True)
+        code = app(standalone_mode=False)
     except TaucalError as error:
-        console.print(f"taucal: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        console.print(
-            "taucal: interrupted; the same command again continues where this stopped.", markup=False
-        )
-        sys.exit(1)
+        if chosen.verbose:
+            traceback.print_exc()
+        warn(f"taucal: {error}")
+        code = error.exit_code
+    except typer.TyperException as error:
+        code = _explain(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: typer.TyperException) -> int:
+    """Print what is wrong with the call in the style of every other error."""
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context else "taucal"
+    text = error.format_message().strip()
+    if not text:  # `taucal` alone: its help
+        typer.echo(context.get_help() if context else "", err=True)
+    else:
+        end = "" if text.endswith((".", "?")) else "."
+        warn(f"{where}: {text}{end} `{where} --help` lists what it takes.")
+    return error.exit_code
 
 
 if __name__ == "__main__":

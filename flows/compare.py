@@ -22,10 +22,9 @@ from flows.running.console import say
 from flows.running.jobs import Runner
 from flows.running.runners import finished
 from flows.running.steps import as_flow, as_task
-from flows.running.study_names import check_names
 from pipeline import tracking
-from pipeline.config import Study
-from pipeline.errors import ConfigError, TrainingError
+from pipeline.config import Study, check_purpose
+from pipeline.errors import TrainingError
 from pipeline.files import exclusive, fingerprint
 from pipeline.learning.split_cohort import SplitCohort
 
@@ -44,33 +43,8 @@ def compare_losses(study: Study) -> dict[str, Any]:
     TrainingError
         If every cell of the baseline failed.
     """
-    check_names(study)
-    _check_plan(study)
+    check_purpose(study, "compare")
     return as_flow("compare", lambda: _compare(study))
-
-
-def _check_plan(study: Study) -> None:
-    asked = study.compare
-    titles = [loss.title for loss in asked.losses]
-    if asked.baseline not in titles or len(set(titles)) != len(titles):
-        raise ConfigError(
-            f"compare.baseline must be one of the distinct losses {', '.join(titles)}, got {asked.baseline}",
-            where=study.name,
-            hint="mend compare.baseline or give each loss its own label",
-        )
-    odd = [title for title in titles if "/" in title or title.startswith(".")]
-    if odd:
-        raise ConfigError(
-            f"A loss's label names a folder and must hold no slash, got {', '.join(odd)}",
-            where="compare.losses",
-            hint="choose another label",
-        )
-    if not asked.seeds or len(set(asked.seeds)) != len(asked.seeds):
-        raise ConfigError(
-            f"compare.seeds must be distinct numbers, got {list(asked.seeds)}",
-            where=study.name,
-            hint="name each seed once",
-        )
 
 
 def _compare(study: Study) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 from flows.ingest import ingest_study, key_beside
@@ -11,21 +10,20 @@ from flows.phantom import make_phantom
 from flows.reports.study_reports import read_shipped, report_cohort_scan, report_study
 from flows.running.console import progress, say, show_table
 from flows.train import show_results, train_study
-from pipeline.config import Study
-from pipeline.errors import ConfigError
+from pipeline.config import Study, check_purpose, shipped_study
 from pipeline.ingest.deidentify import make_known_key
 from pipeline.processes import preload
 from pipeline.reporting.study.example_scans import example_scans
 
-DEMO_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
+DEMO_CONFIG = shipped_study("demo")
 
 
 def run_demo(study: Study) -> dict[str, Any]:
     """Run phantom, ingest, training, calibration, tracking and reports; return the paths to open."""
     started = time.monotonic()
     source, bids = study.ingest.source, study.cohort.path
-    if source is None:
-        raise ConfigError("The demo needs a place for the phantom", where="ingest.source")
+    check_purpose(study, "demo")
+    assert source is not None
     preload("flows.ingestion.worker_start")
     say("1  phantom")
     make_phantom(study.phantom, source, study.seed)

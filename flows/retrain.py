@@ -23,11 +23,9 @@ from flows.running.console import say
 from flows.running.lifetime import end_orphans
 from flows.running.notify import send_notice
 from flows.running.steps import as_flow, as_task
-from flows.running.study_names import check_names
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
-from pipeline.config import Study
-from pipeline.errors import ConfigError
+from pipeline.config import Study, check_purpose
 from pipeline.evaluation.classifier.rivals import Rivals
 from pipeline.evaluation.monitoring.challenger import judged_of
 from pipeline.evaluation.monitoring.gate import Verdict, judge
@@ -110,14 +108,7 @@ def retrain(study: Study, who: str) -> RetrainResult:
     LeakageError
         If the champion was made from subjects of the new test part.
     """
-    check_names(study)
-    if study.cohort.kind != "bids" or study.imbalance.ratio != 1:
-        raise ConfigError(
-            "Retraining needs a cohort of kind bids and imbalance.ratio 1; the study has kind "
-            f"{study.cohort.kind} and imbalance.ratio {study.imbalance.ratio:g}",
-            where=study.name,
-            hint="remove imbalance, or use `taucal compare`",
-        )
+    check_purpose(study, "retrain")
     store = tracking.store_of(study.tracking, study.output)
     with retraining_lock(study.output, wait=study.retrain.wait):
         end_orphans([FLOW])

@@ -13,10 +13,8 @@ from flows.learning.cohorts import split_cohort
 from flows.retraining.promotion import Decision, move, retraining_lock, settle
 from flows.running.console import say, show_table
 from flows.running.steps import as_flow
-from flows.running.study_names import check_names
 from pipeline import tracking
-from pipeline.config import Study
-from pipeline.errors import ConfigError
+from pipeline.config import Study, check_purpose
 from pipeline.evaluation.classifier.results import Results
 from pipeline.evaluation.metrics import METRICS, TABLE
 from pipeline.tracking.audit import whoami
@@ -35,7 +33,7 @@ def train_study(study: Study) -> TrainingResult:
     TrainingError
         If the loss becomes not finite.
     """
-    check_names(study)
+    check_purpose(study, "train")
     return as_flow("train", lambda: _train(study))
 
 
@@ -49,12 +47,6 @@ def learn_study(study: Study) -> None:
 
 
 def _train(study: Study) -> TrainingResult:
-    if study.cohort.kind != "bids":
-        raise ConfigError(
-            f"A classifier of scans needs a cohort of kind bids, this one is of kind {study.cohort.kind}",
-            where=study.name,
-            hint="run `taucal compare` for this cohort",
-        )
     files, scans = StudyFiles(study.output), split_cohort(study)
     say(f"Split by subject: {scans.sizes()}.")
     trained = build_classifier(study, scans, files, lambda: fit_network(study, scans, files))

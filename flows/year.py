@@ -27,15 +27,15 @@ from flows.running.steps import run_once
 from flows.train import learn_study, train_study
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
-from pipeline.config import BatchSettings, EvaluationSettings, Study
-from pipeline.errors import ConfigError, InputError
+from pipeline.config import BatchSettings, EvaluationSettings, Study, check_purpose, shipped_study
+from pipeline.errors import InputError
 from pipeline.evaluation.monitoring.prospective import PeriodPredictions, PolicyPredictions
 from pipeline.files import fingerprint, read_json, today, write_json
 from pipeline.ingest.deidentify import make_known_key
 from pipeline.processes import preload
 from pipeline.reporting.year.year_page import YearReport, build_year_report, write_year_report, year_rows
 
-YEAR_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "year.yaml"
+YEAR_CONFIG = shipped_study("year")
 GATE, NEVER, ALWAYS = POLICIES = ("gate", "never", "always")
 _FLOWS = ("ingest", "retrain", "train")
 _OUTCOMES = {"promote": "promoted", "reject": "rejected", "hold": "held", "nothing": "kept"}
@@ -59,7 +59,8 @@ def run_year(study: Study) -> dict[str, Any]:
     """
     started = time.monotonic()
     preload("flows.ingestion.worker_start", "flows.train")
-    _check(study)
+    check_purpose(study, "year")
+    _check_folder(study)
     end_orphans(_FLOWS)
     assert study.ingest.source is not None
     make_known_key(study.ingest.key_file or key_beside(study.cohort.path), study.seed)
@@ -85,14 +86,7 @@ def _key(study: Study) -> str:
     return fingerprint(study.learning_settings(), phantom, study.retrain.model_dump(mode="json"))
 
 
-def _check(study: Study) -> None:
-    if study.ingest.source is None or not study.phantom.batches:
-        raise ConfigError(
-            "A year needs ingest.source and a batch for each month; it has "
-            f"{len(study.phantom.batches)} batches and ingest.source {study.ingest.source}",
-            where="phantom.batches",
-            hint=f"start from {YEAR_CONFIG.name}",
-        )
+def _check_folder(study: Study) -> None:
     # What a later month has written cannot be removed: another year needs another folder.
     manifest = study.output / "year.json"
     if not manifest.is_file():

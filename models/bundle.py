@@ -7,16 +7,16 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+
+if TYPE_CHECKING:  # a bundle is checked without torch: that takes no second
+    import torch
 
 FORMAT = "taucal-classifier"
 FORMAT_VERSION = 2
@@ -26,7 +26,7 @@ WEIGHTS = "network.safetensors"
 ARRAYS = "arrays.safetensors"
 
 Arrays = dict[str, NDArray[np.float64]]
-Tensors = dict[str, torch.Tensor]
+Tensors = dict[str, "torch.Tensor"]
 
 
 class BundleFormatError(ValueError):
@@ -53,6 +53,8 @@ def write_bundle(
     ValueError
         If the description cannot be written as JSON, or `folder` holds anything else than a bundle.
     """
+    from safetensors.torch import save as save_tensors
+
     if folder.exists() and any(folder.iterdir()) and not (folder / DESCRIPTION).is_file():
         raise ValueError(f"A bundle needs a folder of its own, got {folder} which holds other files")
     files = {
@@ -90,19 +92,37 @@ def read_bundle(folder: Path) -> tuple[dict[str, Any], Tensors, Arrays]:
         If a file is missing, altered or unreadable, or the bundle was written by a newer program; the file is
         named.
     """
+    from safetensors.torch import load as load_tensors
+
     head = _read_head(folder / DESCRIPTION)
-    files = {}
-    for name, expected in head["checksums"].items():
-        content = _read(folder / name)
-        if _sha256(content) != expected:
-            raise BundleFormatError(_altered(folder / name, "checksum stored in " + DESCRIPTION))
-        files[name] = content
+    files = _read_files(folder, head)
     try:
         return head["description"], load_tensors(files[WEIGHTS]), load_arrays(files[ARRAYS])
     except (KeyError, SafetensorError) as error:
         raise BundleFormatError(
             f"A classifier must hold {WEIGHTS} and {ARRAYS}, got {error} in {folder}"
         ) from error
+
+
+def check_bundle(folder: Path) -> None:
+    """Check that a bundle is whole, unaltered and of a format that this program reads, without loading it.
+
+    Raises
+    ------
+    BundleFormatError
+        As `read_bundle`.
+    """
+    _read_files(folder, _read_head(folder / DESCRIPTION))
+
+
+def _read_files(folder: Path, head: dict[str, Any]) -> dict[str, bytes]:
+    files = {}
+    for name, expected in head["checksums"].items():
+        content = _read(folder / name)
+        if _sha256(content) != expected:
+            raise BundleFormatError(_altered(folder / name, "checksum stored in " + DESCRIPTION))
+        files[name] = content
+    return files
 
 
 def _read_head(path: Path) -> dict[str, Any]:

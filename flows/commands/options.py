@@ -1,22 +1,152 @@
-"""Options that several commands take."""
+"""Options that several commands take, and what all commands share."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from pipeline.config import Study, load_study
+from flows.running.console import chosen, emit_json, say
+from flows.running.environment import log_to_console
+from pipeline.errors import ConfigError
 
-Config = Annotated[Path, typer.Argument(help="YAML file of the study.", show_default=False)]
+if TYPE_CHECKING:  # pydantic is imported once the arguments are parsed: help and usage errors need none
+    from pipeline.config import Study
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the study.", show_default=False)]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key; repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, as training.epochs=5; repeatable."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-Output = Annotated[Path, typer.Option("--output", help="Folder that holds mlflow.db.", show_default=True)]
+StudyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--study",
+        metavar="CONFIG_OR_FOLDER",
+        help="YAML file or output folder of the trained study; default: the one study below this folder.",
+        show_default=False,
+    ),
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Secret key of the pseudonyms; default: OUT.key, made on first use.",
+        show_default=False,
+    ),
+]  # fmt: skip
+_Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors, warnings and the result.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Print log messages, and the traceback of an error.")
+]
 
 
-def study_of(config: Path, overrides: list[str] | None) -> Study:
-    """Read the study a command was given, with what ``--set`` overrides."""
-    return load_study(config, tuple(overrides or ()))
+_SHARED = {"json": _Json, "quiet": Quiet, "verbose": Verbose}
+
+
+class Command(TyperCommand):
+    """A command whose help gives arguments plain names, and lists last what all commands take."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the parts of the usage line, without braces round what is required."""
+        return [str(piece).translate({123: None, 125: None}) for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments, own options and shared options, each under its title."""
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], "In every command": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is None:
+                continue
+            if parameter.param_type_name == "argument":
+                sections["Arguments"].append((str(parameter.metavar), record[1]))
+            elif parameter.name in {*_SHARED, "help"}:
+                sections["In every command"].append(record)
+            else:
+                sections["Options"].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+@dataclass(frozen=True)
+class PartFailed:
+    """The result of a command of which some part failed: it is printed, and the exit code is 1."""
+
+    result: Any
+
+
+def choose(*, quiet: bool, verbose: bool) -> None:
+    """Remember what the user wants to see beside the result."""
+    chosen.quiet, chosen.verbose = chosen.quiet or quiet, chosen.verbose or verbose
+    if chosen.verbose:
+        log_to_console()
+
+
+def command(function: Callable[..., Any]) -> Callable[..., None]:
+    """Add `--json`, `--quiet` and `--verbose` to a command, whose return value is its result."""
+
+    @functools.wraps(function)
+    def run(*, json: bool, quiet: bool, verbose: bool, **given: Any) -> None:
+        choose(quiet=quiet, verbose=verbose)
+        chosen.json = json
+        result = function(**given)
+        if json:
+            emit_json(result.result if isinstance(result, PartFailed) else result)
+        if isinstance(result, PartFailed):
+            raise typer.Exit(1)
+
+    named = inspect.Parameter.KEYWORD_ONLY
+    signature = inspect.signature(function, eval_str=True)
+    parameters = [p.replace(kind=named) for p in signature.parameters.values()]
+    parameters += [inspect.Parameter(n, named, default=False, annotation=a) for n, a in _SHARED.items()]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+def study_of(
+    config: Path, overrides: list[str] | None, places: Mapping[str, Path] = MappingProxyType({})
+) -> Study:
+    """Read the study a command was given, and print where it writes to.
+
+    Parameters
+    ----------
+    config : Path
+        Its YAML file.
+    overrides : list of str or None
+        What ``--set`` changes.
+    places : mapping of str to Path
+        Settings that another option decides; ``--set`` wins.
+    """
+    from pipeline.config import load_study
+
+    study = load_study(config, tuple(overrides or ()), places)
+    say(f"Study {study.name} ({config}), output in {study.output}.")
+    return study
+
+
+def check_cohort(study: Study) -> None:
+    """Refuse a study whose cohort does not exist, before anything slow is imported.
+
+    Raises
+    ------
+    ConfigError
+        Naming the path and what makes it.
+    """
+    path = study.cohort.path
+    if path.exists():
+        return
+    if study.cohort.kind == "bids":
+        hint = f"`taucal ingest SOURCE --out {path}` makes it"
+    else:
+        hint = "data/README.md says where to get this data set; set cohort.path to its file or folder"
+    raise ConfigError(f"cohort.path {path} does not exist", where=study.name, hint=hint)

@@ -1,125 +1,178 @@
-"""The whole way, and its parts up to a classifier: demo, phantom, ingest, train, compare."""
+"""What leads to a classifier: demo, phantom, ingest, train, compare."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
-from flows.commands.options import Config, Json, Overrides, study_of
-from flows.running.console import emit_json, say
-from pipeline.config import ImagingSettings, Study
-from pipeline.errors import ConfigError
+from flows.commands.options import Config, KeyFile, Overrides, PartFailed, check_cohort, study_of
+from flows.running.console import say
+
+S = TypeVar("S")
 
 
 def demo(
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write to; default: data/demo, data/year.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder to write to; default: data/demo, with --year data/year."),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="Another study file.", show_default=False)] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CONFIG", help="YAML file of another study than the demo's.", show_default=False
+        ),
+    ] = None,
     year: Annotated[
-        bool, typer.Option("--year", help="Live through a simulated year with retraining instead.")
+        bool, typer.Option("--year", help="Simulate a clinic's year with retraining instead.")
     ] = False,
     overrides: Overrides = None,
-    json: Json = False,
-) -> None:
-    """Run the whole way on a synthetic cohort: phantom, ingest, train, calibrate, track, report.
+) -> Any:
+    """Run everything on a synthetic cohort, from scans to reports.
 
-    With --year: monthly batches, among them a new scanner, more AD and a broken reconstruction. Retraining
-    behind the gate stands beside never retraining and always retraining.
+    Phantom, ingest, train, calibrate, track, report. With --year: monthly batches of scans, among them a new
+    scanner, more AD and a wrong reconstruction. Retraining behind the gate is compared with never retraining
+    and with always retraining.
     """
-    from flows.demo import DEMO_CONFIG, run_demo
-    from flows.year import YEAR_CONFIG, run_year
+    from pipeline.config import shipped_study
 
-    usual, run, place = (YEAR_CONFIG, run_year, "year") if year else (DEMO_CONFIG, run_demo, "demo")
-    out = out or Path("data") / place
-    places = [f"output={out}", f"cohort.path={out / 'bids'}", f"ingest.source={out / 'adni'}"]
-    result = run(study_of(config or usual, [*places, *(overrides or [])]))
-    if json:
-        emit_json(result)
+    name = "year" if year else "demo"
+    out = out or Path("data") / name
+    places = {"output": out, "cohort.path": out / "bids", "ingest.source": out / "adni"}
+    study = study_of(config or shipped_study(name), overrides, places)
+    if year:
+        from flows.year import run_year
+
+        return run_year(study)
+    from flows.demo import run_demo
+
+    return run_demo(study)
 
 
 def phantom(
-    out: Annotated[Path, typer.Argument(help="Folder to write the ADNI tree to.", show_default=False)],
-    subjects: Annotated[int, typer.Option(min=1)] = 160,
-    scans: Annotated[int, typer.Option(min=1)] = 200,
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder to write the scans to.", show_default=False)
+    ],
+    subjects: Annotated[int, typer.Option(metavar="N", min=1, help="Number of subjects.")] = 160,
+    scans: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Number of scans; some subjects have several.")
+    ] = 200,
     preset: Annotated[
-        str, typer.Option(help="three_class, three_class_clinical or five_class.")
+        Literal["three_class", "three_class_clinical", "five_class"],
+        typer.Option(help="Which classes there are, and how well they can be told apart."),
     ] = "three_class",
-    seed: int = 2026,
-) -> None:
-    """Write a synthetic AV1451 cohort as PET DICOM, with its true posterior."""
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of all that is random.")] = 2026,
+) -> Any:
+    """Write a synthetic AV1451 cohort as PET DICOM.
+
+    The folder has ADNI's layout and tables; the true probability of every class is among them.
+    """
+    say(f"Phantom: {scans} scans of {subjects} subjects, written to {out}.")
+    from pipeline.config import PhantomSettings
+
+    settings = _settings(PhantomSettings, subjects=subjects, scans=scans, preset=preset)
     from flows.phantom import make_phantom
 
-    study = _inline_study(out, phantom={"subjects": subjects, "scans": scans, "preset": preset}, seed=seed)
-    make_phantom(study.phantom, out, study.seed)
+    make_phantom(settings, out, seed)
+    return {"folder": out, "subjects": subjects, "scans": scans, "preset": preset, "seed": seed}
 
 
 def ingest(
-    source: Annotated[Path, typer.Argument(help="Folder of scans.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="BIDS dataset to write.", show_default=False)],
-    tracer: Annotated[str, typer.Option(help="Scans of another tracer are refused.")] = "AV1451",
-    layout: Annotated[str, typer.Option(help="auto, dicom, adni, bids or nifti.")] = "auto",
-    key_file: Annotated[Path | None, typer.Option(help="Secret of the pseudonyms; default: OUT.key.")] = None,
-    workers: Annotated[int, typer.Option(min=1)] = 2,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="Folder of scans.", show_default=False, exists=True, file_okay=False
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="BIDS dataset to write to.", show_default=False)
+    ],
+    tracer: Annotated[
+        str, typer.Option(metavar="NAME", help="Scans of another tracer are refused.")
+    ] = "AV1451",
+    layout: Annotated[
+        Literal["auto", "dicom", "adni", "bids", "nifti"],
+        typer.Option(help="How SOURCE is organised; auto recognises it."),
+    ] = "auto",
+    key_file: KeyFile = None,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Number of worker processes.")] = 2,
     dask: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS", help="Dask scheduler, or `local` for workers here.", show_default=False
+            metavar="ADDRESS",
+            help="Dask scheduler that distributes the scans, or `local` to start one.",
+            show_default=False,
         ),
     ] = None,
-    classes: Annotated[str, typer.Option(help="Diagnoses to keep, separated by commas.")] = "CN,MCI,AD",
-    json: Json = False,
-) -> None:
-    """Convert scans to de-identified BIDS-PET and SUVR; say what was refused and why."""
-    from flows.ingest import ingest as run_ingest
+    classes: Annotated[
+        str, typer.Option(metavar="NAMES", help="Diagnoses to learn from, separated by commas.")
+    ] = "CN,MCI,AD",
+) -> Any:
+    """Convert scans to de-identified BIDS-PET and SUVR.
+
+    What is done already is skipped. A report lists every scan that was refused, and why.
+    """
+    say(f"Ingest: {source} to {out}.")
+    from pipeline.config import DaskSettings, ImagingSettings, IngestSettings
 
     runner = "processes" if dask is None else "dask"
-    told = {"tracer": tracer, "layout": layout, "key_file": key_file, "workers": workers, "runner": runner}
-    study = _inline_study(out, ingest=told, dask={"address": None if dask == "local" else dask})
-    result = run_ingest(source, out, study.ingest, study.imaging, tuple(classes.split(",")), study.dask)
+    settings = _settings(
+        IngestSettings, tracer=tracer, layout=layout, key_file=key_file, workers=workers, runner=runner
+    )
+    cluster = DaskSettings(address=None if dask == "local" else dask)
+    from flows.ingest import ingest as run_ingest
+
+    names = tuple(name.strip() for name in classes.split(","))
+    result = run_ingest(source, out, settings, ImagingSettings(), names, cluster)
     say(f"Report: {result.report}")
-    if json:
-        emit_json(vars(result))
-    if not result.converted:
-        say("No scan could be converted; the report tells why.")
-        raise typer.Exit(2)
+    if result.converted:
+        return vars(result)
+    say("No scan could be converted; the report says why.")
+    return PartFailed(vars(result))
 
 
-def train(config: Config, overrides: Overrides = None, json: Json = False) -> None:
-    """Train, calibrate, evaluate and register the classifier of a study."""
+def train(config: Config, overrides: Overrides = None) -> Any:
+    """Train, calibrate, evaluate and register a classifier.
+
+    What is done already is skipped: after an interruption the same command continues.
+    """
+    study = study_of(config, overrides)
+    check_cohort(study)
     from flows.reports.study_reports import read_shipped, report_study
     from flows.train import show_results, train_study
 
-    study = study_of(config, overrides)
     trained = train_study(study)
     show_results(trained.results)
     pages = report_study(study, trained, read_shipped(study, trained))
     say(f"Study report: {pages['html']}")
     say(f"MLflow run {trained.run_id}, model version {trained.version}.")
-    if json:
-        emit_json(
-            {"run_id": trained.run_id, "version": trained.version, "results": trained.results.to_dict()}
-        )
+    return {"run_id": trained.run_id, "version": trained.version, "results": trained.results.to_dict()}
 
 
-def compare(config: Config, overrides: Overrides = None, json: Json = False) -> None:
-    """Train every loss with every seed, all else equal, and say which are told apart."""
+def compare(config: Config, overrides: Overrides = None) -> Any:
+    """Train every loss with every seed, and compare them.
+
+    All else is equal. What is trained already is skipped.
+    """
+    study = study_of(config, overrides)
+    check_cohort(study)
     from flows.compare import compare_losses
 
-    result = compare_losses(study_of(config, overrides))
+    result = compare_losses(study)
     say(f"Comparison: {result['html']}")
-    if json:
-        emit_json(result)
+    return result
 
 
-def _inline_study(out: Path, **sections: Any) -> Study:
+def _settings(section: type[S], **given: Any) -> S:
+    """Build a section from options; a value that it refuses is an error of the option."""
     from pydantic import ValidationError
 
+    from pipeline.errors import ConfigError
+
     try:
-        return Study(name="inline", output=out, cohort={"path": out}, imaging=ImagingSettings(), **sections)
+        return section(**given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        option = "--" + str(first["loc"][-1]).replace("_", "-")
+        option = "--" + str(first["loc"][-1]).replace("_", "-") if first["loc"] else "the options"
         raise ConfigError(f"{first['msg']}, got {first.get('input')!r}", where=option) from error

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.comparison.cells import Cell, progress_of
-from flows.running.console import console, say
+from flows.running.console import say, terminal
 
 _A_SECOND = 2
 
@@ -39,11 +39,11 @@ def watched(cells: Sequence[Cell], todo: Sequence[Cell], of_round: str) -> Itera
     of_round : str
         Only epochs of this round of the comparison are shown.
     """
-    if not console.is_terminal or not todo:
+    if not terminal().is_terminal or not todo:
         yield ProgressLines(len(cells), len(cells) - len(todo))
         return
     grid = ProgressGrid(cells, todo, of_round)
-    with Live(get_renderable=grid.table, console=console, refresh_per_second=_A_SECOND):
+    with Live(get_renderable=grid.table, console=terminal(), refresh_per_second=_A_SECOND):
         yield grid
 
 

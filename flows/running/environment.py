@@ -1,17 +1,16 @@
-"""Defaults that must stand before Prefect or MLflow is imported: quiet, local, nothing phones home.
+"""Defaults that are set before Prefect or MLflow is imported: quiet, local, nothing phones home.
 
 What the user has set in the environment wins.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 
 _DEFAULTS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_LOGGING_LEVEL": "CRITICAL",  # errors are told once, by the command line
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",  # errors are printed once, by the command line
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # its 20 s are too few on a busy machine
@@ -25,5 +24,11 @@ def set_quiet_defaults() -> None:
     """Set what the user has not set."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    # Style sheets are written for browsers too; what the PDF cannot use is no news to a user.
-    logging.getLogger("weasyprint").setLevel(logging.ERROR)
+
+
+def log_to_console() -> None:
+    """Let the libraries' log messages be seen on standard error."""
+    import logging
+
+    os.environ["PREFECT_LOGGING_LEVEL"] = "INFO"
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from flows.running.console import console
+from flows.running.console import chosen
 from pipeline.config import DaskSettings
 from pipeline.errors import InputError, TaucalError
 
@@ -118,6 +118,6 @@ def _gpus() -> list[str]:
 
 def in_worker(resources: WorkerResources, work: Work, order: Any) -> tuple[Any, TaucalError | None]:
     """Do a job in a worker process, which prints nothing: its parent reports the outcome."""
-    console.quiet = True
+    chosen.quiet = True
     resources.take()
     return attempt(work, order)

@@ -1,7 +1,9 @@
 """The settings of a study, section by section, and how its YAML file is read."""
 
 from pipeline.config.addresses import without_password
+from pipeline.config.conflicts import Purpose, check_purpose
 from pipeline.config.data_settings import (
+    PRESET_CLASSES,
     AugmentationSettings,
     BatchSettings,
     CohortSettings,
@@ -31,9 +33,11 @@ from pipeline.config.operation_settings import (
     TrackingSettings,
 )
 from pipeline.config.study import Study
-from pipeline.config.study_file import load_study
+from pipeline.config.study_file import SHIPPED, load_study, shipped_study
 
 __all__ = [
+    "PRESET_CLASSES",
+    "SHIPPED",
     "AugmentationSettings",
     "BatchSettings",
     "CalibrationSettings",
@@ -52,12 +56,15 @@ __all__ = [
     "NotifySettings",
     "PhantomSettings",
     "PreprocessingSettings",
+    "Purpose",
     "RetrainSettings",
     "ServeSettings",
     "SplitSettings",
     "Study",
     "TrackingSettings",
     "TrainingSettings",
+    "check_purpose",
     "load_study",
+    "shipped_study",
     "without_password",
 ]

@@ -9,6 +9,13 @@ from pydantic import Field, model_validator
 
 from pipeline.config.section import Count, Fraction, Positive, Section
 
+PRESET_CLASSES = {
+    "three_class": ("CN", "MCI", "AD"),
+    "three_class_clinical": ("CN", "MCI", "AD"),
+    "five_class": ("CN-", "CN+", "MCI+", "AD-typical", "AD-posterior"),
+}
+"""Class names of each `phantom.preset`; a test holds them equal to `pipeline.phantom.population.PRESETS`."""
+
 
 class CohortSettings(Section):
     """Which labelled scans or images are learned from."""

@@ -9,6 +9,7 @@ import yaml
 from pydantic import model_validator
 
 from pipeline.config.addresses import without_password
+from pipeline.config.conflicts import conflicts
 from pipeline.config.data_settings import (
     AugmentationSettings,
     CohortSettings,
@@ -73,9 +74,9 @@ class Study(Section):
     notify: NotifySettings = NotifySettings()
 
     @model_validator(mode="after")
-    def _brains_are_not_mirrored(self) -> Self:
-        if self.cohort.kind == "bids" and (self.augmentation.flip or self.augmentation.crop_pixels):
-            raise ValueError("augmentation.flip and augmentation.crop_pixels are for images, not for scans")
+    def _settings_go_together(self) -> Self:
+        if found := conflicts(self):
+            raise ValueError("\n".join(found))
         return self
 
     def learning_settings(self) -> dict[str, Any]:

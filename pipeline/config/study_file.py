@@ -1,11 +1,13 @@
-"""Read a study; a key or value that does not belong is refused with its mend."""
+"""Read a study; a key or value that does not belong there is refused with its place and its fix."""
 
 from __future__ import annotations
 
 import difflib
 import types
 import typing
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -14,55 +16,164 @@ from pydantic import ValidationError
 from pipeline.config.study import Study
 from pipeline.errors import ConfigError
 
+_HERE = Path(__file__).resolve()
+SHIPPED = next(
+    (p for p in (_HERE.with_name("shipped"), _HERE.parents[2] / "configs") if p.is_dir()), Path("configs")
+)
+"""Folder of the studies that come with this program: beside this file in a wheel, `configs` in a checkout."""
 
-def load_study(path: Path, overrides: tuple[str, ...] = ()) -> Study:
-    """Read a study from YAML and apply ``a.b=c`` overrides.
+
+def shipped_study(name: str) -> Path:
+    """Return the file of a study that comes with this program, as ``demo``."""
+    return SHIPPED / f"{name}.yaml"
+
+
+def load_study(
+    path: Path, overrides: tuple[str, ...] = (), places: Mapping[str, object] = MappingProxyType({})
+) -> Study:
+    """Read a study from YAML and change some of its settings.
 
     Parameters
     ----------
     path : Path
         YAML file.
     overrides : tuple of str
-        ``"training.epochs=5"``; values are read as YAML.
+        ``"training.epochs=5"``. A value in brackets, braces or quotes is read as YAML, a number, true, false
+        or null as such, and anything else as the text it is.
+    places : mapping of str to object
+        Settings that change before the overrides do, by dotted key.
 
     Raises
     ------
     ConfigError
-        If the file is missing, is not YAML, or holds a key or value that does not belong; the message
-        names the file, the key, what it must be and the nearest valid key.
+        If the file is missing, is not YAML, or holds a key or value that is wrong or does not fit others; the
+        message names the file, the line or key, what is expected and the nearest valid key.
     """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"A study file must be readable, got {error}", where=str(path)) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"A study file must be YAML: {error}", where=str(path)) from error
-    if not isinstance(tree, dict):
-        raise ConfigError(
-            f"A study file must hold keys and values, got {type(tree).__name__}", where=str(path)
-        )
-    for text in overrides:
-        _override(tree, text)
+    tree = _read(path)
+    for key, value in places.items():
+        _put(tree, key, str(value) if isinstance(value, Path) else value, where=key)
+    texts = _by_key(overrides)
+    for key, text in texts.items():
+        _put(tree, key, _value(key, text), where=f"--set {key}={text}")
     try:
         return Study.model_validate(tree)
     except ValidationError as error:
-        raise _explain(error, path) from error
+        # A text that looks like a number, as a folder named 2026, is tried again as the text it is.
+        wrong = {".".join(map(str, problem["loc"])) for problem in error.errors()} & set(texts)
+        for key in wrong:
+            _put(tree, key, texts[key], where=key)
+        try:
+            return Study.model_validate(tree)
+        except ValidationError:
+            raise _explain(error, path) from error
 
 
-def _override(tree: dict[str, Any], text: str) -> None:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"An override must look like a.b=c, got {text!r}", where="--set")
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"Byte {error.start + 1} is not UTF-8 text", where=str(path), hint="save the file as UTF-8"
+        ) from error
+    except OSError as error:
+        shipped = ", ".join(sorted(p.name for p in SHIPPED.glob("*.yaml")))
+        raise ConfigError(
+            f"The study file cannot be read: {error.strerror}",
+            where=str(path),
+            hint=f"check the path; {shipped} to start from are in {SHIPPED}",
+        ) from error
+    try:
+        tree = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a subclass of the safe loader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"This is not YAML: {_where_in_yaml(error)}", where=str(path)) from error
+    if not isinstance(tree, dict):
+        found = "nothing" if tree is None else f"a {type(tree).__name__}"
+        raise ConfigError(
+            f"A study file holds keys and values, this one holds {found}",
+            where=str(path),
+            hint="a smallest one has the keys name, output and cohort.path",
+        )
+    return tree
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """The safe loader, which lets the last of two equal keys win; this one refuses the second."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - as in yaml
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and lines.setdefault(key.value, line) != line:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key {key.value!r} is already in line {lines[key.value]}; remove one",
+                    problem_mark=key.start_mark,
+                )
+        return super().construct_mapping(node, deep=deep)
+
+
+def _where_in_yaml(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return str(error).partition("\n")[0]
+    problem = getattr(error, "problem", None) or "it cannot be read"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
+
+
+def _by_key(overrides: tuple[str, ...]) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not all(key.split(".")):
+            raise ConfigError(
+                f"{text!r} does not look like KEY=VALUE", where="--set", hint="write training.epochs=5"
+            )
+        if key in texts:
+            raise ConfigError(
+                f"two values, {texts[key]} and {value}", where=f"--set {key}", hint="remove one"
+            )
+        texts[key] = value
+    return texts
+
+
+def _value(key: str, text: str) -> Any:
+    """Return the value of an override: YAML where it must be, else number, constant or text.
+
+    Examples
+    --------
+    >>> [_value("key", text) for text in ("[CN, AD]", ".5", "null", "runs/Study #1", "~/runs: new")]
+    [['CN', 'AD'], 0.5, None, 'runs/Study #1', '~/runs: new']
+    """
+    if text[:1] in tuple("[{\"'"):
+        try:
+            return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a subclass of the safe loader
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                f"This is not YAML: {_where_in_yaml(error)}",
+                where=f"--set {key}={text}",
+                hint="close every bracket and quote",
+            ) from error
+    constants = {"": None, "~": None, "null": None, "true": True, "false": False}
+    if text.lower() in constants:
+        return constants[text.lower()]
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _put(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
     *parents, last = key.split(".")
     node = tree
     for parent in parents:
-        node = node.setdefault(parent, {})
+        if node.get(parent) is None:
+            node[parent] = {}
+        node = node[parent]
         if not isinstance(node, dict):
-            raise ConfigError(f"{parent} is a value, not a section", where=f"--set {text}")
-    try:
-        node[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"The value must be YAML: {error}", where=f"--set {text}") from error
+            kind = "a list" if isinstance(node, list) else "a value"
+            raise ConfigError(f"{parent} is {kind}, not a section", where=where, hint=f"set {parent} whole")
+    node[last] = value
 
 
 def _explain(error: ValidationError, path: Path) -> ConfigError:
@@ -76,12 +187,14 @@ def _explain(error: ValidationError, path: Path) -> ConfigError:
                 f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(_valid_keys(place[:-1]))}"
             )
             lines.append(f"{key}: no such key; {hint}")
+        elif problem["type"] == "missing":
+            lines.append(f"{key}: this key is missing")
+        elif problem["type"] == "value_error":
+            texts = problem["msg"].removeprefix("Value error, ").splitlines()
+            lines += [f"{key}: {text}" if key else text for text in texts]
         else:
             lines.append(f"{key or 'study'}: {problem['msg']}, got {problem.get('input')!r:.80}")
-    return ConfigError(
-        "A study must hold known keys with values of their type:\n  " + "\n  ".join(lines) + "\n",
-        where=str(path),
-    )
+    return ConfigError("These settings are wrong:\n  " + "\n  ".join(lines), where=str(path))
 
 
 def _valid_keys(place: list[str]) -> list[str]:

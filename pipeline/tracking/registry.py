@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from models.classifier import BundleFormatError, CalibratedClassifier
+from models.bundle import BundleFormatError, check_bundle
 from pipeline.config import without_password
 from pipeline.errors import BundleError, InputError
 from pipeline.tracking.store import Store
 
+if TYPE_CHECKING:  # torch takes seconds: which version is the champion is asked without it
+    from models.classifier import CalibratedClassifier
+
+_Result = TypeVar("_Result")
 CHAMPION = "champion"
 PREVIOUS = "previous"
 CHALLENGER = "challenger"
@@ -170,6 +176,21 @@ def load_classifier(store: Store, name: str = f"@{CHAMPION}") -> CalibratedClass
     """
     if Path(name).is_dir():
         return load_bundle(Path(name))
+    return _with_bundle(store, name, load_bundle)
+
+
+def check_stored(store: Store, version: int) -> None:
+    """Check that the files of a registered version are whole and readable, without loading the network.
+
+    Raises
+    ------
+    InputError
+        If there is no such version, or its files are damaged.
+    """
+    _with_bundle(store, f"models:/{store.model_name}/{version}", _check)
+
+
+def _with_bundle(store: Store, name: str, use: Callable[[Path], _Result]) -> _Result:
     uri = f"models:/{store.model_name}{name}" if name.startswith("@") else name
     if store.is_new():
         raise _no_model(uri, store, "no store")  # asking MLflow would make one
@@ -180,7 +201,7 @@ def load_classifier(store: Store, name: str = f"@{CHAMPION}") -> CalibratedClass
             bundle = mlflow.artifacts.download_artifacts(
                 artifact_uri=f"{uri.rstrip('/')}/artifacts/bundle", dst_path=place, tracking_uri=store.uri
             )
-            return load_bundle(Path(bundle))
+            return use(Path(bundle))
     except MlflowException as error:
         raise _no_model(uri, store, without_password(str(error).partition("\n")[0])) from error
 
@@ -189,7 +210,7 @@ def _no_model(uri: str, store: Store, seen: str) -> InputError:
     return InputError(
         f"A registered model must exist, got {seen}",
         where=f"{uri} at {store.address}",
-        hint="run `taucal train` or `taucal demo` first, or name another with --model and --output",
+        hint="run `taucal train` or `taucal demo` first, or name another with --model and --study",
     )
 
 
@@ -201,7 +222,20 @@ def load_bundle(folder: Path) -> CalibratedClassifier:
     BundleError
         If it is not whole or not ours.
     """
-    try:
+    from models.classifier import CalibratedClassifier
+
+    with _explained():
         return CalibratedClassifier.load(folder)
+
+
+def _check(folder: Path) -> None:
+    with _explained():
+        check_bundle(folder)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
     except BundleFormatError as error:
         raise BundleError(str(error), hint="register the classifier again from its study") from error

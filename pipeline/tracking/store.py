@@ -138,10 +138,19 @@ def store_of(settings: TrackingSettings, output: Path) -> Store:
     return Store(uri, settings.experiment, settings.model_name, _artifacts(settings.artifacts, uri, folder))
 
 
-def store_at(output: Path) -> Store:
-    """Return the store of the study that wrote to a folder, as the ``study.yaml`` in it says."""
-    study = output / "study.yaml"
-    return store_of(load_study(study).tracking if study.is_file() else TrackingSettings(), output)
+def store_at(place: Path) -> Store:
+    """Return the store of a study.
+
+    Parameters
+    ----------
+    place : Path
+        The study's YAML file, or its output folder, whose ``study.yaml`` says where the store is.
+    """
+    if place.is_file():
+        study = load_study(place)
+        return store_of(study.tracking, study.output)
+    inside = place / "study.yaml"
+    return store_of(load_study(inside).tracking if inside.is_file() else TrackingSettings(), place)
 
 
 def _artifacts(given: str | None, uri: str, folder: Path) -> str | None:

@@ -18,7 +18,6 @@ from mlflow.types.schema import Array, ColSpec, DataType, Map, Object, Property,
 import models
 import pipeline
 from pipeline.files import read_json, write_json, write_text
-from pipeline.tracking.model_card import description, model_card
 from pipeline.tracking.registry import load_bundle
 from pipeline.tracking.run_records import environment_digest, git_revision, installed
 from pipeline.tracking.store import Store
@@ -58,6 +57,8 @@ def register(store: Store, run_id: str, bundle: Path, tags: Mapping[str, str], k
     BundleError
         If the bundle is not whole.
     """
+    from pipeline.tracking.model_card import description, model_card  # the metrics take a second to import
+
     client = store.client()
     known = _version_of(client, store.model_name, key)
     if known is not None:

@@ -50,8 +50,9 @@ def test_the_call_itself_wrong_ends_with_two():
         (("train", "nowhere.yaml"), "nowhere.yaml"),
         (("ingest", ".", "--out", "bids", "--layout", "dicm"), "--layout"),
         (("phantom", "out", "--preset", "six_class"), "--preset"),
-        (("report", "nowhere", "--out", "r", "--prevalence", "CN=2"), "--prevalence"),
-        (("rollback", "--output", "."), "previous champion"),
+        (("report", ".", "--out", "r", "--prevalence", "CN=2"), "--prevalence"),
+        (("rollback", "--study", "."), "--study"),
+        (("audit",), "No study is below this folder"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )

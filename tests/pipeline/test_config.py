@@ -50,9 +50,12 @@ def test_a_value_of_the_wrong_type_says_what_it_must_be(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a\n- b\n", "keys and values"),
-        ("a: [1,\n", "must be YAML"),
-        ("\x00\x01", "must be"),
+        ("- a\n- b\n", "keys and values, this one holds a list"),
+        ("a: [1,\n", "not YAML: line 2, column 1"),
+        ("a: b: c\n", "not YAML: line 1, column 5: mapping values are not allowed here"),
+        ("\x00\x01", "not YAML"),
+        ("name: x\na: 1\nname: y\n", "line 3, column 1: the key 'name' is already in line 1"),
+        ("a:\n  b: {c: 1, d: 2}\n  b: 3\n", "line 3, column 3: the key 'b' is already in line 2"),
         ("", "keys and values"),
     ],
 )
@@ -64,7 +67,7 @@ def test_what_is_no_study_is_refused(tmp_path, text, message):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"readable.*nowhere\.yaml"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml.*No such file.*demo\.yaml"):
         load_study(tmp_path / "nowhere.yaml")
 
 
@@ -76,8 +79,9 @@ def test_an_override_wins_and_reaches_any_depth(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training", "look like a.b=c"),
+        ("training", "look like KEY=VALUE"),
         ("=3", "look like"),
+        ("a..b=3", "look like"),
         ("name.a=3", "value, not a section"),
         ("seed=[1", "YAML"),
     ],
@@ -85,6 +89,40 @@ def test_an_override_wins_and_reaches_any_depth(tmp_path):
 def test_a_bad_override_is_refused(tmp_path, override, message):
     with pytest.raises(ConfigError, match=message):
         load_study(write(tmp_path, MINIMAL), (override,))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["data/Study #1", "~/study", "a: b", "12:30", "2026", "007", "1e3", "true", "[x", "study - 2", "1.10"],
+)
+def test_a_text_survives_as_it_was_typed(tmp_path, text):
+    asked = f"'{text}'" if text.startswith("[") else text
+    study = load_study(write(tmp_path, MINIMAL), (f"output={asked}", f"name={asked}"))
+    assert (study.output, study.name) == (Path(text), text)
+
+
+def test_a_value_in_brackets_quotes_or_of_a_number_is_one(tmp_path):
+    asked = (
+        "cohort.classes=[CN, AD]",
+        "training.loss.options={weight: .5}",
+        "training.loss.options.clip=.25",
+    )
+    study = load_study(write(tmp_path, MINIMAL), (*asked, "preprocessing.spacing_mm=8", "training.patience="))
+    assert study.cohort.classes == ("CN", "AD")
+    assert study.training.loss.options == {"weight": 0.5, "clip": 0.25}
+    assert (study.preprocessing.spacing_mm, study.training.patience) == (8, None)
+
+
+def test_a_setting_given_twice_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"--set seed: Two values, 1 and 2\. Remove one"):
+        load_study(write(tmp_path, MINIMAL), ("seed=1", "seed=2"))
+
+
+def test_a_place_is_taken_as_it_is_and_an_override_wins(tmp_path):
+    path, places = write(tmp_path, MINIMAL), {"output": Path("runs/Study #1"), "cohort.path": Path("b: c")}
+    assert load_study(path, (), places).output == Path("runs/Study #1")
+    study = load_study(path, ("output=there",), places)
+    assert (study.output, study.cohort.path) == (Path("there"), Path("b: c"))
 
 
 def test_a_split_must_leave_scans_to_train_on(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import logging
 
 
 @functools.lru_cache(maxsize=1)
@@ -30,6 +31,8 @@ def pdf_bytes(html: str, paper_style: str) -> bytes:
     """
     import weasyprint
 
+    # Style sheets are written for browsers too; what the PDF cannot use is no news to a user.
+    logging.getLogger("weasyprint").setLevel(logging.ERROR)
     fetcher = weasyprint.urls.URLFetcher(allowed_protocols=("data",))
     stream = io.BytesIO()
     weasyprint.HTML(string=html, url_fetcher=fetcher).write_pdf(

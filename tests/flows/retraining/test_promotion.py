@@ -327,13 +327,13 @@ def test_the_commands_ask_for_a_bundle_that_loads_and_show_the_table(store, outp
     promote_by_hand(store, output, 1, "ann")
     hold(store, output, told(2, "b"))
     for arguments in (["promote", "3"], ["promote", "--approve", "bob"]):
-        answer = CliRunner().invoke(app, [*arguments, "--output", str(output)])
+        answer = CliRunner().invoke(app, [*arguments, "--study", str(output)])
         assert isinstance(answer.exception, InputError), answer.output
     assert aliases(store) == (1, None, 2)
     for arguments in ([], ["3", "--approve", "bob"]):
-        answer = CliRunner().invoke(app, ["promote", *arguments, "--output", str(output)])
+        answer = CliRunner().invoke(app, ["promote", *arguments, "--study", str(output)])
         assert "takes a version or --approve NAME" in str(answer.exception)
-    answer = CliRunner().invoke(app, ["audit", "--output", str(output), "--json"])
+    answer = CliRunner().invoke(app, ["audit", "--study", str(output), "--json"])
     assert answer.exit_code == 0
     table = json.loads(answer.stdout)
     assert [(e["number"], e["kind"], e["version"], e["who"]) for e in table] == [

@@ -1,0 +1,172 @@
+"""What an operator types: retrain, choose the champion, run the schedules, check the machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.commands.options import Config, Overrides, PartFailed, StudyOption, check_cohort, study_of
+from flows.commands.study_place import find_studies, locate
+from flows.running.console import say, show_result, show_table
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.tracking import Entry
+
+
+def retrain(
+    config: Config,
+    overrides: Overrides = None,
+    who: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Name recorded in the audit log; default: your login.", show_default=False
+        ),
+    ] = None,
+) -> Any:
+    """Ingest new scans, and retrain if that is needed.
+
+    The new model becomes the champion if it passes the gate: no worse on the same test scans.
+    """
+    study = study_of(config, overrides)
+    from flows.retrain import retrain as run_retrain
+    from pipeline.files import whoami
+
+    done = run_retrain(study, who or whoami())
+    if done.verdict is not None:
+        rows = [[c.name, "passed" if c.passed else "failed", c.sentence] for c in done.verdict.checks]
+        show_table(f"The gate: version {done.challenger}", ["check", "outcome", "why"], rows)
+    approval = f"`taucal promote --approve NAME --study {config}`"
+    outcomes = {
+        "kept": f"No retraining was needed; version {done.version} is still the champion.",
+        "promoted": f"Version {done.version} is the champion.",
+        "held": f"Version {done.challenger} waits for approval: {approval} makes it the champion.",
+        "rejected": f"Version {done.challenger} did not pass; version {done.version} is still the champion.",
+    }
+    say(outcomes[done.outcome])
+    return done.to_dict()
+
+
+def shift(config: Config, overrides: Overrides = None) -> Any:
+    """Test whether new scans differ from those learned from.
+
+    They are compared with the scans the champion was calibrated on; nothing is changed.
+    """
+    study = study_of(config, overrides)
+    check_cohort(study)
+    from flows.retraining.shift_check import check_shift
+
+    checked = check_shift(study)
+    say(f"{checked.scans} new scans, champion {checked.champion or 'none'}: {checked.answer}.")
+    return asdict(checked)
+
+
+def promote(
+    version: Annotated[
+        int | None, typer.Argument(metavar="VERSION", help="Number of a model version.", show_default=False)
+    ] = None,
+    approve: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Promote the version that waits for approval; NAME is who approves it.",
+            show_default=False,
+        ),
+    ] = None,
+    study: StudyOption = None,
+) -> Any:
+    """Make a registered model version the champion.
+
+    Give its number, or approve the version that waits. The champion before becomes `previous`.
+    """
+    if (version is None) == (approve is None):
+        raise InputError("Give either a version, or --approve NAME", where="promote")
+    place = locate(study, changes=True)
+    from flows.retraining import promotion
+    from pipeline import tracking
+
+    store, output = tracking.store_at(place.named), place.output
+    if approve is not None:
+        held = promotion.waiting(store, output)
+        if held is not None and held.version is not None:
+            tracking.check_stored(store, held.version)
+        champion = promotion.approve(store, output, approve)
+    else:
+        assert version is not None
+        tracking.check_stored(store, version)
+        promotion.promote_by_hand(store, output, version, tracking.whoami())
+        champion = version
+    say(f"Version {champion} is the champion.")
+    return {"study": output, "champion": champion}
+
+
+def rollback(study: StudyOption = None) -> Any:
+    """Make the previous champion the champion again.
+
+    The present one becomes `previous`: a second rollback undoes the first.
+    """
+    place = locate(study, changes=True)
+    from flows.retraining import promotion
+    from pipeline import tracking
+
+    champion = promotion.roll_back(tracking.store_at(place.named), place.output, tracking.whoami())
+    say(f"Version {champion} is the champion.")
+    return {"study": place.output, "champion": champion}
+
+
+def audit(study: StudyOption = None) -> Any:
+    """Show who decided what about which model, and why.
+
+    First it is checked that no entry was altered or removed.
+    """
+    place = locate(study)
+    from flows.retraining.promotion import checked_audit
+    from pipeline import tracking
+
+    entries = checked_audit(tracking.store_at(place.named), place.output)
+    header = ["number", "time (UTC)", "decision", "version", "champion then", "who", "why"]
+    if entries:
+        show_result("taucal audit", header, [_cells(entry) for entry in entries])
+    else:
+        say(f"No decision about a model is recorded in {place.output / 'audit.db'} yet.")
+    return [vars(entry) for entry in entries]
+
+
+def _cells(entry: Entry) -> list[str]:
+    versions = ["" if number is None else str(number) for number in (entry.version, entry.over)]
+    return [str(entry.number), entry.time, entry.kind, *versions, entry.who, "\n".join(entry.reasons)]
+
+
+def serve(config: Config, overrides: Overrides = None) -> Any:
+    """Run the schedules of a study until Ctrl-C.
+
+    They are ingest, reports, shift check and retrain; Prefect's and MLflow's web pages are started too.
+    """
+    study = study_of(config, overrides)
+    from flows.serve import serve as run_schedules
+
+    run_schedules(study)
+    return {"study": study.name, "output": study.output, "state": "ended"}
+
+
+def doctor(study: StudyOption = None) -> Any:
+    """Check this machine and the store of a study.
+
+    Each problem comes with its fix. Exit code 1 if something required is missing.
+    """
+    say("Checking this machine.")
+    if study is None and len(find_studies(Path())) != 1:
+        named, output = None, Path()
+    else:
+        place = locate(study)
+        named, output = place.named, place.output
+    from flows.doctor import examine
+
+    checks = examine(output, named)
+    rows = [[c.name, c.state, c.seen, "" if c.ok else c.hint] for c in checks]
+    show_result("taucal doctor", ["what", "state", "found", "fix"], rows)
+    result = [{**vars(c), "state": c.state} for c in checks]
+    return result if all(c.ok for c in checks if c.required) else PartFailed(result)

@@ -1,0 +1,136 @@
+"""Settings that cannot work together are refused together, with their keys and the fix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.config import PRESET_CLASSES, Study, check_purpose, load_study, shipped_study
+from pipeline.errors import ConfigError
+from pipeline.phantom.population import PRESETS
+
+MINIMAL = {"name": "x", "output": "out", "cohort": {"path": "bids"}}
+
+
+def test_the_defaults_go_together():
+    Study(**MINIMAL)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"network": {"name": "densnet121"}}, r"network\.name.*'densnet121'.*Did you mean 'densenet121'"),
+        (
+            {
+                "network": {"name": "densenet121", "spatial_dims": 2},
+                "cohort": {"kind": "cifar10", "path": "x"},
+            },
+            r"network\.name.*'densenet121'.*",
+        ),
+        ({"training": {"loss": {"name": "gcee"}}}, r"training\.loss\.name.*Did you mean 'gce'"),
+        (
+            {"compare": {"losses": [{"name": "ce"}, {"name": "focl"}]}},
+            r"compare\.losses.*Did you mean 'focal'",
+        ),
+        ({"calibration": {"candidates": ["ats"]}}, r"calibration\.candidates.*Known:.*adaptive_temperature"),
+        ({"compare": {"calibrators": ["platt"]}}, r"compare\.calibrators: there is no 'platt'"),
+        (
+            {"network": {"spatial_dims": 2, "name": "resnet18"}},
+            r"network\.spatial_dims: 2 does not fit.*bids",
+        ),
+        ({"cohort": {"path": "x", "kind": "cifar10"}}, r"network\.spatial_dims: 3 does not fit.*set it to 2"),
+        ({"cohort": {"path": "x", "classes": ["CN"]}}, r"cohort\.classes: only CN"),
+        ({"cohort": {"path": "x", "classes": ["CN", "AD", "CN"]}}, r"cohort\.classes: CN appears twice"),
+        ({"cohort": {"path": "x", "image_size": 32}}, r"cohort\.image_size.*remove it"),
+        ({"augmentation": {"flip": True}}, r"augmentation\.flip.*remove both"),
+        ({"imaging": {"window_start_min": 100, "window_end_min": 80}}, r"imaging\.window_start_min: 100"),
+        ({"training": {"micro_batch": 32, "batch_size": 16}}, r"training\.micro_batch: 32.*16 or less"),
+        ({"calibration": {"candidates": []}}, r"calibration\.candidates: the list is empty"),
+        ({"calibration": {"candidates": ["vector", "vector"]}}, r"calibration\.candidates: vector appears"),
+        ({"compare": {"losses": [{"name": "gce"}]}}, r"compare\.baseline: 'ce' is not among.*\(gce\)"),
+        ({"compare": {"losses": [{"name": "ce"}, {"name": "ce"}]}}, r"compare\.losses: ce appears twice"),
+        (
+            {"compare": {"losses": [{"name": "ce"}, {"name": "gce", "label": "../x"}]}},
+            r"compare\.losses: \.\./x cannot name a folder",
+        ),
+        ({"compare": {"seeds": [1, 2, 1]}}, r"compare\.seeds: 1 appears twice"),
+        ({"compare": {"seeds": []}}, r"compare\.seeds: the list is empty"),
+        (
+            {"cohort": {"path": "x", "kind": "medmnist"}, "compare": {"folds": 3}},
+            r"compare\.folds: 3 folds.*medmnist.*set it to 1",
+        ),
+        (
+            {"phantom": {"batches": [{"prevalence": [0.5, 0.5]}]}},
+            r"phantom\.batches\.0\.prevalence.*CN, MCI, AD",
+        ),
+        ({"dask": {"address": "tcp://x:1", "jobqueue": "SLURM"}}, r"dask\.address, dask\.jobqueue"),
+        ({"serve": {"mlflow_port": 4200}}, r"serve\.prefect_port, serve\.mlflow_port: both are 4200"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_key_and_fix(section, message):
+    with pytest.raises(ValidationError, match=message):
+        Study(**{**MINIMAL, **section})
+
+
+def test_all_conflicts_are_named_at_once_and_without_the_whole_study(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "name: x\noutput: out\ncohort: {path: bids, classes: [CN]}\ncompare: {seeds: [1, 1]}\n"
+        "serve: {mlflow_port: 4200}\n"
+    )
+    with pytest.raises(ConfigError) as error:
+        load_study(path)
+    lines = str(error.value).splitlines()
+    assert [line.split(":")[0].strip() for line in lines[1:]] == [
+        "cohort.classes", "compare.seeds", "serve.prefect_port, serve.mlflow_port",
+    ]  # fmt: skip
+    assert "Value error" not in str(error.value)
+
+
+def test_the_presets_have_these_classes():
+    assert {name: preset.class_names for name, preset in PRESETS.items()} == PRESET_CLASSES
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("cohort.classes=[CN,MCI]", r"cohort\.classes: CN, MCI are not.*three_class.*\[CN, MCI, AD\]"),
+        ("phantom.preset=five_class", r"cohort\.classes: CN, MCI, AD are not.*five_class.*AD-posterior\]"),
+        ("ingest.source=null", r"ingest\.source"),
+    ],
+)
+def test_a_demo_learns_the_classes_of_its_phantom(override, message):
+    study = load_study(shipped_study("demo"), (override,))
+    with pytest.raises(ConfigError, match=message):
+        check_purpose(study, "demo")
+
+
+def test_the_fix_for_another_preset_is_right():
+    classes = f"[{', '.join(PRESET_CLASSES['five_class'])}]"
+    study = load_study(shipped_study("demo"), ("phantom.preset=five_class", f"cohort.classes={classes}"))
+    check_purpose(study, "demo")
+
+
+def test_what_a_study_is_used_for_decides_what_it_needs():
+    rarer = Study(**MINIMAL, imbalance={"ratio": 20})
+    images = Study(**{**MINIMAL, "cohort": {"path": "x", "kind": "cifar10"}}, network={"spatial_dims": 2})
+    for study in (rarer, images):
+        check_purpose(study, "compare")
+    check_purpose(rarer, "train")
+    with pytest.raises(ConfigError, match=r"imbalance\.ratio: 20"):
+        check_purpose(rarer, "retrain")
+    with pytest.raises(ConfigError, match=r"cohort\.kind.*cifar10.*taucal compare"):
+        check_purpose(images, "train")
+    with pytest.raises(ConfigError, match=r"phantom\.batches"):
+        check_purpose(load_study(shipped_study("demo")), "year")
+
+
+@pytest.mark.parametrize("name", ["adni", "cifar10_lt", "compare_adrenal", "compare_phantom", "demo", "year"])
+def test_every_shipped_study_serves_its_purpose(name):
+    purpose = {"adni": "retrain", "demo": "demo", "year": "year"}.get(name, "compare")
+    check_purpose(load_study(shipped_study(name)), purpose)
+    assert {p.stem for p in Path("configs").glob("*.yaml")} <= {
+        "adni", "cifar10_lt", "compare_adrenal", "compare_phantom", "demo", "year",
+    }  # fmt: skip
