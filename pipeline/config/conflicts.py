@@ -31,7 +31,7 @@ def check_purpose(study: Study, purpose: Purpose) -> None:
     Raises
     ------
     ConfigError
-        With every setting that is in the way, and its fix.
+        With every setting that is wrong or in the way, and its fix.
     """
     checks: dict[Purpose, tuple[Callable[[Study], Iterator[str]], ...]] = {
         "train": (_learns_from_scans,),
@@ -40,7 +40,8 @@ def check_purpose(study: Study, purpose: Purpose) -> None:
         "demo": (_learns_from_scans, _learns_from_phantom),
         "year": (_learns_from_scans, _keeps_all_scans, _learns_from_phantom, _has_months),
     }
-    found = [problem for check in checks[purpose] for problem in check(study)]
+    # A study that was changed by code rather than read from a file has not been checked yet.
+    found = conflicts(study) or [problem for check in checks[purpose] for problem in check(study)]
     if found:
         raise ConfigError(" ".join(found), where=study.name)
 

@@ -19,7 +19,7 @@ from flows.ingestion.ingest_tables import COHORT_TABLE
 from models.calibrators import CALIBRATORS
 from pipeline import tracking
 from pipeline.atlas import AFFINE, SHAPE
-from pipeline.config import Study
+from pipeline.config import LossSettings, Study
 from pipeline.errors import ConfigError
 from pipeline.files import read_json, write_json
 from pipeline.learning.predictions import Predictions
@@ -111,7 +111,7 @@ def test_any_calibrator_can_be_asked_for_and_needs_no_other_training(compared, t
 def test_an_unknown_calibrator_is_refused_before_anything_is_trained(archive, tmp_path):
     made = study(archive, tmp_path / "out")
     asked = made.compare.model_copy(update={"calibrators": ("platt",)})
-    with pytest.raises(ConfigError, match=r"compare\.calibrators must name what there is, got 'platt'"):
+    with pytest.raises(ConfigError, match=r"compare\.calibrators: there is no 'platt'"):
         compare_losses(made.model_copy(update={"compare": asked}))
     assert not (tmp_path / "out").exists()
 
@@ -197,16 +197,16 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(archive, tmp_path):
 
 
 def test_a_baseline_that_is_not_compared_is_refused(archive, tmp_path):
-    with pytest.raises(ConfigError, match="one of the distinct losses gce, got ce"):
-        compare_losses(study(archive, tmp_path, losses=({"name": "gce"},)))
+    made = study(archive, tmp_path)
+    asked = made.compare.model_copy(update={"losses": (LossSettings(name="gce"),)})
+    with pytest.raises(ConfigError, match=r"compare\.baseline: 'ce' is not among compare\.losses \(gce\)"):
+        compare_losses(made.model_copy(update={"compare": asked}))
 
 
 def test_folds_of_a_published_split_are_refused(archive, tmp_path):
     made = study(archive, tmp_path)
     folds = made.model_copy(update={"compare": made.compare.model_copy(update={"folds": 3})})
-    with pytest.raises(
-        ConfigError, match=r"compare.folds must be 1 for a cohort with a published split, got 3"
-    ):
+    with pytest.raises(ConfigError, match=r"compare\.folds: 3 folds cannot replace the published split"):
         compare_losses(folds)
 
 

@@ -164,7 +164,7 @@ def test_a_champion_made_from_new_test_subjects_is_refused_by_their_names(clinic
 
 def test_what_cannot_be_retrained_is_refused_before_work(clinic):
     study = study_of(clinic).model_copy(update={"imbalance": ImbalanceSettings(ratio=20)})
-    with pytest.raises(ConfigError, match=r"imbalance\.ratio 20"):
+    with pytest.raises(ConfigError, match=r"imbalance\.ratio: 20"):
         retrain(study, "test")
     study = study_of(clinic)
     with retraining_lock(study.output, wait=False), pytest.raises(InputError, match="Only one"):

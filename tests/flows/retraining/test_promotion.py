@@ -332,7 +332,7 @@ def test_the_commands_ask_for_a_bundle_that_loads_and_show_the_table(store, outp
     assert aliases(store) == (1, None, 2)
     for arguments in ([], ["3", "--approve", "bob"]):
         answer = CliRunner().invoke(app, ["promote", *arguments, "--study", str(output)])
-        assert "takes a version or --approve NAME" in str(answer.exception)
+        assert "Give either a version, or --approve NAME" in str(answer.exception)
     answer = CliRunner().invoke(app, ["audit", "--study", str(output), "--json"])
     assert answer.exit_code == 0
     table = json.loads(answer.stdout)
