@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 _DEFAULTS = {
+    "PYTHONSAFEPATH": "1",  # a folder `flows` or `models` where the command was typed is not ours
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_LEVEL": "CRITICAL",  # errors are printed once, by the command line
