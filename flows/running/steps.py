@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -17,12 +18,14 @@ T = TypeVar("T")
 
 
 def run_once(record: Path, key: str, work: Callable[[], Iterable[Path]]) -> bool:
-    """Run `work` unless `record` shows that it was done with the same key and its files are still there.
+    """Run `work` unless `record` shows that it was done with the same key and its files have their sizes.
+
+    The record names files relative to its own folder: a study may be moved, copied or renamed as a whole.
 
     Parameters
     ----------
     record : Path
-        JSON file that is written last, so a killed step is begun again.
+        JSON file, written last, so that a killed step is begun again.
     key : str
         Fingerprint of everything the result depends on.
     work : callable
@@ -35,15 +38,16 @@ def run_once(record: Path, key: str, work: Callable[[], Iterable[Path]]) -> bool
     """
     if is_done(record, key):
         return False
-    files = {str(path.resolve()): path.stat().st_size for path in work()}
+    folder = record.parent.resolve()
+    files = {os.path.relpath(path.resolve(), folder): path.stat().st_size for path in work()}
     write_json(record, {"key": key, "files": files})
     return True
 
 
-def is_done(record: Path, key: str, root: Path = Path()) -> bool:
-    """Whether `record` holds this key and every file it names has the size it had.
+def is_done(record: Path, key: str, root: Path | None = None) -> bool:
+    """Return whether `record` holds this key and every file it names has the size it had.
 
-    Names that are not absolute are relative to `root`.
+    Names are relative to `root`, or to the record's folder; older records hold absolute ones.
     """
     try:
         stored = read_json(record)
@@ -51,10 +55,8 @@ def is_done(record: Path, key: str, root: Path = Path()) -> bool:
         return False
     if stored.get("key") != key:
         return False
-    return all(
-        (root / name).is_file() and (root / name).stat().st_size == size
-        for name, size in stored["files"].items()
-    )
+    paths = {(root or record.parent) / name: size for name, size in stored["files"].items()}
+    return all(path.is_file() and path.stat().st_size == size for path, size in paths.items())
 
 
 class WorkFailed(Exception):  # noqa: N818 - reads as "the work failed"

@@ -1,16 +1,17 @@
-"""Where runs and models are kept: a SQLite file by default, any MLflow address by setting."""
+"""Where runs and models are stored: a SQLite file by default, any MLflow address by setting."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 # Hospital networks: nothing phones home. MLflow reads this when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# A server that is not there is told within seconds, not after minutes of trying again.
+# An error about a server that does not answer comes within seconds, not after minutes of retries.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
 import mlflow
@@ -27,8 +28,18 @@ from pipeline.processes import environment
 _SQLITE = "sqlite:///"
 _DATABASES = ("postgresql", "mysql", "mssql")
 _ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
+_ARTIFACTS = "mlartifacts"
+_ADDRESSES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("trace_tags", "value"),
+)
+"""Columns of MLflow's database that hold addresses of artifacts."""
 _LOCK = 0x7A0CA1
-"""Key of PostgreSQL's advisory lock; any number that nobody else takes."""
+"""Key of PostgreSQL's advisory lock: an arbitrary number."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ class Store:
         return without_password(self.uri)
 
     def is_new(self) -> bool:
-        """Return whether it is a SQLite file that nobody has made yet."""
+        """Return whether it is a SQLite file that does not exist yet."""
         return self.uri.startswith(_SQLITE) and not Path(self.uri.removeprefix(_SQLITE)).is_file()
 
     def client(self) -> mlflow.MlflowClient:
@@ -72,14 +83,17 @@ class Store:
             with self._alone(), environment(root):
                 self._make()
                 client = mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-                if client.get_experiment_by_name(self.experiment) is None:
+                known = client.get_experiment_by_name(self.experiment)
+                if known is None:
                     client.create_experiment(self.experiment, artifact_location=self.artifacts)
+                elif known.artifact_location != self.artifacts:
+                    self._follow_move(known.artifact_location)
         except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
             first = without_password(str(error).partition("\n")[0])
             raise InputError(
-                f"The MLflow store must be reachable, got {type(error).__name__}: {first}",
+                f"The MLflow store cannot be opened ({type(error).__name__}: {first})",
                 where=self.address,
-                hint=self._mend(error),
+                hint=self._hint(error),
             ) from error
         return client
 
@@ -89,15 +103,16 @@ class Store:
 
     def be_default(self) -> None:
         """Make this the store of the process: MLflow asks the default one about ``models:/`` addresses."""
+        self.client()  # a store that was moved gets its addresses corrected
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
 
-    def _mend(self, error: Exception) -> str:
+    def _hint(self, error: Exception) -> str:
         if isinstance(error, ImportError):
             return "install taucal[postgresql]; an address looks like postgresql+psycopg://USER@HOST/DATABASE"
         if self.uri.startswith("postgresql"):
-            return "mend tracking.uri; a password is taken from PGPASSWORD or ~/.pgpass"
-        return "mend tracking.uri or choose a writable output folder"
+            return "correct tracking.uri; a password is read from PGPASSWORD or ~/.pgpass"
+        return "correct tracking.uri, or choose a writable output folder"
 
     def _make(self) -> None:
         """Make a new SQLite file under another name first: killed halfway, its tables could not be used."""
@@ -108,9 +123,26 @@ class Store:
                     self.experiment
                 )
 
+    def _follow_move(self, before: str) -> None:
+        """Correct the addresses in a SQLite file that was moved or copied together with its files."""
+        if not self.uri.startswith(_SQLITE):
+            return
+        database = Path(self.uri.removeprefix(_SQLITE)).resolve()
+        beside = database.parent / _ARTIFACTS
+        came_along = before.rpartition("/")[2] == _ARTIFACTS and beside.is_dir()
+        if not came_along or self.artifacts != beside.as_uri():
+            return  # the files are where a setting put them
+        with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+            for table, column in _ADDRESSES:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (self.artifacts, len(before) + 1, before, len(before) + 1, before + "/"),
+                )
+
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Hold the store alone; a database that is not there fails at once: MLflow tries for minutes."""
+        """Lock the store; a database that does not answer fails at once: MLflow would try for minutes."""
         if self.uri.startswith(_SQLITE):
             with exclusive(Path(self.uri.removeprefix(_SQLITE)).with_suffix(".lock"), "MLflow store"):
                 yield
@@ -126,6 +158,11 @@ class Store:
 def store_of(settings: TrackingSettings, output: Path) -> Store:
     """Resolve the settings of a study: without an address, ``mlflow.db`` in its output folder.
 
+    Raises
+    ------
+    InputError
+        If the folder's name has a question mark.
+
     Examples
     --------
     >>> settings = TrackingSettings(uri="postgresql+psycopg://jo:secret@db/taucal")
@@ -134,6 +171,12 @@ def store_of(settings: TrackingSettings, output: Path) -> Store:
     ('postgresql+psycopg://jo@db/taucal', 'file:///data/study/mlartifacts')
     """
     folder = output.resolve()
+    if settings.uri is None and "?" in str(folder):
+        raise InputError(
+            "The folder's name has a question mark, which an address of a SQLite file cannot hold",
+            where=str(folder),
+            hint="rename the folder, or set tracking.uri to a database elsewhere",
+        )
     uri = settings.uri or f"{_SQLITE}{folder / 'mlflow.db'}"
     return Store(uri, settings.experiment, settings.model_name, _artifacts(settings.artifacts, uri, folder))
 
@@ -157,8 +200,8 @@ def _artifacts(given: str | None, uri: str, folder: Path) -> str | None:
     if given is not None:
         return given if "://" in given else Path(given).resolve().as_uri()
     if uri.startswith(_SQLITE):
-        return (Path(uri.removeprefix(_SQLITE)).resolve().parent / "mlartifacts").as_uri()
-    return (folder / "mlartifacts").as_uri() if uri.startswith(_DATABASES) else None
+        return (Path(uri.removeprefix(_SQLITE)).resolve().parent / _ARTIFACTS).as_uri()
+    return (folder / _ARTIFACTS).as_uri() if uri.startswith(_DATABASES) else None
 
 
 def try_store(store: Store) -> str | None:

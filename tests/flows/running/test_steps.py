@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from flows.running.steps import as_flow, run_once
+from flows.running.steps import as_flow, is_done, run_once
+from pipeline.files import write_json
 
 
 @pytest.fixture
@@ -50,6 +52,28 @@ def test_damage_is_noticed(step, tmp_path, damage):
         record.write_text('{"key": "k')
     assert run_once(record, "key", work)
     assert len(done) == 2
+
+
+def test_a_folder_that_was_moved_or_copied_keeps_what_is_done(step, tmp_path):
+    record, work, done = step
+    run_once(record, "key", work)
+    copy, moved = tmp_path / "copy", tmp_path / "Study #1, 50 %"
+    shutil.copytree(tmp_path / "records", copy / "records")
+    shutil.copy(tmp_path / "out.txt", copy)
+    (tmp_path / "out.txt").unlink()
+    copy.rename(moved)
+    assert not run_once(moved / "records" / "step.json", "key", work)
+    assert not is_done(record, "key"), "its file is gone"
+    assert len(done) == 1
+
+
+def test_a_record_of_an_older_program_with_absolute_names_is_read(step, tmp_path):
+    record, work, _ = step
+    work()
+    write_json(record, {"key": "key", "files": {str(tmp_path / "out.txt"): 6}})
+    assert not run_once(record, "key", work)
+    (tmp_path / "out.txt").unlink()
+    assert run_once(record, "key", work)
 
 
 def test_a_failed_step_is_not_remembered(step):

@@ -100,7 +100,7 @@ def test_a_store_that_cannot_be_reached_is_told_with_its_mend(tmp_path):
     with pytest.raises(InputError, match="cannot be written to"):
         store_of(TrackingSettings(), tmp_path / "file").client()
     (tmp_path / "torn.db").write_bytes(b"no database" * 1000)
-    with pytest.raises(InputError, match=r"reachable.*tracking\.uri"):
+    with pytest.raises(InputError, match=r"cannot be opened.*tracking\.uri"):
         store_of(TrackingSettings(uri=f"sqlite:///{tmp_path / 'torn.db'}"), tmp_path).client()
 
 
