@@ -7,7 +7,7 @@ from typing import Any
 
 from flows.ingest import ingest_study, key_beside
 from flows.phantom import make_phantom
-from flows.reports.study_reports import read_shipped, report_cohort_scan, report_study
+from flows.reports.study_reports import read_material, report_cohort_scan, report_study
 from flows.running.console import progress, say, show_table
 from flows.train import show_results, train_study
 from pipeline.config import Study, check_purpose, shipped_study
@@ -33,13 +33,13 @@ def run_demo(study: Study) -> dict[str, Any]:
     say("3-6  split, train, calibrate, evaluate, track")
     trained = train_study(study)
     say("7  reports")
-    shipped = read_shipped(study, trained)
-    pages = {"study": report_study(study, trained, shipped)}
-    chosen = example_scans(shipped.writer.classifier, shipped.test, shipped.cohort)
+    material = read_material(study, trained)
+    pages = {"study": report_study(study, trained, material)}
+    chosen = example_scans(material.writer.classifier, material.test, material.cohort)
     with progress("reports") as tick:
         for done, (kind, scan) in enumerate(chosen.items(), start=1):
             folder = trained.files.folder / "reports" / kind
-            pages[kind] = report_cohort_scan(shipped.writer, shipped.cohort, scan, folder)
+            pages[kind] = report_cohort_scan(material.writer, material.cohort, scan, folder)
             tick(done, len(chosen), kind)
     show_results(trained.results)
     rows = [[f"report: {kind}", str(written["html"])] for kind, written in pages.items()]

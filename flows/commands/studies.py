@@ -139,12 +139,12 @@ def train(config: Config, overrides: Overrides = None) -> Any:
     """
     study = study_of(config, overrides)
     check_cohort(study)
-    from flows.reports.study_reports import read_shipped, report_study
+    from flows.reports.study_reports import read_material, report_study
     from flows.train import show_results, train_study
 
     trained = train_study(study)
     show_results(trained.results)
-    pages = report_study(study, trained, read_shipped(study, trained))
+    pages = report_study(study, trained, read_material(study, trained))
     say(f"Study report: {pages['html']}")
     say(f"MLflow run {trained.run_id}, model version {trained.version}.")
     return {"run_id": trained.run_id, "version": trained.version, "results": trained.results.to_dict()}

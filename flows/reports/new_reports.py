@@ -15,14 +15,14 @@ from pipeline.config import Study
 from pipeline.scan import Cohort, Scan
 
 REPORTS = "new-scan-reports"
-"""What Prefect calls the flow."""
+"""The name of the Prefect flow."""
 
 _CHAMPION = f"@{tracking.CHAMPION}"
 
 
 @dataclass(frozen=True)
 class NewReports:
-    """Which scans got a report, and which should have got one, with the kind of error."""
+    """The scans that were reported, and those that were not, with the class of the error."""
 
     written: tuple[str, ...] = ()
     failed: tuple[tuple[str, str], ...] = ()
@@ -31,7 +31,7 @@ class NewReports:
 def report_new_scans(study: Study) -> NewReports:
     """Write a report of every scan of the cohort table that has none below ``<output>/reports/``.
 
-    A report that stands is not written again, also when the champion has changed since. A scan that cannot
+    An existing report is not written again, also where the champion has changed since. A scan that cannot
     be reported never stops the others, and is tried again the next time.
 
     Raises
@@ -47,7 +47,7 @@ def _report_new_scans(study: Study) -> NewReports:
     new = [scan for scan in cohort.scans if not _is_reported(_folder(study, scan))]
     store = tracking.store_of(study.tracking, study.output)
     if not new or tracking.champion_version(store) is None:
-        say("No scan is without a report." if not new else "No report is written: there is no champion yet.")
+        say("Every scan has a report." if not new else "No report is written: there is no champion yet.")
         return NewReports()
     writer = ReportWriter.of(store, _CHAMPION)
     written, failed = [], []
@@ -58,7 +58,7 @@ def _report_new_scans(study: Study) -> NewReports:
                 written.append(scan.scan_id)
             except Exception as error:  # noqa: BLE001 - one bad scan never stops the others
                 failed.append((scan.scan_id, type(error).__name__))
-                say(f"No report of {scan.scan_id}: {error}")
+                say(f"{scan.scan_id} has no report: {error}")
             tick(done, len(new), scan.scan_id)
     say(f"{len(written)} new reports below {study.output / 'reports'}, {len(failed)} failed.")
     return NewReports(tuple(written), tuple(failed))
@@ -69,5 +69,5 @@ def _folder(study: Study, scan: Scan) -> Path:
 
 
 def _is_reported(folder: Path) -> bool:
-    # Written last: where a process was killed in between, the report is written again.
+    # Written last: a report that was interrupted is written again.
     return (folder / "report.json").is_file()

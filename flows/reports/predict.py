@@ -1,4 +1,4 @@
-"""Answers for scans on the screen: what a server would send back, and no file."""
+"""Predictions of scans, printed; no file is written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from flows.running.console import progress
-from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.errors import InputError
 from pipeline.one_scan import Answer, answer, check_prevalence
@@ -16,7 +15,7 @@ from pipeline.one_scan import Answer, answer, check_prevalence
 def predict_scans(
     scans: Sequence[Path], model: str, output: Path, prevalence: Mapping[str, float] | None = None
 ) -> list[Answer]:
-    """Answer for each scan as the registered model does where it is served.
+    """Predict each scan as the registered model does where it is served.
 
     Parameters
     ----------
@@ -32,7 +31,7 @@ def predict_scans(
     Returns
     -------
     list of Answer
-        One for each scan; a refused scan says why.
+        One for each scan; that of a refused scan has the reasons.
 
     Raises
     ------
@@ -42,11 +41,11 @@ def predict_scans(
     for path in scans:
         if not path.exists():
             raise InputError(
-                "A scan must be a folder of DICOM files or a NIfTI file, got no such path",
+                "There is no such file or folder",
                 where=str(path),
-                hint="mend the path",
+                hint="name a folder of DICOM files or a NIfTI file",
             )
-    classifier = _load(model, output)
+    classifier = tracking.load_classifier(tracking.store_at(output), model)
     shares = None if prevalence is None else check_prevalence(classifier, prevalence)
     answers = []
     with progress("predict") as tick:
@@ -56,26 +55,22 @@ def predict_scans(
     return answers
 
 
-def _load(model: str, output: Path) -> CalibratedClassifier:
-    return tracking.load_classifier(tracking.store_at(output), model)
-
-
 def rows_of(scans: Sequence[Path], answers: Sequence[Answer]) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of the table of answers."""
     names = next((list(a["probabilities"]) for a in answers if a["probabilities"] is not None), [])
     stated = any(a["clinic_probabilities"] for a in answers)
-    header = ["scan", "decision", *names, *(f"{name}, clinic" for name in names if stated), "set", "why"]
+    header = ["scan", "decision", *names, *(f"{name}, clinic" for name in names if stated), "set", "reasons"]
     return header, [
         [path.name, *_cells(a, names, stated=stated)] for path, a in zip(scans, answers, strict=True)
     ]
 
 
-def _cells(told: Answer, names: Sequence[str], *, stated: bool) -> list[str]:
-    here: dict[str, Any] = told["probabilities"] or {}
-    clinic = told["clinic_probabilities"] or {}
+def _cells(found: Answer, names: Sequence[str], *, stated: bool) -> list[str]:
+    here: dict[str, Any] = found["probabilities"] or {}
+    clinic = found["clinic_probabilities"] or {}
     shown = [_percent(here.get(name)) for name in names]
     shown += [_percent(clinic.get(name)) for name in names if stated]
-    return [told["decision"], *shown, ", ".join(told["prediction_set"] or ()), "; ".join(told["reasons"])]
+    return [found["decision"], *shown, ", ".join(found["prediction_set"] or ()), "; ".join(found["reasons"])]
 
 
 def _percent(probability: float | None) -> str:

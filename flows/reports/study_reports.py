@@ -9,7 +9,7 @@ from typing import Any
 
 from flows.ingestion.ingest_tables import read_outcomes
 from flows.learning.build_classifier import TrainingResult, read_selection
-from flows.learning.cohorts import labelled_cohort
+from flows.learning.cohorts import whole_cohort
 from flows.reports.scan_reports import ReportWriter
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
@@ -72,39 +72,39 @@ class StudyMaterial:
     test: Predictions
 
 
-def read_shipped(study: Study, trained: TrainingResult) -> StudyMaterial:
+def read_material(study: Study, trained: TrainingResult) -> StudyMaterial:
     """Read the classifier, the cohort and the test predictions of a trained study."""
     files = trained.files
     classifier = CalibratedClassifier.load(files.bundle)
     _, test = files.read_predictions()
     return StudyMaterial(
         ReportWriter(classifier, str(trained.version), trained.run_id, today()),
-        labelled_cohort(study),
+        whole_cohort(study),
         files.read_split(),
         test,
     )
 
 
-def report_study(study: Study, trained: TrainingResult, shipped: StudyMaterial) -> dict[str, Path]:
+def report_study(study: Study, trained: TrainingResult, material: StudyMaterial) -> dict[str, Path]:
     """Write the study report and log it, with every figure and its numbers, to the MLflow run."""
-    files, classifier = trained.files, shipped.writer.classifier
+    files, classifier = trained.files, material.writer.classifier
     outcomes, ignored = read_outcomes(study.cohort.path)
     sources = StudySources(
         title=study.name,
         run_id=trained.run_id,
-        report_date=shipped.writer.date,
+        report_date=material.writer.date,
         results=trained.results,
         selection=read_selection(study, files),
-        test=shipped.test,
-        shipped=classifier.calibrator.transform(shipped.test.logits),
-        cohort=shipped.cohort,
-        split=shipped.split,
+        test=material.test,
+        probabilities=classifier.calibrator.transform(material.test.logits),
+        cohort=material.cohort,
+        split=material.split,
         history=TrainedEnsemble.load(files.network).history,
-        posterior=shipped.cohort.subset(shipped.test.scan_ids).posterior,
+        posterior=material.cohort.subset(material.test.scan_ids).posterior,
         operating_point=classifier.operating_point,
         outcomes=outcomes,
         ignored=ignored,
-        versions=model_versions(classifier, shipped.writer.version),
+        versions=model_versions(classifier, material.writer.version),
         synthetic=classifier.card.synthetic,
         **_losses_compared(study),
     )

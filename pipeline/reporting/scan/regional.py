@@ -17,33 +17,6 @@ MIN_NORMS = 5
 NOTABLE_ASYMMETRY_PERCENT = 10.0
 
 
-def regional_norms(
-    regions: Iterable[pd.DataFrame], composites: Iterable[Mapping[str, float]]
-) -> tuple[RegionNorm, ...]:
-    """Return mean, SD and count of regional SUVR over normal scans.
-
-    Parameters
-    ----------
-    regions : iterable of DataFrame
-        One table a scan, columns region, side, suvr. Scans of the training split only, one a subject.
-    composites : iterable of mapping
-        One a scan; they get the side ``"both"``.
-
-    Returns
-    -------
-    tuple of RegionNorm
-    """
-    rows = [table[["region", "side", "suvr"]] for table in regions]
-    rows += [
-        pd.DataFrame({"region": list(c), "side": "both", "suvr": list(c.values())}) for c in composites if c
-    ]
-    if not rows:
-        return ()
-    grouped = pd.concat(rows).groupby(["region", "side"], sort=True)["suvr"]
-    table = grouped.agg(mean="mean", sd="std", n="count").reset_index()
-    return tuple(RegionNorm.model_validate(row) for row in table.to_dict("records"))
-
-
 class Norms:
     """Looks up mean, SD and count of a region; gives z-scores."""
 

@@ -1,4 +1,4 @@
-"""From what a study left behind to the numbers of its report."""
+"""From the files of a trained study to the numbers of its report."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from pipeline.scan import PARTS, Cohort, Split
 
 RELIABILITY_BINS = 10
 SMALL_SLICE = 20
-"""A slice with fewer scans gets no interval: it would look like evidence."""
+"""A subgroup with fewer scans gets no interval: it would look like evidence."""
 SLICED_BY = ("sex", "site", "manufacturer")
 
 
 @dataclass(frozen=True, eq=False)
 class StudySources:
-    """What a study left behind.
+    """What the report of a study is built from.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ class StudySources:
     selection : Selection
     test : Predictions
         Logits of the test scans.
-    shipped : ndarray, shape (N, K)
-        Probabilities of the shipped classifier for the same scans.
+    probabilities : ndarray, shape (N, K)
+        Calibrated probabilities of the same scans.
     cohort : Cohort
         All accepted scans, facts included.
     split : Split
@@ -82,7 +82,7 @@ class StudySources:
     results: Results
     selection: Selection
     test: Predictions
-    shipped: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
     cohort: Cohort
     split: Split
     history: Sequence[Mapping[str, Any]] = ()
@@ -99,7 +99,7 @@ class StudySources:
 def build_study_report(sources: StudySources) -> StudyReport:
     """Assemble the report of one study."""
     results, test = sources.results, sources.test
-    risk = risk_coverage(sources.shipped, test.labels)
+    risk = risk_coverage(sources.probabilities, test.labels)
     return StudyReport(
         title=sources.title,
         report_date=sources.report_date,
@@ -119,14 +119,14 @@ def build_study_report(sources: StudySources) -> StudyReport:
         selection=_candidates(sources.selection),
         reliability=(
             *_panels(softmax(test.logits), test, "before calibration"),
-            *_panels(sources.shipped, test, "after calibration"),
+            *_panels(sources.probabilities, test, "after calibration"),
         ),
         risk=tuple(
             RiskPoint(threshold=float(t), coverage=float(c), risk=float(r))
             for t, c, r in zip(risk.threshold, risk.coverage, risk.risk, strict=True)
         ),
         operating_point=sources.operating_point,
-        confusion=_confusion(sources.shipped, test),
+        confusion=_confusion(sources.probabilities, test),
         coverage=tuple(_coverage(results.coverage)),
         slices=tuple(_slices(sources)),
         training=tuple(_epochs(sources.history)),
@@ -243,7 +243,7 @@ def _slices(sources: StudySources) -> Iterator[SliceRow]:
             row = {"slice": f"{key}: {name}", "scans": len(rows), "subjects": len(set(subjects))}
             if len(rows) >= SMALL_SLICE:
                 measured = bootstrap(
-                    sources.shipped[rows],
+                    sources.probabilities[rows],
                     test.labels[rows],
                     subjects,
                     metrics={n: METRICS[n] for n in ("accuracy", "negative_log_likelihood")},
@@ -272,5 +272,5 @@ def _posterior(sources: StudySources) -> Iterator[PosteriorPoint]:
     if sources.posterior is None:
         return
     for k, name in enumerate(sources.test.class_names):
-        for true, stated in zip(sources.posterior[:, k], sources.shipped[:, k], strict=True):
+        for true, stated in zip(sources.posterior[:, k], sources.probabilities[:, k], strict=True):
             yield PosteriorPoint(name=name, true=float(true), stated=float(stated))

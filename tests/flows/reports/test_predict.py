@@ -81,13 +81,13 @@ def test_a_prevalence_adds_what_a_clinic_would_see(study, pet_scans, small_class
 @pytest.mark.parametrize(
     ("change", "error", "told"),
     [
-        ({"scan": "nothing"}, InputError, "no such path"),
+        ({"scan": "nothing"}, InputError, "no such file or folder"),
         ({"model": "@nobody"}, InputError, "taucal train"),
         ({"model": "models:/other/9"}, InputError, "taucal train"),
         ({"prevalence": {"CN": 0.5, "AD": 0.5}}, ConfigError, "must name the classes CN, MCI, AD"),
     ],
 )
-def test_a_wrong_call_is_refused_with_its_mend(study, pet_scans, change, error, told):
+def test_a_wrong_call_is_refused_with_its_hint(study, pet_scans, change, error, told):
     call = {"scan": "nifti", "model": "@champion", "prevalence": None} | change
     with pytest.raises(error, match=told):
         predict_scans([pet_scans[call["scan"]]], call["model"], study, call["prevalence"])

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from models.card import RegionNorm
 from models.prediction import Prediction
 from pipeline.atlas import AFFINE, load_atlas, load_regions
 from pipeline.imaging.quality import Finding
+from pipeline.learning.region_table import RegionTable
 from pipeline.reporting.page.facts import Named
-from pipeline.reporting.scan.regional import regional_norms
 from pipeline.reporting.scan.scan_build import MeasuredScan, ReportContext
 from pipeline.reporting.scan.scan_numbers import Likeness, MetricRow, ModelFacts, Visit
 from pipeline.scan import Volume
@@ -53,10 +54,24 @@ def _hot_regions() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def norms() -> pd.DataFrame:
+def norms_of() -> Callable[[list[float]], tuple[RegionNorm, ...]]:
+    """Norms of scans that lie so far from the published mean."""
+
+    def of(shifts: list[float]) -> tuple[RegionNorm, ...]:
+        rows = []
+        for shift in shifts:
+            table = _regions(shift)
+            suvr = dict(zip(table.side + "_" + table.region, table.suvr, strict=True))
+            rows.append({**suvr, "composite_meta_roi": 1.2 + shift})
+        return RegionTable(pd.DataFrame(rows)).norms(list(range(len(rows))))
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def norms(norms_of) -> tuple[RegionNorm, ...]:
     """Ten normal scans, 0.1 apart from the published mean in both directions."""
-    shifts = [-0.1, 0.1] * 5
-    return regional_norms(map(_regions, shifts), ({"meta_roi": 1.2 + s} for s in shifts))
+    return norms_of([-0.1, 0.1] * 5)
 
 
 @pytest.fixture(scope="session")

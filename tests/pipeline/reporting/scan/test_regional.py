@@ -1,5 +1,4 @@
 import numpy as np
-import pandas as pd
 import pytest
 
 from pipeline.reporting.scan.regional import (
@@ -8,38 +7,20 @@ from pipeline.reporting.scan.regional import (
     hottest_region,
     meta_roi_of,
     region_rows,
-    regional_norms,
 )
 
 
-def test_few_normal_scans_give_no_z(regions):
-    few, enough = Norms(regional_norms([regions] * 4, [])), Norms(regional_norms(_shifted(regions), []))
+def test_few_normal_scans_give_no_z(norms_of):
+    few, enough = Norms(norms_of([-0.1, 0.1] * 2)), Norms(norms_of([-0.1, 0.1] * 3))
     assert few.count is None
     assert few.z("precuneus", "left", 3.0) is None
     assert enough.count == 6
-    assert enough.z("precuneus", "left", 2.5 + 0.1) == pytest.approx(0.1 / np.std([0.1, -0.1] * 3, ddof=1))
+    sd = np.std([0.1, -0.1] * 3, ddof=1)
+    assert enough.z("precuneus", "left", 1.13 + 0.1) == pytest.approx(0.1 / sd)
 
 
-def _shifted(regions) -> list[pd.DataFrame]:
-    return [regions.assign(suvr=regions.suvr + shift) for shift in [0.1, -0.1] * 3]
-
-
-def test_norms_that_do_not_differ_give_no_z(regions):
-    assert Norms(regional_norms([regions] * 6, [])).z("precuneus", "left", 3.0) is None
-
-
-def test_norms_are_mean_sd_and_count_over_scans(regions):
-    table = regional_norms(
-        [regions, regions.assign(suvr=regions.suvr + 0.2)], [{"meta_roi": 1.0}, {"meta_roi": 1.2}]
-    )
-    (meta,) = (norm for norm in table if (norm.region, norm.side) == ("meta_roi", "both"))
-    assert meta.mean == pytest.approx(1.1)
-    assert meta.sd == pytest.approx(np.sqrt(0.02))
-    assert meta.n == 2
-
-
-def test_there_are_no_norms_of_no_scans():
-    assert regional_norms([], []) == ()
+def test_norms_that_do_not_differ_give_no_z(norms_of):
+    assert Norms(norms_of([0.0] * 6)).z("precuneus", "left", 3.0) is None
 
 
 def test_the_hottest_region_is_of_the_side_that_is_hotter(regions):

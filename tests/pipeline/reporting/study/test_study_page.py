@@ -73,7 +73,7 @@ def sources() -> StudySources:
         results=replace(results, coverage={"CN": (20, 22), "MCI": (12, 15), "AD": (0, 0)}),
         selection=selection,
         test=test,
-        shipped=selection.calibrator.transform(test.logits),
+        probabilities=selection.calibrator.transform(test.logits),
         cohort=Cohort(scans, CLASSES),
         split=Split(
             *(parts[p][0].scan_ids for p in PARTS),
@@ -117,7 +117,7 @@ def test_the_cohort_table_counts_classes_ages_and_sexes(report):
 def test_the_confusion_holds_every_test_scan_on_its_row(report, sources):
     counts = np.array(report.confusion)
     np.testing.assert_array_equal(counts.sum(axis=1), np.bincount(sources.test.labels, minlength=3))
-    right = (sources.shipped.argmax(axis=1) == sources.test.labels).sum()
+    right = (sources.probabilities.argmax(axis=1) == sources.test.labels).sum()
     assert np.trace(counts) == right
 
 
