@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field
 
-from pipeline.reporting.page.facts import Facts, Named, Text, number, percent, percent_range
+from pipeline.reporting.page.facts import Facts, Measured, Named, Text, number, percent, percent_range
 
 Verdict = Literal["report", "refer", "refused"]
 Quality = Literal["pass", "warn", "refuse"]
@@ -167,13 +167,10 @@ class FindingRow(Facts):
     message: Text
 
 
-class MetricRow(Facts):
-    """A metric on held-out scans with its 95 % interval."""
+class MetricRow(Measured):
+    """A metric on the test scans with its 95 % interval."""
 
     name: Text
-    value: float
-    low: float
-    high: float
 
 
 class ModelFacts(Facts):

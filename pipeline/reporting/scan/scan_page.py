@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pipeline.atlas import SHAPE
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics import TABLE, metric_named
+from pipeline.reporting.page.facts import number
 from pipeline.reporting.page.html import Page, data_uri
-from pipeline.reporting.page.words import GROUP_ORDER, title_of
+from pipeline.reporting.page.words import GROUP_ORDER, interval_text, title_of
 from pipeline.reporting.scan import scan_pictures as pictures
 from pipeline.reporting.scan import slices as planes
 from pipeline.reporting.scan.scan_numbers import MetricRow, RegionRow, ScanReport, Visit
@@ -146,10 +147,12 @@ def _columns(groups: list[Group], count: int = 3) -> list[list[Group]]:
     return [column for column in columns if column]
 
 
-def _metrics(rows: tuple[MetricRow, ...]) -> list[tuple[str, MetricRow]]:
-    """Return the metrics that every table shows, by their titles; all of them where none is known."""
-    known = [(metric_named(name).heading, row) for name in TABLE for row in rows if row.name == name]
-    return known or [(row.name, row) for row in rows]
+def _metrics(rows: tuple[MetricRow, ...]) -> list[tuple[str, str, str]]:
+    """Return heading, value and interval of the metrics that all tables show; of all where none is known."""
+    known = [
+        (metric_named(n).heading, *interval_text(row, n)) for n in TABLE for row in rows if row.name == n
+    ]
+    return known or [(r.name, number(r.value), f"{number(r.low)} to {number(r.high)}") for r in rows]
 
 
 def _share(suvr: float) -> float:

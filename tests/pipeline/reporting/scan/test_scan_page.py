@@ -17,7 +17,7 @@ from pipeline.errors import InputError, RefusedScan, sentence
 from pipeline.reporting.page import pdf as pdf_module
 from pipeline.reporting.page.facts import RESEARCH_USE_ONLY
 from pipeline.reporting.scan.scan_build import build_scan_report
-from pipeline.reporting.scan.scan_numbers import ScanReport, Visit
+from pipeline.reporting.scan.scan_numbers import MetricRow, ScanReport, Visit
 from pipeline.reporting.scan.scan_page import scan_page, scan_schema, trend, write_scan_report
 
 
@@ -312,3 +312,14 @@ def test_a_report_of_the_first_format_is_read(scan, context, averaged):
     stored = report.model_dump(mode="json")
     stored |= {"format_version": 1, "mend": stored.pop("hint"), "doubt": stored.pop("uncertainty")}
     assert ScanReport.model_validate(stored).uncertainty == report.uncertainty
+
+
+def test_metrics_of_the_model_are_written_as_in_every_table(scan, context, prediction, suvr):
+    metrics = (
+        MetricRow(name="classwise_ece", value=0.148, low=0.13, high=0.26),
+        MetricRow(name="balanced_accuracy", value=0.56, low=0.39, high=0.8),
+    )
+    model = context.model.model_copy(update={"metrics": metrics})
+    report = build_scan_report(scan, replace(context, model=model), prediction)
+    assert "Classwise ECE ↓14.8 %13.0 to 26.0" in _plain(scan_page(report, None).html())
+    assert "Balanced accuracy ↑0.560.39 to 0.80" in _plain(scan_page(report, None).html())
