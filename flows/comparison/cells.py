@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from flows.learning.cohorts import load_cohort, made_rarer, split_of
 from flows.running.steps import is_done, run_once
 from pipeline.config import LossSettings, Study
 from pipeline.errors import CohortError, ConfigError
+from pipeline.evaluation.comparison.cell_result import PRIOR_CORRECTION, CellResult
 from pipeline.files import fingerprint, read_json, write_json
 from pipeline.learning.folds import split_folds
 from pipeline.learning.inference import predict
@@ -21,15 +19,13 @@ from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.training import train
 from pipeline.scan import Cohort, Split
 
-PRIOR_CORRECTION = "prior_correction.json"
 PROGRESS = "progress.json"
 RECORD = "done.json"
-PARTS_KEPT = ("calibration", "test")
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One loss with one seed on one fold; `key` stands for all that its result depends on."""
+    """One loss with one seed on one fold; `key` is the fingerprint of all that its result depends on."""
 
     loss: LossSettings
     seed: int
@@ -39,13 +35,13 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """What progress and failures call it; a fold stands there where there are several."""
+        """Its name in progress and failures, with the fold where there are several."""
         fold = f", fold {self.fold}" if "-fold" in self.folder.name else ""
         return f"{self.loss.title}, seed {self.seed}{fold}"
 
     @property
     def is_done(self) -> bool:
-        """Whether its logits stand on disk."""
+        """Whether its logits are on disk."""
         return is_done(self.folder / RECORD, self.key)
 
     def study(self, study: Study) -> Study:
@@ -54,7 +50,7 @@ class Cell:
         return study.model_copy(update={"seed": self.seed, "training": training})
 
     def learning_curve(self) -> LearningCurve:
-        """Return how its training went, as far as that is known."""
+        """Return the epochs of its training; none where it has not written them yet."""
         try:
             stored = read_json(self.folder / "training" / "training.json")
         except (OSError, ValueError):
@@ -64,28 +60,29 @@ class Cell:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """The epochs of a training, and the one whose weights were kept."""
+    """The epochs of a training, and the one whose weights are used."""
 
     history: tuple[dict[str, float], ...] = ()
     best_epoch: int = 0
 
     @property
     def validation_nll(self) -> float | None:
-        """Of the weights that were kept; the test part is not looked at while losses are trained."""
+        """Of the weights that are used; the test part is not looked at while losses are trained."""
         return self.history[self.best_epoch]["validation_nll"] if self.history else None
 
 
 @dataclass(frozen=True, eq=False)
 class ComparisonData:
-    """What all cells learn from: the cohort, its volumes, and one split a fold."""
+    """What all cells learn from: the cohort, its volumes, and one split for each fold."""
 
     cohort: Cohort
     volumes: LabelledVolumes
     splits: tuple[Split, ...]
 
-    def posterior(self, scan_ids: tuple[str, ...]) -> NDArray[np.float64] | None:
-        """Return the true posterior of scans, shape (N, K), where it is known."""
-        return self.cohort.subset(scan_ids).posterior if len(self.cohort) else None
+    def result(self, cell: Cell) -> CellResult:
+        """Read what a finished cell stored."""
+        train = self.splits[cell.fold].train
+        return CellResult.load(cell.folder, (cell.loss.title, cell.seed, cell.fold), len(train), self.cohort)
 
 
 def load_material(study: Study) -> ComparisonData:
@@ -94,7 +91,7 @@ def load_material(study: Study) -> ComparisonData:
     Raises
     ------
     ConfigError
-        If folds are asked for and the cohort has a published split.
+        If folds are asked for and the cohort has a split of its own.
     CohortError
         If the cohort cannot be learned from.
     """
@@ -104,9 +101,8 @@ def load_material(study: Study) -> ComparisonData:
         splits: tuple[Split, ...] = (official or split_of(study, cohort),)
     elif official is not None:
         raise ConfigError(
-            f"compare.folds must be 1 for a cohort with a published split, got {folds}: results on other "
-            "test parts cannot be held against published ones",
-            where=f"cohort kind {study.cohort.kind}",
+            f"A {study.cohort.kind} cohort has a split of its own, which {folds} folds cannot replace",
+            where="compare.folds",
             hint="set compare.folds=1, or ingest the cohort as bids",
         )
     else:
@@ -114,16 +110,16 @@ def load_material(study: Study) -> ComparisonData:
         whole = split_folds(cohort, study.split, folds, seed=study.seed, min_subjects=least)
         splits = tuple(made_rarer(study, split, cohort) for split in whole)
     material = ComparisonData(cohort, volumes, splits)
-    _held.clear()
-    _held[_made_of(study)] = material
+    _loaded.clear()
+    _loaded[_data_key(study)] = material
     return material
 
 
-_held: dict[str, ComparisonData] = {}
-"""At most one cohort a process, however many cells it trains."""
+_loaded: dict[str, ComparisonData] = {}
+"""At most one cohort for a process, however many cells it trains."""
 
 
-def _made_of(study: Study) -> str:
+def _data_key(study: Study) -> str:
     sections = {"seed", "cohort", "split", "imbalance", "preprocessing"}
     return fingerprint(study.model_dump(mode="json", include=sections), study.compare.folds)
 
@@ -155,9 +151,9 @@ class Order:
 
 
 def train_cell(order: Order) -> None:
-    """Train one loss with one seed and keep its logits, unless that is done already.
+    """Train one loss with one seed and store its logits, unless that is done already.
 
-    After each epoch ``progress.json`` in the cell's folder tells how far it is.
+    After each epoch the cell writes its progress to ``progress.json`` in its folder.
 
     Raises
     ------
@@ -166,25 +162,25 @@ def train_cell(order: Order) -> None:
     TrainingError
         If the loss is not finite.
     """
-    material = _held.get(_made_of(order.study))
+    material = _loaded.get(_data_key(order.study))
     if material is None or material.volumes.digest() != order.data:
         material = load_material(order.study)
     if material.volumes.digest() != order.data:
         raise CohortError(
-            "The cohort must not change while losses are compared",
-            where="a worker's cohort.path",
-            hint="start the comparison again; workers must see the same files",
+            "A worker found other scans than the comparison was planned with",
+            where="cohort.path",
+            hint="give all workers the same files, then start the comparison again",
         )
     cell, volumes, split = order.cell, material.volumes, material.splits[order.cell.fold]
     mine = cell.study(order.study)
 
-    def tell(epoch: int, epochs: int, metrics: dict[str, float]) -> None:
+    def report(epoch: int, epochs: int, metrics: dict[str, float]) -> None:
         state = {"round": order.round, "epoch": epoch, "epochs": epochs, "nll": metrics["validation_nll"]}
         write_json(cell.folder / PROGRESS, state)
 
     def work() -> Iterable[Path]:
-        trained = train(volumes, split, mine, cell.folder / "training", tell)
-        for part in PARTS_KEPT:
+        trained = train(volumes, split, mine, cell.folder / "training", report)
+        for part in ("calibration", "test"):
             of_part = volumes.subset(split.part(part))
             predictions = predict(trained.network, of_part, device=mine.training.device)
             yield predictions.save(cell.folder / f"{part}.npz")

@@ -1,4 +1,4 @@
-"""What is seen of a comparison while it runs: a table that lives on a terminal, lines elsewhere."""
+"""What a comparison shows while it runs: a live table on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _A_SECOND = 2
 
 
 class CellProgress(Protocol):
-    """Is told what became of each cell."""
+    """Receives the outcome of each cell."""
 
     def done(self, cell: Cell) -> None:
         """Note a cell that is finished."""
 
     def failed(self, cell: Cell, reason: str) -> None:
-        """Note a cell that is given up."""
+        """Note a cell that failed."""
 
 
 @contextlib.contextmanager
 def watched(cells: Sequence[Cell], todo: Sequence[Cell], of_round: str) -> Iterator[CellProgress]:
-    """Show the cells for as long as the block runs; yield what is to be told of them.
+    """Show the cells for as long as the block runs; yield the object that takes their outcomes.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ class ProgressLines:
         self._line(cell, in_words(cell))
 
     def failed(self, cell: Cell, reason: str) -> None:
-        """Print that a cell is given up."""
-        self._line(cell, f"failed, the others go on: {reason}")
+        """Print that a cell failed."""
+        self._line(cell, f"failed, the others continue: {reason}")
 
     def _line(self, cell: Cell, words: str) -> None:
         self._done += 1
@@ -67,15 +67,15 @@ class ProgressLines:
 
 
 def in_words(cell: Cell) -> str:
-    """Tell of a finished cell."""
-    course = cell.learning_curve()
-    if course.validation_nll is None:
+    """Return how a finished cell was trained."""
+    curve = cell.learning_curve()
+    if curve.validation_nll is None:
         return "done"
-    return f"validation NLL {course.validation_nll:.3f} after {len(course.history)} epochs"
+    return f"validation NLL {curve.validation_nll:.3f} after {len(curve.history)} epochs"
 
 
 class ProgressGrid:
-    """Losses by seeds; the folds of a seed share a place."""
+    """Losses by seeds; the folds of a seed share a field."""
 
     def __init__(self, cells: Sequence[Cell], todo: Sequence[Cell], of_round: str) -> None:
         self._round = of_round
@@ -93,28 +93,30 @@ class ProgressGrid:
         self._nll[cell.folder] = cell.learning_curve().validation_nll
 
     def failed(self, cell: Cell, reason: str) -> None:
-        """Note a cell that is given up; tell why above the table."""
+        """Note a cell that failed; print why above the table."""
         self._failed.add(cell.folder)
-        say(f"Failed, the others go on: {cell.title}: {reason}")
+        say(f"Failed, the others continue: {cell.title}: {reason}")
 
     def table(self) -> Table:
-        """Return the table as it stands now; epochs are read from the cells' folders."""
-        title = f"{len(self._nll)} of {sum(map(len, self._at.values()))} cells done; NLL is of validation"
+        """Return the current table; epochs are read from the cells' folders."""
+        title = (
+            f"{len(self._nll)} of {sum(map(len, self._at.values()))} cells done, with their validation NLL"
+        )
         table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
         table.add_column("loss")
         for seed in self._seeds:
             table.add_column(f"seed {seed}", no_wrap=True)
         for loss in self._losses:
-            table.add_row(Text(loss), *(self._place(self._at[loss, seed]) for seed in self._seeds))
+            table.add_row(Text(loss), *(self._field(self._at[loss, seed]) for seed in self._seeds))
         return table
 
-    def _place(self, folds: list[Cell]) -> Text:
+    def _field(self, folds: list[Cell]) -> Text:
         if any(cell.folder in self._failed for cell in folds):
             return Text("failed", style="red")
         known = [self._nll[cell.folder] for cell in folds if cell.folder in self._nll]
         if len(known) == len(folds):
-            told = [nll for nll in known if nll is not None]
-            return Text(f"NLL {sum(told) / len(told):.3f}" if told else "done", style="green")
+            finite = [nll for nll in known if nll is not None]
+            return Text(f"NLL {sum(finite) / len(finite):.3f}" if finite else "done", style="green")
         so_far = f"{len(known)}/{len(folds)} " if len(folds) > 1 else ""
         for cell in folds:
             state = None if cell.folder in self._nll else progress_of(cell, self._round)

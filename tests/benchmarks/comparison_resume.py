@@ -18,12 +18,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from flows.compare import Log, run_cells
-from flows.comparison.cells import PRIOR_CORRECTION, RECORD, Cell, ComparisonData, load_material, plan
-from flows.comparison.pages import CellResult, statistics
+from flows.compare import train_cells
+from flows.comparison.cells import RECORD, Cell, ComparisonData, load_material, plan
+from flows.comparison.pages import ComparisonLog
 from flows.running.environment import set_quiet_defaults
 from flows.running.steps import run_once
 from pipeline.config import Study
+from pipeline.evaluation.comparison.cell_result import PRIOR_CORRECTION
+from pipeline.evaluation.comparison.stages import compare_at_stages
 from pipeline.files import write_json
 from pipeline.learning.predictions import Predictions
 
@@ -50,8 +52,8 @@ def finish(cell: Cell, material: ComparisonData, rng: np.random.Generator) -> No
             signal = np.stack([1.5 - of.labels, 3.0 * of.labels - 1.5], axis=1)
             logits = signal + rng.normal(size=(len(of), 2)) * 2
             features = np.zeros((len(of), 32), np.float32)
-            kept = Predictions(of.scan_ids, of.subjects, logits, of.labels, features, of.class_names)
-            yield kept.save(cell.folder / f"{part}.npz")
+            stored = Predictions(of.scan_ids, of.subjects, logits, of.labels, features, of.class_names)
+            yield stored.save(cell.folder / f"{part}.npz")
         yield write_json(cell.folder / PRIOR_CORRECTION, {"scale": [1.0, 1.0], "offset": [0.0, 0.0]})
         epochs = [{"epoch": n, "loss": 0.5, "validation_nll": 0.5, "seconds": 1.0} for n in range(20)]
         yield write_json(cell.folder / "training" / "training.json", {"history": epochs, "best_epoch": 19})
@@ -85,18 +87,18 @@ def main() -> None:
         for what in ("first conclusion, every cell logged in MLflow", "resume up to the statistics"):
             wall, cpu = time.perf_counter(), time.process_time()
             cells = plan(study, material)
-            failed = run_cells(study, material, cells, Log(study, material))
+            failed = train_cells(study, material, cells, ComparisonLog(study, material))
             assert not failed
-            told(f"{what}, {len(cells)} cells", wall, cpu)
+            print_time(f"{what}, {len(cells)} cells", wall, cpu)
         wall, cpu = time.perf_counter(), time.process_time()
-        kept = [CellResult.of(cell, material) for cell in cells]
-        told("reading the logits", wall, cpu)
+        results = [material.result(cell) for cell in cells]
+        print_time("reading the logits", wall, cpu)
         wall, cpu = time.perf_counter(), time.process_time()
-        statistics(study, kept)
-        told(f"statistics, 3 stages, {asked.draws} draws", wall, cpu)
+        compare_at_stages(study, results, lambda *_: None)
+        print_time(f"statistics, 3 stages, {asked.draws} draws", wall, cpu)
 
 
-def told(what: str, wall: float, cpu: float) -> None:
+def print_time(what: str, wall: float, cpu: float) -> None:
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     print(f"{what}: {wall:.1f} s by the clock, {cpu:.1f} s of processor", flush=True)
 

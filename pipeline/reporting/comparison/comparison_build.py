@@ -1,0 +1,144 @@
+"""From the findings of a comparison to the numbers of its report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from importlib import metadata
+
+import numpy as np
+
+from pipeline.config import Study
+from pipeline.evaluation.comparison.loss_comparison import LossResult
+from pipeline.evaluation.comparison.pooled_curves import PooledReliability
+from pipeline.evaluation.comparison.stages import Findings, StageFindings
+from pipeline.evaluation.inference.intervals import Interval
+from pipeline.files import today
+from pipeline.reporting.comparison.comparison_numbers import (
+    ComparisonReport,
+    DifferenceRow,
+    LossReliability,
+    LossRisk,
+    LossRow,
+    PooledPoint,
+    Stage,
+)
+from pipeline.reporting.page.facts import Measured, Named
+
+
+def build_comparison_report(
+    study: Study,
+    found: Findings,
+    class_names: tuple[str, ...],
+    failed: Mapping[str, str],
+    *,
+    run_id: str,
+    synthetic: bool,
+) -> ComparisonReport:
+    """Return the report of a comparison.
+
+    Parameters
+    ----------
+    study : Study
+    found : Findings
+    class_names : tuple of str
+    failed : mapping of str to str
+        Title of a cell that failed -> why.
+    run_id : str
+        Fingerprint of data and settings.
+    synthetic : bool
+        Whether the scans are computed phantoms.
+    """
+    first = next(iter(found.stages.values())).comparison
+    return ComparisonReport(
+        title=study.name,
+        report_date=today(),
+        run_id=run_id,
+        synthetic=synthetic,
+        class_names=class_names,
+        baseline=study.compare.baseline,
+        test_scans=first.scans,
+        test_subjects=first.subjects,
+        level=first.level,
+        set_coverage=study.decision.coverage,
+        stages=tuple(
+            Stage(
+                name=name,
+                note=_note(stage, study),
+                losses=tuple(_row(result, class_names) for result in stage.comparison.results),
+            )
+            for name, stage in found.stages.items()
+        ),
+        reliability=tuple(
+            _reliability(loss, name, curve)
+            for name, stage in found.stages.items()
+            for loss, curve in stage.reliability.items()
+        ),
+        risk=tuple(
+            LossRisk(
+                name=loss,
+                stage=name,
+                coverage=tuple(curve.coverage.tolist()),
+                risk=tuple(curve.risk.tolist()),
+                area=curve.area,
+            )
+            for name, stage in found.stages.items()
+            for loss, curve in stage.risk.items()
+        ),
+        published=found.published,
+        failed=tuple(Named(label=cell, value=reason) for cell, reason in failed.items()),
+        versions=(Named(label="taucal", value=metadata.version("taucal")),),
+    )
+
+
+def _note(stage: StageFindings, study: Study) -> str:
+    if stage.calibrator == "identity":
+        return "Logits are as the loss trained them."
+    if study.compare.undo_weighting:
+        return "Logits are first corrected for class weights and sampling, to the class shares of training."
+    return "Logits are calibrated as the loss trained them, without a correction for class weights."
+
+
+def _row(result: LossResult, class_names: tuple[str, ...]) -> LossRow:
+    differences = {
+        d.metric: DifferenceRow(**asdict(d.interval), p=d.p_holm, verdict=d.verdict)
+        for d in result.differences
+        if _is_finite(d.interval) and math.isfinite(d.p_holm)
+    }
+    return LossRow(
+        name=result.loss,
+        seeds=result.seeds,
+        folds=result.folds,
+        metrics=_measured(result.metrics.items()),
+        difference=differences,
+        recall=_measured(zip(class_names, result.recall, strict=False)),
+        coverage=_measured(zip(class_names, result.coverage, strict=False)),
+        sentence=result.sentence,
+    )
+
+
+def _measured(found: Iterable[tuple[str, Interval]]) -> dict[str, Measured]:
+    """Leave out what is not defined, as the recall of a class without test scans."""
+    return {name: Measured(**asdict(interval)) for name, interval in found if _is_finite(interval)}
+
+
+def _is_finite(interval: Interval) -> bool:
+    return all(map(math.isfinite, (interval.value, interval.low, interval.high)))
+
+
+def _reliability(loss: str, stage: str, found: PooledReliability) -> LossReliability:
+    curve = found.curve
+    points = tuple(
+        PooledPoint(
+            stated=float(curve.confidence[b]),
+            came_true=float(curve.accuracy[b]),
+            low=float(curve.low[b]),
+            high=float(curve.high[b]),
+            bin=int(b),
+            scans=float(found.scans[b]),
+            trials=float(found.trials[b]),
+        )
+        for b in np.flatnonzero(curve.counts)
+    )
+    return LossReliability(name=loss, stage=stage, edges=tuple(curve.edges.tolist()), points=points)
