@@ -2,7 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+# Another Python than .venv was made with makes it anew: `make test PYTHON=python3.13`.
+ASK_VERSION := import sys; print("%d.%d" % sys.version_info[:2])
+VERSION := $(shell $(PYTHON) -c '$(ASK_VERSION)')
+STAMP := $(VENV)/.installed-$(VERSION)
 WORKERS ?= 2
 
 # Hospital networks: nothing phones home; threads are bounded by whoever runs many processes.
@@ -10,7 +13,7 @@ export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo test install lint types imports check format clean help
+.PHONY: demo test install lint types imports check format wheel clean help
 
 help:           ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -40,9 +43,13 @@ format: $(STAMP)  ## rewrite in the house style
 
 install: $(STAMP)  ## only make .venv
 
+wheel: $(STAMP)    ## a wheel of this checkout in dist/
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+
 # Installed beside and marked last: an interrupted installation is begun again, not believed.
 $(STAMP): pyproject.toml constraints.txt
-	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	test "$$($(BIN)/python -c '$(ASK_VERSION)' 2>/dev/null)" = "$(VERSION)" && $(BIN)/python -m pip --version >/dev/null 2>&1 \
+	    || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 

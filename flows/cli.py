@@ -29,21 +29,21 @@ app = typer.Typer(
 
 COMMANDS = (
     (studies.demo, "taucal demo --out data/demo"),
-    (studies.phantom, "taucal phantom data/phantom/adni --subjects 40 --scans 50"),
+    (studies.phantom, "taucal phantom data/phantom/adni --subjects 8 --scans 10"),
     (studies.ingest, "taucal ingest data/phantom/adni --out data/phantom/bids"),
     (studies.train, "taucal train configs/demo.yaml --set training.epochs=30"),
     (studies.compare, "taucal compare configs/demo.yaml --set compare.seeds='[0, 1]'"),
     (
         scans.predict,
-        "taucal predict data/phantom/adni/SCAN --study data/demo --prevalence CN=.6,MCI=.3,AD=.1",
+        "taucal predict data/phantom/adni/002_S_4002 --study data/demo",
     ),
-    (scans.report, "taucal report data/phantom/adni/SCAN --out data/reports --study data/demo"),
+    (scans.report, "taucal report data/phantom/adni/002_S_4002 --out reports --study data/demo"),
     (operation.retrain, "taucal retrain configs/demo.yaml --who 'Dr. A'"),
     (operation.shift, "taucal shift configs/demo.yaml --json"),
     (operation.promote, "taucal promote 2 --study data/demo"),
     (operation.rollback, "taucal rollback --study data/demo"),
     (operation.audit, "taucal audit --study data/demo"),
-    (operation.serve, "taucal serve configs/demo.yaml --set serve.prefect_port=4201"),
+    (operation.serve, "taucal serve configs/demo.yaml --set serve.ingest=null"),
     (operation.doctor, "taucal doctor --study data/demo"),
 )
 """Each command with the example its ``--help`` shows; typed in this order, after `taucal demo`, all work."""

@@ -31,7 +31,7 @@ def retrain(
 
     The new model becomes the champion if it passes the gate: no worse on the same test scans.
     """
-    study = study_of(config, overrides)
+    study = study_of(config, overrides, "retrain")
     from flows.retrain import retrain as run_retrain
     from pipeline.files import whoami
 
@@ -55,7 +55,7 @@ def shift(config: Config, overrides: Overrides = None) -> Any:
 
     They are compared with the scans the champion was calibrated on; nothing is changed.
     """
-    study = study_of(config, overrides)
+    study = study_of(config, overrides, "retrain")
     check_cohort(study)
     from flows.retraining.shift_check import check_shift
 

@@ -18,7 +18,7 @@ from flows.running.environment import log_to_console
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:  # pydantic is imported once the arguments are parsed: help and usage errors need none
-    from pipeline.config import Study
+    from pipeline.config import Purpose, Study
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the study.", show_default=False)]
 Overrides = Annotated[
@@ -114,7 +114,10 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
 
 
 def study_of(
-    config: Path, overrides: list[str] | None, places: Mapping[str, Path] = MappingProxyType({})
+    config: Path,
+    overrides: list[str] | None,
+    purpose: Purpose | None = None,
+    places: Mapping[str, Path] = MappingProxyType({}),
 ) -> Study:
     """Read the study a command was given, and print where it writes to.
 
@@ -124,12 +127,16 @@ def study_of(
         Its YAML file.
     overrides : list of str or None
         What ``--set`` changes.
+    purpose : str, optional
+        What the study must be fit for, see `pipeline.config.check_purpose`.
     places : mapping of str to Path
         Settings that another option decides; ``--set`` wins.
     """
-    from pipeline.config import load_study
+    from pipeline.config import check_purpose, load_study
 
     study = load_study(config, tuple(overrides or ()), places)
+    if purpose is not None:
+        check_purpose(study, purpose)
     say(f"Study {study.name} ({config}), output in {study.output}.")
     return study
 

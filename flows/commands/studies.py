@@ -37,10 +37,10 @@ def demo(
     """
     from pipeline.config import shipped_study
 
-    name = "year" if year else "demo"
+    name: Literal["year", "demo"] = "year" if year else "demo"
     out = out or Path("data") / name
     places = {"output": out, "cohort.path": out / "bids", "ingest.source": out / "adni"}
-    study = study_of(config or shipped_study(name), overrides, places)
+    study = study_of(config or shipped_study(name), overrides, name, places)
     if year:
         from flows.year import run_year
 
@@ -137,7 +137,7 @@ def train(config: Config, overrides: Overrides = None) -> Any:
 
     What is done already is skipped: after an interruption the same command continues.
     """
-    study = study_of(config, overrides)
+    study = study_of(config, overrides, "train")
     check_cohort(study)
     from flows.reports.study_reports import read_material, report_study
     from flows.train import show_results, train_study
@@ -155,7 +155,7 @@ def compare(config: Config, overrides: Overrides = None) -> Any:
 
     All else is equal. What is trained already is skipped.
     """
-    study = study_of(config, overrides)
+    study = study_of(config, overrides, "compare")
     check_cohort(study)
     from flows.compare import compare_losses
 
