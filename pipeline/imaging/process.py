@@ -12,9 +12,11 @@ from pipeline.imaging import measures
 from pipeline.imaging.derivative import Normalised, read_derivative, write_derivative
 from pipeline.imaging.frames import Realigned, Window, choose_window, realign
 from pipeline.imaging.head import Mask
+from pipeline.imaging.missing import locate, one_valued
 from pipeline.imaging.quality import Finding, judge, note, refuse_if_needed
 from pipeline.imaging.registration import Registration, register, stay
 from pipeline.imaging.space import (
+    Matrix,
     field_of_view,
     smooth_on_template,
     smoothing_sigma_mm,
@@ -26,6 +28,9 @@ from pipeline.scan import Fact, FloatArray, Volume
 
 __all__ = ["Normalised", "claims_template", "normalise", "read_derivative", "write_derivative"]
 
+_SMALLEST_MM = 10.0
+_LARGEST_ML = 2.0e6
+"""A scanner for the whole body sees 0.7 x 0.7 x 2 m; working grids of 4 mm then take 0.13 GB each."""
 _NOTHING = 0.1
 """SUVR below which a brain voxel holds no data: fluid has about .65."""
 _SAME_PLACE_MM = 4.0
@@ -72,27 +77,30 @@ def normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
 
 
 def _normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
-    volume, invalid = _finite(volume)
-    volume = without_erased_planes(volume)
-    findings = [judge("invalid-voxels", invalid)]
+    _check_field_of_view(volume)
+    measured, invalid, whole = *_finite(volume), volume.affine
+    volume = without_erased_planes(measured)
     window = choose_window(volume, settings)
-    findings += _window_findings(window)
+    findings = _window_findings(window)
     frames = realign(volume, window)
     findings.append(judge("frame-motion", frames.motion_mm))
     native_mm, resolution_finding = _resolution(volume)
     findings.append(resolution_finding)
     registration, how = _locate(frames.average, native_mm, claimed=claims_template(volume))
+    matrices = [m @ registration.matrix for m in frames.matrices]
+    # Before all that may be wrong because of it.
+    findings.insert(0, _invalid_finding(invalid, window, matrices, whole))
     findings += [*how, _side_finding(volume)]
     refuse_if_needed(findings)
-    image = to_template(
-        frames.arrays, window.weights, [m @ registration.matrix for m in frames.matrices], volume.affine
-    )
+    image = to_template(frames.arrays, window.weights, matrices, volume.affine)
     sigma = smoothing_sigma_mm(native_mm, settings.resolution_mm)
     smooth = smooth_on_template(image, sigma, registration.matrix, volume.spacing_mm) if sigma > 0 else image
     findings += [*_unit_findings(volume, smooth), _suv_finding(volume, smooth)]
     suvr = to_suvr(smooth)
     inside = field_of_view(volume.array.shape[:3], volume.affine, registration.matrix)
     findings += _assess(image, suvr, inside, registration)
+    same = locate([one_valued(array) for array in frames.arrays], matrices, volume.affine)
+    findings.append(judge("constant-voxels", same.worst, str(same) if same.worst else ""))
     refuse_if_needed(findings)
     brain = keep_brain(suvr)
     facts = _facts(volume, window, frames, max(native_mm, settings.resolution_mm))
@@ -105,14 +113,43 @@ def _normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
     )
 
 
-def _finite(volume: Volume) -> tuple[Volume, float]:
+def _check_field_of_view(volume: Volume) -> None:
+    """Refuse an image of another size than a body's, whose working grids would fill the memory."""
+    size = tuple(s * n for s, n in zip(volume.spacing_mm, volume.array.shape, strict=False))
+    if min(size) >= _SMALLEST_MM and np.prod(size) <= _LARGEST_ML * 1000.0:
+        return
+    seen = " x ".join(f"{mm:.4g}" for mm in size)
+    raise RefusedScan(
+        "implausible-geometry",
+        f"The field of view is {seen} mm, expected that of a PET scanner",
+        hint="correct the spacing or its unit in the header",
+        measured=f"{seen} mm",
+    )
+
+
+def _finite(volume: Volume) -> tuple[Volume, Mask | None]:
+    """Return the volume with zeros for what is no number, and where that was; judged once it is located."""
     bad = ~np.isfinite(volume.array)
-    share = float(bad.mean())
-    if share:
+    lost = bool(bad.any())
+    if lost:
         volume = volume.with_array(np.where(bad, np.float32(0), volume.array))
     if not volume.array.max() > volume.array.min():
-        raise RefusedScan("not-a-brain", "A scan must show something, got one value everywhere")
-    return volume, share
+        raise RefusedScan(
+            "not-a-brain", "The scan shows nothing, got one value everywhere", hint="export the series again"
+        )
+    return volume, bad if lost else None
+
+
+def _invalid_finding(bad: Mask | None, window: Window, matrices: list[Matrix], affine: Matrix) -> Finding:
+    if bad is None:
+        return judge("invalid-voxels", 0.0)
+    frames = [bad[..., k] for k in window.frames] if bad.ndim == 4 else [bad]
+    found = locate(frames, matrices, affine)
+    finding = judge("invalid-voxels", found.worst, str(found))
+    if finding.verdict == "pass" and found.voxels:
+        message = f"Not every voxel is a number: {found}. They count as 0"
+        return note("invalid-voxels", "warn", message, found.worst)
+    return finding
 
 
 def _window_findings(window: Window) -> list[Finding]:

@@ -31,6 +31,8 @@ class Finding:
         The limits in words, as in ``"warn above 0.2, refuse above 0.35"``.
     message : str
         For a person.
+    detail : str
+        What the measured value rests on, as in ``"412 voxels, most in left amygdala"``.
     """
 
     rule: str
@@ -38,6 +40,7 @@ class Finding:
     measured: float
     limit: str
     message: str
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Limit:
         None where a rule never warns or never refuses.
     bad : {"above", "below"}
         On which side of the limits values are bad.
-    mend : str
+    hint : str
         What the reader can do.
     """
 
@@ -91,11 +94,12 @@ class Limit:
 _LOOK = "look at the scan"
 _WHOLE = "use a scan of the whole head"
 LIMITS: dict[str, Limit] = {
-    "invalid-voxels": Limit("Share of voxels that are not numbers", 0.0, 0.01, "above", "export it again"),
+    "invalid-voxels": Limit("Share of a region that holds no numbers", 0.0, 0.01, "above", "export it again"),
+    "constant-voxels": Limit("Share of a region in blocks of one value", 0.02, 0.1, "above", _WHOLE),
     "negative-voxels": Limit("Share of negative voxels in the brain", 0.01, 0.1, "above", "check the slopes"),
     "frame-motion": Limit("Motion between frames (mm)", 6.0, 12.0, "above", "choose a calmer window"),
     "registration-failed": Limit("Variance explained by the tissue model", 0.72, 0.65, "below", _LOOK),
-    "upside-down": Limit("Gain from turning the head over", 0.0, 0.05, "above", "mend the orientation"),
+    "upside-down": Limit("Gain from turning the head over", 0.0, 0.05, "above", "correct the orientation"),
     "not-a-brain": Limit("Information shared with a brain", 0.45, 0.33, "below", "send brain scans only"),
     "implausible-size": Limit("Size of the head against the template's", 1.25, 1.4, "above", _LOOK),
     "implausible-shear": Limit("Shear of the head against the template", 0.12, 0.2, "above", _LOOK),
@@ -109,8 +113,16 @@ LIMITS: dict[str, Limit] = {
 }  # fmt: skip
 
 
-def judge(rule: str, measured: float) -> Finding:
+def judge(rule: str, measured: float, detail: str = "") -> Finding:
     """Hold a measured value against its limits.
+
+    Parameters
+    ----------
+    rule : str
+        Of `LIMITS`.
+    measured : float
+    detail : str
+        What the value rests on, in words.
 
     Examples
     --------
@@ -119,10 +131,10 @@ def judge(rule: str, measured: float) -> Finding:
     """
     limit = LIMITS[rule]
     verdict = limit.verdict(measured)
-    message = f"{limit.what}: {measured:.3g}"
+    message = f"{limit.what}: {measured:.3g}" + (f" ({detail})" if detail else "")
     if verdict != "pass":
         message += f" ({limit}): {limit.hint}"
-    return Finding(rule, verdict, float(measured), str(limit), message)
+    return Finding(rule, verdict, float(measured), str(limit), message, detail)
 
 
 def note(rule: str, verdict: Verdict, message: str, measured: float = math.nan) -> Finding:
@@ -136,13 +148,14 @@ def refuse_if_needed(findings: Iterable[Finding]) -> None:
     Raises
     ------
     RefusedScan
-        With the rule, the value and the mend.
+        With the rule, the value and the hint.
     """
     for finding in findings:
         if finding.verdict == "refuse":
             limit = LIMITS.get(finding.rule)
             problem = (
                 f"{limit.what} must keep to its limit ({finding.limit}), got {finding.measured:.3g}"
+                + (f" ({finding.detail})" if finding.detail else "")
                 if limit
                 else ""
             )

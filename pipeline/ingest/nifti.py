@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,46 +31,53 @@ _BROKEN = (
     OverflowError,
 )
 _MNI_CODE = 4
+_LARGEST_RATIO = 1100
+"""Deflate makes nothing smaller than a 1032nd."""
 _AGREE_MM = 0.5
 
 
 def read_nifti(path: Path, told: Mapping[str, Any] | None = None) -> Volume:
     """Read a PET image from NIfTI.
 
+    Memory stays below 16 times what the image takes uncompressed; for a packed file whose header states more
+    than it holds, below 1100 times the file.
+
     Parameters
     ----------
     path : Path
         ``.nii`` or ``.nii.gz``.
     told : mapping, optional
-        What the sidecar says, in the words of PET-BIDS.
+        What the sidecar states, in the words of PET-BIDS.
 
     Returns
     -------
     Volume
-        With the facts of `pipeline.ingest.acquisition` as far as they are told, and ``space``, where the
-        image is in a template space already. Values that are not finite become 0.
+        With the facts of `pipeline.ingest.acquisition` as far as they are stated, and ``space``, where the
+        image is in a template space already. Values that are not finite stay: `pipeline.imaging` counts them
+        where they are.
 
     Raises
     ------
     RefusedScan
-        ``"truncated-file"``, ``"no-geometry"``, ``"mixed-geometry"``, ``"not-attenuation-corrected"``,
-        ``"injection-after-scan"`` or ``"units-unknown"``.
+        ``"truncated-file"``, ``"no-geometry"``, ``"mixed-geometry"``, ``"colour-image"``,
+        ``"complex-image"``, ``"not-attenuation-corrected"``, ``"injection-after-scan"``,
+        ``"unreadable-sidecar"`` or ``"units-unknown"``.
     """
     try:
-        image = nib.load(path)
-        header = image.header
-        array = _squeezed(np.asarray(image.dataobj, dtype=np.float32))
+        # A value too large for float32 becomes infinite, and is counted as such.
+        with np.errstate(over="ignore", invalid="ignore"):
+            image = nib.load(path)
+            header = image.header
+            _check_values(header, path)
+            array = _squeezed(np.asarray(image.dataobj, dtype=np.float32))
+        affine, note = _affine(header)
     except _BROKEN as error:
         raise RefusedScan(
             "truncated-file",
-            "An image must be a whole NIfTI file, got something else",
+            "The file is no whole NIfTI image",
             hint="fetch the image again",
         ) from error
-    affine, note = _affine(header)
     read = sidecar.understand(told or {}, name=path.name, frames=array.shape[3] if array.ndim == 4 else 1)
-    finite = np.isfinite(array)
-    if not finite.all():
-        array = np.where(finite, array, np.float32(0))
     facts: dict[str, Fact] = {**read.facts}
     facts["space"] = facts.get("space") or ("MNI" if _is_mni(header) else None)
     if note:
@@ -79,13 +87,37 @@ def read_nifti(path: Path, told: Mapping[str, Any] | None = None) -> Volume:
     )
 
 
+def _check_values(header: Any, path: Path) -> None:
+    """Refuse values that are no activity, and a header that states more of them than the file can hold."""
+    stored = header.get_data_dtype()
+    if stored.fields is not None or stored.kind == "c":
+        rule, what = (
+            ("colour-image", "colours") if stored.fields is not None else ("complex-image", "complex numbers")
+        )
+        raise RefusedScan(
+            rule,
+            f"The image holds {what}, expected one activity a voxel",
+            hint="convert the original series again; a picture or a screenshot holds no measurement",
+            measured=str(header["datatype"]),
+        )
+    needed = math.prod(int(n) for n in header.get_data_shape()) * stored.itemsize
+    held = path.stat().st_size * (_LARGEST_RATIO if path.suffix.lower() == ".gz" else 1)
+    if needed > held:
+        raise RefusedScan(
+            "truncated-file",
+            f"The header states {needed} bytes of image, more than the file can hold",
+            hint="fetch the image again",
+            measured=f"{needed} bytes",
+        )
+
+
 def _squeezed(array: FloatArray) -> FloatArray:
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim not in (3, 4) or min(array.shape) == 0 or min(array.shape[:3]) < 2:
         raise RefusedScan(
             "no-geometry",
-            f"An image must have three dimensions, or four with time, got shape {array.shape}",
+            f"The image has shape {array.shape}, expected three dimensions, or four with time",
             hint="convert one image at a time",
             measured=str(array.shape),
         )
@@ -99,24 +131,32 @@ def _affine(header: Any) -> tuple[NDArray[np.float64], str | None]:
     if chosen is None or not np.isfinite(chosen).all() or abs(np.linalg.det(chosen[:3, :3])) < 1e-9:
         raise RefusedScan(
             "no-geometry",
-            "An image must tell its place in space, got neither sform nor qform",
+            "The header states no place in space: it has neither a usable sform nor qform",
             hint="convert it again from DICOM",
         )
-    affine = np.asarray(chosen, dtype=np.float64)
+    to_mm = np.diag([*[_unit_mm(header)] * 3, 1.0])
+    affine = to_mm @ np.asarray(chosen, dtype=np.float64)
     if sform is None or qform is None:
         return affine, None
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in header.get_data_shape()[:3]])).reshape(3, -1)
-    apart = float(np.abs((sform - qform)[:3] @ np.vstack([corners, np.ones(corners.shape[1])])).max())
+    apart = float(
+        np.abs((to_mm @ (sform - qform))[:3] @ np.vstack([corners, np.ones(corners.shape[1])])).max()
+    )
     if apart <= _AGREE_MM:
         return affine, None
     if np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0:
         raise RefusedScan(
             "mixed-geometry",
-            "sform and qform must agree on left and right, got opposite handedness",
+            "sform and qform have opposite handedness: left and right cannot be told apart",
             hint="set both from the original DICOM",
             measured=f"{apart:.0f} mm",
         )
     return affine, f"sform and qform are {apart:.1f} mm apart at the corners; sform taken"
+
+
+def _unit_mm(header: Any) -> float:
+    """Return the length unit of the header in millimetres; NIfTI knows metres and microns as well."""
+    return {1: 1000.0, 3: 0.001}.get(int(header["xyzt_units"]) & 7, 1.0)
 
 
 def _is_mni(header: Any) -> bool:

@@ -35,7 +35,7 @@ def test_worse_values_are_never_judged_better(rule, a, b):
 def test_refusal_tells_rule_value_and_mend():
     findings = [judge("frame-motion", 1.0), judge("frame-motion", 40.0)]
     with pytest.raises(
-        RefusedScan, match=r"Motion between frames .* got 40: choose a calmer window"
+        RefusedScan, match=r"Motion between frames .* got 40. Choose a calmer window"
     ) as refusal:
         refuse_if_needed(findings)
     assert (refusal.value.rule, refusal.value.measured) == ("frame-motion", "40")

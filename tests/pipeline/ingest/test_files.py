@@ -62,9 +62,9 @@ def test_sform_and_qform(tmp_path):
         read_nifti(_with_forms(tmp_path / "b.nii", None, AFFINE)).affine, AFFINE, atol=1e-5
     )
     mirrored = AFFINE @ np.diag([-1, 1, 1, 1.0])
-    with pytest.raises(RefusedScan, match="agree on left and right"):
+    with pytest.raises(RefusedScan, match="opposite handedness: left and right"):
         read_nifti(_with_forms(tmp_path / "c.nii", mirrored, AFFINE))
-    with pytest.raises(RefusedScan, match="neither sform nor qform"):
+    with pytest.raises(RefusedScan, match="neither a usable sform nor qform"):
         read_nifti(_with_forms(tmp_path / "d.nii", None, None))
 
 

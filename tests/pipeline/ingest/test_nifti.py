@@ -1,0 +1,89 @@
+"""NIfTI as it should not be: colours, other units of length, values that are no numbers, broken headers."""
+
+from __future__ import annotations
+
+import gzip
+import tracemalloc
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import RefusedScan
+from pipeline.ingest.nifti import read_nifti
+
+ARRAY = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
+
+
+def save(path, array=ARRAY, affine=None, unit="mm"):
+    image = nib.Nifti1Image(array, np.diag([2, 2, 3, 1.0]) if affine is None else affine)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("mm", 1.0), ("micron", 1000.0), ("meter", 0.001), ("unknown", 1.0)]
+)
+def test_a_place_is_in_millimetres_whatever_the_unit_of_the_header(tmp_path, unit, factor):
+    path = save(tmp_path / "a.nii", affine=np.diag([2 * factor, 2 * factor, 3 * factor, 1]), unit=unit)
+    np.testing.assert_allclose(read_nifti(path).spacing_mm, (2, 2, 3), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rule"),
+    [
+        ([("R", "u1"), ("G", "u1"), ("B", "u1")], "colour-image"),
+        ([("R", "u1"), ("G", "u1"), ("B", "u1"), ("A", "u1")], "colour-image"),
+        (np.complex64, "complex-image"),
+    ],
+)
+def test_values_that_are_no_activity_are_refused(tmp_path, dtype, rule):
+    with pytest.raises(RefusedScan, match="expected one activity a voxel") as refusal:
+        read_nifti(save(tmp_path / "a.nii", np.zeros((4, 5, 6), dtype)))
+    assert refusal.value.rule == rule
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_what_is_no_number_stays_for_imaging_to_count(tmp_path, value):
+    array = ARRAY.astype(np.float64)
+    array[1, 2, 3] = value
+    found = read_nifti(save(tmp_path / "a.nii.gz", array)).array
+    assert list(np.argwhere(~np.isfinite(found))[0]) == [1, 2, 3]
+    assert np.isfinite(found).sum() == found.size - 1
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_a_header_that_states_more_than_the_file_holds_is_refused_before_memory_is_taken(tmp_path, name):
+    path = save(tmp_path / "b.nii")
+    data = bytearray(path.read_bytes())
+    data[42:48] = np.array([30_000] * 3, "<i2").tobytes()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    tracemalloc.start()
+    with pytest.raises(RefusedScan, match=r"no whole NIfTI image|more than the file can hold") as refusal:
+        read_nifti(tmp_path / name)
+    assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    tracemalloc.stop()
+    assert refusal.value.rule == "truncated-file"
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32), changes=st.integers(1, 30), packed=st.booleans())
+def test_any_header_is_read_or_refused_within_sixteen_times_the_image(tmp_path, seed, changes, packed):
+    rng = np.random.default_rng(seed)
+    data = bytearray(save(tmp_path / "a.nii", rng.normal(size=(20, 20, 20)).astype(np.float32)).read_bytes())
+    for place in rng.integers(0, 352, changes):
+        data[place] = rng.integers(0, 256)
+    path = tmp_path / ("b.nii.gz" if packed else "b.nii")
+    path.write_bytes(gzip.compress(data) if packed else data)
+    tracemalloc.start()
+    try:
+        read_nifti(path)
+    except RefusedScan as refusal:
+        assert refusal.rule  # noqa: PT017
+    finally:
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert most < 16 * len(data) + 1100 * path.stat().st_size * packed + 1_000_000
