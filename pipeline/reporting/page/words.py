@@ -89,7 +89,7 @@ ACQUISITION: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("Study instance UID (pseudonym)", "study_instance_uid", str),
     ("Frames averaged", "frames_averaged", str),
     ("Motion between frames", "motion_mm", lambda v: f"{v:.1f} mm"),
-    ("Brought to a resolution of", "resolution_mm", _millimetres),
+    ("Resolution after smoothing", "resolution_mm", _millimetres),
     ("Reference region", "reference_region", lambda v: str(v).replace("_", " ")),
     ("Age", "age", _years),
     ("Sex", "sex", str),

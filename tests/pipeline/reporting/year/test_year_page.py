@@ -1,4 +1,4 @@
-"""The page of a year tells what came, what was done, and how policies compare as far as numbers bear out."""
+"""The page of a year: events, actions, and how policies compare as far as the numbers show."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import pytest
 
 from pipeline.config import EvaluationSettings
 from pipeline.evaluation.monitoring.prospective import PeriodPredictions, PolicyPredictions
-from pipeline.reporting.year.year_page import build_year_report, write_year_report, year_figure, year_rows
+from pipeline.reporting.year.year_page import (
+    build_year_report,
+    write_year_report,
+    year_figure,
+    year_page,
+    year_rows,
+)
 
 MONTHS = 5
 
@@ -85,3 +91,8 @@ def test_the_chart_draws_each_policy_and_marks_what_came(report):
     expected = [m.policies["gate"].negative_log_likelihood for m in report.months if m.policies]
     assert list(gate) == expected
     assert list(drawn["event"].get_xdata()) == [3, 3]
+
+
+@pytest.mark.slow
+def test_axe_finds_no_violation(report, violations):
+    assert violations(year_page(report).html()) == []
