@@ -107,18 +107,12 @@ def describe_operating_point(probabilities: ArrayLike, labels: ArrayLike, thresh
     given = sample.confidence >= threshold
     answered = int(given.sum())
     wrong = answered - int(sample.correct[given].sum())
-    low = stats.beta.ppf(0.025, wrong, answered - wrong + 1) if wrong else 0.0
-    high = stats.beta.ppf(0.975, wrong + 1, answered - wrong) if wrong < answered else 1.0
-    risk = wrong / answered if answered else float("nan")
+    risk, low, high = float("nan"), 0.0, 1.0
+    if answered:
+        interval = stats.binomtest(wrong, answered).proportion_ci(0.95, method="exact")
+        risk, low, high = wrong / answered, float(interval.low), float(interval.high)
     return OperatingPoint(
-        float(threshold),
-        len(sample),
-        answered,
-        wrong,
-        answered / len(sample),
-        risk,
-        float(low),
-        float(high),
+        float(threshold), len(sample), answered, wrong, answered / len(sample), risk, low, high
     )
 
 

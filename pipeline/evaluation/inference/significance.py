@@ -1,4 +1,9 @@
-"""Tests behind the words "better", "worse" and "has changed", and what many of them at once cost."""
+"""Tests behind the words "better", "worse" and "changed", with the correction for several of them.
+
+The distributions are scipy's. Own code stays where scipy has no such test: Holm's step-down adjustment
+(`scipy.stats.false_discovery_control` controls the rate of false discoveries, not the chance of any), the
+variance of resampled splits, and Satterthwaite's for variance components.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +115,7 @@ def components_t_test(mean: float, over_subjects: float, per_seed: ArrayLike) ->
 
 
 def t_test(mean: float, variance: float, degrees: float) -> float:
-    """Return the two-sided p-value of a mean with the given variance; without any, equal or not decides."""
+    """Return the two-sided p-value of a mean with a given variance; 1 or 0 where the variance is zero."""
     if variance <= 0:
         return 1.0 if mean == 0 else 0.0
     return float(2 * stats.t.sf(abs(mean) / math.sqrt(variance), degrees))

@@ -1,4 +1,8 @@
-"""P-values that two groups of scans come from one population, without assuming a distribution."""
+"""P-values that two groups of scans come from one population, without assuming a distribution.
+
+Rates and shares are tested by scipy. `means_p_value` and `class_conditional_p_value` rank their own draws:
+their statistic is in units of its spread over the draws, which `scipy.stats.permutation_test` does not offer.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,14 @@ from models.arrays import Floats, Ints
 from models.prevalence import estimate_prevalence
 
 _EM_TOLERANCE = 1e-4
-"""Of a share; far below what a period of scans can tell."""
+"""Of a share; far below the resolution of a period of scans."""
 
 
 def means_p_value(reference: Floats, current: Floats, draws: int, rng: np.random.Generator) -> float:
     """Return the permutation p-value that no column's mean differs.
 
     The statistic is the largest absolute difference of means over columns, each in units of its own spread
-    over permutations, so correlated columns cost nothing.
+    over permutations, so correlated columns cost no power.
 
     Parameters
     ----------
@@ -44,19 +48,16 @@ def shares_p_value(reference: Ints, current: Ints, draws: int, rng: np.random.Ge
     draws : int
     rng : numpy.random.Generator
     """
-    both = (reference + current)[reference + current > 0]
-    observed = current[reference + current > 0]
-    expected = both * observed.sum() / both.sum()
-    drawn = rng.multivariate_hypergeometric(both, int(observed.sum()), size=draws)
-    statistics = ((np.vstack([observed, drawn]) - expected) ** 2 / expected).sum(axis=1)
-    return _rank_p_value(statistics)
+    table = np.stack([reference, current])
+    method = stats.MonteCarloMethod(n_resamples=draws, rng=rng)
+    found = stats.chi2_contingency(table[:, table.any(axis=0)], correction=False, method=method)
+    return float(found.pvalue)
 
 
 def rate_p_value(reference: NDArray[np.bool_], current: NDArray[np.bool_]) -> float:
     """Return Fisher's exact one-sided p-value that a rate has not risen."""
-    hits = int(reference.sum() + current.sum())
-    total = len(reference) + len(current)
-    return float(stats.hypergeom.sf(current.sum() - 1, total, hits, len(current)))
+    table = [[group.sum(), len(group) - group.sum()] for group in (current, reference)]
+    return float(stats.fisher_exact(table, alternative="greater").pvalue)
 
 
 def class_conditional_p_value(  # noqa: PLR0913 - two samples, each of three parts, and how to draw
@@ -68,11 +69,12 @@ def class_conditional_p_value(  # noqa: PLR0913 - two samples, each of three par
     draws: int,
     rng: np.random.Generator,
 ) -> tuple[float, Floats]:
-    """Return the p-value that scans of a class look as they did, whatever the mix of classes has become.
+    """Return the p-value that scans of each class are distributed as before, whatever the class mix is now.
 
     The mix of the current scans is estimated by Saerens' EM, and their means are compared with those of the
     reference scans weighted to that mix. Its null distribution is drawn from the reference: as many scans as
-    are current, by those weights, their mix estimated anew, against a bootstrap draw of the reference.
+    the current period has, by those weights, their mix estimated again, against a bootstrap draw of the
+    reference.
 
     Parameters
     ----------
@@ -96,8 +98,8 @@ def class_conditional_p_value(  # noqa: PLR0913 - two samples, each of three par
     n, m = len(values), len(current_values)
     shares = np.bincount(labels, minlength=probabilities.shape[1]) / n
     present = shares > 0
-    # A class that the reference has no scan of cannot be looked at; the others share out its probability.
-    likely, current_likely = (_shared_out(p[:, present]) for p in (probabilities, current_probabilities))
+    # A class without reference scans cannot be compared; its probability is divided among the others.
+    likely, current_likely = (_renormalised(p[:, present]) for p in (probabilities, current_probabilities))
     place = (np.cumsum(present) - 1)[labels]
     mix = estimate_prevalence(current_likely, shares[present], tolerance=_EM_TOLERANCE)
     weights = (mix / shares[present])[place]
@@ -112,7 +114,7 @@ def class_conditional_p_value(  # noqa: PLR0913 - two samples, each of three par
     return _largest_p_value(np.stack(statistics)), statistics[0]
 
 
-def _shared_out(probabilities: Floats) -> Floats:
+def _renormalised(probabilities: Floats) -> Floats:
     above_zero = np.maximum(probabilities, 1e-12)
     shared: Floats = above_zero / above_zero.sum(axis=1, keepdims=True)
     return shared
@@ -126,5 +128,5 @@ def _largest_p_value(statistics: Floats) -> float:
 
 
 def _rank_p_value(statistics: Floats) -> float:
-    # A hair's breadth of rounding must not turn a tie into evidence.
+    # Rounding must not turn a tie into evidence.
     return float((statistics >= statistics[0] * (1 - 1e-9)).mean())

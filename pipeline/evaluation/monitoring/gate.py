@@ -254,7 +254,7 @@ def _coverage(test: Judged, level: float) -> Iterator[GateCheck]:
         least = _least_share(test, k, len(np.unique(subjects[members])), alpha)
         share = right / scans if scans else math.nan
         passed = not share < least - _ROUNDING  # no scan is no failure
-        low, high = _clopper_pearson(right, scans, 1 - level)
+        low, high = _clopper_pearson(right, scans, level)
         sentence = f"{name}: {right} of {scans} sets hold it, {test.coverage * 100:g} % are promised: " + (
             f"chance explains {least * 100:.0f} % or more" if least else "too few test scans to judge"
         )
@@ -280,9 +280,9 @@ def _least_share(test: Judged, k: int, subjects: int, alpha: float) -> float:
     return float(stats.betabinom.ppf(alpha, subjects, rank, n + 1 - rank)) / subjects
 
 
-def _clopper_pearson(right: int, scans: int, alpha: float) -> tuple[float, float]:
+def _clopper_pearson(right: int, scans: int, level: float) -> tuple[float, float]:
+    """Return the lower and the upper limit of a share, each one-sided at the level."""
     if not scans:
         return math.nan, math.nan
-    low = stats.beta.ppf(alpha, right, scans - right + 1) if right else 0.0
-    high = stats.beta.ppf(1 - alpha, right + 1, scans - right) if right < scans else 1.0
-    return float(low), float(high)
+    limits = stats.binomtest(right, scans).proportion_ci(2 * level - 1, method="exact")
+    return float(limits.low), float(limits.high)

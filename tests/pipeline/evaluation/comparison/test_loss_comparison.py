@@ -12,11 +12,7 @@ from models.calibrators import softmax
 from pipeline.errors import InputError
 from pipeline.evaluation.comparison.loss_comparison import compare_runs
 from pipeline.evaluation.comparison.seed_runs import Run
-from pipeline.evaluation.inference.significance import (
-    components_t_test,
-    corrected_resampled_t_test,
-    holm,
-)
+from pipeline.evaluation.inference.significance import corrected_resampled_t_test
 from pipeline.evaluation.metrics import (
     balanced_accuracy,
     negative_log_likelihood,
@@ -56,40 +52,6 @@ def make_run(loss, seed, scans, fold=0, noise=0.7, scale=1.0, salt=0):
         labels=labels,
         probabilities=softmax((logits + rng.normal(size=logits.shape) * noise) * scale),
     )
-
-
-def test_holm_by_hand():
-    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.5]), [0.04, 0.09, 0.09, 0.5])
-    np.testing.assert_allclose(holm([0.9, 0.8]), [1.0, 1.0])
-    assert holm([]).shape == (0,)
-
-
-def test_corrected_t_test_by_hand_and_its_limits():
-    differences = np.array([0.02, 0.05, 0.01, 0.04, 0.03])
-    t = 0.03 / np.sqrt(differences.var(ddof=1) * (1 / 5 + 1 / 4))
-    assert corrected_resampled_t_test(differences, 0.25) == pytest.approx(2 * stats.t.sf(t, 4))
-    # Without a test part the correction vanishes and it is the paired t-test.
-    uncorrected = stats.ttest_1samp(differences, 0.0).pvalue
-    assert corrected_resampled_t_test(differences, 1e-12) == pytest.approx(uncorrected)
-    assert corrected_resampled_t_test(differences, 0.25) > uncorrected
-    assert corrected_resampled_t_test([0.0, 0.0], 0.25) == 1.0
-    assert corrected_resampled_t_test([0.1, 0.1], 0.25) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("differences", "ratio", "message"),
-    [([0.1], 0.25, "There are 1 differences"), ([0.1, 0.2], 0.0, "is 0.0, expected above 0")],
-)
-def test_corrected_t_test_refuses_what_it_cannot_judge(differences, ratio, message):
-    with pytest.raises(InputError, match=message):
-        corrected_resampled_t_test(differences, ratio)
-
-
-def test_components_t_test_has_the_two_tests_it_joins_as_limits():
-    values = [0.1, 0.3, 0.2]
-    assert components_t_test(0.2, 0.0, values) == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue)
-    assert components_t_test(0.2, 0.01, [0.2]) == pytest.approx(2 * stats.norm.sf(2.0))
-    assert components_t_test(0.2, 0.01, values) > components_t_test(0.2, 0.01, [0.2])
 
 
 def test_better_worse_and_not_told_apart_are_said_of_the_right_losses():

@@ -1,0 +1,86 @@
+"""A cell's stored logits: read back, then calibrated with or without prior correction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.calibrators import build_calibrator, softmax
+from pipeline.evaluation.comparison.cell_result import PRIOR_CORRECTION, CellResult
+from pipeline.files import write_json
+from pipeline.learning.predictions import Predictions
+from pipeline.learning.prior_correction import PriorCorrection
+from pipeline.scan import Cohort, Scan
+
+CORRECTION = PriorCorrection(
+    torch.tensor([1.0, 1.0], dtype=torch.float64), torch.tensor([0.5, -0.5], dtype=torch.float64)
+)
+
+
+def predictions(n: int, seed: int) -> Predictions:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, 2)) * 2
+    labels = (softmax(logits).cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+    ids = tuple(f"{seed}-{i}" for i in range(n))
+    features = np.zeros((n, 1), np.float32)
+    return Predictions(
+        tuple(f"sub-{i}_ses-M00" for i in ids), ids, logits * 2, labels, features, ("CN", "AD")
+    )
+
+
+@pytest.fixture
+def result() -> CellResult:
+    calibration, test = predictions(60, seed=1), predictions(40, seed=2)
+    posterior = softmax(test.logits / 2)
+    return CellResult("gce", 3, 1, 200, calibration, test, CORRECTION, posterior)
+
+
+def test_a_cell_is_read_back_with_the_posterior_of_its_test_scans(result, tmp_path):
+    result.calibration.save(tmp_path / "calibration.npz")
+    result.test.save(tmp_path / "test.npz")
+    write_json(tmp_path / PRIOR_CORRECTION, CORRECTION.to_dict())
+    scans = tuple(
+        Scan(subject, "M00", Path("x.nii.gz"), diagnosis="CN", posterior=tuple(row))
+        for subject, row in zip(result.test.subjects, result.posterior.tolist(), strict=True)
+    )
+    test = Predictions(
+        tuple(scan.scan_id for scan in scans), result.test.subjects, result.test.logits, result.test.labels,
+        result.test.features, result.test.class_names,
+    )  # fmt: skip
+    test.save(tmp_path / "test.npz")
+    again = CellResult.load(tmp_path, ("gce", 3, 1), 200, Cohort(scans, ("CN", "AD")))
+    np.testing.assert_array_equal(again.test.logits, result.test.logits)
+    np.testing.assert_array_equal(again.posterior, result.posterior)
+    assert CellResult.load(tmp_path, ("gce", 3, 1), 200, Cohort((), ("CN", "AD"))).posterior is None
+
+
+def test_the_identity_always_gets_the_logits_as_the_loss_trained_them(result):
+    for correct in (True, False):
+        run = result.run("identity", correct_prior=correct, coverage=0.9)
+        np.testing.assert_allclose(run.probabilities, softmax(result.test.logits - [0.5, -0.5]))
+        assert (run.loss, run.seed, run.fold, run.training_scans) == ("gce", 3, 1, 200)
+
+
+@pytest.mark.parametrize("correct", [True, False])
+def test_a_calibrator_is_fitted_on_the_calibration_scans_alone(result, correct):
+    shift = np.array([0.0, 0.0]) if correct else np.array([0.5, -0.5])
+    fitted = build_calibrator("temperature").fit(result.calibration.logits - shift, result.calibration.labels)
+    run = result.run("temperature", correct_prior=correct, coverage=0.9)
+    np.testing.assert_allclose(run.probabilities, fitted.transform(result.test.logits - shift))
+
+
+def test_values_per_scan_are_coverage_size_and_the_distance_to_the_oracle(result):
+    run = result.run("temperature", correct_prior=True, coverage=0.9)
+    assert set(run.per_scan) == {"set_coverage", "set_size", "posterior_error", "excess_nll"}
+    assert run.per_scan["set_coverage"].mean() > 0.8
+    assert set(run.per_scan["set_size"].tolist()) <= {0.0, 1.0, 2.0}
+    rows = np.arange(40)
+    excess = np.log(result.posterior[rows, run.labels]) - np.log(run.probabilities[rows, run.labels])
+    np.testing.assert_allclose(run.per_scan["excess_nll"], excess)
+    unknown = CellResult("gce", 3, 1, 200, result.calibration, result.test, CORRECTION, None).run(
+        "temperature", correct_prior=True, coverage=0.9
+    )
+    assert set(unknown.per_scan) == {"set_coverage", "set_size"}

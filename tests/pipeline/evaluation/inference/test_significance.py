@@ -1,0 +1,44 @@
+"""Tests of differences: by hand, and with the tests that they have as limits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from pipeline.errors import InputError
+from pipeline.evaluation.inference.significance import components_t_test, corrected_resampled_t_test, holm
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.5]), [0.04, 0.09, 0.09, 0.5])
+    np.testing.assert_allclose(holm([0.9, 0.8]), [1.0, 1.0])
+    assert holm([]).shape == (0,)
+
+
+def test_corrected_t_test_by_hand_and_its_limits():
+    differences = np.array([0.02, 0.05, 0.01, 0.04, 0.03])
+    t = 0.03 / np.sqrt(differences.var(ddof=1) * (1 / 5 + 1 / 4))
+    assert corrected_resampled_t_test(differences, 0.25) == pytest.approx(2 * stats.t.sf(t, 4))
+    # Without a test part the correction vanishes and it is the paired t-test.
+    uncorrected = stats.ttest_1samp(differences, 0.0).pvalue
+    assert corrected_resampled_t_test(differences, 1e-12) == pytest.approx(uncorrected)
+    assert corrected_resampled_t_test(differences, 0.25) > uncorrected
+    assert corrected_resampled_t_test([0.0, 0.0], 0.25) == 1.0
+    assert corrected_resampled_t_test([0.1, 0.1], 0.25) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("differences", "ratio", "message"),
+    [([0.1], 0.25, "There are 1 differences"), ([0.1, 0.2], 0.0, "is 0.0, expected above 0")],
+)
+def test_corrected_t_test_refuses_what_it_cannot_judge(differences, ratio, message):
+    with pytest.raises(InputError, match=message):
+        corrected_resampled_t_test(differences, ratio)
+
+
+def test_components_t_test_has_the_two_tests_it_joins_as_limits():
+    values = [0.1, 0.3, 0.2]
+    assert components_t_test(0.2, 0.0, values) == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue)
+    assert components_t_test(0.2, 0.01, [0.2]) == pytest.approx(2 * stats.norm.sf(2.0))
+    assert components_t_test(0.2, 0.01, values) > components_t_test(0.2, 0.01, [0.2])
