@@ -6,6 +6,7 @@ from pipeline.ingest.headers import SeriesHeader, philips_scale, private_text
 from pipeline.ingest.planes import acquisition_moment
 from pipeline.ingest.times import (
     F18_HALF_LIFE_S,
+    Moment,
     delay_after_injection,
     mean_count_time,
     parse_clock,
@@ -24,6 +25,8 @@ from pipeline.ingest.vocabulary import (
 )
 from pipeline.scan import Fact, Unit
 
+Injection = tuple[Moment | None, float | None]
+
 _SUV_AGREES = 0.05
 _NUCLIDES = {
     "F18": 6586.2,
@@ -37,15 +40,15 @@ _NUCLIDES = {
 _NUCLIDE_CODES = {"C-111A1": "F18", "C-105A1": "C11", "C-B1038": "O15", "C-107A1": "N13", "C-131A3": "GA68"}
 
 
-def acquisition_facts(header: SeriesHeader, start: float | None, unit: Unit) -> dict[str, Fact]:
+def acquisition_facts(header: SeriesHeader, start: Moment | None, unit: Unit) -> dict[str, Fact]:
     """Return the facts of a series; what the header does not tell is None.
 
     Parameters
     ----------
     header : SeriesHeader
         Of the first image.
-    start : float or None
-        When the first acquisition of the series began, seconds since 1970.
+    start : Moment or None
+        When the first acquisition of the series began.
     unit : str
         Of the volume.
 
@@ -64,7 +67,7 @@ def acquisition_facts(header: SeriesHeader, start: float | None, unit: Unit) -> 
     """
     drug = header.item("RadiopharmaceuticalInformationSequence")
     half_life = half_life_of(header) or F18_HALF_LIFE_S
-    injection = _injection(drug)
+    injection = _injection(header, drug)
     delay, note = delay_after_injection(start, *injection)
     weight = _positive(header.number("PatientWeight"))
     dose = _in_becquerel(_positive(drug.number("RadionuclideTotalDose")))
@@ -147,17 +150,26 @@ def _suv(header: SeriesHeader, computed: float | None) -> tuple[float | None, st
     return computed, note if off > _SUV_AGREES else None
 
 
-def _injection(drug: SeriesHeader) -> tuple[float | None, float | None]:
-    moment = parse_datetime(drug.text("RadiopharmaceuticalStartDateTime"))
-    clock = parse_clock(drug.text("RadiopharmaceuticalStartTime"))
+def _injection(header: SeriesHeader, drug: SeriesHeader) -> Injection:
+    """Return the moment of injection and the time of day; what a de-identifier blanked is unknown."""
+    zone = header.text("TimezoneOffsetFromUTC")
+    moment = parse_datetime(drug.text("RadiopharmaceuticalStartDateTime"), zone)
+    clock = parse_clock(drug.text("RadiopharmaceuticalStartTime")) or None
+    if moment is not None and moment.clock == 0:
+        moment = None
+    if moment is not None and moment.offset is not None and zone is None and clock is not None:
+        # A moment in UTC beside a time of day: they differ by the offset of the scanner's clock.
+        shift = (clock - moment.clock + 12 * 3600) % 86400 - 12 * 3600
+        if shift % 900 == 0:
+            moment = Moment(moment.local + shift, moment.offset + shift)
     return moment, clock
 
 
 def _decay_reference_delay(
     header: SeriesHeader,
     correction: str | None,
-    start: float | None,
-    injection: tuple[float | None, float | None],
+    start: Moment | None,
+    injection: Injection,
     half_life: float,
 ) -> float | None:
     """Return seconds from injection to the time the image is decay corrected to."""
@@ -165,21 +177,27 @@ def _decay_reference_delay(
         return 0.0
     if correction != "START":
         return None
-    series = parse_moment(header.text("SeriesDate"), header.text("SeriesTime"))
-    if series is not None and (start is None or series <= start):
+    zone = header.text("TimezoneOffsetFromUTC")
+    series = parse_moment(header.text("SeriesDate"), header.text("SeriesTime"), zone)
+    if series is not None and series.clock > 0 and (start is None or start.since(series) >= 0):
         return delay_after_injection(series, *injection)[0]
     # The series was written after the scan began: its own time is not the reference.
-    true_start = parse_datetime(private_text(header, 0x0009, "GEMS_PETD_01", 0x0D))
+    true_start = parse_datetime(private_text(header, 0x0009, "GEMS_PETD_01", 0x0D), zone)
+    if true_start is not None and true_start.clock == 0:
+        true_start = None
     return delay_after_injection(true_start or _back_dated(header, half_life) or start, *injection)[0]
 
 
-def _back_dated(header: SeriesHeader, half_life: float) -> float | None:
+def _back_dated(header: SeriesHeader, half_life: float) -> Moment | None:
     """Siemens: the frame reference time counts from the reference to the mean of the frame's counts."""
     acquired, reference = acquisition_moment(header), header.number("FrameReferenceTime")
     duration = header.number("ActualFrameDuration")
-    if acquired is None or reference is None or not duration or duration <= 0 or reference <= 0:
+    if acquired is None or acquired.clock == 0 or reference is None or reference <= 0:
         return None
-    return acquired - reference / 1000.0 + mean_count_time(duration / 1000.0, half_life)
+    if not duration or duration <= 0:
+        return None
+    shift = mean_count_time(duration / 1000.0, half_life) - reference / 1000.0
+    return acquired._replace(local=acquired.local + shift)
 
 
 def _decay_correction(header: SeriesHeader) -> str | None:

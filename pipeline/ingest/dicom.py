@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from pipeline.ingest.instances import kind_of, read_file
 from pipeline.ingest.people import check_one_person, split_by_person
 from pipeline.ingest.planes import Plane, are_equal, planes_of
 from pipeline.ingest.stacking import affine_of, array_of, frame_times, stack
-from pipeline.ingest.times import mean_count_time
+from pipeline.ingest.times import mean_count_time, on_one_clock
 from pipeline.ingest.vocabulary import known_code
 from pipeline.scan import FloatArray, Frame, Unit, Volume
 
@@ -53,7 +54,7 @@ def read_series(folder: Path, series_uid: str | None = None) -> Volume:
         With the rule ``"empty"``, ``"several-series"``, ``"missing-slices"``, ``"mixed-geometry"``,
         ``"no-geometry"``, ``"not-attenuation-corrected"``, ``"decay-reference-differs"``,
         ``"injection-after-scan"``, ``"truncated-file"``, ``"unreadable-codec"``, ``"units-unknown"``,
-        ``"two-people"`` or ``"conflicting-duplicates"``.
+        ``"two-people"``, ``"overlapping-frames"`` or ``"conflicting-duplicates"``.
 
     Examples
     --------
@@ -160,7 +161,7 @@ def assemble(headers: Sequence[SeriesHeader]) -> Volume:
     header = headers[0].first_frame()
     check_one_person(headers)
     _check_attenuation(headers)
-    planes = [plane for one in headers for plane in planes_of(one)]
+    planes = _on_one_clock([plane for one in headers for plane in planes_of(one)])
     unit, factor = unit_and_factor(header)
     _check_decay(planes)
     frames = stack(planes)
@@ -169,13 +170,24 @@ def assemble(headers: Sequence[SeriesHeader]) -> Volume:
     array = array_of(frames)
     if factor != 1.0:
         array *= np.float32(factor)
-    start = min((plane.acquired for plane in planes if plane.acquired is not None), default=None)
+    moments = (plane.moment for plane in planes if plane.moment is not None)
+    start = min(moments, key=lambda moment: moment.local, default=None)
     facts = acquisition_facts(header, start, unit)
+    if len(frames) > 1 and not times:
+        facts["time_note"] = facts["time_note"] or f"the {len(frames)} frames state no times of their own"
     if (facts["decay_correction"] == "NONE") and len(frames) > 1:
         array = _decay_corrected(array, times, half_life_of(header))
         facts["decay_correction"] = "START"
         facts["decay_corrected_on_reading"] = True
     return Volume(array, affine_of(frames[0]), unit, times, facts)
+
+
+def _on_one_clock(planes: list[Plane]) -> list[Plane]:
+    stated = [plane.moment for plane in planes]
+    moments = on_one_clock(stated)
+    if moments == stated:
+        return planes
+    return [replace(plane, moment=moment) for plane, moment in zip(planes, moments, strict=True)]
 
 
 def stack_images(headers: Sequence[SeriesHeader]) -> Volume:

@@ -13,7 +13,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian
 
 from pipeline.errors import RefusedScan
 from pipeline.ingest.headers import MALFORMED, SeriesHeader, no_geometry
-from pipeline.ingest.times import parse_datetime, parse_moment
+from pipeline.ingest.times import Moment, parse_datetime, parse_moment
 from pipeline.scan import FloatArray
 
 
@@ -33,8 +33,8 @@ class Plane:
         Directions of increasing column and row index, LPS+.
     spacing_mm : (float, float)
         Between rows, between columns.
-    acquired : float or None
-        Start of acquisition, seconds since 1970.
+    moment : Moment or None
+        Start of acquisition.
     reference_s : float or None
         Frame reference time.
     duration_s : float or None
@@ -53,12 +53,17 @@ class Plane:
     along_row: NDArray[np.float64]
     along_column: NDArray[np.float64]
     spacing_mm: tuple[float, float]
-    acquired: float | None
+    moment: Moment | None
     reference_s: float | None
     duration_s: float | None
     order: int | None
     reference: tuple[str | None, ...]
     decay_factor: float | None
+
+    @property
+    def acquired(self) -> float | None:
+        """Start of acquisition, seconds since 1970 on the local clock."""
+        return None if self.moment is None else self.moment.local
 
 
 def planes_of(header: SeriesHeader, *, must_scale: bool = True) -> list[Plane]:
@@ -194,7 +199,7 @@ def _plane(header: SeriesHeader, stored: NDArray[np.generic], *, must_scale: boo
         along_row=along_row,
         along_column=along_column,
         spacing_mm=(spacing[0], spacing[1]),
-        acquired=acquisition_moment(header),
+        moment=acquisition_moment(header),
         reference_s=None if reference is None else reference / 1000.0,
         duration_s=duration / 1000.0 if duration and duration > 0 else None,
         order=_order(header),
@@ -212,15 +217,19 @@ def _axes(directions: tuple[float, ...]) -> tuple[NDArray[np.float64], NDArray[n
     return along_row / lengths[0], along_column / lengths[1]
 
 
-def acquisition_moment(header: SeriesHeader) -> float | None:
-    """Return when a plane's acquisition began, seconds since 1970 on the scanner's clock."""
-    return (
-        parse_datetime(header.text("FrameAcquisitionDateTime"))
-        or parse_moment(
-            header.text("AcquisitionDate") or header.text("SeriesDate"), header.text("AcquisitionTime")
-        )
-        or parse_datetime(header.text("AcquisitionDateTime"))
+def acquisition_moment(header: SeriesHeader) -> Moment | None:
+    """Return when a plane's acquisition began, by the scanner's clock."""
+    zone = header.text("TimezoneOffsetFromUTC")
+    whole = parse_datetime(header.text("AcquisitionDateTime"), zone)
+    day = header.text("AcquisitionDate") or header.text("SeriesDate")
+    moment = (
+        parse_datetime(header.text("FrameAcquisitionDateTime"), zone)
+        or parse_moment(day, header.text("AcquisitionTime"), zone)
+        or whole
     )
+    # Where the header states no offset, that of the same moment written as one value holds.
+    same = moment is not None and whole is not None and moment.offset is None and moment.local == whole.local
+    return whole if same else moment
 
 
 def _order(header: SeriesHeader) -> int | None:
@@ -235,7 +244,8 @@ def _decay_reference(header: SeriesHeader) -> tuple[str | None, ...]:
     correction = header.text("DecayCorrection") or header.text("DecayCorrected")
     moment = header.text("DecayCorrectionDateTime")
     if correction == "START" and moment is None:
-        moment = f"{header.text('SeriesDate')} {header.text('SeriesTime')}"
+        day, clock = header.text("SeriesDate"), header.text("SeriesTime")
+        moment = str(parse_moment(day, clock) or (day, clock))
     return correction, moment
 
 

@@ -145,33 +145,53 @@ def frame_times(frames: Sequence[Sequence[Plane]], half_life_s: float | None) ->
 
     Acquisition times are taken where they differ between frames. Else a frame reference time is the moment at
     which the decaying activity equals its mean, so the start lies that much before it.
+
+    Raises
+    ------
+    RefusedScan
+        ``"overlapping-frames"``.
     """
     durations = [max((p.duration_s or 0.0) for p in frame) for frame in frames]
     if min(durations) <= 0:
         return ()
-    starts = [min((p.acquired for p in frame if p.acquired is not None), default=None) for frame in frames]
-    if _increasing(starts):
-        return _from_first(starts, durations)
-    references = [frame[0].reference_s for frame in frames]
-    if _increasing(references):
-        half_life = half_life_s or F18_HALF_LIFE_S
-        begins = [
-            r - mean_count_time(d, half_life)
-            for r, d in zip(references, durations, strict=True)
-            if r is not None
-        ]
-        return _from_first(begins, durations)
+    half_life = half_life_s or F18_HALF_LIFE_S
+    acquired = [min((p.acquired for p in frame if p.acquired is not None), default=None) for frame in frames]
+    middles = [frame[0].reference_s for frame in frames]
+    begins = [
+        None if middle is None else middle - mean_count_time(duration, half_life)
+        for middle, duration in zip(middles, durations, strict=True)
+    ]
+    stated = [known for known in (_all_known(acquired), _all_known(begins)) if len(set(known)) > 1]
+    if len(frames) == 1:
+        stated = [[0.0]]
+    for starts in stated:
+        if _overlap(starts, durations) is None:
+            return tuple(Frame(round(s - starts[0], 3), d) for s, d in zip(starts, durations, strict=True))
+    if stated:
+        raise _overlapping(stated[0], durations)
     return ()
 
 
-def _increasing(times: Sequence[float | None]) -> bool:
-    known = [t for t in times if t is not None]
-    return len(known) == len(times) and all(b > a for a, b in pairwise(known))
+def _all_known(times: Sequence[float | None]) -> list[float]:
+    known = [time for time in times if time is not None]
+    return known if len(known) == len(times) else []
 
 
-def _from_first(starts: Sequence[float | None], durations: Sequence[float]) -> tuple[Frame, ...]:
-    known = [s for s in starts if s is not None]
-    return tuple(Frame(round(s - known[0], 3), d) for s, d in zip(known, durations, strict=True))
+def _overlap(starts: Sequence[float], durations: Sequence[float]) -> int | None:
+    """Return the first frame that begins before the one before it ends; rounded times are no overlap."""
+    pairs = enumerate(zip(pairwise(starts), durations, strict=False))
+    return next((n + 1 for n, ((a, b), d) in pairs if b <= a or b < a + d - max(1.0, 0.01 * d)), None)
+
+
+def _overlapping(starts: Sequence[float], durations: Sequence[float]) -> RefusedScan:
+    n = _overlap(starts, durations) or 1
+    early = starts[n - 1] + durations[n - 1] - starts[n]
+    return RefusedScan(
+        "overlapping-frames",
+        f"Frame {n + 1} begins {early:.0f} s before frame {n} ends: frames overlap or repeat in time",
+        hint="Export the original dynamic series alone, without summed frames",
+        measured=f"{early:.0f} s",
+    )
 
 
 def _missing(axis: str, positions: Sequence[float]) -> RefusedScan:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from functools import lru_cache
+from typing import NamedTuple
 
 from pipeline.errors import RefusedScan
 
@@ -58,32 +61,108 @@ def parse_clock(text: object) -> float | None:
     return hours * 3600 + minutes * 60 + seconds
 
 
-def parse_moment(day: object, clock: object) -> float | None:
-    """Read a date and a time of day as seconds since 1970, on the scanner's own clock."""
+class Moment(NamedTuple):
+    """A point in time as a header states it.
+
+    Parameters
+    ----------
+    local : float
+        Seconds since 1970 on the clock of the place.
+    offset : float or None
+        Of that clock from UTC, in seconds; None where the header does not state it.
+    """
+
+    local: float
+    offset: float | None = None
+
+    def since(self, earlier: Moment) -> float:
+        """Return the seconds between; by UTC where both state an offset, else by the clock on the wall."""
+        shift = 0.0 if self.offset is None or earlier.offset is None else self.offset - earlier.offset
+        return self.local - earlier.local - shift
+
+    @property
+    def clock(self) -> float:
+        """Seconds after midnight."""
+        return self.local % _DAY_S
+
+
+def parse_offset(text: object) -> float | None:
+    """Read an offset from UTC as in (0008,0201), in seconds; None where it is none.
+
+    Examples
+    --------
+    >>> parse_offset("+0200"), parse_offset("-0530"), parse_offset("2")
+    (7200.0, -19800.0, None)
+    """
+    match = re.fullmatch(r"([+-])(\d{2})([0-5]\d)", str(text or "").strip())
+    if not match:
+        return None
+    seconds = (int(match[2]) * 3600 + int(match[3]) * 60) * (1.0 if match[1] == "+" else -1.0)
+    return seconds if -12 * 3600 <= seconds <= 14 * 3600 else None
+
+
+@lru_cache(4096)
+def parse_moment(day: str | None, clock: str | None, offset: str | None = None) -> Moment | None:
+    """Read a date, a time of day and an offset from UTC; None without date or time.
+
+    Examples
+    --------
+    >>> parse_moment("20190510", "102000", "+0200")
+    Moment(local=1557483600.0, offset=7200.0)
+    """
     parsed_day, parsed_clock = parse_date(day), parse_clock(clock)
     if parsed_day is None or parsed_clock is None:
         return None
-    return _seconds(parsed_day) + parsed_clock
+    return Moment(_seconds(parsed_day) + parsed_clock, parse_offset(offset))
 
 
-def parse_datetime(text: object) -> float | None:
-    """Read a DICOM DT as seconds since 1970, on the scanner's own clock; a zone is left out.
+@lru_cache(4096)
+def parse_datetime(text: str | None, offset: str | None = None) -> Moment | None:
+    """Read a DICOM DT; the offset it states itself goes before the header's.
 
     Examples
     --------
     >>> parse_datetime("20201217083045.000000 ") == parse_moment("20201217", "083045")
     True
+    >>> parse_datetime("20190510102000+0200").offset
+    7200.0
     """
-    found = re.split(r"[+&-]", str(text or "").strip())[0]
-    return parse_moment(found[:8], found[8:]) if len(found) >= 10 else None
+    match = re.match(r"(\d{8})(\d{2}[\d.:]*)\s*([+-]\d{4})?", str(text or "").strip())
+    return parse_moment(match[1], match[2], match[3] or offset) if match else None
 
 
 def _seconds(day: date) -> float:
     return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
 
 
+def on_one_clock(moments: Sequence[Moment | None]) -> list[Moment | None]:
+    """Return the acquisition times of one series such that their `local` can be compared.
+
+    Clocks that are all 00:00:00 were blanked and are unknown. Offsets that change, as in the night of summer
+    time, are brought to the first one's. Where the date did not change at midnight, it does now.
+    """
+    known = [moment for moment in moments if moment is not None]
+    if not known or all(moment.clock == 0 for moment in known):
+        return [None] * len(moments)
+    offset = known[0].offset
+    if offset is not None and any(m.offset not in (None, offset) for m in known):
+        moments = [
+            m if m is None or m.offset is None else Moment(m.local - m.offset + offset, offset)
+            for m in moments
+        ]
+        known = [moment for moment in moments if moment is not None]
+    clocks = [moment.clock for moment in known]
+    one_day = len({moment.local // _DAY_S for moment in known}) == 1
+    if one_day and max(clocks) - min(clocks) > _DAY_S / 2:
+        moments = [
+            m._replace(local=m.local + _DAY_S) if m is not None and m.clock < _DAY_S / 2 else m
+            for m in moments
+        ]
+    return list(moments)
+
+
 def delay_after_injection(
-    scan: float | None, injection: float | None, injection_clock: float | None
+    scan: Moment | None, injection: Moment | None, injection_clock: float | None
 ) -> tuple[float | None, str | None]:
     """Return seconds from injection to `scan`, and what had to be assumed.
 
@@ -92,8 +171,7 @@ def delay_after_injection(
 
     Parameters
     ----------
-    scan, injection : float or None
-        Seconds since 1970.
+    scan, injection : Moment or None
     injection_clock : float or None
         Seconds after midnight, used where `injection` is missing.
 
@@ -110,17 +188,20 @@ def delay_after_injection(
 
     Examples
     --------
-    >>> delay_after_injection(1_000_000.0, 995_200.0, None)
+    >>> delay_after_injection(Moment(1_000_000.0), Moment(995_200.0), None)
     (4800.0, None)
     """
     if scan is None or (injection is None and injection_clock is None):
         return None, None
-    if injection is not None and 0 <= scan - injection <= _DAY_S:
-        return scan - injection, None
-    clock = injection % _DAY_S if injection is not None else injection_clock
-    direct = scan % _DAY_S - float(clock or 0.0)
-    if direct >= 0 and injection is None:
-        return direct, None
+    if injection is None:
+        direct = scan.clock - float(injection_clock or 0.0)
+        if direct >= 0:
+            return direct, None
+    else:
+        elapsed = scan.since(injection)
+        if 0 <= elapsed <= _DAY_S:
+            return elapsed, None
+        direct = elapsed - (scan.local // _DAY_S - injection.local // _DAY_S) * _DAY_S
     wrapped = direct % _DAY_S
     if wrapped <= _LONGEST_UPTAKE_S:
         how = "date of injection ignored" if injection is not None else "injection before midnight assumed"

@@ -1,0 +1,183 @@
+"""Clocks of scanners: zones, summer time, midnight, blanked clocks, frames that overlap."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom.sequence import Sequence
+
+from pipeline.errors import RefusedScan
+from pipeline.ingest.dicom import read_series
+from pipeline.ingest.times import Moment, delay_after_injection, on_one_clock, parse_datetime, parse_moment
+
+FAST = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture
+def facts_of(make_series, make_drug, tmp_path_factory):
+    """A function that writes a series with these header values and returns its facts."""
+
+    def read(injection=None, clock=None, **values):
+        def edit(ds, *_):
+            item = make_drug()
+            if injection is None:
+                del item.RadiopharmaceuticalStartDateTime
+            else:
+                item.RadiopharmaceuticalStartDateTime = injection
+                item.RadiopharmaceuticalStartTime = injection[8:14]
+            if clock is not None:
+                item.RadiopharmaceuticalStartTime = clock
+            ds.RadiopharmaceuticalInformationSequence = Sequence([item])
+            for keyword, value in values.items():
+                setattr(ds, keyword, value)
+
+        return read_series(make_series(folder=tmp_path_factory.mktemp("s"), edit=edit).folder).facts
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("injection", "values"),
+    [
+        ("20190510090500.00", {}),
+        ("20190510090500+0200", {"TimezoneOffsetFromUTC": "+0200"}),
+        ("20190510080500+0100", {"TimezoneOffsetFromUTC": "+0200"}),
+        ("20190510070500+0000", {"TimezoneOffsetFromUTC": "+0200"}),
+        ("20190510030500-0400", {"TimezoneOffsetFromUTC": "+0200"}),
+        ("20190510090500+0200", {}),  # the same place: its acquisition states no offset
+        ("20190510090500", {"TimezoneOffsetFromUTC": "+0200"}),
+        ("20190510080500+0100", {"AcquisitionDateTime": "20190510102000+0200"}),
+    ],
+)
+def test_75_minutes_are_75_minutes_in_every_zone(facts_of, injection, values):
+    assert facts_of(injection, **values)["scan_after_injection_s"] == 75 * 60
+
+
+def test_an_injection_in_utc_beside_its_local_clock(facts_of):
+    facts = facts_of("20190510070500+0000", clock="090500")
+    assert facts["scan_after_injection_s"] == 75 * 60
+
+
+def test_the_night_of_summer_time(facts_of):
+    facts = facts_of(
+        "20190331013000+0100", AcquisitionDate="20190331", AcquisitionTime="034500", SeriesDate="20190331",
+        SeriesTime="034500", TimezoneOffsetFromUTC="+0200",
+    )  # fmt: skip
+    assert facts["scan_after_injection_s"] == 75 * 60
+    assert facts["time_note"] is None
+
+
+def test_an_injection_before_midnight(facts_of):
+    night = {"AcquisitionDate": "20190511", "SeriesDate": "20190511", "AcquisitionTime": "001500"}
+    assert facts_of("20190510230000", **night)["scan_after_injection_s"] == 75 * 60
+    facts = facts_of(clock="230000", **night)
+    assert facts["scan_after_injection_s"] == 75 * 60
+    assert facts["time_note"] == "injection before midnight assumed"
+
+
+@pytest.mark.parametrize("blank", ["000000", "000000.00", "000000.000000", "", None])
+def test_blanked_clocks_are_unknown(facts_of, blank):
+    blanked = facts_of(clock=blank or "", AcquisitionTime=blank, SeriesTime=blank, StudyTime=blank)
+    assert blanked["scan_after_injection_s"] is None
+    assert blanked["suv_factor"] is None
+    assert facts_of(clock=blank or "")["scan_after_injection_s"] is None
+    assert facts_of("20190510090500", AcquisitionTime=blank)["scan_after_injection_s"] is None
+    assert facts_of(f"20190510{blank or '000000'}")["scan_after_injection_s"] is None
+
+
+def _times(starts, durations=None, date=None):
+    """Write acquisition times in seconds after 23:40."""
+
+    def edit(ds, _, t):
+        begin = datetime(2019, 5, 10, 23, 40, tzinfo=UTC) + timedelta(seconds=starts[t])
+        ds.AcquisitionDate, ds.AcquisitionTime = date or f"{begin:%Y%m%d}", f"{begin:%H%M%S}"
+        ds.ActualFrameDuration = str(1000 * (durations[t] if durations else 300))
+        ds.FrameReferenceTime = "0"
+        ds.ImageIndex = ds.InstanceNumber
+
+    return edit
+
+
+@pytest.mark.parametrize("date", [None, "20190510"], ids=["the date changes", "the date stays"])
+def test_frames_across_midnight_keep_their_order(make_series, date):
+    series = make_series(frames=6, edit=_times([0, 300, 600, 900, 1200, 1500], date=date))
+    volume = read_series(series.folder)
+    assert [frame.start_s for frame in volume.frames] == [0, 300, 600, 900, 1200, 1500]
+    np.testing.assert_allclose(volume.array, series.values, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("starts", "durations", "early"),
+    [
+        ([0, 200, 600], None, "100 s"),
+        ([0, 300, 300], None, "300 s"),
+        ([0, 300, 600], [300, 900, 300], "600 s"),
+    ],
+    ids=["overlap", "repeat", "a sum of two"],
+)
+def test_frames_that_overlap_or_repeat_are_refused(make_series, starts, durations, early):
+    with pytest.raises(RefusedScan, match="frames overlap or repeat in time") as refusal:
+        read_series(make_series(frames=3, edit=_times(starts, durations)).folder)
+    assert (refusal.value.rule, refusal.value.measured) == ("overlapping-frames", early)
+
+
+def test_frames_of_one_time_are_read_with_a_warning(make_series):
+    volume = read_series(make_series(frames=3, edit=_times([0, 0, 0])).folder)
+    assert volume.frames == ()
+    assert volume.facts["time_note"] == "the 3 frames state no times of their own"
+
+
+@FAST
+@given(
+    starts=st.lists(st.integers(0, 3000), min_size=2, max_size=4),
+    durations=st.lists(st.integers(1, 900), min_size=4, max_size=4),
+)
+def test_frames_are_disjoint_or_refused(make_series, tmp_path_factory, starts, durations):
+    series = make_series(
+        folder=tmp_path_factory.mktemp("s"),
+        shape=(3, 3, 2),
+        frames=len(starts),
+        edit=_times(starts, durations),
+    )
+    with suppress(RefusedScan):
+        frames = read_series(series.folder).frames
+        assert (frames == ()) == (len(set(starts)) == 1)
+        assert all(b.start_s - a.start_s >= 0.99 * a.duration_s - 1 for a, b in pairwise(frames))
+        return
+    ordered = sorted(zip(starts, durations, strict=False))
+    assert any(b[0] - a[0] < a[1] for a, b in pairwise(ordered))  # it was refused with reason
+
+
+ZONES = st.integers(-48, 56).map(lambda quarters: timezone(timedelta(minutes=15 * quarters)))
+
+
+@given(
+    injected=st.integers(631_238_400, 1_893_456_000),
+    delay=st.integers(0, 12 * 3600),
+    zones=st.tuples(ZONES, ZONES),
+)
+def test_the_delay_does_not_depend_on_the_zones(injected, delay, zones):
+    one = datetime.fromtimestamp(injected, UTC)
+    there, here = one.astimezone(zones[0]), (one + timedelta(seconds=delay)).astimezone(zones[1])
+    injection = parse_datetime(f"{there:%Y%m%d%H%M%S%z}")
+    scan = parse_moment(f"{here:%Y%m%d}", f"{here:%H%M%S}", f"{here:%z}")
+    assert delay_after_injection(scan, injection, None) == (delay, None)
+
+
+@given(st.lists(st.none() | st.tuples(st.floats(0, 1e9), st.none() | st.sampled_from([0.0, 3600.0]))))
+def test_one_clock_loses_no_time(stated):
+    moments = [None if m is None else Moment(*m) for m in stated]
+    one = on_one_clock(moments)
+    assert len(one) == len(moments)
+    known = [m for m in moments if m is not None]
+    if all(m.offset is not None for m in known):
+        for (a, b), (x, y) in zip(pairwise(moments), pairwise(one), strict=True):
+            if a and b and x and y:
+                apart = x.since(y) - a.since(b)
+                assert min(abs(apart), abs(abs(apart) - 86400)) < 1e-3
