@@ -1,4 +1,4 @@
-"""The order of scans or images in an epoch, and its batches, prepared ahead of the network."""
+"""The order of scans or images in an epoch, and its batches, prepared while the network computes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from models.arrays import Ints
 from models.preprocessing import ImagePreprocessing, Preprocessing
 from pipeline.config import AugmentationSettings
-from pipeline.learning.devices import kept_on, to_device
+from pipeline.learning.devices import resident_on, to_device
 from pipeline.learning.image_transforms import draw_moves, move
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.transforms import augment, build_augmentation
 
 _CPU = torch.device("cpu")
-# Rows of the training set and their places in the epoch's order to what the network is shown.
-_Prepare = Callable[[NDArray[np.int64], range], Tensor]
+# From rows of the training set and their places in the epoch's order to the network's input.
+_Prepare = Callable[[Ints, range], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,17 +31,17 @@ class Batch:
 
     volumes: Tensor
     labels: Tensor
-    rows: NDArray[np.int64]
+    rows: Ints
 
 
-def epoch_order(labels: NDArray[np.int64], sampling: str, seed: int, epoch: int) -> NDArray[np.int64]:
+def epoch_order(labels: Ints, sampling: str, seed: int, epoch: int) -> Ints:
     """Return the rows of one epoch in the order they are drawn.
 
     Parameters
     ----------
     labels : ndarray of int64, shape (N,)
     sampling : {"natural", "class_balanced"}
-        Every scan once; or N draws with replacement in which all classes are equally likely.
+        Every scan once, or N draws with replacement in which all classes are equally likely.
     seed, epoch : int
 
     Examples
@@ -57,10 +57,11 @@ def epoch_order(labels: NDArray[np.int64], sampling: str, seed: int, epoch: int)
     return rng.choice(len(labels), size=len(labels), p=weights / weights.sum())
 
 
-def cut(order: NDArray[np.int64], batch_size: int, ranks: int = 1) -> list[NDArray[np.int64]]:
+def cut(order: Ints, batch_size: int, ranks: int = 1) -> list[Ints]:
     """Cut an order into batches of nearly equal size, at most `batch_size`, each a multiple of `ranks`.
 
-    A last batch of one scan would teach GCE nothing and upset batch statistics, so there is none.
+    Equal sizes avoid a last batch of one scan, from which GCE learns nothing and which distorts batch
+    statistics.
 
     Examples
     --------
@@ -90,7 +91,7 @@ class Batches:
     workers : int
         Threads that prepare batches ahead; the result does not depend on it.
     device : torch.device
-        Where images are augmented; the whole set is kept there if it is small. Volumes are left to the step.
+        Where images are augmented; a small set stays there as a whole. Volumes are moved batch by batch.
     """
 
     volumes: LabelledVolumes
@@ -107,7 +108,7 @@ class Batches:
         return len(cut(np.arange(len(self.volumes)), self.batch_size, self.ranks))
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of one epoch; the next ones are being prepared meanwhile."""
+        """Yield the batches of one epoch; threads prepare the next ones meanwhile."""
         order = epoch_order(self.volumes.labels, self.sampling, self.seed, epoch)
         preprocessing = self.volumes.preprocessing
         if isinstance(preprocessing, ImagePreprocessing):
@@ -115,7 +116,7 @@ class Batches:
         else:
             prepare = self._scans(preprocessing, epoch)
 
-        def make(rows: NDArray[np.int64], first: int) -> Batch:
+        def make(rows: Ints, first: int) -> Batch:
             draws = range(first + self.rank, first + len(rows), self.ranks)
             own = rows[self.rank :: self.ranks]
             return Batch(prepare(own, draws), torch.from_numpy(self.volumes.labels[own]), own)
@@ -132,9 +133,9 @@ class Batches:
                 yield batch.result()
 
     def _scans(self, preprocessing: Preprocessing, epoch: int) -> _Prepare:
-        own = threading.local()  # MONAI's transforms hold their random state, so each thread has its own
+        own = threading.local()  # MONAI's transforms contain their random state, so each thread has its own
 
-        def prepare(rows: NDArray[np.int64], draws: range) -> Tensor:
+        def prepare(rows: Ints, draws: range) -> Tensor:
             if not hasattr(own, "augmentation"):
                 own.augmentation = build_augmentation(self.augmentation, preprocessing)
             voxels = (torch.from_numpy(self.volumes.volumes[row][None]) for row in rows)
@@ -149,10 +150,10 @@ class Batches:
     def _images(self, preprocessing: ImagePreprocessing, epoch: int) -> _Prepare:
         padding, flip = self.augmentation.crop_pixels, self.augmentation.flip
         moves = torch.from_numpy(draw_moves(self.augmentation, len(self.volumes), self.seed, epoch))
-        kept = self._bytes  # before there are threads that would each bring it to the device
+        resident = self._bytes  # before threads start, each of which would move it to the device
 
-        def prepare(rows: NDArray[np.int64], draws: range) -> Tensor:
-            chosen = kept[torch.from_numpy(rows).to(kept.device, non_blocking=True)]
+        def prepare(rows: Ints, draws: range) -> Tensor:
+            chosen = resident[torch.from_numpy(rows).to(resident.device, non_blocking=True)]
             images = to_device(chosen, self.device)
             if padding or flip:
                 images = move(images, moves[draws.start : draws.stop : draws.step], padding)
@@ -162,4 +163,4 @@ class Batches:
 
     @cached_property
     def _bytes(self) -> Tensor:
-        return kept_on(self.device, torch.from_numpy(self.volumes.volumes))
+        return resident_on(self.device, torch.from_numpy(self.volumes.volumes))

@@ -1,4 +1,4 @@
-"""Where a network runs: CPU or GPU, one process or several, a batch at once or in pieces."""
+"""Devices and processes: CPU or GPU, one rank or several, a batch at once or in micro-batches."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def choose_device(wanted: str) -> torch.device:
     Raises
     ------
     ConfigError
-        If CUDA is asked for and not there.
+        If CUDA is requested and not available.
     """
     there = torch.cuda.is_available()
     if wanted == "cuda" and not there:
         raise ConfigError(
-            "training.device cuda needs a CUDA device and a CUDA build of torch, got none",
+            "The device is cuda, but there is no CUDA device or torch has no CUDA support",
             where="training.device",
-            hint="set it to auto or cpu, or see `taucal doctor`",
+            hint="Set it to auto or cpu, or run `taucal doctor`",
         )
     if wanted == "cpu" or not there:
         return torch.device("cpu")
@@ -35,7 +35,7 @@ def choose_device(wanted: str) -> torch.device:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Place of this process among those that share a training."""
+    """The rank of this process and the number of ranks that share a training."""
 
     rank: int
     number: int
@@ -49,7 +49,7 @@ def ranks() -> Ranks:
 
 
 def join_ranks() -> None:
-    """Meet the other processes that ``torchrun`` started; nothing happens outside it."""
+    """Join the process group that ``torchrun`` started; outside it nothing happens."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
@@ -57,10 +57,10 @@ def join_ranks() -> None:
 class MicroBatched(nn.Module):
     """Logits of a whole batch at the memory of one micro-batch.
 
-    The forward pass keeps no activations; once the gradient of the loss with respect to all logits is known,
-    each micro-batch is computed again, with the same dropout, and back-propagated. The step is that of the
-    whole batch for any loss, also one that couples the scans of a batch, where adding up the gradients of
-    separate losses is wrong. It needs a network whose output for a scan does not depend on the others.
+    The forward pass stores no activations; once the gradient of the loss with respect to all logits is known,
+    each micro-batch is computed again, with the same dropout, and back-propagated. The step equals that of
+    the whole batch for any loss, also one that couples the scans of a batch, where adding up gradients of
+    separate losses is wrong. The network's output for a scan must not depend on the other scans.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class MicroBatched(nn.Module):
 
 
 def prepared(network: nn.Module, size: int | None, device: torch.device, *, compiled: bool) -> nn.Module:
-    """Return the network as the training step calls it: in pieces, compiled, and averaging over ranks."""
+    """Return the network as the training step calls it: in micro-batches, compiled, averaging over ranks."""
     step: nn.Module = MicroBatched(torch.compile(network) if compiled else network, size)  # type: ignore[arg-type]
     if ranks().number > 1:
         ids = [device.index] if device.type == "cuda" else None
@@ -114,8 +114,8 @@ def to_device(batch: Tensor, device: torch.device) -> Tensor:
     return batch.to(device, non_blocking=True, memory_format=memory_order(batch.ndim - 2))
 
 
-def kept_on(device: torch.device, images: Tensor) -> Tensor:
-    """Move a whole training set to a GPU if it fits into a quarter of the free memory; else leave it."""
+def resident_on(device: torch.device, images: Tensor) -> Tensor:
+    """Return a whole training set on a GPU if it fits into a quarter of its free memory, else unchanged."""
     if device.type != "cuda" or 4 * images.nbytes > torch.cuda.mem_get_info(device)[0]:
         return images
     return images.to(device)

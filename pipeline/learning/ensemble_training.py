@@ -1,4 +1,4 @@
-"""Train a network once, or several times from other initial weights: an ensemble of one or more."""
+"""Train an ensemble: one network or more, each from its own seed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.arrays import Floats
 from models.ensemble import together
 from models.networks import Network
 from pipeline.config import Study
@@ -26,7 +26,7 @@ Progress = Callable[[int, int, Metrics], None]
 
 @dataclass(frozen=True, eq=False)
 class TrainedEnsemble:
-    """Networks of one study, the same but for the seed of their training; often only one.
+    """Networks of one study that differ in the seed of their training; often only one.
 
     Parameters
     ----------
@@ -40,17 +40,17 @@ class TrainedEnsemble:
 
     @cached_property
     def network(self) -> Network:
-        """The members as one network; of one member, its network itself."""
+        """The members as one network; a single member's network as it is."""
         return together([member.network for member in self.members])
 
     @property
-    def prevalence(self) -> NDArray[np.float64]:
-        """Class shares the logits stand for, shape (K,): those of the training scans."""
+    def prevalence(self) -> Floats:
+        """Class shares to which the logits are calibrated, shape (K,): those of the training scans."""
         return self.members[0].prevalence
 
     @property
     def history(self) -> tuple[Metrics, ...]:
-        """Per epoch the mean of each metric over the members that were still trained."""
+        """Per epoch the mean of each metric over the members still in training."""
         longest = max(self.members, key=lambda member: len(member.history)).history
         return tuple(
             {
@@ -61,7 +61,7 @@ class TrainedEnsemble:
         )
 
     def save(self, folder: Path) -> Path:
-        """Write each member into a folder of its own, then how many there are, which vouches for them."""
+        """Write each member into its own folder; their number last, as a mark of completeness."""
         for number, member in enumerate(self.members):
             member.save(member_folder(folder, number))
         write_json(folder / MEMBERS, {"members": len(self)})
@@ -81,25 +81,25 @@ def train_ensemble(
     folder: Path,
     progress: Progress | None = None,
 ) -> TrainedEnsemble:
-    """Train the study's networks one by one on the same split, going on where an earlier call was stopped.
+    """Train the study's networks one by one on the same split, resuming where an earlier call was stopped.
 
     They differ in initial weights, order of scans, augmentation and dropout; all follow from the study's
-    seed. What was trained for a smaller ensemble is used for a larger one.
+    seed. Members of a smaller ensemble are reused in a larger one.
 
     Parameters
     ----------
     volumes, split, study
-        As in `pipeline.learning.training.train`; the study's ``ensemble`` says how many.
+        As in `pipeline.learning.training.train`; the study's ``ensemble`` is the number of members.
     folder : Path
-        Holds ``member-0``, ``member-1`` and so on.
+        Contains ``member-0``, ``member-1`` and so on.
     progress : callable, optional
         As in `train`; counts the epochs of all members.
     """
     members = []
     for number in range(study.ensemble):
         seeded = study.model_copy(update={"seed": member_seed(study.seed, number)})
-        told = None if progress is None else _counting(progress, number, study.ensemble)
-        members.append(train(volumes, split, seeded, member_folder(folder, number), told))
+        counting = None if progress is None else _counting(progress, number, study.ensemble)
+        members.append(train(volumes, split, seeded, member_folder(folder, number), counting))
     return TrainedEnsemble(tuple(members))
 
 
@@ -117,12 +117,12 @@ def member_seed(seed: int, number: int) -> int:
 
 
 def member_folder(folder: Path, number: int) -> Path:
-    """Return where a member stands below the folder of its ensemble."""
+    """Return the folder of a member below that of its ensemble."""
     return folder / f"member-{number}"
 
 
 def _counting(progress: Progress, number: int, members: int) -> Progress:
-    def told(done: int, epochs: int, metrics: Metrics) -> None:
+    def counted(done: int, epochs: int, metrics: Metrics) -> None:
         progress(number * epochs + done, members * epochs, metrics)
 
-    return told
+    return counted

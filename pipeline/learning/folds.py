@@ -1,4 +1,4 @@
-"""Test folds by subject: every subject is tested once."""
+"""Cross-validation folds by subject: every subject is tested once."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pipeline.learning.split import assign_parts, subject_classes
 from pipeline.scan import PARTS, Cohort, Split
 
 _FEWEST = 6
-"""Of a class: where two folds test three subjects each, three are left for the other parts."""
+"""Subjects of a class: if two folds test three each, three are left for the other parts."""
 
 
 def split_folds(
     cohort: Cohort, settings: SplitSettings, folds: int, *, seed: int, min_subjects: int = 8
 ) -> tuple[Split, ...]:
-    """Return one split a fold: its test part is the fold, the other parts are cut from the rest.
+    """Return one split per fold: the fold is its test part, the other parts are cut from the rest.
 
-    Every class is dealt out over the folds on its own, ordered by a keyed hash of the subjects' names: folds
-    differ by one subject of a class at most. Of the rest, validation and calibration get the shares they have
-    of what `settings` leaves beside its own test part.
+    Every class is distributed over the folds separately, ordered by a keyed hash of the subjects' names:
+    folds differ by at most one subject of a class. Validation and calibration get their shares of `settings`,
+    scaled to what remains without its test part.
 
     Parameters
     ----------
     cohort : Cohort
         Every scan with a diagnosis.
     settings : SplitSettings
-        Its share for testing is not used: that is one in `folds`.
+        Its share for testing is not used: it is 1 / `folds`.
     folds : int
         At least 2.
     seed : int
@@ -53,7 +53,7 @@ def split_folds(
         cohort.subjects, [cohort.class_names[k] for k in cohort.labels], cohort.scan_ids
     )
     _check_classes(class_of, cohort.class_names, max(_FEWEST, folds, min_subjects), folds)
-    # Dealing goes on over the classes: else the first folds would get one more of each.
+    # Counted on from class to class: else the first folds would get one more subject of each.
     in_order = sorted(class_of, key=lambda subject: (class_of[subject], _rank(seed, subject)))
     fold_of = {subject: place % folds for place, subject in enumerate(in_order)}
     left = 1 - settings.test
@@ -62,7 +62,7 @@ def split_folds(
     splits = []
     for fold in range(folds):
         rest = {s: c for s, c in class_of.items() if fold_of[s] != fold}
-        # Each fold has an order of its own: else all would calibrate on nearly the same subjects.
+        # Each fold has its own order: else all would calibrate on nearly the same subjects.
         part_of = assign_parts(rest, shares, seed=seed * folds + fold + 1)
         scans: dict[str, list[str]] = {part: [] for part in PARTS}
         for scan in cohort.scans:
@@ -79,9 +79,9 @@ def _check_classes(class_of: dict[str, str], class_names: tuple[str, ...], least
     counts = Counter(class_of.values())
     few = [name for name in class_names if 0 < counts[name] < least]
     if few or len(counts) < 2:
-        told = ", ".join(f"{name} has {counts[name]}" for name in class_names)
+        found = ", ".join(f"{name} has {counts[name]}" for name in class_names)
         raise CohortError(
-            f"{folds} folds need two classes of at least {least} subjects each; {told}",
+            f"{found} subjects. {folds} folds need two classes or more with at least {least} each",
             where=f"class {', '.join(few) or 'names'}",
-            hint="ask for fewer folds, add subjects, or leave the class out of cohort.classes",
+            hint="Use fewer folds, add subjects, or leave the class out of cohort.classes",
         )

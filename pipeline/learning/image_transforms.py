@@ -1,28 +1,28 @@
-"""Random windows and flips of training images, a batch at a time, the same whoever computes them."""
+"""Random crops and flips of training images, a batch at a time, independent of the device."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.arrays import Ints
 from pipeline.config import AugmentationSettings
 
-# Parts these numbers from those that order the epoch, which are seeded with (seed, epoch) alone.
+# Separates these numbers from those that order the epoch, which are seeded with (seed, epoch) alone.
 _MOVES = 1
 
 
-def draw_moves(settings: AugmentationSettings, number: int, seed: int, epoch: int) -> NDArray[np.int64]:
+def draw_moves(settings: AugmentationSettings, number: int, seed: int, epoch: int) -> Ints:
     """Return how each image of an epoch is moved: its window's top and left in pixels, and 1 where flipped.
 
-    The row of a draw follows from ``(seed, epoch, draw)`` and nothing else: not from how many there are, how
-    they are cut into batches or who computes them.
+    The row of a draw depends on ``(seed, epoch, draw)`` alone, not on the number of images, the batch size or
+    the device.
 
     Parameters
     ----------
     settings : AugmentationSettings
-        Only ``crop_pixels`` and ``flip`` matter to images.
+        Only ``crop_pixels`` and ``flip`` apply to images.
     number : int
         Images of the epoch, N.
     seed, epoch : int
@@ -55,7 +55,7 @@ def move(images: Tensor, moves: Tensor, padding: int) -> Tensor:
 
     Returns
     -------
-    Tensor, shape (N, C, H, W), of the same kind and on the same device
+    Tensor, shape (N, C, H, W), of the same type and on the same device
     """
     moves = moves.to(images.device, non_blocking=True)
     n, c, y, x = (torch.arange(size, device=images.device) for size in images.shape)

@@ -1,4 +1,4 @@
-"""A long tail: the training part made rarer in some classes, the other parts left as they are."""
+"""A long tail: some classes of the training part made rarer, the other parts unchanged."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pipeline.scan import Split
 
 
 def tail_counts(counts: Sequence[int], ratio: float) -> tuple[int, ...]:
-    """Return how many of each class a long tail keeps: ``n_max * ratio ** (-k / (K - 1))``, rounded down.
+    """Return the class counts of a long tail: ``n_max * ratio ** (-k / (K - 1))``, rounded down.
 
-    The classes take their places k by falling count, those of equal count in class order: balanced data get
-    the benchmarks' tail, data that are imbalanced already keep their order. No class gets more than it has.
+    k is the rank of a class by falling count, in class order where counts are equal: balanced data get the
+    benchmarks' tail, imbalanced data keep their order. No class gets more than it has.
 
     Parameters
     ----------
@@ -41,22 +41,21 @@ def tail_counts(counts: Sequence[int], ratio: float) -> tuple[int, ...]:
     places[np.argsort(-have, kind="stable")] = np.arange(len(have))
     wanted = have.max() * float(ratio) ** (-places / max(1, len(have) - 1))
     # A whole number may come out a hair below itself.
-    kept = np.minimum(have, np.floor(wanted + 1e-6).astype(np.int64))
-    return tuple(kept.tolist())
+    return tuple(np.minimum(have, np.floor(wanted + 1e-6).astype(np.int64)).tolist())
 
 
 def long_tail(
     split: Split, label_of: Mapping[str, int], class_names: Sequence[str], *, ratio: float, seed: int
 ) -> Split:
-    """Thin out the training part of a split to a long tail; who is in the other parts stays.
+    """Thin out the training part of a split to a long tail; the other parts are unchanged.
 
     The calibration and validation parts are thus held out *before* the tail is cut: they keep the class mix
-    of the data, as the test part does, so that a calibrator is fitted on the mix it is judged on. Where a
-    benchmark is balanced, rare classes then have more calibration scans than a cohort that is rare by nature
-    can offer. The literature also holds out after cutting; the paper of GCE does not state its way.
+    of the data, as the test part does, so that a calibrator is fitted on the mix it is evaluated on. In a
+    balanced benchmark rare classes then have more calibration scans than a naturally imbalanced cohort has.
+    The literature also holds out after cutting; the paper of GCE does not state its choice.
 
-    Scans are dropped by a keyed hash of their ids, so that a steeper tail holds a part of a gentler one. They
-    are scans, not subjects: a subject may keep one visit of three.
+    Scans are dropped by a keyed hash of their ids, so that a steeper tail is a subset of a gentler one. The
+    unit is the scan, not the subject: a subject may keep one visit of three.
 
     Parameters
     ----------
@@ -64,9 +63,9 @@ def long_tail(
     label_of : mapping of scan id to class index
     class_names : sequence of str
     ratio : float
-        See `tail_counts`; 1 leaves all.
+        See `tail_counts`; 1 changes nothing.
     seed : int
-        Decides which scans stay.
+        Decides which scans remain.
 
     Raises
     ------
@@ -78,25 +77,24 @@ def long_tail(
     members: list[list[str]] = [[] for _ in class_names]
     for scan_id in split.train:
         members[label_of[scan_id]].append(scan_id)
-    kept = tail_counts([len(ids) for ids in members], ratio)
+    counts = tail_counts([len(ids) for ids in members], ratio)
     emptied = [
-        f"{name} (of {len(ids)})" for name, ids, n in zip(class_names, members, kept, strict=True) if not n
+        f"{name} (of {len(ids)})" for name, ids, n in zip(class_names, members, counts, strict=True) if not n
     ]
     if emptied:
         raise CohortError(
-            f"Every class must keep a training scan, at a ratio of {ratio:g} none is left of "
-            f"{', '.join(emptied)}",
+            f"A ratio of {ratio:g} leaves no training scan of {', '.join(emptied)}",
             where="imbalance.ratio",
-            hint="choose a smaller ratio, or add scans",
+            hint="Choose a smaller ratio, or add scans",
         )
-    stay = {
+    remaining = {
         scan_id
-        for ids, n in zip(members, kept, strict=True)
+        for ids, n in zip(members, counts, strict=True)
         for scan_id in sorted(ids, key=lambda i: _rank(seed, i))[:n]
     }
-    return replace(split, train=tuple(i for i in split.train if i in stay))
+    return replace(split, train=tuple(i for i in split.train if i in remaining))
 
 
 def _rank(seed: int, scan_id: str) -> bytes:
-    # Another word than the split's, or those that just missed the calibration part would go first.
+    # Another key than the split's: else scans that just missed the calibration part would go first.
     return hashlib.sha256(f"tail:{seed}:{scan_id}".encode()).digest()

@@ -22,12 +22,12 @@ def predict(
     batch_size: int | None = None,
     device: str = "auto",
 ) -> Predictions:
-    """Return logits and features of every scan; nothing is fitted and nothing is calibrated here.
+    """Return logits and features of every scan, uncalibrated.
 
     Parameters
     ----------
     network : Network or TrainedNetwork
-        On return it is on the CPU again.
+        It is on the CPU afterwards.
     volumes : LabelledVolumes
     batch_size : int, optional
         Scans in memory at once; 16 volumes or 512 images where not given.

@@ -1,4 +1,4 @@
-"""Labelled volumes and images as training takes them, prepared once and mapped from disk."""
+"""Labelled volumes and images for training, prepared once and mapped from disk."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
+from models.arrays import Ints
 from models.preprocessing import AnyPreprocessing, ImagePreprocessing, Preprocessing
 from pipeline.config import PreprocessingSettings
 from pipeline.errors import CohortError
@@ -27,24 +28,24 @@ class LabelledVolumes:
     ----------
     scan_ids, subjects : tuple of str, length N
     volumes : ndarray or memmap of float32, shape (N, X, Y, Z), or of uint8, shape (N, C, H, W)
-        Volumes as the network sees them, in [0, 1]; images as bytes, normalised batch by batch.
+        Preprocessed volumes, in [0, 1]; images as bytes, normalised batch by batch.
     labels : ndarray of int64, shape (N,)
     class_names : tuple of str
     preprocessing : Preprocessing or ImagePreprocessing
-        How volumes were made, how images are normalised; travels on into the classifier.
+        How volumes were made and how images are normalised; stored with the classifier.
     content : str
         Fingerprint of voxels, labels and preprocessing; `digest` returns it.
 
     Raises
     ------
     CohortError
-        If the lengths do not agree, ids repeat, or type and shape are not those preprocessing tells of.
+        If lengths differ, ids repeat, or type and shape do not fit the preprocessing.
     """
 
     scan_ids: tuple[str, ...]
     subjects: tuple[str, ...]
     volumes: NDArray[np.float32] | NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    labels: Ints
     class_names: tuple[str, ...]
     preprocessing: AnyPreprocessing
     content: str
@@ -53,15 +54,14 @@ class LabelledVolumes:
         lengths = {len(self.scan_ids), len(self.subjects), len(self.volumes), len(self.labels)}
         if len(lengths) != 1 or len(set(self.scan_ids)) != len(self.scan_ids):
             raise CohortError(
-                f"Volumes, labels and distinct ids must agree in number, got "
-                f"{len(set(self.scan_ids))} distinct ids, {len(self.subjects)} subjects, "
-                f"{len(self.volumes)} volumes, {len(self.labels)} labels"
+                f"There are {len(set(self.scan_ids))} different ids, {len(self.subjects)} subjects, "
+                f"{len(self.volumes)} volumes and {len(self.labels)} labels. Expected one of each per scan"
             )
         dtype = np.uint8 if isinstance(self.preprocessing, ImagePreprocessing) else np.float32
         if self.volumes.shape[1:] != self.preprocessing.in_shape or self.volumes.dtype != dtype:
             raise CohortError(
-                f"Volumes must be {np.dtype(dtype)} of the shape {self.preprocessing.in_shape}, got "
-                f"{self.volumes.dtype} of {self.volumes.shape[1:]}"
+                f"Volumes are {self.volumes.dtype} of shape {self.volumes.shape[1:]}. "
+                f"Expected {np.dtype(dtype)} of shape {self.preprocessing.in_shape}"
             )
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ class LabelledVolumes:
         return self.content
 
     def subset(self, scan_ids: Sequence[str]) -> LabelledVolumes:
-        """Return the named scans in the order named; the voxels are copied into memory."""
+        """Return the given scans in the given order; the voxels are copied into memory."""
         row_of = {name: row for row, name in enumerate(self.scan_ids)}
         rows = np.array([row_of[name] for name in scan_ids], dtype=np.int64)
         chosen: NDArray[Any] = self.volumes[rows]
@@ -97,11 +97,10 @@ class LabelledVolumes:
 
 
 def load_volumes(cohort: Cohort, settings: PreprocessingSettings, cache: Path) -> LabelledVolumes:
-    """Prepare every scan of a cohort once, and map the result from disk afterwards.
+    """Preprocess every scan of a cohort once, and map the result from disk afterwards.
 
-    The cache is one ``.npy`` a cohort, named by the bytes of its scans and the preprocessing: a changed scan
-    or setting makes another file, a cohort that is the same in both is only mapped. Of a cohort that has
-    grown, only what is new is prepared.
+    The cache is one ``.npy`` per cohort, named by the bytes of its scans and the preprocessing: a changed
+    scan or setting makes another file. Of a cohort that has grown, only the new scans are preprocessed.
 
     Parameters
     ----------
@@ -109,7 +108,7 @@ def load_volumes(cohort: Cohort, settings: PreprocessingSettings, cache: Path) -
         SUVR volumes on the template grid, every one with a diagnosis.
     settings : PreprocessingSettings
     cache : Path
-        Folder of the prepared volumes.
+        Folder of the preprocessed volumes.
 
     Raises
     ------
@@ -117,7 +116,7 @@ def load_volumes(cohort: Cohort, settings: PreprocessingSettings, cache: Path) -
         If the cohort is empty, a scan's file is missing, unreadable, or not SUVR on the template grid.
     """
     if not len(cohort):
-        raise CohortError("A cohort to load must hold scans, got none", hint="run `taucal ingest` first")
+        raise CohortError("The cohort has no scans", hint="Run `taucal ingest` first")
     labels = cohort.labels
     preprocessing = Preprocessing(spacing_mm=settings.spacing_mm, suvr_max=settings.suvr_max)
     contents = [_bytes_of(s) for s in cohort.scans]
@@ -146,24 +145,24 @@ def load_volumes(cohort: Cohort, settings: PreprocessingSettings, cache: Path) -
 
 
 def _index_of(path: Path) -> Path:
-    """Return the file that tells of which scan, by its bytes, each row of prepared volumes is."""
+    """Return the file that lists the scan, by its bytes, of each row of preprocessed volumes."""
     return path.with_suffix(".json")
 
 
 def _prepared_before(cache: Path, made_by: str) -> dict[str, NDArray[np.float32]]:
-    """Return the volumes of other cohorts below a cache, mapped, by the bytes of their scans."""
+    """Return the volumes of other cohorts in a cache, mapped, by the bytes of their scans."""
     known: dict[str, NDArray[np.float32]] = {}
     for index in sorted(cache.glob("volumes-*.json")):
-        told, path = read_json(index), index.with_suffix(".npy")
-        if told["preprocessing"] == made_by and path.is_file():
-            known |= zip(told["contents"], np.load(path, mmap_mode="r"), strict=True)
+        listed, path = read_json(index), index.with_suffix(".npy")
+        if listed["preprocessing"] == made_by and path.is_file():
+            known |= zip(listed["contents"], np.load(path, mmap_mode="r"), strict=True)
     return known
 
 
 def prepare_scans(cohort: Cohort, preprocessing: Preprocessing, cache: Path) -> NDArray[np.float32]:
-    """Return the prepared volumes of a few scans, shape (N, X, Y, Z); diagnoses are not needed.
+    """Return the preprocessed volumes of a few scans, shape (N, X, Y, Z); diagnoses are not needed.
 
-    What `load_volumes` has prepared in the same cache is not prepared again; nothing is added to it.
+    Volumes that `load_volumes` has stored in the same cache are reused; none are added.
 
     Raises
     ------
@@ -171,7 +170,7 @@ def prepare_scans(cohort: Cohort, preprocessing: Preprocessing, cache: Path) -> 
         If there is no scan, or a scan's file is unreadable or not SUVR on the template grid.
     """
     if not len(cohort):
-        raise CohortError("A cohort to load must hold scans, got none", hint="run `taucal ingest` first")
+        raise CohortError("The cohort has no scans", hint="Run `taucal ingest` first")
     known = _prepared_before(cache, fingerprint(preprocessing.to_dict()))
     contents = ((scan, _bytes_of(scan)) for scan in cohort.scans)
     return np.stack([known[c] if c in known else _prepare(scan, preprocessing) for scan, c in contents])
@@ -180,9 +179,9 @@ def prepare_scans(cohort: Cohort, preprocessing: Preprocessing, cache: Path) -> 
 def _bytes_of(scan: Scan) -> str:
     if not scan.path.is_file():
         raise CohortError(
-            f"The volume of every scan must exist, got no file {scan.path.name}",
+            f"The volume {scan.path.name} is missing",
             where=scan.scan_id,
-            hint="run `taucal ingest` again, or drop the row from the cohort table",
+            hint="Run `taucal ingest` again, or remove the row from the cohort table",
         )
     return sha256_of_file(scan.path)
 
@@ -193,7 +192,7 @@ def _prepare(scan: Scan, preprocessing: Preprocessing) -> NDArray[np.float32]:
         return preprocessing(np.asarray(image.dataobj, dtype=np.float32))
     except (OSError, EOFError, ValueError, ImageFileError) as error:
         raise CohortError(
-            f"A scan must be a readable SUVR volume on the template grid: {error}",
+            f"The SUVR volume cannot be used ({str(error).rstrip('.')})",
             where=scan.scan_id,
-            hint="run `taucal ingest` again for this scan",
+            hint="Run `taucal ingest` again for this scan",
         ) from error

@@ -1,4 +1,4 @@
-"""MedMNIST: small volumes and images with an official split, one ``.npz`` a set."""
+"""MedMNIST: small volumes and images with an official split, one ``.npz`` per set."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Ints
 from models.preprocessing import Preprocessing
 from pipeline.errors import CohortError
 from pipeline.files import fingerprint, sha256_of_file
@@ -19,7 +20,7 @@ from pipeline.scan import Split
 
 _OFFICIAL = ("train", "val", "test")
 _CROP_MM = 64.0
-"""Side of AdrenalMNIST3D's volumes; the other 3D sets do not tell theirs."""
+"""Side of AdrenalMNIST3D's volumes; the other 3D sets do not state theirs."""
 
 
 def load_medmnist(
@@ -29,13 +30,13 @@ def load_medmnist(
     validation: float = 0.12,
     seed: int = 0,
 ) -> tuple[LabelledVolumes, Split]:
-    """Read a MedMNIST set of one label an image, 2D or 3D, with its official split.
+    """Read a MedMNIST set with one label per image, 2D or 3D, with its official split.
 
-    The official test part is the test part. The official validation part is the calibration part: what
-    calibrates must be independent of what chose the weights. Early stopping needs scans too, so a stratified
-    share of the official training part is held out as validation. The official parts were cut by patient, but
-    the file does not say which images belong to one: every image counts as a subject, and this last cut
-    alone may part the two adrenal glands of a patient.
+    The official test part is the test part. The official validation part is the calibration part: calibration
+    data must be independent of those that chose the weights. For early stopping a stratified share of the
+    official training part is held out as validation. The official parts were cut by patient, but the file
+    does not state which images belong to one: every image counts as a subject, and only this last cut may
+    separate the two adrenal glands of a patient.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ def load_medmnist(
         The ``.npz``: ``{train,val,test}_images`` uint8 (N, X, Y, Z), (N, H, W) or (N, H, W, 3), and
         ``{train,val,test}_labels`` (N, 1).
     class_names : tuple of str
-        In the order of the labels; the labels themselves where not given.
+        In the order of the labels; by default the labels themselves.
     validation : float
         Share of the official training part held out for early stopping.
     seed : int
@@ -52,7 +53,7 @@ def load_medmnist(
     Raises
     ------
     CohortError
-        If the file is missing, is no such archive, has several labels an image, or a label without a name.
+        If the file is missing or not such an archive, an image has several labels, or a label has no name.
 
     References
     ----------
@@ -65,10 +66,9 @@ def load_medmnist(
     names = class_names or tuple(str(k) for k in range(labels.max() + 1))
     if labels.min() < 0 or labels.max() >= len(names):
         raise CohortError(
-            f"Every label needs a class name, got labels {labels.min()} to {labels.max()} "
-            f"and {len(names)} names",
+            f"There are labels {labels.min()} to {labels.max()}, but {len(names)} class names",
             where=path.name,
-            hint="name every class in cohort.classes, in the order of the labels, or leave it out",
+            hint="Name every class in cohort.classes, in the order of the labels, or leave it out",
         )
     ids = tuple(f"{part}-{n:04d}" for part in _OFFICIAL for n in range(counts[part]))
     split = _official_split(ids, labels, validation, seed)
@@ -92,42 +92,42 @@ def load_medmnist(
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise CohortError(
-            "The cohort's file must exist, got no such file",
+            "There is no such file",
             where=str(path),
-            hint="see data/README.md for where to get it, and set cohort.path",
+            hint="Set cohort.path; see data/README.md for where to get it",
         )
-    wanted = [f"{part}_{what}" for part in _OFFICIAL for what in ("images", "labels")]
+    names = [f"{part}_{what}" for part in _OFFICIAL for what in ("images", "labels")]
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in wanted}
+            arrays = {name: archive[name] for name in names}
     except (KeyError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise CohortError(
-            f"A MedMNIST archive must hold {', '.join(wanted)}: {error}",
+            f"This is not a MedMNIST archive of {', '.join(names)} ({str(error).partition('.')[0]})",
             where=path.name,
-            hint="download it again, see data/README.md",
+            hint="Download it again, see data/README.md",
         ) from error
     _check(arrays, path.name)
     return arrays
 
 
 def _check(arrays: dict[str, NDArray[Any]], where: str) -> None:
-    shapes = {arrays[f"{part}_images"].shape[1:] for part in _OFFICIAL}
-    types = {arrays[f"{part}_images"].dtype for part in _OFFICIAL}
+    images = [f"{part}_images" for part in _OFFICIAL]
+    shapes, types = {arrays[n].shape[1:] for n in images}, {arrays[n].dtype for n in images}
     if len(shapes) != 1 or types != {np.dtype(np.uint8)} or len(next(iter(shapes))) not in (2, 3):
         raise CohortError(
-            "MedMNIST images must be bytes of one shape, (N, X, Y, Z), (N, H, W) or (N, H, W, 3), got "
-            f"{', '.join(str(arrays[f'{part}_images'].shape) for part in _OFFICIAL)}",
+            f"The images are {', '.join(f'{arrays[n].dtype} {arrays[n].shape}' for n in images)}. "
+            "Expected uint8 of one shape, (N, X, Y, Z), (N, H, W) or (N, H, W, 3)",
             where=where,
-            hint="download it again, see data/README.md",
+            hint="Download it again, see data/README.md",
         )
     for part in _OFFICIAL:
-        images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
-        if labels.size != len(images) or not len(images):
+        number, labels = len(arrays[f"{part}_images"]), arrays[f"{part}_labels"]
+        if labels.size != number or not number:
             raise CohortError(
-                f"Every image must have one label, got labels {labels.shape} for {len(images)} images in "
-                f"{part}",
+                f"The part {part} has labels of shape {labels.shape} for {number} images. "
+                "Expected one per image",
                 where=where,
-                hint="use a set of one label an image, not ChestMNIST",
+                hint="Use a set with one label per image, unlike ChestMNIST",
             )
 
 
@@ -140,7 +140,7 @@ def _channels_first(images: NDArray[Any]) -> NDArray[np.uint8] | None:
     return None
 
 
-def _official_split(ids: tuple[str, ...], labels: NDArray[np.int64], validation: float, seed: int) -> Split:
+def _official_split(ids: tuple[str, ...], labels: Ints, validation: float, seed: int) -> Split:
     official = {part: tuple(i for i in ids if i.startswith(part)) for part in _OFFICIAL}
     class_of = {i: str(k) for i, k in zip(ids, labels, strict=True) if i.startswith("train")}
     held_out = assign_parts(class_of, {"validation": validation}, seed=seed)

@@ -1,4 +1,4 @@
-"""What a network said about scans: logits, never probabilities."""
+"""Predictions of a network: logits, never probabilities."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Floats, Ints
 from pipeline.errors import InputError
 from pipeline.files import written_whole
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Logits and features of scans, with what is needed to judge them.
+    """Logits and features of scans, with what is needed to evaluate them.
 
     Parameters
     ----------
@@ -29,13 +30,13 @@ class Predictions:
     Raises
     ------
     InputError
-        If the lengths do not agree.
+        If lengths differ.
     """
 
     scan_ids: tuple[str, ...]
     subjects: tuple[str, ...]
-    logits: NDArray[np.float64]
-    labels: NDArray[np.int64]
+    logits: Floats
+    labels: Ints
     features: NDArray[np.float32]
     class_names: tuple[str, ...]
 
@@ -44,15 +45,15 @@ class Predictions:
         lengths = {len(self.scan_ids), len(self.subjects), len(self.labels), len(self.features), n}
         if len(lengths) != 1 or k != len(self.class_names):
             raise InputError(
-                f"Predictions must agree in length, got {len(self.scan_ids)} ids, "
-                f"{len(self.subjects)} subjects, logits {self.logits.shape}, {len(self.labels)} labels, "
-                f"{len(self.class_names)} classes"
+                f"There are {len(self.scan_ids)} ids, {len(self.subjects)} subjects, logits of shape "
+                f"{self.logits.shape}, {len(self.labels)} labels, {len(self.features)} rows of features and "
+                f"{len(self.class_names)} classes. Expected one of each per scan, one logit per class"
             )
 
     def __len__(self) -> int:
         return len(self.scan_ids)
 
-    def take(self, rows: NDArray[np.int64]) -> Predictions:
+    def take(self, rows: Ints) -> Predictions:
         """Return the given rows."""
         return Predictions(
             tuple(self.scan_ids[i] for i in rows),
@@ -79,7 +80,7 @@ class Predictions:
 
     @classmethod
     def load(cls, path: Path) -> Predictions:
-        """Read what `save` wrote; holds no pickled objects."""
+        """Read what `save` wrote; pickled objects are refused."""
         with np.load(path, allow_pickle=False) as data:
             return cls(
                 tuple(data["scan_ids"].tolist()),

@@ -1,4 +1,4 @@
-"""From logits as a loss trained them to logits that speak at the class shares of the training scans."""
+"""The prior correction: from logits as trained to logits calibrated to the class shares of training."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from models.arrays import Floats
 from models.losses import Loss
 
 
 @dataclass(frozen=True, eq=False)
 class PriorCorrection:
-    """What was undone of class weights and sampling: ``scale * z + offset`` of the logits as trained.
+    """Corrects logits as trained for class weights and sampling: ``scale * z + offset``.
 
-    A loss that weights classes, adds their prior to the logits or is shown classes equally often makes the
-    network answer as if classes were otherwise frequent than they are. Calibrators and a clinic's prevalence
-    start from the class shares of training.
+    With a loss that weights classes or adds their prior to the logits, or with balanced sampling, a network
+    answers as if the classes had other shares than they have. Calibrators and a clinic's prevalence start
+    from the class shares of training.
 
     Parameters
     ----------
@@ -33,7 +32,7 @@ class PriorCorrection:
 
     @classmethod
     def of(cls, loss: Loss, class_counts: Sequence[int], sampling: str) -> PriorCorrection:
-        """Return what undoes a loss and a way of sampling; exact at the minimum of the loss."""
+        """Return the correction for a loss and a way of sampling; exact at the minimum of the loss."""
         nothing = torch.zeros(1, len(class_counts), dtype=torch.float64)
         weighted = loss.posterior_logits(nothing)[0].cpu()
         scale = loss.posterior_logits(nothing + 1)[0].cpu() - weighted
@@ -43,9 +42,9 @@ class PriorCorrection:
         """Return logits, shape (N, K), at the class shares of training."""
         return logits * self.scale.to(logits) + self.offset.to(logits)
 
-    def reverse(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    def reverse(self, logits: Floats) -> Floats:
         """Return the logits as the loss trained them, shape (N, K)."""
-        trained: NDArray[np.float64] = (logits - self.offset.numpy()) / self.scale.numpy()
+        trained: Floats = (logits - self.offset.numpy()) / self.scale.numpy()
         return trained
 
     def to_dict(self) -> dict[str, list[float]]:
@@ -59,7 +58,7 @@ class PriorCorrection:
 
 
 def _sampled(class_counts: Sequence[int], sampling: str) -> Tensor:
-    """Return what moves logits from the class mix the network was shown to that of the training scans."""
+    """Return the offset of logits from the class shares as sampled to those of the training scans."""
     counts = torch.tensor(class_counts, dtype=torch.float64)
     if sampling == "natural":
         return torch.zeros_like(counts)

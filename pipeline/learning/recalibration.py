@@ -1,4 +1,4 @@
-"""The networks of a classifier as if they had just been trained: what a new calibration starts from."""
+"""The networks of a classifier as the start of a new calibration."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from pipeline.learning.trained import TrainedNetwork
 def recalibrate(
     classifier: CalibratedClassifier, class_counts: Sequence[int], made_of: str
 ) -> TrainedEnsemble:
-    """Return a classifier's networks with their logits moved to other class shares.
+    """Return a classifier's networks with their logits corrected to other class shares.
 
     Parameters
     ----------
     classifier : CalibratedClassifier
         Its networks are copied.
     class_counts : sequence of int, length K
-        Scans of each class where the probabilities are to be calibrated; none may be zero.
+        Scans of each class in the cohort to calibrate to; none may be zero.
     made_of : str
-        What stands in the record in place of data and settings.
+        Goes into the record in place of the fingerprint of data and settings.
 
     Raises
     ------
@@ -39,17 +39,19 @@ def recalibrate(
     counts = np.asarray(class_counts)
     if (counts < 1).any():
         missing = ", ".join(n for n, c in zip(classifier.class_names, counts, strict=True) if c < 1)
-        raise InputError(f"Every class must have scans to calibrate with, {missing} has none")
+        raise InputError(
+            f"There are no scans of {missing} to calibrate with", hint="Add scans of every class"
+        )
     offset = torch.from_numpy(np.log(counts / counts.sum()) - np.log(classifier.prevalence))
-    unscaled = PriorCorrection(torch.ones(len(counts), dtype=torch.float64), offset)
+    correction = PriorCorrection(torch.ones(len(counts), dtype=torch.float64), offset)
     members = []
     for network in _members(classifier.network):
-        network.rescale_logits(unscaled.scale, unscaled.offset)
+        network.rescale_logits(correction.scale, correction.offset)
         members.append(
             TrainedNetwork(
                 network.eval(), classifier.network_name, dict(classifier.network_options),
                 classifier.preprocessing, classifier.class_names, tuple(counts.tolist()),
-                "kept", unscaled, 0, (), made_of,
+                "unchanged", correction, 0, (), made_of,
             )
         )  # fmt: skip
     return TrainedEnsemble(tuple(members))

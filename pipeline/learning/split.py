@@ -12,19 +12,19 @@ from pipeline.scan import PARTS, Cohort, Split
 
 
 def split_subjects(cohort: Cohort, settings: SplitSettings, *, seed: int, min_subjects: int = 8) -> Split:
-    """Share out the subjects of a cohort over the four parts.
+    """Split the subjects of a cohort into the four parts.
 
-    Every class is shared out on its own, so each part holds each class in about the proportion of the
-    whole. A subject's class is the diagnosis of most of its scans; on a tie, that of the last session.
+    Every class is split separately, so each part has each class in about the proportion of the cohort. A
+    subject's class is the diagnosis of most of its scans; on a tie, that of the last session.
     Subjects are ordered by a keyed hash of their name, not shuffled, so the split depends on neither the
-    order of the scans nor the platform, and a cohort that grows keeps most subjects where they were.
+    order of the scans nor the platform, and most subjects stay in their part when a cohort grows.
 
     Parameters
     ----------
     cohort : Cohort
         Every scan with a diagnosis.
     settings : SplitSettings
-        Shares of subjects; what remains is for training.
+        Shares of subjects; the remainder is for training.
     seed : int
     min_subjects : int
         Fewest subjects of a class that are accepted, at least 4: one in each part.
@@ -44,7 +44,10 @@ def split_subjects(cohort: Cohort, settings: SplitSettings, *, seed: int, min_su
     {'train': 18, 'validation': 4, 'calibration': 8, 'test': 10}
     """
     if not len(cohort):
-        raise CohortError("A cohort to learn from must hold scans, got none", hint=_MEND_EMPTY)
+        raise CohortError(
+            "The cohort has no scans",
+            hint="Run `taucal ingest`, and check in its ingest_report.tsv that diagnoses were found",
+        )
     class_of = subject_classes(
         cohort.subjects, [cohort.class_names[k] for k in cohort.labels], cohort.scan_ids
     )
@@ -56,9 +59,6 @@ def split_subjects(cohort: Cohort, settings: SplitSettings, *, seed: int, min_su
         scans[part_of[scan.subject]].append(scan.scan_id)
     subject_of = dict(zip(cohort.scan_ids, cohort.subjects, strict=True))
     return Split(**{part: tuple(ids) for part, ids in scans.items()}, subject_of=subject_of)
-
-
-_MEND_EMPTY = "run `taucal ingest`, look at its ingest_report.tsv, and see that diagnoses were found"
 
 
 def subject_classes(
@@ -78,13 +78,13 @@ def subject_classes(
 
 
 def assign_parts(class_of: Mapping[str, str], shares: Mapping[str, float], *, seed: int) -> dict[str, str]:
-    """Return the part of every subject: of each class, every named part gets its share, at least one.
+    """Return the part of every subject: every named part gets its share of each class, at least one.
 
     Parameters
     ----------
     class_of : mapping of subject to class
     shares : mapping of part to share
-        What remains goes to ``"train"``.
+        The remainder goes to ``"train"``.
     seed : int
     """
     part_of = {}
@@ -102,23 +102,23 @@ def assign_parts(class_of: Mapping[str, str], shares: Mapping[str, float], *, se
 def extend_split(
     earlier: Split, cohort: Cohort, settings: SplitSettings, *, seed: int, train: bool = True
 ) -> Split:
-    """Share out a cohort that has grown: who stood in a part stays there, new subjects are shared out.
+    """Split a cohort that has grown: subjects stay in their part, new ones are assigned to one.
 
-    A subject scanned again takes its new scans to its part, so every old test subject stays in test. Where a
-    new subject goes follows from its name and the seed alone: however the cohort grows, and whichever split
-    is extended, it goes to the same part.
+    New scans of a subject go to its part, so every old test subject stays in test. The part of a new subject
+    depends on its name and the seed alone: however the cohort grows, and whichever split is extended, it is
+    the same.
 
     Parameters
     ----------
     earlier : Split
-        Scans of it that the cohort no longer holds are left out.
+        Its scans that are no longer in the cohort are left out.
     cohort : Cohort
         Every scan with a diagnosis.
     settings : SplitSettings
-        Chances of a new subject to get into each part; what remains is for training.
+        Probabilities of each part for a new subject; the remainder is for training.
     seed : int
     train : bool
-        Without, new subjects go to calibration and test only, in the proportion of their shares.
+        If false, new subjects go to calibration and test only, in the proportion of their shares.
     """
     part_of = {earlier.subject_of[i]: part for part in PARTS for i in earlier.part(part)}
     chances = {"calibration": settings.calibration, "test": settings.test}
@@ -154,15 +154,14 @@ def _check_classes(class_of: Mapping[str, str], class_names: Sequence[str], leas
     if len(present) < 2:
         absent = ", ".join(n for n in class_names if n not in present) or "another class"
         raise CohortError(
-            f"A cohort to learn from must hold at least two classes, got only {present[0]} "
-            f"({counts[present[0]]} subjects)",
-            hint=f"add subjects of {absent}",
+            f"The only class is {present[0]} ({counts[present[0]]} subjects). Expected at least two classes",
+            hint=f"Add subjects of {absent}",
         )
     few = [name for name in class_names if counts[name] < least]
     if few:
-        told = ", ".join(f"{name} has {counts[name]}" for name in few)
+        found = ", ".join(f"{name} has {counts[name]}" for name in few)
         raise CohortError(
-            f"Every class needs at least {least} subjects to stand in {', '.join(PARTS)}; {told}",
+            f"{found} subjects. {', '.join(PARTS)} together need at least {least} of each class",
             where=f"class {', '.join(few)}",
-            hint="add subjects, merge the class with another or leave it out of cohort.classes",
+            hint="Add subjects, merge the class with another, or leave it out of cohort.classes",
         )

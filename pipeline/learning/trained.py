@@ -1,4 +1,4 @@
-"""A trained network with what is needed to use it and to tell how it came about."""
+"""A trained network with its preprocessing and the record of its training."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from models.arrays import Floats
 from models.networks import Network, build_network
 from models.preprocessing import AnyPreprocessing, preprocessing_from_dict
 from pipeline.files import read_json, write_json, written_whole
@@ -29,17 +29,17 @@ class TrainedNetwork:
     ----------
     network : Network
     name, options
-        What `models.networks.build_network` made it from.
+        Arguments of `models.networks.build_network`.
     preprocessing : Preprocessing or ImagePreprocessing
     class_names : tuple of str
     class_counts : tuple of int
         Training scans of each class.
     sampling : str
-        How scans were drawn.
+        How scans were drawn; ``"unchanged"`` for the network of a stored classifier.
     prior_correction : PriorCorrection
-        What has been done to the last layer, so that the logits speak at the class shares of training.
+        Already applied to the last layer, so that the logits are calibrated to the class shares of training.
     best_epoch : int
-        Epoch (from 0) the weights are of.
+        Epoch (from 0) of the weights.
     history : tuple of dict
         Per epoch: epoch, learning_rate, loss, validation_nll, validation_balanced_accuracy, seconds.
     made_of : str
@@ -59,13 +59,13 @@ class TrainedNetwork:
     made_of: str
 
     @property
-    def prevalence(self) -> NDArray[np.float64]:
-        """Class shares the logits stand for, shape (K,): those of the training scans."""
-        shares: NDArray[np.float64] = np.array(self.class_counts) / sum(self.class_counts)
+    def prevalence(self) -> Floats:
+        """Class shares to which the logits are calibrated, shape (K,): those of the training scans."""
+        shares: Floats = np.array(self.class_counts) / sum(self.class_counts)
         return shares
 
     def save(self, folder: Path) -> Path:
-        """Write weights and record; the record last, so that it vouches for the weights."""
+        """Write weights and record; the record last, so that it marks the weights as complete."""
         with written_whole(folder / WEIGHTS) as beside:
             save_file({k: v.contiguous() for k, v in self.network.state_dict().items()}, beside)
         record = {
@@ -74,7 +74,7 @@ class TrainedNetwork:
             "class_names": self.class_names,
             "class_counts": self.class_counts,
             "sampling": self.sampling,
-            "undone": self.prior_correction.to_dict(),
+            "prior_correction": self.prior_correction.to_dict(),
             "best_epoch": self.best_epoch,
             "history": self.history,
             "made_of": self.made_of,
@@ -84,7 +84,7 @@ class TrainedNetwork:
 
     @classmethod
     def load(cls, folder: Path) -> TrainedNetwork:
-        """Read what `save` wrote."""
+        """Read what `save` wrote, in this version or an earlier one."""
         record = read_json(folder / RECORD)
         preprocessing = preprocessing_from_dict(record["preprocessing"])
         name, options = record["network"]["name"], record["network"]["options"]
@@ -100,7 +100,7 @@ class TrainedNetwork:
             tuple(record["class_names"]),
             tuple(record["class_counts"]),
             record["sampling"],
-            PriorCorrection.from_dict(record["undone"]),
+            PriorCorrection.from_dict(record.get("prior_correction") or record["undone"]),  # its older name
             record["best_epoch"],
             tuple(record["history"]),
             record["made_of"],

@@ -1,8 +1,8 @@
-"""The training loop of volumes and images: one page, nothing hidden between loss and gradient.
+"""The training loop for volumes and images: all there is between loss and gradient.
 
 Killed at any point and started again, it ends with the same weights, byte for byte on the CPU with the same
-number of threads: all that is random in an epoch follows from (seed, epoch), the state at its end is written
-whole or not at all, and nothing else passes from one epoch to the next.
+number of threads: every random number of an epoch follows from (seed, epoch), the state at its end is written
+atomically, and nothing else passes from one epoch to the next.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.arrays import Ints
 from models.networks import Network, run
 from pipeline.config import Study, TrainingSettings
 from pipeline.errors import CohortError, ConfigError, TrainingError
@@ -26,10 +26,10 @@ from pipeline.learning.devices import choose_device, mixed_precision, ranks, to_
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.prior_correction import PriorCorrection
 from pipeline.learning.trained import RECORD, Metrics, TrainedNetwork
-from pipeline.learning.training_state import CHECKPOINT, TrainingState, begin
+from pipeline.learning.training_state import CHECKPOINT, TrainingState, initial_state
 from pipeline.scan import Split
 
-# Raised whenever a change of code changes the weights: what an older program left is not used.
+# Raised whenever a change of code changes the weights: files of an older program are then not used.
 _REVISION = 2
 
 Progress = Callable[[int, int, Metrics], None]
@@ -42,7 +42,7 @@ def train(
     folder: Path,
     progress: Progress | None = None,
 ) -> TrainedNetwork:
-    """Train a network, going on from where an earlier call in `folder` was stopped.
+    """Train a network, resuming where an earlier call in `folder` was stopped.
 
     Parameters
     ----------
@@ -50,10 +50,10 @@ def train(
         At least the scans of the training and the validation part.
     split : Split
     study : Study
-        Its seed, augmentation, network and training sections matter here.
+        Its seed, augmentation, network and training sections apply.
     folder : Path
-        Holds ``checkpoint.pt`` while training, ``network.safetensors`` and ``training.json`` afterwards.
-        What it holds of other data or settings is not used.
+        Contains ``checkpoint.pt`` during training, ``network.safetensors`` and ``training.json`` afterwards.
+        Files of other data or settings are not used.
     progress : callable, optional
         Called after each epoch with its number (from 1), the number of epochs, and the epoch's metrics.
 
@@ -67,10 +67,10 @@ def train(
     TrainingError
         If the loss or the gradient is not finite; the batch's scan ids are named.
     ConfigError
-        If the network, the loss or an option is unknown, the network or the augmentation is not one of such
-        data, or `micro_batch` is asked of a network with batch statistics.
+        If the network, the loss or an option is unknown, the network or the augmentation does not fit the
+        data, or `micro_batch` is set for a network with batch statistics.
     CohortError
-        If the training part lacks a class.
+        If the training part has no scan of a class.
     """
     made_of = _made_of(volumes, split, study)
     if (folder / RECORD).is_file() and read_json(folder / RECORD).get("made_of") == made_of:
@@ -78,7 +78,7 @@ def train(
     training, validation = volumes.subset(split.train), volumes.subset(split.validation)
     _check_classes(training)
     _check_dimensions(training, study)
-    settings, place = study.training, ranks()
+    settings, process = study.training, ranks()
     device = choose_device(settings.device)
     batches = Batches(
         training,
@@ -86,24 +86,24 @@ def train(
         settings.batch_size,
         settings.sampling,
         study.seed,
-        rank=place.rank,
-        ranks=place.number,
+        rank=process.rank,
+        ranks=process.number,
         device=device,
     )
-    course = begin(training, study, device)
-    prior_correction = PriorCorrection.of(course.loss, training.class_counts, settings.sampling)
-    course.resume(folder, made_of)
-    while len(course.history) < settings.epochs and not _is_over(course, settings):
+    state = initial_state(training, study, device)
+    prior_correction = PriorCorrection.of(state.loss, training.class_counts, settings.sampling)
+    state.resume(folder, made_of)
+    while len(state.history) < settings.epochs and not _is_over(state, settings):
         started = time.perf_counter()
-        metrics = _train_epoch(course, batches, settings)
-        metrics |= _validate(course, validation, prior_correction, settings)
-        course.history.append(metrics | {"seconds": time.perf_counter() - started})
-        if place.rank == 0:
-            course.save(folder, made_of)
+        metrics = _train_epoch(state, batches, settings)
+        metrics |= _validate(state, validation, prior_correction, settings)
+        state.history.append(metrics | {"seconds": time.perf_counter() - started})
+        if process.rank == 0:
+            state.save(folder, made_of)
             if progress is not None:
-                progress(len(course.history), settings.epochs, course.history[-1])
-    trained = _finish(course, training, prior_correction, study, made_of)
-    if place.rank == 0:
+                progress(len(state.history), settings.epochs, state.history[-1])
+    trained = _finish(state, training, prior_correction, study, made_of)
+    if process.rank == 0:
         trained.save(folder)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return trained
@@ -124,8 +124,8 @@ def learning_rate_at(step: int, steps: int, warmup: int, peak: float) -> float:
 
 def _made_of(volumes: LabelledVolumes, split: Split, study: Study) -> str:
     sections = study.model_dump(mode="json", include={"seed", "augmentation", "network", "training"})
-    for how_not_what in ("device", "compile"):
-        sections["training"].pop(how_not_what)
+    for unrelated_to_weights in ("device", "compile"):
+        sections["training"].pop(unrelated_to_weights)
     sections["training"]["loss"].pop("label")
     return fingerprint(_REVISION, volumes.content, split.train, split.validation, sections)
 
@@ -134,9 +134,9 @@ def _check_classes(training: LabelledVolumes) -> None:
     missing = [n for n, c in zip(training.class_names, training.class_counts, strict=True) if not c]
     if missing:
         raise CohortError(
-            f"Every class must have training scans, {', '.join(missing)} has none",
-            where="the training part of the split",
-            hint="add subjects or leave the class out of cohort.classes",
+            f"There are no scans of {', '.join(missing)}",
+            where="training part of the split",
+            hint="Add subjects, or leave the class out of cohort.classes",
         )
 
 
@@ -144,29 +144,29 @@ def _check_dimensions(training: LabelledVolumes, study: Study) -> None:
     needed, given = training.preprocessing.spatial_dims, study.network.spatial_dims
     if given != needed:
         raise ConfigError(
-            f"A network must have as many dimensions as the data, {needed}, got {given}",
+            f"The network has {given} dimensions, but the data have {needed}",
             where="network.spatial_dims",
-            hint=f"set it to {needed}",
+            hint=f"Set it to {needed}",
         )
     if needed == 3 and (study.augmentation.flip or study.augmentation.crop_pixels):
         raise ConfigError(
-            "Only images may be flipped or cropped: in a volume, left and right and the place are evidence",
-            where="the augmentation section",
-            hint="remove augmentation.flip and augmentation.crop_pixels",
+            "Only images can be flipped or cropped: in a volume, side and place are evidence",
+            where="augmentation",
+            hint="Remove augmentation.flip and augmentation.crop_pixels",
         )
 
 
-def _is_over(course: TrainingState, settings: TrainingSettings) -> bool:
-    waited = len(course.history) - 1 - course.best_epoch
-    return settings.patience is not None and bool(course.history) and waited >= settings.patience
+def _is_over(state: TrainingState, settings: TrainingSettings) -> bool:
+    waited = len(state.history) - 1 - state.best_epoch
+    return settings.patience is not None and bool(state.history) and waited >= settings.patience
 
 
-def _train_epoch(course: TrainingState, batches: Batches, settings: TrainingSettings) -> Metrics:
-    epoch, steps = len(course.history), len(batches)
+def _train_epoch(state: TrainingState, batches: Batches, settings: TrainingSettings) -> Metrics:
+    epoch, steps = len(state.history), len(batches)
     torch.manual_seed(int(np.random.SeedSequence((batches.seed, epoch)).generate_state(1)[0]))  # dropout
-    course.step.train()
-    course.loss.train()
-    course.loss.start_epoch(epoch, settings.epochs)
+    state.step.train()
+    state.loss.train()
+    state.loss.start_epoch(epoch, settings.epochs)
     values, rate = [], 0.0
     for number, batch in enumerate(batches.epoch(epoch)):
         rate = learning_rate_at(
@@ -175,59 +175,57 @@ def _train_epoch(course: TrainingState, batches: Batches, settings: TrainingSett
             settings.warmup_epochs * steps,
             settings.learning_rate,
         )
-        value, norm = _step(course, batch, rate, settings)
+        value, norm = _step(state, batch, rate, settings)
         if not (math.isfinite(value) and math.isfinite(norm)):
             raise _not_finite(value, norm, [batches.volumes.scan_ids[row] for row in batch.rows], epoch)
         values.append(value)
     return {"epoch": epoch, "learning_rate": rate, "loss": float(np.mean(values))}
 
 
-def _step(
-    course: TrainingState, batch: Batch, rate: float, settings: TrainingSettings
-) -> tuple[float, float]:
-    """Take one optimiser step, if all is finite; return loss and gradient norm."""
-    course.optimizer.zero_grad(set_to_none=True)
-    with mixed_precision(course.device):
-        logits = course.step(to_device(batch.volumes, course.device))
-    loss: Tensor = course.loss(logits.float(), batch.labels.to(course.device, non_blocking=True))
+def _step(state: TrainingState, batch: Batch, rate: float, settings: TrainingSettings) -> tuple[float, float]:
+    """Take one optimiser step if loss and gradient are finite; return both, the gradient as its norm."""
+    state.optimizer.zero_grad(set_to_none=True)
+    with mixed_precision(state.device):
+        logits = state.step(to_device(batch.volumes, state.device))
+    loss: Tensor = state.loss(logits.float(), batch.labels.to(state.device, non_blocking=True))
     loss.backward()  # type: ignore[no-untyped-call]
     limit = math.inf if settings.gradient_clip is None else settings.gradient_clip
-    norm = float(nn.utils.clip_grad_norm_(course.network.parameters(), limit))
+    norm = float(nn.utils.clip_grad_norm_(state.network.parameters(), limit))
     value = loss.item()
     if math.isfinite(value) and math.isfinite(norm):
-        for group in course.optimizer.param_groups:
+        for group in state.optimizer.param_groups:
             group["lr"] = rate
-        course.optimizer.step()
-        if course.averaged is not None:
-            course.averaged.update_parameters(course.network)
+        state.optimizer.step()
+        if state.averaged is not None:
+            state.averaged.update_parameters(state.network)
     return value, norm
 
 
 def _not_finite(value: float, norm: float, scan_ids: Sequence[str], epoch: int) -> TrainingError:
     return TrainingError(
-        f"Loss and gradient must be finite, got loss {value} and gradient norm {norm} in epoch {epoch + 1}",
-        where=f"the batch of {', '.join(scan_ids)}",
-        hint="look at these scans, lower training.learning_rate or set training.gradient_clip; "
-        "the epochs before are kept",
+        f"The loss is {value} and the gradient norm {norm} in epoch {epoch + 1}",
+        where=f"batch of {', '.join(scan_ids)}",
+        hint="Check these scans, lower training.learning_rate or set training.gradient_clip. "
+        "The next run resumes after the last finished epoch",
     )
 
 
 def _validate(
-    course: TrainingState,
+    state: TrainingState,
     validation: LabelledVolumes,
     prior_correction: PriorCorrection,
     settings: TrainingSettings,
 ) -> Metrics:
-    logits = _logits(course.judged, validation, settings.batch_size)
+    logits = _logits(state.evaluated, validation, settings.batch_size)
     labels = torch.from_numpy(validation.labels)
-    course.loss.eval()
-    course.loss.end_epoch(logits.to(course.device), labels.to(course.device))
+    state.loss.eval()
+    state.loss.end_epoch(logits.to(state.device), labels.to(state.device))
     logits = prior_correction.apply(logits)
     nll = float(nn.functional.cross_entropy(logits, labels))
-    least = min((past["validation_nll"] for past in course.history), default=math.inf)
+    least = min((past["validation_nll"] for past in state.history), default=math.inf)
     if settings.patience is not None and nll < least:
-        course.best = {name: w.detach().clone() for name, w in course.judged.state_dict().items()}
-        course.best_epoch = len(course.history)
+        state.best = {name: w.detach().clone() for name, w in state.evaluated.state_dict().items()}
+        state.best_epoch = len(state.history)
     recall = _balanced_accuracy(logits.argmax(1).numpy(), validation.labels)
     return {"validation_nll": nll, "validation_balanced_accuracy": recall}
 
@@ -237,20 +235,20 @@ def _logits(network: Network, volumes: LabelledVolumes, batch_size: int) -> Tens
     return torch.from_numpy(run(network, volumes.volumes, batch_size=batch_size, normalise=normalise)[0])
 
 
-def _balanced_accuracy(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
+def _balanced_accuracy(predicted: Ints, labels: Ints) -> float:
     return float(np.mean([(predicted[labels == k] == k).mean() for k in np.unique(labels)]))
 
 
 def _finish(
-    course: TrainingState,
+    state: TrainingState,
     training: LabelledVolumes,
     prior_correction: PriorCorrection,
     study: Study,
     made_of: str,
 ) -> TrainedNetwork:
-    network = course.judged
-    if course.best is not None:
-        network.load_state_dict(course.best)
+    network = state.evaluated
+    if state.best is not None:
+        network.load_state_dict(state.best)
     network.rescale_logits(prior_correction.scale, prior_correction.offset)
     return TrainedNetwork(
         network.cpu().eval(),
@@ -261,7 +259,7 @@ def _finish(
         training.class_counts,
         study.training.sampling,
         prior_correction,
-        course.best_epoch if course.best is not None else len(course.history) - 1,
-        tuple(course.history),
+        state.best_epoch if state.best is not None else len(state.history) - 1,
+        tuple(state.history),
         made_of,
     )

@@ -1,4 +1,4 @@
-"""All that changes while a network is trained, and how it is kept from one epoch to the next."""
+"""The state of a training between two epochs, and its checkpoint."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class TrainingState:
-    """A training between two epochs.
+    """The state of a training between two epochs.
 
     Parameters
     ----------
     network : Network
     step : nn.Module
-        The same network as the training step calls it: in pieces, compiled, on several ranks.
+        The same network as the training step calls it: in micro-batches, compiled, on several ranks.
     averaged : AveragedModel or None
-        Exponential moving average of the weights, where asked for.
+        Exponential moving average of the weights, if the study sets ``ema_decay``.
     loss : Loss
     optimizer : Optimizer
     device : torch.device
     history : list of dict
-        The epochs done.
+        Metrics of the finished epochs.
     best : dict or None
-        Weights of the epoch of least validation NLL, where early stopping wants them.
+        Weights of the epoch of least validation NLL, with early stopping.
     best_epoch : int
     """
 
@@ -58,15 +58,15 @@ class TrainingState:
     best_epoch: int = 0
 
     @property
-    def judged(self) -> Network:
-        """The network that is validated and kept: the averaged one where there is one."""
+    def evaluated(self) -> Network:
+        """The network that is validated and stored: the averaged one if there is one."""
         if self.averaged is None:
             return self.network
         averaged: Network = self.averaged.module  # type: ignore[assignment]
         return averaged
 
     def save(self, folder: Path, made_of: str) -> None:
-        """Write the state whole or not at all."""
+        """Write the state atomically."""
         state = {
             "made_of": made_of,
             "network": self.network.state_dict(),
@@ -81,17 +81,17 @@ class TrainingState:
             torch.save(state, beside)
 
     def resume(self, folder: Path, made_of: str) -> None:
-        """Go on from what `save` left, if it is of the same data and settings; else stay at the start."""
+        """Read what `save` wrote, if it is of the same data and settings; else stay at the start."""
         path = folder / CHECKPOINT
         if not path.is_file():
             return
         try:
             state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
-            log.warning("%s cannot be read; training starts anew", path)
+            log.warning("%s cannot be read; training starts from the beginning", path)
             return
         if state["made_of"] != made_of:
-            log.warning("%s is of other data or settings; training starts anew", path)
+            log.warning("%s is of other data or settings; training starts from the beginning", path)
             return
         self.network.load_state_dict(state["network"])
         if self.averaged is not None:
@@ -101,14 +101,14 @@ class TrainingState:
         self.history, self.best, self.best_epoch = state["history"], state["best"], state["best_epoch"]
 
 
-def begin(training: LabelledVolumes, study: Study, device: torch.device) -> TrainingState:
-    """Return the course before its first epoch; the study's seed decides the weights.
+def initial_state(training: LabelledVolumes, study: Study, device: torch.device) -> TrainingState:
+    """Return the state before the first epoch; the study's seed decides the weights.
 
     Raises
     ------
     ConfigError
-        If the network, the loss or an option is unknown, or `micro_batch` is asked of a network with batch
-        statistics.
+        If the network, the loss or an option is unknown, the loss does not return a mean, or `micro_batch` is
+        set for a network with batch statistics.
     """
     settings, classes = study.training, len(training.class_names)
     torch.manual_seed(study.seed)
@@ -121,18 +121,24 @@ def begin(training: LabelledVolumes, study: Study, device: torch.device) -> Trai
             **study.network.options,
         )
     except ValueError as error:
-        raise ConfigError(str(error), where="the network section") from error
+        raise ConfigError(str(error), where="network") from error
     counts = training.class_counts
     try:
         loss = build_loss(settings.loss.name, classes, counts, **settings.loss.options)
     except ValueError as error:
         raise ConfigError(str(error), where="training.loss") from error
+    if loss.reduction != "mean":
+        raise ConfigError(
+            f"The reduction is {loss.reduction!r}, but training needs the mean over the batch",
+            where="training.loss.options.reduction",
+            hint="Remove it",
+        )
     if settings.micro_batch and network.batch_statistics:
         raise ConfigError(
-            "micro_batch equals the whole batch's step only for networks without batch statistics, got "
-            f"{len(network.batch_statistics)} such layers in {study.network.name}",
+            f"{study.network.name} has {len(network.batch_statistics)} layers with batch statistics, "
+            "which would differ between micro-batches",
             where="training.micro_batch",
-            hint="use small_cnn, set network.options.norm to instance, or remove micro_batch",
+            hint="Remove micro_batch, or use a network without such layers, as small_cnn",
         )
     network.to(device)
     if device.type == "cuda":
@@ -145,7 +151,7 @@ def begin(training: LabelledVolumes, study: Study, device: torch.device) -> Trai
 
 
 def _optimizer(network: nn.Module, settings: TrainingSettings) -> Optimizer:
-    # Biases and norms are not decayed: shrinking them does not make the function simpler.
+    # Biases and norms are not decayed: shrinking them does not regularise the function.
     decayed = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
     groups = [

@@ -1,4 +1,4 @@
-"""Random changes of training volumes, the same whoever computes them."""
+"""Random augmentation of training volumes, independent of the number of workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.config import AugmentationSettings
 
 
 def build_augmentation(settings: AugmentationSettings, preprocessing: Preprocessing) -> Compose | None:
-    """Compose MONAI's random transforms for volumes as the network sees them.
+    """Compose MONAI's random transforms for preprocessed volumes.
 
     A small affine, intensity scale and shift, Gaussian noise, blur and a bias field; each is applied with
     ``settings.probability``. Left and right are never exchanged: asymmetry is evidence. Intensities are given
@@ -33,12 +33,12 @@ def build_augmentation(settings: AugmentationSettings, preprocessing: Preprocess
     ----------
     settings : AugmentationSettings
     preprocessing : Preprocessing
-        Gives voxel size, shape and the SUVR that became 1.
+        Gives voxel size, shape and the SUVR scaled to 1.
 
     Returns
     -------
     Compose or None
-        None where nothing would change. Not safe to share between threads: it holds the random state.
+        None where nothing would change. Not safe to share between threads: it contains the random state.
     """
     p, spacing, suvr = settings.probability, preprocessing.spacing_mm, preprocessing.suvr_max
     if not p:
@@ -70,10 +70,10 @@ def build_augmentation(settings: AugmentationSettings, preprocessing: Preprocess
 
 
 def augment(augmentation: Compose | None, volume: Tensor, seed: int, epoch: int, draw: int) -> Tensor:
-    """Change one volume at random, as ``(seed, epoch, draw)`` decides and nothing else.
+    """Augment one volume at random; the change depends on ``(seed, epoch, draw)`` alone.
 
-    Neither the number of workers nor what was drawn before matters, which is why a training that was stopped
-    goes on as if it had not been.
+    Neither the number of workers nor earlier draws matter, so that a training that was stopped resumes as if
+    it had not been.
 
     Parameters
     ----------

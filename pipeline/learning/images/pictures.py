@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from pipeline.errors import CohortError
 from pipeline.files import fingerprint, written_whole
+from pipeline.learning.images.image_set import Bytes
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _GREY = ("1", "L")
@@ -28,7 +28,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 def decode_pictures(
     root: Path, names: Sequence[str], cache: Path, size: int | None = None
-) -> tuple[NDArray[np.uint8], str]:
+) -> tuple[Bytes, str]:
     """Return the pixels of pictures, shape (N, C, H, W), and a fingerprint of their bytes.
 
     C is 1 where every picture is grey, else 3; transparency is dropped.
@@ -46,7 +46,7 @@ def decode_pictures(
     Raises
     ------
     CohortError
-        If a picture is missing, cannot be decoded, has more than 8 bits a channel or another size.
+        If a picture is missing, cannot be decoded, has more than 8 bits per channel or another size.
     """
     hashes = [hashlib.sha256(_bytes_of(root, name)).hexdigest() for name in names]
     made_of = fingerprint(hashes, size)
@@ -67,9 +67,7 @@ def _bytes_of(root: Path, name: str) -> bytes:
         return (root / name).read_bytes()
     except OSError as error:
         raise CohortError(
-            f"Every picture must be readable, got {error.strerror}",
-            where=name,
-            hint="unpack the images again",
+            f"The picture cannot be read: {error.strerror}", where=name, hint="Unpack the images again"
         ) from error
 
 
@@ -82,13 +80,12 @@ def _common_shape(root: Path, names: Sequence[str], size: int | None) -> tuple[i
             first = image.size
         if size is None and image.size != first:
             raise CohortError(
-                f"Images must have one size, got {image.width} x {image.height} where the first has "
-                f"{first[0]} x {first[1]}",
+                f"The image is {image.width} x {image.height}, but the first is {first[0]} x {first[1]}",
                 where=name,
-                hint="resize them, or set cohort.image_size",
+                hint="Resize the images to one size, or set cohort.image_size",
             )
     if first is None:
-        raise CohortError("A cohort to learn from must hold images, got none", where=str(root))
+        raise CohortError("There are no images", where=str(root), hint="Set cohort.path to the images")
     width, height = (size, size) if size else first
     return 1 if grey else 3, height, width
 
@@ -97,22 +94,22 @@ def _opened(root: Path, name: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(_bytes_of(root, name)), formats=("PNG", "JPEG"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _broken(name, "is none") from error
+        raise _broken(name, "is not a PNG or JPEG file") from error
     if image.mode not in (*_GREY, *_COLOUR):
         raise CohortError(
-            f"A picture must have 8 bits a channel, got the mode {image.mode}",
+            f"The picture has the mode {image.mode}. Expected 8 bits per channel",
             where=name,
-            hint="convert it to grey or colour of 8 bits",
+            hint="Convert it to grey or colour of 8 bits",
         )
     return image
 
 
-def _decoded(root: Path, name: str, channels: int, size: int | None) -> NDArray[np.uint8]:
+def _decoded(root: Path, name: str, channels: int, size: int | None) -> Bytes:
     try:
         with _only_whole():
             image = _opened(root, name).convert("L" if channels == 1 else "RGB")
     except (OSError, SyntaxError, ValueError) as error:
-        raise _broken(name, "is not whole") from error
+        raise _broken(name, "is truncated or damaged") from error
     if size:
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     pixels = np.asarray(image, dtype=np.uint8)
@@ -121,7 +118,7 @@ def _decoded(root: Path, name: str, channels: int, size: int | None) -> NDArray[
 
 @contextlib.contextmanager
 def _only_whole() -> Iterator[None]:
-    """Refuse truncated pictures: WeasyPrint, once imported, lets Pillow fill with grey what is missing."""
+    """Refuse truncated pictures: WeasyPrint, once imported, lets Pillow fill missing parts with grey."""
     lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
         yield
@@ -131,7 +128,5 @@ def _only_whole() -> Iterator[None]:
 
 def _broken(name: str, how: str) -> CohortError:
     return CohortError(
-        f"A picture must be a whole PNG or JPEG file, this {how}",
-        where=name,
-        hint="unpack or download the images again, or remove the file",
+        f"The picture {how}", where=name, hint="Unpack or download the images again, or remove the file"
     )

@@ -58,6 +58,6 @@ def test_folds_do_not_calibrate_on_the_same_subjects_and_come_again_the_same():
 
 def test_a_class_with_too_few_subjects_is_named():
     with pytest.raises(
-        CohortError, match=r"10 folds need .* 10 subjects each; CN has 30, MCI has 9 in class MCI"
+        CohortError, match=r"class MCI: CN has 30, MCI has 9 subjects. 10 folds need .* at least 10 each"
     ):
         split_folds(cohort(30, 9), SplitSettings(), 10, seed=0)

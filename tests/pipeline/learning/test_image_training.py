@@ -16,7 +16,7 @@ from pipeline.learning.inference import predict
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.trained import RECORD, WEIGHTS, TrainedNetwork
 from pipeline.learning.training import train
-from pipeline.learning.training_state import begin
+from pipeline.learning.training_state import initial_state
 from pipeline.scan import Split
 
 SHAPE = (3, 16, 16)
@@ -146,29 +146,29 @@ def test_a_record_of_an_older_program_is_not_used(stripes, parts, image_study, t
 
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.9, True), (0.0, False)])
 def test_sgd_has_nesterov_momentum_where_it_has_momentum(stripes, image_study, momentum, nesterov):
-    optimizer = begin(stripes, image_study(momentum=momentum), torch.device("cpu")).optimizer
+    optimizer = initial_state(stripes, image_study(momentum=momentum), torch.device("cpu")).optimizer
     assert isinstance(optimizer, SGD)
     assert {(g["momentum"], g["nesterov"]) for g in optimizer.param_groups} == {(momentum, nesterov)}
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", SGD), ("adamw", AdamW)])
 def test_kernels_are_decayed_and_norms_and_biases_are_not(stripes, image_study, name, kind):
-    course = begin(stripes, image_study({"name": "resnet32"}, optimizer=name), torch.device("cpu"))
-    assert isinstance(course.optimizer, kind)
-    decay_of = {id(p): g["weight_decay"] for g in course.optimizer.param_groups for p in g["params"]}
-    for key, parameter in course.network.named_parameters():
+    state = initial_state(stripes, image_study({"name": "resnet32"}, optimizer=name), torch.device("cpu"))
+    assert isinstance(state.optimizer, kind)
+    decay_of = {id(p): g["weight_decay"] for g in state.optimizer.param_groups for p in g["params"]}
+    for key, parameter in state.network.named_parameters():
         assert decay_of[id(parameter)] == (5e-4 if parameter.ndim > 1 else 0.0), key
 
 
 def test_a_network_of_volumes_is_refused_for_images(stripes, parts, image_study, tmp_path):
     settings = image_study({"name": "small_cnn", "spatial_dims": 3})
-    with pytest.raises(ConfigError, match=r"as many dimensions as the data, 2, got 3.*set it to 2"):
+    with pytest.raises(ConfigError, match=r"network has 3 dimensions, but the data have 2\. Set it to 2"):
         train(stripes, parts, settings, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_network_of_images_is_refused_for_volumes(volumes, split, image_study, tmp_path):
-    with pytest.raises(ConfigError, match=r"as many dimensions as the data, 3, got 2.*set it to 3"):
+    with pytest.raises(ConfigError, match=r"network has 2 dimensions, but the data have 3\. Set it to 3"):
         train(volumes, split, image_study(), tmp_path / "out")
 
 
@@ -177,12 +177,12 @@ def test_volumes_are_neither_flipped_nor_cropped(volumes, split, study, tmp_path
         tree = study().model_dump(mode="json")
         tree["cohort"] |= {"kind": "medmnist"}
         tree["augmentation"] |= change
-        with pytest.raises(ConfigError, match="Only images may be flipped or cropped"):
+        with pytest.raises(ConfigError, match="Only images can be flipped or cropped"):
             train(volumes, split, Study.model_validate(tree), tmp_path / "out")
 
 
 def test_micro_batches_of_a_network_with_batch_statistics_are_refused(stripes, parts, image_study, tmp_path):
-    with pytest.raises(ConfigError, match=r"without batch statistics, got 31 such layers in resnet32"):
+    with pytest.raises(ConfigError, match=r"resnet32 has 31 layers with batch statistics"):
         train(stripes, parts, image_study({"name": "resnet32"}, micro_batch=4), tmp_path / "out")
 
 

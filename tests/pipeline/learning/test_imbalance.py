@@ -83,5 +83,7 @@ def test_the_seed_decides_who_stays_and_a_steeper_tail_holds_part_of_a_gentler_o
 
 def test_a_class_left_without_a_scan_is_named():
     split, label_of = make_split((40, 30, 20, 10))
-    with pytest.raises(CohortError, match=r"ratio of 100 none is left of d \(of 10\) in imbalance.ratio"):
+    with pytest.raises(
+        CohortError, match=r"imbalance.ratio: A ratio of 100 leaves no training scan of d \(of 10\)"
+    ):
         long_tail(split, label_of, NAMES, ratio=100, seed=0)

@@ -39,5 +39,5 @@ def test_every_member_answers_at_the_new_shares(members, rng):
 
 
 def test_a_class_without_scans_is_named():
-    with pytest.raises(InputError, match="MCI has none"):
+    with pytest.raises(InputError, match="There are no scans of MCI"):
         recalibrate(_Classifier(1), (5, 0, 5), "version 1")

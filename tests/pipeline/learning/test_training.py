@@ -126,7 +126,7 @@ def test_an_unreadable_checkpoint_is_left_behind(volumes, split, study, tmp_path
     (tmp_path / "torn" / CHECKPOINT).write_bytes(content)
     train(volumes, split, study(), tmp_path / "torn")
     train(volumes, split, study(), tmp_path / "fresh")
-    assert "cannot be read; training starts anew" in caplog.text
+    assert "cannot be read; training starts from the beginning" in caplog.text
     assert weights(tmp_path / "torn") == weights(tmp_path / "fresh")
 
 
@@ -163,14 +163,14 @@ def test_a_loss_that_is_not_finite_names_the_scans(volumes, split, study, tmp_pa
     array = volumes.volumes.copy()
     array[11] = np.nan
     broken = replace(volumes, volumes=array, content="broken")
-    with pytest.raises(TrainingError, match=r"must be finite, got loss nan .* epoch 1 in .*sub-011_ses-M00"):
+    with pytest.raises(TrainingError, match=r"batch of .*sub-011_ses-M00.*: The loss is nan .* in epoch 1"):
         train(broken, split, study(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_class_without_training_scans_is_named(volumes, split, study, tmp_path):
     only_cn = replace(split, train=tuple(i for i in split.train if int(i[4:7]) % 3))
-    with pytest.raises(CohortError, match="AD has none in the training part"):
+    with pytest.raises(CohortError, match="training part of the split: There are no scans of AD"):
         train(volumes, only_cn, study(), tmp_path)
 
 
@@ -179,10 +179,11 @@ def test_a_class_without_training_scans_is_named(volumes, split, study, tmp_path
     [
         ({"training": {"loss": {"name": "gcee"}}}, "'gce'"),
         ({"training": {"loss": {"name": "gce", "options": {"wieght": 1}}}}, "weight"),
-        ({"network": {"name": "smal_cnn"}}, "did you mean 'small_cnn'"),
+        ({"training": {"loss": {"name": "ce", "options": {"reduction": "sum"}}}}, "reduction is 'sum'"),
+        ({"network": {"name": "smal_cnn"}}, "Did you mean 'small_cnn'"),
         (
             {"network": {"name": "resnet10"}, "training": {"micro_batch": 2}},
-            r"without batch statistics, got \d+ such layers in resnet10.*remove micro_batch",
+            r"resnet10 has \d+ layers with batch statistics.*Remove micro_batch",
         ),
     ],
 )
@@ -199,7 +200,7 @@ def test_settings_that_cannot_be_are_refused(volumes, split, study, tmp_path, ch
 def test_cuda_where_there_is_none_is_refused():
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
-    with pytest.raises(ConfigError, match=r"needs a CUDA device.*set it to auto"):
+    with pytest.raises(ConfigError, match=r"there is no CUDA device.*Set it to auto"):
         choose_device("cuda")
 
 
@@ -290,14 +291,18 @@ join_ranks()
 volumes = make_volumes()
 for loss in ("ce", "gce"):
     folder = Path({folder!r}) / loss
-    train(volumes, make_split(volumes), make_study(folder, loss=dict(name=loss), dropout=0.0), folder)
+    train(volumes, make_split(volumes), make_study(folder, loss=dict(name=loss), **{settings!r}), folder)
 """
 
 
 @pytest.mark.slow
 def test_two_processes_end_where_one_does(volumes, split, study, tmp_path, request):
     script = tmp_path / "ranks.py"
-    script.write_text(_RANK.format(tests=str(request.path.parent), folder=str(tmp_path / "two")))
+    # Not AdamW: it makes steps of full size out of the rounding where a gradient of GCE is nearly 0.
+    settings = {"optimizer": "sgd", "dropout": 0.0}
+    script.write_text(
+        _RANK.format(tests=str(request.path.parent), folder=str(tmp_path / "two"), settings=settings)
+    )
     launch = [
         sys.executable,
         "-m",
@@ -310,7 +315,7 @@ def test_two_processes_end_where_one_does(volumes, split, study, tmp_path, reque
     subprocess.run(launch, check=True, env=environment, capture_output=True)
     for loss in ("ce", "gce"):
         folder = tmp_path / "one" / loss
-        train(volumes, split, study(loss={"name": loss}, dropout=0.0), folder)
+        train(volumes, split, study(loss={"name": loss}, **settings), folder)
         one, two = (load_file(tmp_path / number / loss / WEIGHTS) for number in ("one", "two"))
         for key, value in one.items():
-            torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-6)

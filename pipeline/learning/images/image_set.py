@@ -1,13 +1,15 @@
-"""Images as a reader found them, and what the network sees of them."""
+"""Images as published, and the labelled images and split made of them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Ints
 from models.preprocessing import ImagePreprocessing
 from pipeline.config import SplitSettings
 from pipeline.errors import CohortError
@@ -16,7 +18,53 @@ from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.split import assign_parts
 from pipeline.scan import PARTS, Split
 
+Bytes = NDArray[np.uint8]
+WHERE_FROM = "see data/README.md for where to get it"
 _IMAGES_AT_ONCE = 2048
+
+
+def folder_below(path: Path, name: str) -> Path:
+    """Return the folder `name` in `path` if there is one, else `path` itself, which must exist.
+
+    Raises
+    ------
+    CohortError
+        If there is nothing at `path`.
+    """
+    if not path.exists():
+        raise CohortError(
+            "There is no such file or folder", where=str(path), hint=f"Set cohort.path; {WHERE_FROM}"
+        )
+    inside = path / name
+    return inside if inside.is_dir() else path
+
+
+def chosen_names(own: tuple[str, ...], given: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """Return the class names that the study gives, or those of the data where it gives none.
+
+    Raises
+    ------
+    CohortError
+        If there are fewer than two classes, a name occurs twice, or the study gives another number of names.
+
+    Examples
+    --------
+    >>> chosen_names(("0", "1"), ("normal", "mass"), "labels")
+    ('normal', 'mass')
+    """
+    if len(set(own)) != len(own) or len(own) < 2:
+        raise CohortError(
+            f"The class names are {', '.join(own) or 'missing'}. Expected at least two different ones",
+            where=where,
+            hint=f"Download the data again; {WHERE_FROM}",
+        )
+    if given and (len(given) != len(own) or len(set(given)) != len(given)):
+        raise CohortError(
+            f"cohort.classes is {', '.join(given)}. Expected {len(own)} different names",
+            where=where,
+            hint="Name each class once in cohort.classes, or leave it out for the names of the data",
+        )
+    return given or own
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +77,14 @@ class ImageSet:
     labels : ndarray of int64, shape (N,)
     class_names : tuple of str
     training : int
-        The first so many images are the published training part, the others its test part; all of them where
-        no split is published.
+        Number of images in the published training part; they come first, the test part follows. All of them
+        where no split is published.
     content : str
         Fingerprint of pixels and labels.
     """
 
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    pixels: Bytes
+    labels: Ints
     class_names: tuple[str, ...]
     training: int
     content: str
@@ -50,10 +98,10 @@ class ImageSet:
         )
 
     def learnable(self, settings: SplitSettings, *, seed: int, least: int) -> tuple[LabelledVolumes, Split]:
-        """Return the images as the network sees them, and who is in which part.
+        """Return the images with their preprocessing, and the split.
 
         The published test part is the test part. The shares of `settings` for validation and calibration are
-        shares of the training part, stratified by class; without a published test part, so is that for test.
+        shares of the training part, stratified by class; so is that for test where no test part is published.
         Every image is its own subject. Mean and standard deviation are those of the training part as split,
         before any class is made rarer.
 
@@ -90,15 +138,15 @@ class ImageSet:
             few = [f"{name} has {counts[k]}" for k, name in enumerate(self.class_names) if counts[k] < fewest]
             if few:
                 raise CohortError(
-                    f"Every class needs at least {fewest} {part} images; {', '.join(few[:5])}",
-                    hint="add images or leave the class out",
+                    f"Some classes have fewer than {fewest} {part} images: {', '.join(few[:5])}",
+                    hint="Add images, or leave the class out",
                 )
 
 
 def labelled_images(
     ids: tuple[str, ...],
-    pixels: NDArray[np.uint8],
-    labels: NDArray[np.int64],
+    pixels: Bytes,
+    labels: Ints,
     class_names: tuple[str, ...],
     split: Split,
     content: str,
@@ -119,22 +167,20 @@ def labelled_images(
     Raises
     ------
     CohortError
-        If a channel has the same value everywhere.
+        If all pixels of a channel have the same value.
     """
     training = set(split.train)
     rows = np.array([row for row, i in enumerate(ids) if i in training], dtype=np.int64)
     mean, sd = channel_statistics(pixels, rows)
     if min(sd) <= 0:
-        raise CohortError("Images must differ, got one value everywhere in a channel of the training part")
+        raise CohortError("All pixels of a channel have the same value in the training part")
     channels, height, width = pixels.shape[1:]
     preprocessing = ImagePreprocessing((channels, height, width), mean, sd)
     made_of = fingerprint(content, class_names, preprocessing.to_dict())
     return LabelledVolumes(ids, ids, pixels, labels, class_names, preprocessing, content=made_of)
 
 
-def channel_statistics(
-    pixels: NDArray[np.uint8], rows: NDArray[np.int64]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(pixels: Bytes, rows: Ints) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each channel over the given rows, both in [0, 1].
 
     They come from counts of the 256 values, so that neither order nor number of images costs precision.
