@@ -61,7 +61,7 @@ def assemble(
             "The networks were trained on images; a classifier of scans needs networks of SUVR volumes"
         )
     probabilities = selection.calibrator.transform(calibration.logits)
-    # Identity has nothing to refit, which is no certainty: one temperature tells how far off it may be.
+    # The identity has nothing to refit, which is not certainty: refits of one temperature show the spread.
     doubted = selection.chosen if CALIBRATORS[selection.chosen].needs_fitting else "temperature"
     refits = refit_on_subjects(calibration, doubted, draws=settings.refits, seed=seed)
     return CalibratedClassifier(

@@ -64,7 +64,7 @@ def fit_baseline(features: ArrayLike, labels: ArrayLike, subjects: Sequence[str]
     labels : array_like of int, shape (N,)
         Class indices 0 ... K - 1, each with a scan.
     subjects : sequence of str, length N
-        No subject stands on both sides of a fold.
+        No subject is on both sides of a fold.
     seed : int
         Of the folds; the same seed gives the same probabilities.
 

@@ -58,7 +58,7 @@ class MeanRisk:
 def comparable_runs(runs: Iterable[Run], baseline: str) -> dict[str, tuple[Run, ...]]:
     """Return the runs of each loss that have a partner in the baseline, as its statistics take them.
 
-    The baseline stands first; a loss without such a run is left out.
+    The baseline comes first; a loss without such a run is left out.
     """
     by_loss = runs_by_loss(runs, baseline)
     names = [baseline, *(loss for loss in by_loss if loss != baseline)]
@@ -66,7 +66,7 @@ def comparable_runs(runs: Iterable[Run], baseline: str) -> dict[str, tuple[Run, 
         loss: tuple(run for key, run in sorted(by_loss[loss].items()) if key in by_loss[baseline])
         for loss in names
     }
-    return {loss: kept for loss, kept in found.items() if kept}
+    return {loss: mine for loss, mine in found.items() if mine}
 
 
 def pooled_reliability(

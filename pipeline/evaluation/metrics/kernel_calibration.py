@@ -181,7 +181,7 @@ def ece_kde(
 def kde_gap(sample: Sample, weights: Floats) -> Floats:
     """Return `ece_kde` of the top label over draws, at the bandwidth of the whole sample.
 
-    Copies of a scan in a draw say nothing about each other: they would only repeat its own outcome.
+    Copies of a scan in a draw are no evidence about each other: they would only repeat its own outcome.
     """
     (view,) = _views(sample, "top_label")
     return _kde_error(*view, weights, _top_label_bandwidth(sample), 1.0)

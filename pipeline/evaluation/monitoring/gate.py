@@ -1,4 +1,4 @@
-"""Whether a retrained classifier may replace the champion: what is asked of it, and what it answered."""
+"""Whether a retrained classifier may replace the champion: the checks and their outcomes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class GateCheck:
-    """One thing that was asked of the challenger.
+    """One check of the challenger.
 
     Parameters
     ----------
@@ -61,9 +61,9 @@ class Verdict:
 
     Examples
     --------
-    >>> check = GateCheck("baseline", False, 0.1, 0.0, 0.2, 0.0, "NLL 0.9, baseline 0.8: worse by 0.1.")
+    >>> check = GateCheck("baseline", False, 0.1, 0.0, 0.2, 0.0, "NLL is 0.9, that of the baseline 0.8.")
     >>> Verdict(False, (check,)).reasons
-    ('NLL 0.9, baseline 0.8: worse by 0.1.',)
+    ('NLL is 0.9, that of the baseline 0.8.',)
     """
 
     passed: bool
@@ -95,7 +95,7 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What all rivals say of the same test scans.
+    """Predictions of all rivals for the same test scans.
 
     Parameters
     ----------
@@ -188,11 +188,13 @@ def _against_champion(test: Judged, settings: GateSettings, seed: int) -> Iterat
     for name, found in worse.items():
         margin = float(getattr(settings, name))
         passed = found.high <= margin + _ROUNDING  # NaN does not pass
-        sentence = f"{_both(test, test.champion, name, 'champion')}: {_bound(found, settings.level)}"
+        sentence = f"{_both(test, test.champion, name, 'the champion')}: {_bound(found, settings.level)}"
         if found.high >= 0 or not passed:
-            sentence += f", {margin:g} is allowed"
+            sentence += f", where {margin:g} is allowed"
         if not passed and found.value <= margin:
-            sentence += f"; {len(set(test.subjects))} test subjects are too few to rule it out"
+            sentence += (
+                f"; {len(set(test.subjects))} test subjects are too few to rule out a larger difference"
+            )
         yield GateCheck(name, passed, found.value, found.low, found.high, margin, f"{sentence}.")
 
 
@@ -200,9 +202,9 @@ def _against_baseline(test: Judged, baseline: Floats, settings: GateSettings, se
     name = "negative_log_likelihood"
     found = _how_much_worse(test, baseline, (name,), settings, seed)[name]
     passed = found.value <= _ROUNDING
-    word = "better" if passed else "worse"
     both = _both(test, baseline, name, "logistic regression on regional SUVR")
-    sentence = f"{both}: {word} by {abs(found.value):.3f}, it must not be worse."
+    result = "better" if passed else "worse, which is not allowed,"
+    sentence = f"{both}: {result} by {abs(found.value):.3f}."
     return GateCheck("baseline", passed, found.value, found.low, found.high, 0.0, sentence)
 
 
@@ -234,19 +236,19 @@ def _turned(found: Interval, sign: int) -> Interval:
 def _both(test: Judged, rival: Floats, name: str, whose: str) -> str:
     title = METRICS[name].title
     mine, theirs = (METRICS[name](p, test.labels) for p in (test.challenger, rival))
-    return f"{title[0].upper()}{title[1:]} {mine:.3f}, {whose} {theirs:.3f}"
+    return f"{title[0].upper()}{title[1:]} is {mine:.3f}, that of {whose} {theirs:.3f}"
 
 
 def _bound(worse: Interval, level: float) -> str:
     if worse.high < 0:
-        return f"better by at least {-worse.high:.3f} ({level * 100:g} %)"
-    return f"worse by at most {worse.high:.3f} ({level * 100:g} %)"
+        return f"better by at least {-worse.high:.3f} with {level * 100:g} % confidence"
+    return f"worse by at most {worse.high:.3f} with {level * 100:g} % confidence"
 
 
 def _coverage(test: Judged, level: float) -> Iterator[GateCheck]:
     held = test.sets[np.arange(len(test.labels)), test.labels]
     subjects = np.asarray(test.subjects)
-    # Bonferroni over the classes: `level` is meant for the whole gate's promise of coverage.
+    # Bonferroni over the classes: `level` holds for all classes together.
     alpha = (1 - level) / len(test.class_names)
     for k, name in enumerate(test.class_names):
         members = test.labels == k
@@ -255,19 +257,21 @@ def _coverage(test: Judged, level: float) -> Iterator[GateCheck]:
         share = right / scans if scans else math.nan
         passed = not share < least - _ROUNDING  # no scan is no failure
         low, high = _clopper_pearson(right, scans, level)
-        sentence = f"{name}: {right} of {scans} sets hold it, {test.coverage * 100:g} % are promised: " + (
-            f"chance explains {least * 100:.0f} % or more" if least else "too few test scans to judge"
+        sentence = f"{name}: {right} of {scans} prediction sets contain it; " + (
+            f"at a coverage of {test.coverage * 100:g} %, {least * 100:.0f} % or more is within chance"
+            if least
+            else f"there are too few test scans to judge a coverage of {test.coverage * 100:g} %"
         )
         yield GateCheck(f"conformal_coverage.{name}", passed, share, low, high, least, f"{sentence}.")
 
 
 def _least_share(test: Judged, k: int, subjects: int, alpha: float) -> float:
-    """Return the lowest share that chance explains; 0 where it explains everything.
+    """Return the lowest share within chance; 0 where every share is.
 
-    Scans of one person are held or missed together in the worst case, so as many tries are counted as there
-    are subjects. Given n calibration scans the coverage of new scans is itself Beta(r, n + 1 - r) over draws
-    of those, r being the rank of the threshold: Vovk, Conditional validity of inductive conformal predictors,
-    2012, proposition 2.
+    Scans of one person are covered or missed together in the worst case, so as many trials are counted as
+    there are subjects. Given n calibration scans the coverage of new scans is itself Beta(r, n + 1 - r) over
+    draws of those, r being the rank of the threshold: Vovk, Conditional validity of inductive conformal
+    predictors, 2012, proposition 2.
     """
     if not subjects:
         return 0.0
@@ -275,7 +279,7 @@ def _least_share(test: Judged, k: int, subjects: int, alpha: float) -> float:
         return float(stats.binom.ppf(alpha, subjects, test.coverage)) / subjects
     n = test.calibration_scans[k]
     rank = math.ceil((n + 1) * test.coverage - 1e-9)
-    if rank > n:  # in every set: a miss is none of chance's
+    if rank > n:  # the class is in every set: a miss cannot be chance
         return 1.0
     return float(stats.betabinom.ppf(alpha, subjects, rank, n + 1 - rank)) / subjects
 

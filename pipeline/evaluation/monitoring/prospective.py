@@ -83,7 +83,7 @@ class PeriodPredictions:
             "subjects": list(self.subjects),
             "labels": self.labels.tolist(),
             "posterior": None if self.posterior is None else self.posterior.tolist(),
-            "said": {
+            "by_policy": {
                 policy: {
                     "version": p.version,
                     "probabilities": p.probabilities.tolist(),
@@ -96,7 +96,7 @@ class PeriodPredictions:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> PeriodPredictions:
-        """Read what `to_dict` gave."""
+        """Read what `to_dict` returned, or an earlier version with the key ``said``."""
         posterior = value["posterior"]
         return cls(
             tuple(value["scan_ids"]),
@@ -110,13 +110,13 @@ class PeriodPredictions:
                     np.array(p["covered"], dtype=np.bool_),
                     np.array(p["referred"], dtype=np.bool_),
                 )
-                for policy, p in value["said"].items()
+                for policy, p in (value.get("by_policy") or value["said"]).items()
             },
         )
 
 
 def pool(periods: Sequence[PeriodPredictions]) -> PeriodPredictions:
-    """Put periods together, in order; those without a scan add nothing.
+    """Concatenate periods, in order; those without a scan add nothing.
 
     Raises
     ------
@@ -176,8 +176,9 @@ def measure_with_intervals(
 ) -> dict[str, Interval]:
     """Return what `measure` returns with intervals over subjects, and ``above_oracle`` for ``oracle``.
 
-    ``above_oracle`` is the NLL above the true posterior's that the posterior lets one expect, its divergence
-    from the answer: which class a scan happened to be has no part in it, so it is less noisy than NLL.
+    ``above_oracle`` is the expected NLL above that of the true posterior: the divergence of the prediction
+    from the posterior. It does not depend on the class that each scan happened to have, so it is less noisy
+    than NLL.
     """
     predicted = period.by_policy[policy]
     found = bootstrap(

@@ -36,7 +36,7 @@ _LEAST_EFFECT: dict[Kind, float] = {
     "confidence": 0.02,
     "scanner": 0.0,
 }
-"""Smaller changes ask for nothing however sure they are: with scans enough, everything has changed."""
+"""Smaller changes need no action, however significant: with enough scans every change is significant."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,9 @@ def check_shift(
     """Compare a period with the calibration split of the classifier in use.
 
     Retrain where scans of a class look different (regional SUVR beyond what the mix of classes explains) or
-    more of them are out of distribution: the network itself is asked things it has not learned. Recalibrate
-    where the mix of classes or the confidence has changed but the scans have not: new temperatures and
-    prevalence are enough. A new scanner whose scans look like the others' asks for nothing.
+    more of them are out of distribution: the network has not learned such scans. Recalibrate where the mix of
+    classes or the confidence has changed but the scans have not: new temperatures and prevalence are enough.
+    A new scanner whose scans look like the others' needs no action.
 
     Parameters
     ----------
@@ -129,8 +129,8 @@ def check_shift(
     Saerens, Latinne, Decaestecker, Neural Computation 14, 2002, for the mix of classes.
     """
     _check(reference, reference_labels, current, level, draws)
-    kept = reference.last_scans()
-    then, labels = reference.take(kept), reference_labels[kept]
+    rows = reference.last_scans()
+    then, labels = reference.take(rows), reference_labels[rows]
     now = current.take(current.last_scans())
     for name, period in {"calibration split": then, "period": now}.items():
         if len(period) < FEWEST_SUBJECTS:
@@ -230,7 +230,7 @@ def _conclude(tests: tuple[ShiftTest, ...], level: float) -> Shift:
     if not reasons:
         reasons = (f"No test of {len(tests)} finds a change at level {level:g}.",)
     elif answer == "nothing":
-        reasons = (*reasons, "Its scans look like the others, so nothing is asked for.")
+        reasons = (*reasons, "Its scans look like the others, so no action is needed.")
     return Shift(answer, tuple(reason[0].upper() + reason[1:] for reason in reasons), tests)
 
 

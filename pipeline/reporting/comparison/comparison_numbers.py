@@ -1,4 +1,4 @@
-"""What a comparison's report says, as numbers and strings: figures and tables draw nothing else."""
+"""The numbers and strings of a comparison's report: figures and tables draw nothing else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class LossRow(Facts):
 
 
 class Stage(Facts):
-    """All losses before a calibrator, or after one; `note` says what was done to the logits."""
+    """All losses before a calibrator, or after one; `note` states what was done to the logits."""
 
     name: Text
     note: Text = ""
@@ -73,7 +73,7 @@ class LossRisk(Facts):
 
 
 class ComparisonReport(Facts):
-    """All the report of a comparison says. Dates are passed in: the same results give the same bytes.
+    """All that the report of a comparison states. Dates are passed in: the same results give the same bytes.
 
     `published` holds figures from the literature beside ours, a sentence each. Reports of the second format
     have no `reliability` and no `risk`.

@@ -130,7 +130,7 @@ def test_too_few_subjects_to_tell_is_no_pass_and_says_so():
     check = check_of(judge(test, settings, seed=0), "balanced_accuracy")
     assert check.value < 0.2 < check.high
     assert not check.passed
-    assert "20 test subjects are too few to rule it out" in check.sentence
+    assert "20 test subjects are too few to rule out a larger difference" in check.sentence
 
 
 def test_the_order_of_scans_makes_no_difference():
@@ -196,7 +196,7 @@ def test_a_network_that_regional_suvr_beats_fails():
     assert failed(verdict) == {"baseline"}
     gap = negative_log_likelihood(p, labels) - negative_log_likelihood(better, labels)
     assert check_of(verdict, "baseline").value == pytest.approx(gap)
-    assert f"worse by {gap:.3f}, it must not be worse" in verdict.reasons[0]
+    assert f"worse, which is not allowed, by {gap:.3f}." in verdict.reasons[0]
     assert len(verdict.reasons) == 1
 
 
@@ -218,7 +218,10 @@ def test_coverage_fails_where_chance_no_longer_explains_it():
     assert failed(verdict) == {"conformal_coverage.CN"}
     check = check_of(verdict, "conformal_coverage.CN")
     assert (check.value, check.limit) == (31 / 40, 32 / 40)
-    assert check.sentence == "CN: 31 of 40 sets hold it, 90 % are promised: chance explains 80 % or more."
+    assert (
+        check.sentence
+        == "CN: 31 of 40 prediction sets contain it; at a coverage of 90 %, 80 % or more is within chance."
+    )
 
 
 def test_scans_of_one_subject_are_not_independent_misses():
@@ -261,9 +264,15 @@ def test_a_class_with_too_few_test_scans_is_said_not_failed():
     p = np.full((21, 3), 1 / 3)
     verdict = judge(Judged(labels, tuple(map(str, range(21))), NAMES, p, sets, 0.9), SETTINGS, 0)
     assert verdict.passed
-    said = {c.name: c.sentence for c in verdict.checks}
-    assert "0 of 1 sets hold it, 90 % are promised: too few test scans" in said["conformal_coverage.MCI"]
-    assert "0 of 0 sets hold it, 90 % are promised: too few test scans" in said["conformal_coverage.AD"]
+    sentences = {c.name: c.sentence for c in verdict.checks}
+    assert (
+        "0 of 1 prediction sets contain it; there are too few test scans to judge"
+        in sentences["conformal_coverage.MCI"]
+    )
+    assert (
+        "0 of 0 prediction sets contain it; there are too few test scans to judge"
+        in sentences["conformal_coverage.AD"]
+    )
     stored = json.loads(json.dumps(verdict.to_dict(), allow_nan=False))
     assert stored["checks"][2]["value"] is None
     assert Verdict.from_dict(stored).to_dict() == verdict.to_dict()

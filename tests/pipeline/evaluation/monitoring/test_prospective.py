@@ -1,4 +1,4 @@
-"""What was said of scans when they came is kept, pooled and compared in pairs."""
+"""Predictions of a period are stored, pooled and compared in pairs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def period(rng, n, start=0):
     posterior = rng.dirichlet([1, 1, 1], n)
     labels = np.array([rng.choice(3, p=p) for p in posterior])
     wrong = posterior[:, [1, 2, 0]]
-    said = {
+    predicted = {
         name: PolicyPredictions(k, p, np.array(p[np.arange(n), labels] > 0.2), np.array(p.max(axis=1) < 0.5))
         for k, (name, p) in enumerate({"gate": posterior * 0.9 + 0.1 / 3, "never": wrong}.items(), start=1)
     }
     ids = tuple(f"s{start + k}" for k in range(n))
-    return PeriodPredictions(ids, ids, labels, posterior, said)
+    return PeriodPredictions(ids, ids, labels, posterior, predicted)
 
 
 def test_what_is_written_comes_back(rng):
@@ -36,8 +36,10 @@ def test_what_is_written_comes_back(rng):
     again = PeriodPredictions.from_dict(json.loads(json.dumps(one.to_dict())))
     assert again.to_dict() == one.to_dict()
     assert again.by_policy["never"].covered.dtype == bool
+    earlier = {"said" if key == "by_policy" else key: value for key, value in one.to_dict().items()}
+    assert PeriodPredictions.from_dict(earlier).to_dict() == one.to_dict()
     empty = PeriodPredictions((), (), np.zeros(0, dtype=np.int64), None, {})
-    assert len(PeriodPredictions.from_dict(empty.to_dict())) == 0
+    assert len(PeriodPredictions.from_dict({**empty.to_dict(), "said": {}})) == 0
 
 
 def test_pooling_keeps_every_scan_in_order(rng):
@@ -55,10 +57,10 @@ def test_pooling_keeps_every_scan_in_order(rng):
 def test_measures_are_those_of_the_metrics(rng):
     one = period(rng, 40)
     found = measure(one, "never")
-    said = one.by_policy["never"]
-    assert found["negative_log_likelihood"] == negative_log_likelihood(said.probabilities, one.labels)
-    assert found["classwise_ece"] == classwise_ece(said.probabilities, one.labels)
-    assert found["referred"] == said.referred.mean()
+    predicted = one.by_policy["never"]
+    assert found["negative_log_likelihood"] == negative_log_likelihood(predicted.probabilities, one.labels)
+    assert found["classwise_ece"] == classwise_ece(predicted.probabilities, one.labels)
+    assert found["referred"] == predicted.referred.mean()
     assert found["oracle"] == negative_log_likelihood(one.posterior, one.labels)
 
 

@@ -97,7 +97,7 @@ def test_a_new_scanner_whose_scans_look_alike_asks_for_nothing_and_is_named(refe
     shift = answer_for(reference, clinic(80, rng, scanners=("A", "B", "C"))[0])
     assert shift.answer == "nothing"
     assert shift.reasons[0].startswith("Scanner C made ")
-    assert shift.reasons[1] == "Its scans look like the others, so nothing is asked for."
+    assert shift.reasons[1] == "Its scans look like the others, so no action is needed."
 
 
 def test_a_sure_but_tiny_change_asks_for_nothing(rng):
