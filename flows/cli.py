@@ -38,6 +38,7 @@ COMMANDS = (
         "taucal predict data/phantom/adni/002_S_4002 --study data/demo",
     ),
     (scans.report, "taucal report data/phantom/adni/002_S_4002 --out reports --study data/demo"),
+    (operation.who, "taucal who sub-OQETCZI66ZMH --study data/demo"),
     (operation.retrain, "taucal retrain configs/demo.yaml --who 'Dr. A'"),
     (operation.shift, "taucal shift configs/demo.yaml --json"),
     (operation.promote, "taucal promote 2 --study data/demo"),

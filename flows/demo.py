@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from flows.ingest import ingest_study, key_beside
+from flows.ingest import ingest_study
 from flows.phantom import make_phantom
 from flows.reports.study_reports import read_material, report_cohort_scan, report_study
 from flows.running.console import progress, say, show_table
 from flows.train import show_results, train_study
 from pipeline.config import Study, check_purpose, shipped_study
-from pipeline.ingest.deidentify import make_known_key
+from pipeline.ingest.deidentify import key_beside, make_known_key
 from pipeline.processes import preload
 from pipeline.reporting.study.example_scans import example_scans
 

@@ -14,7 +14,7 @@ from flows.running.steps import as_flow, as_task
 from pipeline.config import DaskSettings, ImagingSettings, IngestSettings, Study
 from pipeline.errors import ConfigError
 from pipeline.files import remove_unfinished
-from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
+from pipeline.ingest.deidentify import Pseudonymiser, key_beside, load_or_make_key
 from pipeline.ingest.records import ScanRecord, keep_sessions, no_longer_held, read_records, remove_files
 from pipeline.ingest.source_map import log_failures, remember_sources
 from pipeline.ingest.sources import find_scans
@@ -71,11 +71,6 @@ def ingest_study(study: Study) -> IngestResult:
     return ingest(
         study.ingest.source, study.cohort.path, study.ingest, study.imaging, study.cohort.classes, study.dask
     )
-
-
-def key_beside(bids: Path) -> Path:
-    """Return where the key of a dataset lies when no other place was named."""
-    return bids.with_name(bids.name + ".key")
 
 
 def _ingest(

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from flows.reports.scan_reports import ReportWriter
 from pipeline import tracking
-from pipeline.errors import InputError, RefusedScan
-from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
+from pipeline.errors import InputError, OutputError, RefusedScan, TaucalError
+from pipeline.ingest.deidentify import Pseudonymiser, key_beside, key_of_study, load_or_make_key
 from pipeline.ingest.found import FoundScan
 from pipeline.ingest.instances import is_dicom, read_file
+from pipeline.ingest.source_map import place_of, remember_sources
 from pipeline.ingest.sources import find_scans
 from pipeline.one_scan import Inference, check_prevalence, infer
 from pipeline.reporting.scan.scan_build import MeasuredScan
@@ -38,7 +39,8 @@ class Request:
     prevalence : mapping of str to float, optional
         The clinic's class shares.
     key_file : Path, optional
-        Secret of the pseudonyms; beside `out` where not given.
+        Secret of the pseudonyms; that of the study's dataset where not given, so that a person has one
+        pseudonym, else the one beside `out`.
     pdf : bool
     dicom : bool
         Also write the DICOM objects, which carry the patient's identity.
@@ -76,20 +78,30 @@ def report_scans(scans: Sequence[Path], request: Request) -> list[dict[str, Path
         If a path or the model is not there, the prevalence does not name the model's classes, or DICOM is
         asked for a scan of another format.
     TaucalError
-        If the node does not store the report; its files are written nevertheless.
+        If a report failed, once all others are written; or if the node does not store the report, whose
+        files are written nevertheless.
     """
     found = [scan for path in scans for scan in scans_at(path)]
     _check_dicom(found, request)
     writer = ReportWriter.of(tracking.store_at(request.output), request.model)
     shares = None if request.prevalence is None else check_prevalence(writer.classifier, request.prevalence)
-    key_file = request.key_file or request.out.with_name(request.out.name + ".key")
+    key_file = request.key_file or key_of_study(request.output) or key_beside(request.out)
     pseudonymiser = Pseudonymiser(load_or_make_key(key_file, request.out))
-    written = []
+    remember_sources(key_file, found, pseudonymiser)
+    written, failed = [], []
     for scan, label in zip(found, _labels(found, pseudonymiser), strict=True):
-        inference = infer(writer.classifier, scan, shares)
-        measured = _measured(scan, label, inference, pseudonymiser)
-        report, pages = writer.write_scan(measured, inference, request.out / label, pdf=request.pdf)
-        written.append(pages | _dicom_objects(scan, report, pages, request))
+        try:
+            inference = infer(writer.classifier, scan, shares)
+            measured = _measured(scan, label, inference, pseudonymiser)
+            report, pages = writer.write_scan(measured, inference, request.out / label, pdf=request.pdf)
+            written.append(pages | _dicom_objects(scan, report, pages, request))
+        except Exception as error:
+            if len(found) == 1 or isinstance(error, OutputError):
+                raise
+            failed.append((scan, error))
+    if failed:
+        listed = "; ".join(f"{place_of(scan)} ({type(e).__name__}: {e})" for scan, e in failed)
+        raise TaucalError(f"{len(failed)} of {len(found)} scans have no complete report: {listed}")
     return written
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.ingest import ingest_study, key_beside
+from flows.ingest import ingest_study
 from flows.learning.cohorts import labelled_cohort
 from flows.phantom import make_batch, make_phantom
 from flows.reports.study_reports import derivative_of
@@ -31,7 +31,7 @@ from pipeline.config import BatchSettings, EvaluationSettings, Study, check_purp
 from pipeline.errors import InputError
 from pipeline.evaluation.monitoring.prospective import PeriodPredictions, PolicyPredictions
 from pipeline.files import fingerprint, read_json, today, write_json
-from pipeline.ingest.deidentify import make_known_key
+from pipeline.ingest.deidentify import key_beside, make_known_key
 from pipeline.processes import preload
 from pipeline.reporting.year.year_page import YearReport, build_year_report, write_year_report, year_rows
 

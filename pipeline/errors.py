@@ -128,6 +128,27 @@ class RefusedScan(TaucalError):  # noqa: N818 - a refusal is an answer, not a ma
         super().__init__(problem, where=where, hint=hint)
 
 
+UNEXPECTED = "unexpected-error"
+"""Rule of a scan that met an error which no rule foresees."""
+
+
+def unexpected(error: Exception) -> RefusedScan:
+    """Return the refusal of a scan that met any other error; its text stays private, for it may name files.
+
+    Examples
+    --------
+    >>> unexpected(KeyError("/home/smith/scan")).measured
+    'KeyError'
+    """
+    kind = type(error).__name__
+    return RefusedScan(
+        UNEXPECTED,
+        f"An unexpected {kind} ended the reading of this scan",
+        hint="look at its files; the traceback is in the private log of an ingest, or printed by --verbose",
+        measured=kind,
+    )
+
+
 class BundleError(InputError):
     """A stored classifier is not whole, not ours, or newer than this program."""
 

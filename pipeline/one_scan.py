@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Literal, TypedDict
 
 from models.classifier import CalibratedClassifier, Prediction
 from pipeline.config import ImagingSettings
-from pipeline.errors import ConfigError, InputError, RefusedScan, TaucalError
+from pipeline.errors import ConfigError, InputError, RefusedScan, TaucalError, unexpected
 from pipeline.imaging.process import Normalised, normalise
 from pipeline.ingest.bids_tree import sidecars_of
 from pipeline.ingest.convert import read_found
@@ -19,6 +20,8 @@ from pipeline.ingest.found import FoundScan
 from pipeline.ingest.nifti import read_nifti
 from pipeline.ingest.sidecar import OWN_FACTS, read_sidecar
 from pipeline.scan import Volume
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +129,11 @@ def infer(
         normalised = normalise(volume, ImagingSettings(**classifier.card.imaging))
     except RefusedScan as refusal:
         return Inference(volume, None, None, refusal)
+    except TaucalError:
+        raise
+    except Exception as error:  # noqa: BLE001 - other scans of the call go on
+        _log.debug("a scan failed", exc_info=True)
+        return Inference(volume, None, None, unexpected(error))
     warnings = tuple(f.message for f in normalised.findings if f.verdict == "warn")
     prediction = classifier.predict(normalised.suvr.array, quality_reasons=warnings, prevalence=prevalence)
     return Inference(volume, normalised, prediction, None)

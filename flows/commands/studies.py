@@ -108,17 +108,27 @@ def ingest(
     classes: Annotated[
         str, typer.Option(metavar="NAMES", help="Diagnoses to learn from, separated by commas.")
     ] = "CN,MCI,AD",
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove scans that SOURCE held before and does not hold now.")
+    ] = False,
 ) -> Any:
-    """Convert scans to de-identified BIDS-PET and SUVR.
+    """Add scans to a dataset of de-identified BIDS-PET and SUVR.
 
-    What is done already is skipped. A report lists every scan that was refused, and why.
+    What is done already is skipped, and scans of other sources stay. A report lists every scan that was
+    refused, and why. Exit code 1 if a scan failed unexpectedly or none was usable.
     """
     say(f"Ingest: {source} to {out}.")
     from pipeline.config import DaskSettings, ImagingSettings, IngestSettings
 
     runner = "processes" if dask is None else "dask"
     settings = _settings(
-        IngestSettings, tracer=tracer, layout=layout, key_file=key_file, workers=workers, runner=runner
+        IngestSettings,
+        tracer=tracer,
+        layout=layout,
+        key_file=key_file,
+        workers=workers,
+        runner=runner,
+        prune=prune,
     )
     cluster = DaskSettings(address=None if dask == "local" else dask)
     from flows.ingest import ingest as run_ingest
@@ -126,9 +136,10 @@ def ingest(
     names = tuple(name.strip() for name in classes.split(","))
     result = run_ingest(source, out, settings, ImagingSettings(), names, cluster)
     say(f"Report: {result.report}")
-    if result.converted:
+    if result.exit_code == 0:
         return vars(result)
-    say("No scan could be converted; the report says why.")
+    if not result.accepted + result.warned:
+        say("No scan of this source is usable; the report says why.")
     return PartFailed(vars(result))
 
 

@@ -12,7 +12,7 @@ from flows.running.console import Tick
 from flows.running.jobs import Runner, WorkerKilled
 from flows.running.runners import finished
 from pipeline.config import ImagingSettings
-from pipeline.errors import OutputError, RefusedScan
+from pipeline.errors import UNEXPECTED, OutputError, RefusedScan, unexpected
 from pipeline.files import fingerprint
 from pipeline.imaging import process
 from pipeline.ingest import bids as bids_files
@@ -28,7 +28,7 @@ from pipeline.processes import give_back_memory
 # Raised whenever a change of code changes what a scan becomes: old records no longer count as done.
 _REVISION = 3
 
-UNEXPECTED, KILLED, VANISHED = "unexpected-error", "worker-killed", "vanished"
+KILLED, VANISHED = "worker-killed", "vanished"
 _TRY_AGAIN = (UNEXPECTED, KILLED, VANISHED)
 """Rules of refusals that say nothing about the scan: it is tried again, and an earlier version stays."""
 
@@ -125,7 +125,7 @@ def ingest_scan(job: ScanJob) -> ScanDone:
         work.refuse(refusal)
     except Exception as error:  # noqa: BLE001 - one bad scan never stops the others
         trace = traceback.format_exc()
-        work.refuse(_unexpected(error))
+        work.refuse(unexpected(error))
     return _recorded(job, work.record, before, trace)
 
 
@@ -188,15 +188,6 @@ def _check_name_is_free(job: ScanJob, before: ScanRecord | None, content: str) -
 
 
 _NAME_TAKEN = "name-taken"
-
-
-def _unexpected(error: Exception) -> RefusedScan:
-    return RefusedScan(
-        UNEXPECTED,
-        f"An unexpected {type(error).__name__} ended the reading of this scan",
-        hint="the private log beside the key tells where; the other scans are not affected",
-        measured=type(error).__name__,
-    )
 
 
 def _killed(job: ScanJob) -> ScanDone:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from pipeline.errors import RefusedScan
 from pipeline.ingest.acquisition import resolution_of
 from pipeline.ingest.adni import PTID, read_tables
 from pipeline.ingest.found import FoundScan
@@ -131,7 +130,7 @@ def _dicom_scan(slices: list[Path], scan: FoundScan, ignored: Counter[str]) -> l
     for path in slices:
         try:
             header = read_file(path)
-        except RefusedScan:
+        except Exception:  # noqa: BLE001 - one bad file hides no other
             continue
         if header is None:
             continue

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 
+from pipeline.config import load_study
 from pipeline.errors import InputError
 
 KEY_BYTES = 32
@@ -100,6 +101,27 @@ class Pseudonymiser:
         True
         """
         return f"2.25.{int.from_bytes(self._digest('uid', text)[:16], 'big')}"
+
+
+def key_beside(folder: Path) -> Path:
+    """Return where the key of a dataset, or of a folder of reports, is when no other place was named."""
+    return folder.with_name(folder.name + ".key")
+
+
+def key_of_study(place: Path) -> Path | None:
+    """Return the key of a study's dataset; None where there is none yet.
+
+    Parameters
+    ----------
+    place : Path
+        The study's YAML file or its output folder.
+    """
+    path = place if place.is_file() else place / "study.yaml"
+    if not path.is_file():
+        return None
+    study = load_study(path)
+    key = study.ingest.key_file or key_beside(study.cohort.path)
+    return key if key.is_file() else None
 
 
 def load_or_make_key(path: Path, dataset: Path) -> bytes:

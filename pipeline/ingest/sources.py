@@ -12,7 +12,7 @@ from filecmp import cmp
 from itertools import combinations
 from pathlib import Path
 
-from pipeline.errors import InputError, RefusedScan
+from pipeline.errors import InputError
 from pipeline.ingest.adni import PTID, read_tables
 from pipeline.ingest.adni_tree import find_adni, folder_notes, is_adni, one_level_per_visit
 from pipeline.ingest.bids_tree import find_bids, is_bids
@@ -116,7 +116,7 @@ def _find_dicom(source: Path, ignored: Counter[str]) -> list[FoundScan]:
     for path in files_below(source):
         try:
             header = read_file(path)
-        except RefusedScan:
+        except Exception:  # noqa: BLE001 - one bad file hides no other
             broken[path.parent].append(path)
             continue
         kind = kind_of(header) if header is not None else _kind_of_other(path)

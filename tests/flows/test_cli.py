@@ -23,6 +23,7 @@ COMMANDS = (
     "rollback",
     "audit",
     "doctor",
+    "who",
 )
 
 

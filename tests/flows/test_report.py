@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.report import Request, report_scans, scans_at
-from pipeline.errors import ConfigError, InputError
+from pipeline.errors import ConfigError, InputError, TaucalError
 
 NOT_AT_THE_START = {
     "alembic", "dask", "distributed", "highdicom", "matplotlib.pyplot", "mlflow.pyfunc", "monai", "prefect",
@@ -91,3 +91,70 @@ def test_a_report_in_dicom_lies_in_the_study_of_its_scan(whole_way, tmp_path):
         assert source.PatientID not in text
         assert source.StudyInstanceUID not in text
         assert source.AccessionNumber not in text
+
+
+class TestOnePatientHasOnePseudonym:
+    def labels(self, written) -> set[str]:
+        return {files["html"].parent.name for files in written}
+
+    @pytest.fixture
+    def trained(self, tmp_path, monkeypatch, small_classifier):
+        """The output folder of a study with a dataset and its key."""
+        import flows.report as door
+
+        output = tmp_path / "study"
+        output.mkdir()
+        key = tmp_path / "data.key"
+        key.write_text("ab" * 32)
+        key.chmod(0o600)
+        (output / "study.yaml").write_text(
+            f"name: clinic\ncohort:\n  path: {tmp_path / 'data'}\noutput: {output}\n"
+        )
+        writer = door.ReportWriter(small_classifier, "1", "run", "2026-11-28")
+        monkeypatch.setattr(door.ReportWriter, "of", lambda *_: writer)
+        monkeypatch.setattr(door.tracking, "store_at", lambda _: None)
+        return output
+
+    def test_as_the_key_of_the_study_is_used_by_every_call(self, bids, tmp_path, trained):
+        names = [
+            self.labels(report_scans([bids], Request(tmp_path / out, "@x", trained, pdf=False)))
+            for out in "ab"
+        ]
+        assert names[0] == names[1]
+        assert len(names[0]) == 2
+        assert not (tmp_path / "a.key").exists()
+
+    def test_and_the_way_back_is_found_by_the_command(self, bids, tmp_path, trained):
+        label = min(self.labels(report_scans([bids], Request(tmp_path / "a", "@x", trained, pdf=False))))
+        answer = CliRunner().invoke(app, ["who", label, "--study", str(trained), "--json"])
+        assert answer.exit_code == 0, answer.output
+        assert "_pet.nii.gz" in answer.stdout
+        assert label in answer.stdout
+        lost = CliRunner().invoke(app, ["who", "sub-NOBODY", "--study", str(trained)])
+        assert "does not hold sub-NOBODY" in str(lost.exception)
+
+    def test_one_bad_scan_does_not_stop_the_others(self, bids, tmp_path, trained, monkeypatch):
+        import flows.report as door
+        from pipeline import one_scan
+
+        def broken(found):
+            if found.subject_label == "01":
+                raise ZeroDivisionError
+            return read_found(found)
+
+        read_found = one_scan.read_found
+        monkeypatch.setattr(one_scan, "read_found", broken)
+        written = report_scans([bids], Request(tmp_path / "a", "@x", trained, pdf=False))
+        assert sum("unexpected" in files["html"].read_text() for files in written) == 1
+        write, seen = door.ReportWriter.write_scan, []
+
+        def full(self, *args, **options):
+            seen.append(1)
+            if len(seen) == 1:
+                raise ValueError("no page")
+            return write(self, *args, **options)
+
+        monkeypatch.setattr(door.ReportWriter, "write_scan", full)
+        with pytest.raises(TaucalError, match=r"1 of 2 scans have no complete report: .*ValueError: no page"):
+            report_scans([bids], Request(tmp_path / "b", "@x", trained, pdf=False))
+        assert len(list((tmp_path / "b").glob("*/*.html"))) == 1
