@@ -107,6 +107,8 @@ def retrain(study: Study, who: str) -> RetrainResult:
         If another retraining of this study runs and `retrain.wait` is not set.
     LeakageError
         If the champion was made from subjects of the new test part.
+    CohortError
+        If the cohort is smaller than the champion's and `retrain.accept_smaller` is not set.
     """
     check_purpose(study, "retrain")
     store = tracking.store_of(study.tracking, study.output)
@@ -128,6 +130,8 @@ def retrain(study: Study, who: str) -> RetrainResult:
 def _retrain(study: Study, store: tracking.Store, who: str) -> RetrainResult:
     champion = Champion.of(study, store)
     cohort = labelled_cohort(study)
+    if champion is not None and not study.retrain.accept_smaller:
+        champion.check_not_smaller(cohort)
     volumes = load_volumes(cohort, study.preprocessing, cache_of(study))
     plan = _plan(study, champion, cohort)
     version = None if champion is None else champion.version

@@ -26,12 +26,17 @@ def retrain(
             metavar="NAME", help="Name recorded in the audit log; default: your login.", show_default=False
         ),
     ] = None,
+    accept_smaller: Annotated[
+        bool,
+        typer.Option("--accept-smaller", help="Go on with fewer labelled scans than the champion had."),
+    ] = False,
 ) -> Any:
     """Ingest new scans, and retrain if that is needed.
 
     The new model becomes the champion if it passes the gate: no worse on the same test scans.
     """
-    study = study_of(config, overrides, "retrain")
+    accepted = ["retrain.accept_smaller=true"] if accept_smaller else []
+    study = study_of(config, [*accepted, *(overrides or [])], "retrain")
     from flows.retrain import retrain as run_retrain
     from pipeline.files import whoami
 

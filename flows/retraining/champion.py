@@ -9,7 +9,7 @@ from flows.learning.cohorts import cache_of
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import Study
-from pipeline.errors import InputError, LeakageError
+from pipeline.errors import CohortError, InputError, LeakageError
 from pipeline.learning.inference import predict_cohort
 from pipeline.learning.predictions import Predictions
 from pipeline.scan import PARTS, Cohort, Split
@@ -70,6 +70,24 @@ class Champion:
     def predictions(self, cohort: Cohort) -> Predictions:
         """Run it over scans of a cohort; a scan without a diagnosis has the label -1."""
         return predict_cohort(self.classifier, cohort, self.cache)
+
+    def check_not_smaller(self, cohort: Cohort) -> None:
+        """Refuse a cohort with fewer scans than the champion was made from and tested on.
+
+        Raises
+        ------
+        CohortError
+            Naming some of the scans that are missing.
+        """
+        if len(cohort) >= len(self.scan_ids):
+            return
+        missing = sorted(self.scan_ids - set(cohort.scan_ids))
+        raise CohortError(
+            f"The cohort has {len(cohort)} labelled scans, the champion was made from {len(self.scan_ids)}; "
+            f"missing are {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}",
+            where="retrain",
+            hint="ingest the sources that are missing, or go on with --accept-smaller",
+        )
 
     def check_never_saw(self, split: Split) -> None:
         """Refuse a test part that shares subjects with what the champion was made from.
