@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from pathlib import Path
 
@@ -10,18 +9,15 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 
 from flows.compare import compare_losses
-from flows.comparison.cells import PROGRESS, load_material, plan
-from flows.comparison.progress import ProgressGrid
 from flows.ingestion.ingest_tables import COHORT_TABLE
 from models.calibrators import CALIBRATORS
 from pipeline import tracking
 from pipeline.atlas import AFFINE, SHAPE
 from pipeline.config import LossSettings, Study
 from pipeline.errors import ConfigError
-from pipeline.files import read_json, write_json
+from pipeline.files import read_json
 from pipeline.learning.predictions import Predictions
 from pipeline.scan import Cohort, Scan
 
@@ -264,27 +260,3 @@ def test_folds_on_workers_test_every_subject_once_against_the_known_posterior(sc
     nll = table.loc[("gce", "uncalibrated", "negative_log_likelihood"), "value"]
     assert table.loc[("gce", "uncalibrated", "excess_nll"), "value"] == pytest.approx(nll - oracle)
     assert "1 seed x 2 folds" in Path(result["html"]).read_text()
-
-
-def test_the_live_table_tells_what_waits_runs_is_done_and_failed(archive, tmp_path):
-    made = study(archive, tmp_path / "out")
-    cells = plan(made, load_material(made))
-    waiting, running, stale, broken = cells
-    write_json(running.folder / PROGRESS, {"round": "now", "epoch": 3, "epochs": 12, "nll": 0.5})
-    write_json(stale.folder / PROGRESS, {"round": "before", "epoch": 9, "epochs": 12, "nll": 0.5})
-    grid = ProgressGrid(cells, cells, "now")
-    grid.failed(broken, "on purpose")
-    console = Console(width=100, record=True, file=io.StringIO())
-    console.print(grid.table())
-    text = console.export_text()
-    assert "0 of 4 cells done" in text
-    assert "epoch 3 of 12" in text
-    assert text.count("waiting") == 2
-    assert text.count("failed") == 1
-    write_json(
-        waiting.folder / "training" / "training.json",
-        {"history": [{"validation_nll": 0.75}, {"validation_nll": 0.5}], "best_epoch": 0},
-    )
-    grid.done(waiting)
-    console.print(grid.table())
-    assert "NLL 0.750" in console.export_text()

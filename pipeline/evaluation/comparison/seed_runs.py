@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Floats, Ints
 from pipeline.errors import InputError
-from pipeline.evaluation.inference.intervals import Interval
+from pipeline.evaluation.inference.intervals import Interval, percentile_interval, subject_draws
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.metrics.sample import Sample, Weighted, mean_over_draws
 
@@ -21,7 +20,6 @@ Key = tuple[int, int]
 RECALL = "recall of class "
 COVERAGE = "set_coverage"
 """Per-scan value: whether the conformal set contains the true class. Reported for each class too."""
-_NUMBERS_AT_ONCE = 400_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,11 +129,8 @@ class Draws:
         place = np.searchsorted(self.people, np.asarray(subjects))
         yield np.ones((1, len(place)))
         rng = np.random.default_rng([self.seed, 0])
-        even = np.full(len(self.people), 1 / len(self.people))
-        at_once = max(1, _NUMBERS_AT_ONCE // len(self.people))
-        for start in range(0, self.count, at_once):
-            counts = rng.multinomial(len(self.people), even, size=min(at_once, self.count - start))
-            yield counts[:, place].astype(np.float64)
+        for counts in subject_draws(len(self.people), self.count, len(self.people), rng):
+            yield counts[:, place]
 
     def interval(self, per_seed: Floats) -> Interval:
         """Return the interval of a mean over seeds from values (n_seeds, 1 + draws).
@@ -145,12 +140,7 @@ class Draws:
         n = len(per_seed)
         picks = np.random.default_rng([self.seed, 1]).integers(n, size=(max(n - 1, 1), self.count))
         drawn = per_seed[picks, np.arange(1, 1 + self.count)].mean(axis=0)
-        drawn = drawn[~np.isnan(drawn)]
-        value = float(per_seed[:, 0].mean())
-        if not len(drawn):
-            return Interval(value, math.nan, math.nan)
-        low, high = np.quantile(drawn, [(1 - self.level) / 2, (1 + self.level) / 2])
-        return Interval(value, float(low), float(high))
+        return percentile_interval(float(per_seed[:, 0].mean()), drawn, self.level)
 
 
 @dataclass(frozen=True, eq=False)

@@ -239,18 +239,27 @@ def _weights(subjects: Sequence[str], scans: int, draws: int, seed: int) -> Iter
             hint="report the value without an interval",
         )
     yield np.ones((1, scans))
-    rng = np.random.default_rng(seed)
-    even = np.full(len(people), 1 / len(people))
-    at_once = max(1, _NUMBERS_AT_ONCE // scans)
+    for counts in subject_draws(len(people), draws, scans, np.random.default_rng(seed)):
+        yield counts[:, place]
+
+
+def subject_draws(subjects: int, draws: int, width: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """Yield how often each subject is drawn (draws, subjects), in chunks; `width` is the length of a row."""
+    even = np.full(subjects, 1 / subjects)
+    at_once = max(1, _NUMBERS_AT_ONCE // width)
     for start in range(0, draws, at_once):
-        counts = rng.multinomial(len(people), even, size=min(at_once, draws - start))
-        yield counts[:, place].astype(np.float64)
+        yield rng.multinomial(subjects, even, size=min(at_once, draws - start)).astype(np.float64)
+
+
+def percentile_interval(value: float, drawn: Floats, level: float) -> Interval:
+    """Return a value with the percentiles of its draws, NaN left out; without a draw both are NaN."""
+    drawn = drawn[~np.isnan(drawn)]
+    if not len(drawn):
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))
 
 
 def _interval(values: Floats, level: float) -> Interval:
-    """Return the first value with the percentiles of the others, NaN left out."""
-    drawn = values[1:][~np.isnan(values[1:])]
-    if not len(drawn):
-        return Interval(float(values[0]), float("nan"), float("nan"))
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(values[0]), float(low), float(high))
+    """Return the first value with the percentiles of the others."""
+    return percentile_interval(float(values[0]), values[1:], level)

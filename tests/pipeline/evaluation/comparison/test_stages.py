@@ -1,0 +1,110 @@
+"""A comparison at every stage: one set of findings from the stored logits of all cells."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.calibrators import softmax
+from pipeline.config import Study
+from pipeline.evaluation.comparison.cell_result import CellResult
+from pipeline.evaluation.comparison.stages import (
+    MEASURED,
+    TESTED,
+    cell_metrics,
+    compare_at_stages,
+    stage_titles,
+)
+from pipeline.evaluation.metrics import METRICS, negative_log_likelihood
+from pipeline.learning.predictions import Predictions
+from pipeline.learning.prior_correction import PriorCorrection
+
+STAGES = ("uncalibrated", "one temperature")
+NOTHING = PriorCorrection(torch.ones(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return Study(
+        name="stages",
+        output=Path("out"),
+        cohort={"kind": "medmnist", "path": Path("x.npz"), "classes": ["CN", "AD"]},
+        evaluation={"draws": 50},
+        compare={
+            "losses": [{"name": "ce"}, {"name": "gce", "label": "GCE w=1"}],
+            "baseline": "ce",
+            "seeds": [0, 1],
+            "calibrators": ["temperature"],
+        },
+    )
+
+
+def part(n: int, scale: float, seed: int, name: str) -> Predictions:
+    rng = np.random.default_rng([seed, len(name)])
+    truth = np.random.default_rng(n).normal(size=(n, 2)) * 2
+    labels = (softmax(truth).cumsum(axis=1) > np.random.default_rng(n + 1).random((n, 1))).argmax(axis=1)
+    logits = (truth + 0.3 * rng.normal(size=(n, 2))) * scale
+    ids = tuple(f"{name}-{i}" for i in range(n))
+    return Predictions(ids, ids, logits, labels, np.zeros((n, 1), np.float32), ("CN", "AD"))
+
+
+@pytest.fixture(scope="module")
+def results() -> list[CellResult]:
+    """Two losses with two seeds; the second is four times too sure."""
+    return [
+        CellResult(
+            loss, seed, 0, 200, part(80, scale, seed, "cal"), part(240, scale, seed, "test"), NOTHING, None
+        )
+        for loss, scale in (("ce", 1.0), ("GCE w=1", 4.0))
+        for seed in (0, 1)
+    ]
+
+
+@pytest.fixture(scope="module")
+def found(study, results):
+    ticks = []
+    findings = compare_at_stages(study, results, lambda *tick: ticks.append(tick))
+    assert ticks == [(0, 2, STAGES[0]), (1, 2, STAGES[1]), (2, 2, "")]
+    return findings
+
+
+def test_every_stage_has_statistics_and_curves_of_every_loss(found, study):
+    assert stage_titles(study) == {"uncalibrated": "identity", "one temperature": "temperature"}
+    assert tuple(found.stages) == STAGES
+    for stage in found.stages.values():
+        assert [result.loss for result in stage.comparison.results] == ["ce", "GCE w=1"]
+        assert [d.metric for d in stage.comparison.results[1].differences] == list(TESTED)
+        assert set(MEASURED) <= set(stage.comparison.results[0].metrics)
+        assert list(stage.reliability) == list(stage.risk) == ["ce", "GCE w=1"]
+        assert stage.reliability["ce"].scans.sum() == pytest.approx(240)
+
+
+def test_one_temperature_takes_back_that_a_loss_was_too_sure(found):
+    before, after = (found.stages[stage].comparison.results[1].differences[0] for stage in STAGES)
+    assert before.verdict == "worse"
+    assert after.interval.value < before.interval.value / 4
+
+
+def test_flat_names_are_those_that_mlflow_accepts(found):
+    flat = found.flat()
+    assert "one_temperature.GCE_w_1.negative_log_likelihood" in flat
+    assert all(math.isfinite(value) for value in flat.values())
+    value = found.stages["uncalibrated"].comparison.results[0].metrics["classwise_ece"].value
+    assert flat["uncalibrated.ce.classwise_ece"] == value
+
+
+def test_metrics_of_a_cell_are_those_of_its_own_test_scans(study, results):
+    metrics = cell_metrics(study, results[0])
+    assert set(metrics) == {f"{s.replace(' ', '_')}.{name}" for s in STAGES for name in TESTED}
+    test = results[0].test
+    expected = negative_log_likelihood(softmax(test.logits), test.labels)
+    assert metrics["uncalibrated.negative_log_likelihood"] == pytest.approx(expected)
+    assert all(name.split(".")[1] in METRICS for name in metrics)
+
+
+def test_figures_from_the_literature_are_put_beside_ours_where_there_are_any(found):
+    assert found.published == ()
