@@ -1,4 +1,4 @@
-"""Losses that favour rare classes: what the network says at their minimum, and how it is prior_correction."""
+"""Losses that favour rare classes: the logits at their minimum, and the correction of their prior."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ POSTERIOR = PAIRS.double() / PAIRS.sum(1, keepdim=True)
 COUNTS = PAIRS.sum(0)
 BALANCED = POSTERIOR / COUNTS / (POSTERIOR / COUNTS).sum(1, keepdim=True)
 
-UNDOES = ["weighted_ce", "class_balanced", "balanced_softmax", "logit_adjusted", "vs", "gce_logit_adjusted"]
-PROPER = ["ce", "brier", "gce"]  # say the posterior by themselves
+CORRECTED = [
+    "weighted_ce",
+    "class_balanced",
+    "balanced_softmax",
+    "logit_adjusted",
+    "vs",
+    "gce_logit_adjusted",
+]
+PROPER = ["ce", "brier", "gce"]  # have the posterior as their minimum
 
 
 @pytest.mark.parametrize("name", ["weighted_ce", "balanced_softmax", "logit_adjusted", "gce_logit_adjusted"])
@@ -22,14 +29,14 @@ def test_the_network_learns_the_posterior_of_equally_frequent_classes(minimise, 
     torch.testing.assert_close(found.softmax(1), BALANCED, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", UNDOES + PROPER)
-def test_posterior_logits_speak_at_the_frequencies_of_training(minimise, name):
+@pytest.mark.parametrize("name", [*CORRECTED, *PROPER])
+def test_posterior_logits_are_calibrated_to_the_frequencies_of_training(minimise, name):
     loss = build_loss(name, 3, COUNTS)
     _, found = minimise(loss, PAIRS)
     torch.testing.assert_close(loss.posterior_logits(found).softmax(1), POSTERIOR, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name not in UNDOES])
-def test_others_have_nothing_to_undo(batch, name):
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in CORRECTED])
+def test_others_need_no_correction(batch, name):
     logits, _ = batch()
     assert torch.equal(build_loss(name, 4, [9, 5, 3, 1]).posterior_logits(logits), logits)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax, softmax
-from torch.nn import functional
 
 from models.losses import LOSSES, build_loss
 
@@ -230,58 +229,3 @@ def test_a_batch_of_one_class_follows_the_formula(batch, name):
     counts = np.array(COUNTS[3], float)
     expected = NAMED[name](logits.numpy(), target.tolist(), counts)
     assert build_loss(name, 3, COUNTS[3])(logits, target).item() == pytest.approx(expected, abs=1e-11)
-
-
-def test_label_smoothing_is_that_of_torch(batch):
-    logits, target = batch()
-    expected = functional.cross_entropy(logits, target, label_smoothing=0.2)
-    torch.testing.assert_close(build_loss("label_smoothing", 4, alpha=0.2)(logits, target), expected)
-
-
-def test_weights_divide_by_the_number_of_scans(batch):
-    logits, target = batch()
-    weight = torch.tensor([0.4, 2.0, 1.0, 0.6], dtype=torch.float64)
-    expected = functional.cross_entropy(logits, target, weight=weight, reduction="sum") / len(target)
-    counts = (1 / weight).tolist()  # inverse frequency of these counts is that weight
-    torch.testing.assert_close(build_loss("weighted_ce", 4, counts)(logits, target), expected)
-
-
-def test_weighted_scans_count_alike_in_every_batch(batch):
-    loss = build_loss("weighted_ce", 4, COUNTS[4])
-    logits, target = batch(8)
-    halves = (loss(logits[:4], target[:4]) + loss(logits[4:], target[4:])) / 2
-    torch.testing.assert_close(loss(logits, target), halves)
-
-
-def test_class_balanced_weights_sum_to_the_number_of_classes():
-    weights = build_loss("class_balanced", 4, COUNTS[4]).weights
-    assert weights.sum().item() == pytest.approx(4)
-    assert weights.argmax() == 3
-
-
-def test_the_rarest_class_has_the_widest_margin():
-    margins = build_loss("ldam", 4, [256, 16, 81, 1]).margins
-    np.testing.assert_allclose(margins, [0.125, 0.25, 0.5 / 3, 0.5])
-
-
-def test_dual_focal_leaves_out_classes_that_beat_the_true_one():
-    logits = torch.tensor([[0.5, 0.3, 0.2]], dtype=torch.float64).log()
-    loss = build_loss("dual_focal", 3)
-    assert loss(logits, torch.tensor([0])).item() == pytest.approx((1 - 0.5 + 0.3) ** 5 * -log(0.5))
-    assert loss(logits, torch.tensor([1])).item() == pytest.approx((1 - 0.3 + 0.2) ** 5 * -log(0.3))
-    assert loss(logits, torch.tensor([2])).item() == pytest.approx((1 - 0.2) ** 5 * -log(0.2))
-
-
-def test_margin_smoothing_is_cross_entropy_inside_the_margin(batch):
-    logits, target = batch(spread=1.0)
-    assert (logits.max(1).values - logits.min(1).values).max() < 10
-    torch.testing.assert_close(
-        build_loss("mbls", 4)(logits, target), functional.cross_entropy(logits, target)
-    )
-
-
-def test_without_margin_smoothing_pushes_the_confident_to_the_uniform():
-    logits = torch.tensor([[3.0, 1.0, 0.0]], requires_grad=True)
-    target = torch.tensor([0])
-    (build_loss("mbls", 3, margin=0)(logits, target) - functional.cross_entropy(logits, target)).backward()
-    assert logits.grad[0, 0] > 0 > logits.grad[0, 1:].max()

@@ -1,4 +1,4 @@
-"""AdaFocal's walk of gammas, held against a scan-by-scan account of the paper's algorithm."""
+"""Focal losses; AdaFocal's gammas are compared with a scan-by-scan version of the paper's algorithm."""
 
 from __future__ import annotations
 
@@ -105,3 +105,23 @@ def test_gamma_carries_no_gradient(batch):
     loss = build_loss("adafocal", 3)
     loss.gammas.copy_(torch.linspace(-2, 20, 15))
     assert torch.autograd.gradcheck(lambda z: loss(z, target), logits.requires_grad_())
+
+
+def test_dual_focal_leaves_out_classes_that_beat_the_true_one():
+    logits = torch.tensor([[0.5, 0.3, 0.2]], dtype=torch.float64).log()
+    loss = build_loss("dual_focal", 3)
+    assert loss(logits, torch.tensor([0])).item() == pytest.approx((1 - 0.5 + 0.3) ** 5 * -math.log(0.5))
+    assert loss(logits, torch.tensor([1])).item() == pytest.approx((1 - 0.3 + 0.2) ** 5 * -math.log(0.3))
+    assert loss(logits, torch.tensor([2])).item() == pytest.approx((1 - 0.2) ** 5 * -math.log(0.2))
+
+
+@pytest.mark.parametrize("gamma", [0.25, 0.5, 1.0])
+@pytest.mark.parametrize("name", ["focal", "dual_focal", "adafocal"])
+def test_small_gammas_keep_a_finite_gradient_at_certainty(name, gamma):
+    # (1 - p) ** gamma has an infinite slope at p = 1; in log space the product is 0.
+    logits = torch.tensor([[40.0, 0.0, 0.0]])
+    logits.requires_grad_()
+    value = build_loss(name, 3, gamma=gamma)(logits, torch.tensor([0]))
+    value.backward()
+    assert value.item() == pytest.approx(0, abs=1e-6)
+    assert logits.grad.abs().max() < 1e-3

@@ -1,0 +1,77 @@
+"""Devices, and micro-batches whose step is that of the whole batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.losses import build_loss
+from models.networks import build_network
+from pipeline.errors import ConfigError
+from pipeline.learning.devices import MicroBatched, choose_device
+
+
+def test_cuda_where_there_is_none_is_refused():
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(ConfigError, match=r"there is no CUDA device.*Set it to auto"):
+        choose_device("cuda")
+
+
+@pytest.mark.parametrize("loss", ["ce", "gce", "mmce"])
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_a_step_in_pieces_is_the_step_of_the_whole_batch(loss, size):
+    # In double precision, so that the order of sums does not matter.
+    torch.manual_seed(0)
+    network = build_network("small_cnn", 3, (16, 16, 16), width=4, dropout=0.0).double()
+    x, y = torch.rand(10, 1, 16, 16, 16, dtype=torch.float64), torch.arange(10) % 3
+    gradients = []
+    for pieces in (None, size):
+        network.zero_grad()
+        build_loss(loss, 3)(MicroBatched(network, pieces)(x), y).backward()
+        gradients.append([p.grad.clone() for p in network.parameters()])
+    for whole, summed in zip(*gradients, strict=True):
+        torch.testing.assert_close(summed, whole, rtol=1e-9, atol=1e-12)
+
+
+def test_adding_up_gradients_of_pieces_would_be_wrong_for_gce(rng):
+    logits, y = torch.from_numpy(rng.normal(0, 2, (8, 3))).requires_grad_(), torch.arange(8) % 3
+    loss = build_loss("gce", 3)
+    (whole,) = torch.autograd.grad(loss(logits, y), logits)
+    parts = sum(loss(a, b) / 2 for a, b in zip(logits.split(4), y.split(4), strict=True))
+    (summed,) = torch.autograd.grad(parts, logits)
+    assert (whole - summed).abs().max() > 0.01
+
+
+def test_pieces_keep_no_activations_of_the_whole_batch():
+    network = build_network("small_cnn", 3, (16, 16, 16), width=4)
+    x = torch.rand(8, 1, 16, 16, 16)
+
+    def kept(size) -> int:
+        sizes = []
+
+        def pack(tensor):
+            sizes.append(tensor.numel() * (tensor.grad_fn is not None or not tensor.is_leaf))
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            MicroBatched(network, size)(x)
+        return sum(sizes)
+
+    assert kept(2) * 20 < kept(None)
+
+
+def test_micro_batches_repeat_dropout():
+    # The forward pass is computed twice and must drop the same features both times.
+    network = build_network("small_cnn", 2, (16, 16, 16), width=4, dropout=0.5)
+    x, y = torch.rand(6, 1, 16, 16, 16), torch.arange(6) % 2
+    torch.manual_seed(1)
+    step = MicroBatched(network, 2)
+    loss = torch.nn.functional.cross_entropy(step(x), y)
+    loss.backward()
+    found = network.head[-1].bias.grad.clone()
+    torch.manual_seed(1)
+    network.zero_grad()
+    logits = torch.cat([network(piece) for piece in x.split(2)])
+    torch.nn.functional.cross_entropy(logits, y).backward()
+    torch.testing.assert_close(found, network.head[-1].bias.grad)
