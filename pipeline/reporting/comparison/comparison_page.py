@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.evaluation.metrics import TABLE, metric_named
+from pipeline.evaluation.metrics import TABLE
 from pipeline.files import written_whole
 from pipeline.reporting.comparison.comparison_figures import comparison_figures, pictures_of
 from pipeline.reporting.comparison.comparison_numbers import ComparisonReport
 from pipeline.reporting.page.charts import ReportFigure
 from pipeline.reporting.page.html import Page, data_uri
-from pipeline.reporting.page.words import interval_text
+from pipeline.reporting.page.words import interval_text, metric_heading
 
 FURTHER = (
     "brier_score",
@@ -95,7 +95,7 @@ def comparison_page(report: ComparisonReport, figures: Mapping[str, ReportFigure
 
 
 def _headings(names: Sequence[str], present: Collection[str]) -> dict[str, str]:
-    return {name: metric_named(name).heading for name in names if name in present}
+    return {name: metric_heading(name) for name in names if name in present}
 
 
 def _test_in_words(report: ComparisonReport) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.atlas import META_ROI, META_ROI_DEFINITIONS
 from pipeline.evaluation.metrics import metric_named
-from pipeline.reporting.page.facts import Measured, Named
+from pipeline.reporting.page.facts import NBSP, Measured, Named
 
 CLASS_TITLES = {
     "CN": "cognitively normal",
@@ -145,6 +145,17 @@ def _written(value: Any, written: Callable[[Any], str]) -> str:
         return written(value)
     except (TypeError, ValueError):  # a header may hold text where a number belongs: show what is there
         return str(value)
+
+
+def metric_heading(metric: str) -> str:
+    """Return the heading of a metric's column; its arrow stays on the line of the last word.
+
+    Examples
+    --------
+    >>> metric_heading("brier_score").replace(NBSP, "_")
+    'Brier score_↓'
+    """
+    return metric_named(metric).heading.replace(" ↓", f"{NBSP}↓").replace(" ↑", f"{NBSP}↑")
 
 
 def interval_text(found: Measured, metric: str) -> tuple[str, str]:

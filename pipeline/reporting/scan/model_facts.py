@@ -14,7 +14,8 @@ def model_facts(classifier: CalibratedClassifier, version: str) -> ModelFacts:
     """Return what a classifier was trained and tested on, and its metrics on the test scans."""
     card = classifier.card
     kind = f"{'synthetic ' if card.synthetic else ''}{card.tracer} scans"
-    counts = ", ".join(f"{n} {name}" for name, n in card.class_counts.items())
+    names = [name for name in classifier.class_names if name in card.class_counts]
+    counts = ", ".join(f"{card.class_counts[name]} {name}" for name in names)
     return ModelFacts(
         name="taucal",
         version=version,

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from pipeline.atlas import SHAPE
 from pipeline.errors import InputError
-from pipeline.evaluation.metrics import TABLE, metric_named
+from pipeline.evaluation.metrics import TABLE
 from pipeline.reporting.page.facts import number
 from pipeline.reporting.page.html import Page, data_uri
-from pipeline.reporting.page.words import GROUP_ORDER, interval_text, title_of
+from pipeline.reporting.page.words import GROUP_ORDER, interval_text, metric_heading, title_of
 from pipeline.reporting.scan import scan_pictures as pictures
 from pipeline.reporting.scan import slices as planes
 from pipeline.reporting.scan.scan_numbers import MetricRow, RegionRow, ScanReport, Visit
@@ -149,9 +149,7 @@ def _columns(groups: list[Group], count: int = 3) -> list[list[Group]]:
 
 def _metrics(rows: tuple[MetricRow, ...]) -> list[tuple[str, str, str]]:
     """Return heading, value and interval of the metrics that all tables show; of all where none is known."""
-    known = [
-        (metric_named(n).heading, *interval_text(row, n)) for n in TABLE for row in rows if row.name == n
-    ]
+    known = [(metric_heading(n), *interval_text(row, n)) for n in TABLE for row in rows if row.name == n]
     return known or [(r.name, number(r.value), f"{number(r.low)} to {number(r.high)}") for r in rows]
 
 

@@ -127,7 +127,7 @@ def build_study_report(sources: StudySources) -> StudyReport:
         ),
         operating_point=sources.operating_point,
         confusion=_confusion(sources.probabilities, test),
-        coverage=tuple(_coverage(results.coverage)),
+        coverage=tuple(_coverage(results.coverage, test.class_names)),
         slices=tuple(_slices(sources)),
         training=tuple(_epochs(sources.history)),
         posterior=tuple(_posterior(sources)),
@@ -225,8 +225,9 @@ def _confusion(probabilities: NDArray[np.float64], test: Predictions) -> tuple[t
     return tuple(tuple(int(n) for n in row) for row in counts)
 
 
-def _coverage(coverage: Mapping[str, tuple[int, int]]) -> Iterator[Coverage]:
-    for name, (covered, scans) in coverage.items():
+def _coverage(coverage: Mapping[str, tuple[int, int]], class_names: Sequence[str]) -> Iterator[Coverage]:
+    for name in (name for name in class_names if name in coverage):
+        covered, scans = coverage[name]
         low, high = wilson_interval(covered, scans)
         yield Coverage(name=name, covered=covered, scans=scans, low=float(low), high=float(high))
 

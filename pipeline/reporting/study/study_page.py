@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.evaluation.metrics import TABLE, metric_named
+from pipeline.evaluation.metrics import TABLE
 from pipeline.reporting.page.charts import ReportFigure
 from pipeline.reporting.page.html import Page, data_uri
-from pipeline.reporting.page.words import interval_text
+from pipeline.reporting.page.words import interval_text, metric_heading
 from pipeline.reporting.study.study_figures import study_figures
 from pipeline.reporting.study.study_numbers import StudyReport
 
@@ -72,7 +72,7 @@ def study_page(report: StudyReport, figures: Sequence[ReportFigure]) -> Page:
         "calibrated": bool(report.gain) and report.chosen != "identity",
         "figures": {f.name: f for f in figures},
         "pictures": {f.name: data_uri(f.svg, "image/svg+xml") for f in figures},
-        "columns": {k: metric_named(k).heading for k in TABLE if any(k in r.metrics for r in report.metrics)},
+        "columns": {k: metric_heading(k) for k in TABLE if any(k in r.metrics for r in report.metrics)},
         "cell": interval_text,
         "checklist": CHECKLIST,
     }

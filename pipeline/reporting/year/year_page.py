@@ -12,7 +12,6 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.config import EvaluationSettings
 from pipeline.evaluation.inference.intervals import Interval
-from pipeline.evaluation.metrics import metric_named
 from pipeline.evaluation.monitoring.prospective import (
     PeriodPredictions,
     compare_policies,
@@ -24,7 +23,7 @@ from pipeline.files import written_whole
 from pipeline.reporting.page import charts
 from pipeline.reporting.page.facts import Facts, Measured, Named, Text, number, signed
 from pipeline.reporting.page.html import Page, data_uri
-from pipeline.reporting.page.words import interval_text
+from pipeline.reporting.page.words import interval_text, metric_heading
 
 OURS = "gate"
 TITLES = {
@@ -247,7 +246,7 @@ def year_page(report: YearReport) -> Page:
     """Return the page of a year."""
     drawn = {
         "policies": {p: TITLES.get(p, p) for p in report.spans[-1].metrics},
-        "metrics": {name: metric_named(name).heading for name in MEASURES},
+        "metrics": {name: metric_heading(name) for name in MEASURES},
         "events": [Named(label=f"month {m.month}", value=m.events) for m in report.months if m.events],
         "chart": data_uri(charts.svg(year_figure(report)), "image/svg+xml"),
         "cell": interval_text,

@@ -51,7 +51,9 @@ def test_refusals_come_first_with_rule_value_and_what_to_do(html):
     order = [html.index(f"<h2>{title}") for title in ("Refused scans", "Scans with", "Diagnoses", "Accepted")]
     assert order == sorted(order)
     assert "2 accepted, 1 with a warning, 2 refused" in html
-    assert re.search(r"sub-C_ses-1</th><td>missing-slices</td><td>3 of 90</td><td>3 slices", html)
+    assert re.search(
+        r"sub-C_ses-1</th><td>missing-slices<br>.*conversion.*</td><td>3 of 90</td><td>3 slices", html
+    )
     assert "Fetch &lt;b&gt;the whole&lt;/b&gt; series." in html
     assert "CT images" in html
     assert "adni layout" in html

@@ -7,8 +7,7 @@ from pipeline.reporting.scan.model_facts import likeness_at, model_facts, model_
 def test_training_and_test_are_stated_with_scans_and_subjects(small_classifier):
     facts = model_facts(small_classifier, "3")
     assert facts.version == "3"
-    assert facts.trained_on.startswith("90 synthetic AV1451 scans")
-    assert facts.trained_on.endswith("of 80 subjects")
+    assert facts.trained_on == "90 synthetic AV1451 scans (60 CN, 20 MCI, 10 AD) of 80 subjects"
     assert facts.tested_on == "30 synthetic AV1451 scans of 25 other subjects"
     assert {v.label: v.value for v in facts.versions}["loss"] == "gce"
 
