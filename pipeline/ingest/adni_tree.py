@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -12,9 +11,9 @@ from pathlib import Path
 
 from pipeline.ingest.acquisition import resolution_of
 from pipeline.ingest.adni import PTID, read_tables
-from pipeline.ingest.found import FoundScan
+from pipeline.ingest.found import FoundScan, files_below
 from pipeline.ingest.headers import SeriesHeader
-from pipeline.ingest.instances import kind_of, read_file
+from pipeline.ingest.instances import NEIGHBOURS, kind_of, read_file
 from pipeline.ingest.labels import with_tables
 from pipeline.ingest.times import parse_date
 from pipeline.ingest.vocabulary import tracer_of
@@ -66,9 +65,10 @@ def find_adni(source: Path, ignored: Counter[str]) -> list[FoundScan]:
     """Find the PET images of an ADNI download; one header is read a series."""
     scans = []
     for subject in _subjects(source):
-        for place, folders, names in os.walk(subject):
-            folders.sort()
-            files = [Path(place) / name for name in sorted(names) if not name.startswith(".")]
+        folders: dict[Path, list[Path]] = defaultdict(list)
+        for path in files_below(subject, ignored):
+            folders[path.parent].append(path)
+        for files in folders.values():
             scans += _scans_in(subject, files, ignored)
     return with_tables(
         _warned_of_resolutions(one_level_per_visit(scans, ignored)), read_tables(source, ignored)
@@ -76,8 +76,6 @@ def find_adni(source: Path, ignored: Counter[str]) -> list[FoundScan]:
 
 
 def _scans_in(subject: Path, files: list[Path], ignored: Counter[str]) -> list[FoundScan]:
-    if not files:
-        return []
     series, day, number = _told_by_path(files[0].parent.relative_to(subject).parts)
     niftis = [f for f in files if f.name.lower().endswith((".nii", ".nii.gz"))]
     slices = [f for f in files if f not in niftis and f.suffix.lower() not in _TEXT]
@@ -135,6 +133,9 @@ def _dicom_scan(slices: list[Path], scan: FoundScan, ignored: Counter[str]) -> l
         if header is None:
             continue
         kind = kind_of(header)
+        if kind in NEIGHBOURS:
+            ignored[kind] += 1
+            continue
         if kind:
             ignored[kind] += len(slices)
             return []

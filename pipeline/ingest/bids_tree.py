@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from pipeline.ingest.adni import diagnosis_of
-from pipeline.ingest.found import FoundScan
+from pipeline.ingest.found import FoundScan, files_below
 from pipeline.ingest.side_files import number_of, read_table, with_iso_dates
 from pipeline.ingest.times import parse_date
 
@@ -27,7 +27,10 @@ def find_bids(source: Path, ignored: Counter[str]) -> list[FoundScan]:
     """Find the PET images of a BIDS dataset; other images are counted. Derivatives are left alone."""
     people = _participants(source / "participants.tsv")
     scans = []
-    for path in sorted(source.glob("sub-*/**/*.nii*")):
+    for path in sorted(files_below(source, ignored)):
+        below = path.relative_to(source).parts
+        if not below[0].startswith("sub-") or ".nii" not in path.name:
+            continue
         if not re.search(r"_pet\.nii(\.gz)?$", path.name):
             ignored["images that are not PET"] += 1
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.errors import InputError, RefusedScan
 from pipeline.ingest.acquisition import acquisition_facts, half_life_of
+from pipeline.ingest.found import files_below
 from pipeline.ingest.headers import SeriesHeader, philips_scale
 from pipeline.ingest.instances import kind_of, read_file
 from pipeline.ingest.people import check_one_person, split_by_person
@@ -65,17 +66,24 @@ def read_series(folder: Path, series_uid: str | None = None) -> Volume:
     if not folder.is_dir():
         raise InputError("No such folder", where=str(folder), hint="Name the folder of a DICOM series")
     try:
-        return read_files(sorted(p for p in folder.rglob("*") if p.is_file()), series_uid)
+        links: Counter[str] = Counter()
+        return read_files(files_below(folder, links), series_uid, links)
     except RefusedScan as refusal:
         raise RefusedScan(
             refusal.rule, refusal.problem, where=str(folder), hint=refusal.hint, measured=refusal.measured
         ) from refusal
 
 
-def read_files(files: Iterable[Path], series_uid: str | None = None) -> Volume:
-    """Read the PET series that some files hold; as `read_series`, without a path in any message."""
+def read_files(
+    files: Iterable[Path], series_uid: str | None = None, skipped: Mapping[str, int] | None = None
+) -> Volume:
+    """Read the PET series that some files hold; as `read_series`, without a path in any message.
+
+    `skipped` counts what was left alone before, for the message where nothing is found.
+    """
     series, ignored = series_of(files, series_uid)
     if not series:
+        ignored.update(skipped or {})
         seen = ", ".join(f"{n} {what}" for what, n in sorted(ignored.items())) or "no file"
         raise RefusedScan(
             "empty",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -10,6 +13,55 @@ from typing import Literal
 from pipeline.errors import RefusedScan
 from pipeline.files import fingerprint, sha256_of_file
 from pipeline.ingest.deidentify import Pseudonymiser
+
+
+def files_below(folder: Path, ignored: Counter[str]) -> Iterator[Path]:
+    """Yield the files below a folder in a fixed order, each once; hidden ones are left out.
+
+    Links are followed after everything else. Those that lead nowhere, in a circle, or to what is read anyway
+    are counted in `ignored`, as are folders that cannot be opened.
+    """
+    read: set[str] = set()
+    links: list[Path] = []
+    pending = [folder]
+
+    def count(_error: OSError) -> None:
+        ignored["folders that cannot be opened"] += 1
+
+    while pending:
+        start = pending.pop(0)
+        if os.path.realpath(start) in read:
+            ignored["links to folders that are read already"] += 1
+            continue
+        for place, folders, names in os.walk(start, onerror=count):
+            if os.path.realpath(place) in read:
+                folders.clear()
+                continue
+            read.add(os.path.realpath(place))
+            visible = [Path(place, name) for name in sorted(folders) if not name.startswith(".")]
+            folders[:] = [path.name for path in visible if not path.is_symlink()]
+            pending += [path for path in visible if path.is_symlink()]
+            for path in (Path(place, name) for name in sorted(names) if not name.startswith(".")):
+                if path.is_symlink():
+                    links.append(path)
+                else:
+                    yield path
+    yield from _followed(links, read, ignored)
+
+
+def _followed(links: Iterable[Path], read: set[str], ignored: Counter[str]) -> Iterator[Path]:
+    """Yield linked files whose target is not among the folders that were read."""
+    taken: set[str] = set()
+    for link in links:
+        target = os.path.realpath(link)
+        folder, name = os.path.split(target)
+        if not Path(target).is_file():
+            ignored["links that lead nowhere"] += 1
+        elif target in taken or (folder in read and not name.startswith(".")):
+            ignored["links to files that are read already"] += 1
+        else:
+            taken.add(target)
+            yield link
 
 
 @dataclass(frozen=True)

@@ -97,12 +97,16 @@ class SeriesHeader:
     @classmethod
     def of(cls, dataset: Dataset) -> SeriesHeader:
         """Return the header of a data set as pydicom reads or a program builds it."""
-        syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
+        syntax = meta_of(dataset).text("TransferSyntaxUID")
         if syntax is None:
             guessed_big = dataset.original_encoding[1] is False
             syntax = ExplicitVRBigEndian if guessed_big else ImplicitVRLittleEndian
         layer = _layer(dataset)
-        return cls((layer,), str(syntax), encodings_of(layer), dataset)
+        return cls((layer,), syntax, encodings_of(layer), dataset)
+
+    def holds(self, keyword: str) -> bool:
+        """Return whether an element is there, empty or not."""
+        return any(_tag_of(keyword) in layer for layer in self.layers)
 
     def get(self, keyword: str | int) -> Any:
         """Return the first value that is present and readable, or None."""
@@ -176,6 +180,11 @@ class SeriesHeader:
         """Return the header with the groups of its first frame in front, where it is a multi-frame image."""
         frames = self.frames()
         return frames[0] if frames else self
+
+
+def meta_of(dataset: Dataset) -> SeriesHeader:
+    """Return the file meta information of a data set; empty where there is none."""
+    return SeriesHeader((_layer(getattr(dataset, "file_meta", None) or Dataset()),))
 
 
 def _layer(dataset: Dataset) -> Layer:

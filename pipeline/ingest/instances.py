@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
 from pipeline.errors import RefusedScan
-from pipeline.ingest.headers import MALFORMED, Encoded, SeriesHeader, encodings_of
+from pipeline.ingest.headers import MALFORMED, Encoded, SeriesHeader, encodings_of, meta_of
 
 PET_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.128": "PET",
@@ -28,10 +28,17 @@ _MODALITIES = {
     "NM": "NM images", "CR": "X-ray images", "DX": "X-ray images", "US": "ultrasound images",
     "PR": "presentations", "DOC": "documents", "REG": "registrations", "KO": "key object notes",
 }  # fmt: skip
+_DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
+_DIRECTORY, _NO_IMAGE, _PROJECTION = (
+    "DICOM directories", "PET objects that are no images", "PET projections and localisers",
+)  # fmt: skip
+NEIGHBOURS = frozenset({_DIRECTORY, _NO_IMAGE, _PROJECTION})
+"""What lies in the folder of a PET series and is none of its slices."""
 _NOT_A_SCAN = frozenset({"MIP", "LOCALIZER", "PROJECTION", "PROJECTION IMAGE", "MAXIMUM", "SCOUT"})
 
 _UNDEFINED = _NEVER = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_MAGIC, _META = b"DICM", b"\x02\x00\x00\x00"
 _SOP_CLASS, _SYNTAX, _PIXELS = 0x00080016, 0x00020010, 0x7FE00008
 
 _IMPLICIT = struct.Struct("<HHL").unpack_from
@@ -58,8 +65,27 @@ def is_dicom(path: Path) -> bool:
 
 
 def _starts_as_dicom(head: bytes) -> bool:
-    bare = head[:4] in (b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x00\x00", b"\x08\x00\x16\x00")
-    return head[128:132] == b"DICM" or bare
+    return _MAGIC in (head[:4], head[128:132]) or _META in (head[:4], head[128:132]) or _is_bare(head)
+
+
+def _is_bare(head: bytes) -> bool:
+    """Return whether a data set without file meta starts: an element of group 8, of known kind or short."""
+    if len(head) < 8 or head[:2] not in (b"\x08\x00", b"\x00\x08"):
+        return False
+    little = head[:2] == b"\x08\x00"
+    element, length = struct.unpack("<HL" if little else ">HL", head[2:8])
+    return element <= 0x0070 and (head[4:6] in _VRS or (little and length <= _HEAD_BYTES))
+
+
+def _as_part_10(data: bytes) -> bytes:
+    """Put in the preamble and the prefix that some programs leave out before the file meta."""
+    if data[:4] == _MAGIC:
+        return bytes(128) + data
+    if data[:4] == _META:
+        return bytes(128) + _MAGIC + data
+    if data[128:132] == _META and not _is_bare(data):
+        return data[:128] + _MAGIC + data[128:]
+    return data
 
 
 def read_file(path: Path, *, pixels: bool = False) -> SeriesHeader | None:
@@ -81,9 +107,9 @@ def read_file(path: Path, *, pixels: bool = False) -> SeriesHeader | None:
             if not _starts_as_dicom(data):
                 return None
             try:
-                return _walked(data, pixels=pixels)
+                return _walked(_as_part_10(data), pixels=pixels)
             except (_UnusualError, struct.error):
-                return _read_by_pydicom(data + stream.read(), pixels=pixels)
+                return _read_by_pydicom(_as_part_10(data + stream.read()), pixels=pixels)
     except OSError:
         return None
 
@@ -98,17 +124,13 @@ def kind_of(header: SeriesHeader) -> str | None:
     'CT images'
     """
     sop_class = header.text("SOPClassUID") or ""
-    if sop_class == "1.2.840.10008.1.3.10":
-        return "DICOM directories"
+    if sop_class == _DIRECTORY_CLASS or header.holds("FileSetID"):
+        return _DIRECTORY
     if sop_class not in PET_CLASSES:
         modality = header.text("Modality")
-        return (
-            "PET objects that are no images"
-            if modality == "PT"
-            else _MODALITIES.get(modality or "", "other DICOM objects")
-        )
+        return _NO_IMAGE if modality == "PT" else _MODALITIES.get(modality or "", "other DICOM objects")
     if _NOT_A_SCAN & set((header.text("ImageType") or "").upper().split("\\")):
-        return "PET projections and localisers"
+        return _PROJECTION
     return None
 
 
@@ -120,7 +142,8 @@ def _read_by_pydicom(data: bytes, *, pixels: bool) -> SeriesHeader:
         except MALFORMED as error:
             raise _breaks_off() from error
     # Where a compressed stream breaks off, pydicom gives up without a word and returns nothing of the file.
-    if "SOPClassUID" not in found and "MediaStorageSOPClassUID" in getattr(found, "file_meta", ()):
+    media = meta_of(found).text("MediaStorageSOPClassUID")
+    if media not in (None, _DIRECTORY_CLASS) and "SOPClassUID" not in found:
         raise _breaks_off()
     # A cut is not always an error to pydicom; a header that is cut could pass for another person's.
     needed = PIXEL_KEYWORDS if pixels else ("BitsAllocated", *PIXEL_KEYWORDS)
@@ -148,7 +171,7 @@ def _walked(data: bytes, *, pixels: bool) -> SeriesHeader:
     found: dict[int, Encoded] = {}
     implicit = syntax == ImplicitVRLittleEndian
     at = _walk(data, start, found, implicit=implicit, stop=_NEVER if pixels else _PIXELS)
-    cut_off = not pixels and len(data) == _HEAD_BYTES and at + 8 > len(data)
+    cut_off = not pixels and len(data) >= _HEAD_BYTES and at + 8 > len(data)
     if cut_off or _SOP_CLASS not in found:
         raise _UnusualError
     return SeriesHeader((found,), syntax, encodings_of(found))

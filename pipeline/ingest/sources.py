@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from filecmp import cmp
@@ -16,7 +15,7 @@ from pipeline.errors import InputError
 from pipeline.ingest.adni import PTID, read_tables
 from pipeline.ingest.adni_tree import find_adni, folder_notes, is_adni, one_level_per_visit
 from pipeline.ingest.bids_tree import find_bids, is_bids
-from pipeline.ingest.found import Found, FoundScan
+from pipeline.ingest.found import Found, FoundScan, files_below
 from pipeline.ingest.headers import SeriesHeader
 from pipeline.ingest.instances import is_dicom, kind_of, read_file
 from pipeline.ingest.labels import with_tables
@@ -90,19 +89,10 @@ def recognise(source: Path) -> str:
         return "bids"
     if is_adni(source):
         return "adni"
-    for path in files_below(source):
+    for path in files_below(source, Counter()):
         if is_dicom(path):
             return "dicom"
     return "nifti"
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """Yield files in a fixed order; hidden ones are left out."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(place) / name
 
 
 def is_nifti(path: Path) -> bool:
@@ -113,7 +103,7 @@ def is_nifti(path: Path) -> bool:
 def _find_dicom(source: Path, ignored: Counter[str]) -> list[FoundScan]:
     series: dict[tuple[str, str], list[_Image]] = defaultdict(list)
     broken: dict[Path, list[Path]] = defaultdict(list)
-    for path in files_below(source):
+    for path in files_below(source, ignored):
         try:
             header = read_file(path)
         except Exception:  # noqa: BLE001 - one bad file hides no other
@@ -229,7 +219,7 @@ def _age_of(header: SeriesHeader) -> float | None:
 
 def _find_nifti(source: Path, ignored: Counter[str]) -> list[FoundScan]:
     scans = []
-    for path in files_below(source):
+    for path in files_below(source, ignored):
         if not is_nifti(path):
             ignored["files that are not NIfTI"] += 1
             continue
