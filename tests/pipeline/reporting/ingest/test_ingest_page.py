@@ -52,7 +52,7 @@ def test_refusals_come_first_with_rule_value_and_what_to_do(html):
     assert order == sorted(order)
     assert "2 accepted, 1 with a warning, 2 refused" in html
     assert re.search(
-        r"sub-C_ses-1</th><td>missing-slices<br>.*conversion.*</td><td>3 of 90</td><td>3 slices", html
+        r"sub-C_ses-1</th><td>missing-slices<br>.*3 of 90; during conversion.*<td>3 slices", html
     )
     assert "Fetch &lt;b&gt;the whole&lt;/b&gt; series." in html
     assert "CT images" in html
