@@ -13,16 +13,19 @@ export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo test install lint types imports check format wheel clean help
+.PHONY: demo test test-slow install lint types imports check format wheel clean help
 
 help:           ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 demo: $(STAMP)  ## the whole way on a synthetic cohort: phantom, ingest, train, calibrate, track, report
 	$(BIN)/taucal demo
 
-test: $(STAMP)  ## every test that can run here; what cannot says what to install
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+test: $(STAMP)  ## the tests, at most 15 minutes; what cannot run here says what to install
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow"
+
+test-slow: $(STAMP)  ## the slow tests: browsers, killed processes, whole cohorts
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m slow
 
 check: lint types imports  ## what CI checks before the tests
 

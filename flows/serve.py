@@ -1,4 +1,4 @@
-"""Serve: the schedules of a study, with Prefect's and MLflow's pages, until somebody ends it."""
+"""Serve: the schedules of a study, with Prefect's and MLflow's pages, until it is ended."""
 
 from __future__ import annotations
 

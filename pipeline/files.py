@@ -135,7 +135,7 @@ def fingerprint(*parts: Any) -> str:
 def exclusive(lock: Path | None, what: str, *, wait: bool = True) -> Iterator[None]:
     """Hold a lock file for as long as the block runs; the system frees it when the process dies.
 
-    While it is held, the file names the holder. A file that nobody holds means nothing and stays.
+    While it is held, the file names the holder. Without a holder it means nothing, and stays.
 
     Parameters
     ----------

@@ -196,7 +196,7 @@ def _run_and_end(command: Sequence[str]) -> int:
 def _watch_and_end(pid: int) -> int:
     """Wait until standard input is closed or a process has ended; end it where it has not."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)  # unlike its id, this stands for no later process
+        process = psutil.Process(pid)  # unlike its id, never a later process
         _wait_for_starter(lambda: process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
         process.terminate()
         with contextlib.suppress(psutil.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Wait for what another process is doing, and print whom for."""
+"""Wait for a lock that another process holds, and print whose it is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.files import exclusive
 
 @contextlib.contextmanager
 def locked(lock: Path, what: str, *, wait: bool) -> Iterator[bool]:
-    """Hold a lock file as `pipeline.files.exclusive` does; print whom it waits for, yield whether it waited.
+    """Hold a lock file as `pipeline.files.exclusive` does; print who holds it, yield whether it waited.
 
     Parameters
     ----------

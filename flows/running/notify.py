@@ -78,7 +78,7 @@ class _Refused(Exception):  # noqa: N818 - our own reason not to send
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A notice goes where the study says and nowhere else; a redirected POST would lose its body."""
+    """A notice goes to the address of the study and nowhere else; a redirected POST would lose its body."""
 
     def redirect_request(
         self,

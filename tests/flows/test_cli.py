@@ -29,7 +29,7 @@ COMMANDS = (
 
 def taucal(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("taucal")), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=600, check=False)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -12,12 +13,12 @@ import subprocess
 import sys
 import sysconfig
 import threading
-import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from flows import ingest as flow
@@ -153,8 +154,12 @@ def two_sources(adni, tmp_path_factory) -> list[Path]:
     return [folder / "first", folder / "second"]
 
 
+def _has_written_or_ended(process: subprocess.Popen, bids: Path, images: int) -> bool:
+    return len(list(bids.rglob("*.nii.gz"))) >= images or process.poll() is not None
+
+
 @pytest.mark.slow
-def test_a_killed_ingest_of_two_sources_run_again_equals_an_undisturbed_one(two_sources, tmp_path):
+def test_a_killed_ingest_of_two_sources_run_again_equals_an_undisturbed_one(two_sources, tmp_path, wait_for):
     calm = tmp_path / "calm"
     calm.mkdir()
     start(calm, *two_sources).communicate(timeout=300)
@@ -163,17 +168,13 @@ def test_a_killed_ingest_of_two_sources_run_again_equals_an_undisturbed_one(two_
     bids = tmp_path / "bids"
     for images in (1, 4):  # killed when so many images are there: in the first source, then in the second
         process = start(tmp_path, *two_sources)
-        limit = time.monotonic() + 120
-        while len(list(bids.rglob("*.nii.gz"))) < images and process.poll() is None:
-            assert time.monotonic() < limit
-            time.sleep(0.005)
-        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        stopped = functools.partial(_has_written_or_ended, process, bids, images)
+        wait_for(stopped, pause=0.005)
+        workers = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-        while any(Path(f"/proc/{pid}").exists() for pid in workers):
-            assert time.monotonic() < limit, "workers must end with their parent"
-            time.sleep(0.02)
+        wait_for(lambda: not any(map(psutil.pid_exists, workers)))  # noqa: B023
         for image in bids.rglob("sub-*.nii.gz"):  # what is there under its name is whole
             np.asarray(nib.load(image).dataobj)
     (bids / "sub-X").mkdir()

@@ -37,5 +37,5 @@ def test_a_folder_with_packages_of_the_same_name_is_not_imported_from(tmp_path):
     script = tmp_path / "scripts" / "asks.py"
     script.parent.mkdir()
     script.write_text(ASKS)
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr

@@ -279,7 +279,7 @@ def test_an_audit_that_was_put_away_is_missed(store, output):
 def hold_lock(output, held) -> None:
     with retraining_lock(output, wait=False):
         held.set()
-        time.sleep(120)
+        time.sleep(600)
 
 
 @pytest.fixture

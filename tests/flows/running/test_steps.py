@@ -115,7 +115,7 @@ except ValueError as error:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert answer.stdout.strip() == secret, answer.stderr

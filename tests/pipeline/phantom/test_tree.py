@@ -9,12 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pydicom
 import pytest
 
@@ -118,7 +117,7 @@ def test_same_seed_same_bytes_with_two_workers(small_cohort, small_settings, tmp
 
 
 @pytest.mark.slow
-def test_a_killed_cohort_is_finished_and_its_workers_end(small_cohort, small_settings, tmp_path):
+def test_a_killed_cohort_is_finished_and_its_workers_end(small_cohort, small_settings, tmp_path, wait_for):
     out, plan, seed = small_cohort
     killed = tmp_path / "killed"
     settings = small_settings.model_dump() | {"workers": 2}
@@ -129,17 +128,12 @@ from pipeline.phantom import write_cohort
 write_cohort(PhantomSettings(**{settings!r}), Path({str(killed)!r}), {seed})
 """
     process = subprocess.Popen([sys.executable, "-c", script])
-    limit = time.monotonic() + 120
-    while len(list(killed.glob("truth/*.json"))) < 3:
-        assert process.poll() is None
-        assert time.monotonic() < limit
-        time.sleep(0.01)
-    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    made = "truth/*.json"
+    wait_for(lambda: len(list(killed.glob(made))) >= 3 or process.poll() is not None, pause=0.01)
+    workers = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    while any(Path(f"/proc/{pid}").exists() for pid in workers):
-        assert time.monotonic() < limit
-        time.sleep(0.05)
+    wait_for(lambda: not any(worker.is_running() for worker in workers))
     assert 0 < sum((killed / folder_of(s)).is_dir() for s in plan) < len(plan)
     write_cohort(small_settings, killed, seed)
     assert digests(killed) == digests(out)

@@ -183,7 +183,7 @@ def run(*targets) -> list[int | None]:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(600)
     return [process.exitcode for process in processes]
 
 
@@ -207,7 +207,7 @@ def test_a_write_that_was_cut_off_leaves_the_entries_before(audit):
     ready = FORK.Event()
     process = FORK.Process(target=begin_and_wait, args=(audit.path, ready))
     process.start()
-    assert ready.wait(60)
+    assert ready.wait(180)
     process.kill()
     process.join()
     assert len(audit.entries()) == 4

@@ -67,7 +67,7 @@ def free_port() -> int:
 
 def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     ready = [str(programs() / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    for _ in range(240):
+    for _ in range(1200):
         if subprocess.run(ready, timeout=30, check=False).returncode == 0:
             return
         assert process.poll() is None, log.read_text()[-2000:]
@@ -89,7 +89,7 @@ def cluster():
         def run(*command: str) -> None:
             done = subprocess.run(
                 as_other([str(bin_folder / command[0]), *command[1:]]),
-                cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+                cwd=folder, capture_output=True, text=True, timeout=600, check=False,
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
 
@@ -102,7 +102,7 @@ def cluster():
         server += ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}"]
         with (
             (folder / "log").open("w") as log,
-            subprocess.Popen(as_other(["timeout", "900", *server]), cwd=folder, stderr=log) as process,
+            subprocess.Popen(as_other(["timeout", "3600", *server]), cwd=folder, stderr=log) as process,
         ):
             try:
                 wait_for(port, process, folder / "log")

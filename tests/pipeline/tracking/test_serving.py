@@ -50,7 +50,7 @@ def served(model: str, python: Path, cwd: Path, **more: str) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [
-        "timeout", "--kill-after=5", "300", str(python), "-m", "mlflow", "models", "serve", "-m", model,
+        "timeout", "--kill-after=60", "1800", str(python), "-m", "mlflow", "models", "serve", "-m", model,
         "--env-manager", "local", "-h", "127.0.0.1", "-p", str(port), "-w", "1",
     ]  # fmt: skip
     path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
@@ -70,8 +70,8 @@ def served(model: str, python: Path, cwd: Path, **more: str) -> Iterator[str]:
 
 
 def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(480):
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/ping", timeout=5) as reply:
+    for _ in range(1200):
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/ping", timeout=30) as reply:
             if reply.status == 200:
                 return
         assert process.poll() is None, log.read_text()[-3000:]
@@ -83,7 +83,7 @@ def post(address: str, body: object) -> Any:
     request = urllib.request.Request(
         f"{address}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=200) as reply:
+    with urllib.request.urlopen(request, timeout=600) as reply:
         return json.load(reply)
 
 
@@ -106,7 +106,7 @@ print(json.dumps([answers, pipeline.__file__, models.__file__, model.input_examp
 """
     run = subprocess.run(
         [sys.executable, "-c", script],
-        capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False,
+        capture_output=True, text=True, cwd=tmp_path, timeout=600, check=False,
         env=quiet(MLFLOW_TRACKING_URI=registered.store.uri),
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]
@@ -141,7 +141,7 @@ def test_the_version_is_served_from_an_environment_of_its_own_requirements(regis
     """
     # A copy, so that neither the checkout nor the registry is at hand.
     shutil.copytree(registered.folder, tmp_path / "model")
-    subprocess.run([sys.executable, "-m", "venv", "venv"], cwd=tmp_path, check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "venv", "venv"], cwd=tmp_path, check=True, timeout=600)
     python = tmp_path / "venv" / "bin" / "python"
     install = [str(python), "-m", "pip", "install", "--quiet", "-r", "model/requirements.txt"]
     subprocess.run(install, cwd=tmp_path, check=True, timeout=1500)

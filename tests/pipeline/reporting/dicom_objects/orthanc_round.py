@@ -45,7 +45,7 @@ def main(folder: Path, files: list[Path]) -> None:
     finally:
         server.terminate()
         try:
-            server.wait(10)
+            server.wait(60)
         except subprocess.TimeoutExpired:
             server.kill()
 
@@ -66,7 +66,7 @@ def _study(identifier: str, folder: Path) -> dict:
 
 
 def _wait(server: subprocess.Popen) -> None:
-    for _ in range(200):
+    for _ in range(1800):
         if server.poll() is not None:
             raise RuntimeError(f"Orthanc ended with {server.returncode}")
         try:
@@ -74,7 +74,7 @@ def _wait(server: subprocess.Popen) -> None:
             return
         except OSError:
             time.sleep(0.1)
-    raise TimeoutError("Orthanc did not answer within 20 s")
+    raise TimeoutError("Orthanc did not answer within 180 s")
 
 
 def _get(path: str) -> object:
@@ -82,7 +82,7 @@ def _get(path: str) -> object:
 
 
 def _bytes(path: str) -> bytes:
-    with urllib.request.urlopen(f"http://127.0.0.1:{HTTP_PORT}{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{HTTP_PORT}{path}", timeout=120) as answer:
         return answer.read()
 
 

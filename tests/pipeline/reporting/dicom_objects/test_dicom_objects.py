@@ -259,9 +259,9 @@ def _own_network() -> bool:
 def test_orthanc_files_them_under_the_study_and_gives_them_back(report, series, pdf, tmp_path):
     written = _write(report, series, tmp_path / "out", pdf)
     image = series / "1.dcm"
-    call = ["unshare", "-n", "timeout", "60", sys.executable, Path(__file__).with_name("orthanc_round.py")]
+    call = ["unshare", "-n", "timeout", "500", sys.executable, Path(__file__).with_name("orthanc_round.py")]
     ran = subprocess.run(
-        [*call, tmp_path, image, *written.values()], capture_output=True, text=True, timeout=90, check=False
+        [*call, tmp_path, image, *written.values()], capture_output=True, text=True, timeout=600, check=False
     )
     assert ran.returncode == 0, ran.stderr
     (study,) = json.loads(ran.stdout)["studies"]
