@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from models.arrays import Floats
 from pipeline.atlas import AFFINE, REFERENCE, SHAPE, SPACING_MM, Region, load_atlas, load_regions
 from pipeline.phantom.population import Latents
-
-FloatArray = NDArray[np.float64]
 
 RESOLUTION_MM = 8.0
 """FWHM at which regional means equal the table: the resolution scans are harmonised to."""
@@ -60,7 +59,7 @@ class Uptake:
     background: dict[str, float]
     tau: dict[str, float]
     meninges: float
-    spots: FloatArray
+    spots: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +101,10 @@ class Model:
     filler: NDArray[np.int16]
     names: tuple[str, ...]
     solved: int
-    mixing: FloatArray
+    mixing: Floats
 
 
-def tau_rise(stage: FloatArray | float, onset: float) -> FloatArray:
+def tau_rise(stage: Floats | float, onset: float) -> Floats:
     """Share of the tau signal that a region with this onset shows; 0 at stage 0.
 
     Examples
@@ -115,7 +114,7 @@ def tau_rise(stage: FloatArray | float, onset: float) -> FloatArray:
     """
     at_zero = 1 / (1 + np.exp(onset / _STEEPNESS))
     rise = 1 / (1 + np.exp(-(np.asarray(stage, dtype=np.float64) - onset) / _STEEPNESS))
-    share: FloatArray = (rise - at_zero) / (1 - at_zero)
+    share: Floats = (rise - at_zero) / (1 - at_zero)
     return share
 
 
@@ -148,7 +147,7 @@ def draw_uptake(latents: Latents, subject_seed: list[int], scan_seed: list[int])
     return Uptake(background, tau, _MENINGES * float(lasting.lognormal(0.0, 0.25)), _draw_spots(lasting))
 
 
-def _draw_spots(rng: np.random.Generator) -> FloatArray:
+def _draw_spots(rng: np.random.Generator) -> Floats:
     """Draw where this subject's meninges bind the tracer, and how much: a few spots a head."""
     model = load_model()
     meninges = np.argwhere(model.filler == model.names.index("meninges"))
@@ -191,7 +190,7 @@ def render(uptake: Uptake) -> Rendering:
     return Rendering(suvr, {names[k]: float(means[k - 1]) for k in regions})
 
 
-def _add_spots(suvr: NDArray[np.float32], spots: FloatArray) -> FloatArray:
+def _add_spots(suvr: NDArray[np.float32], spots: Floats) -> Floats:
     """Add meningeal spots to an image; return what they add to each region's mean at `RESOLUTION_MM`."""
     labels = load_atlas().labels
     regions = len(load_atlas().names) - 1
@@ -205,7 +204,7 @@ def _add_spots(suvr: NDArray[np.float32], spots: FloatArray) -> FloatArray:
         suvr[box] += (height * np.exp(-squared / (2 * sharp**2))).astype(np.float32)
         blurred = height * (sharp / wide) ** 3 * np.exp(-squared / (2 * wide**2))
         added += np.bincount(labels[box].ravel(), blurred.ravel(), minlength=regions + 1)
-    shares: FloatArray = added[1:] / np.bincount(labels.ravel(), minlength=regions + 1)[1:]
+    shares: Floats = added[1:] / np.bincount(labels.ravel(), minlength=regions + 1)[1:]
     return shares
 
 
@@ -263,7 +262,7 @@ def _filler(paint: NDArray[np.int16], index: dict[str, int]) -> NDArray[np.int16
 
 def _mixing(
     paint: NDArray[np.int16], part: NDArray[np.float32], filler: NDArray[np.int16], shape: tuple[int, int]
-) -> FloatArray:
+) -> Floats:
     """Blur each compartment alone and read its mean in every region."""
     labels = load_atlas().labels
     sizes = np.bincount(labels.ravel(), minlength=shape[0] + 1)[1 : shape[0] + 1]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-FloatArray = NDArray[np.float64]
+from models.arrays import Floats
 
 STAGE_DENSITIES = ((1.0, 40.0), (4.0, 13.0), (6.0, 7.0))
 """Beta parameters of the stage without tau, with early (limbic) and with neocortical tau."""
@@ -93,7 +93,7 @@ class Latents:
     capacity: float = 0.9
 
 
-def posterior(preset: Preset, stage: FloatArray, typical: NDArray[np.bool_]) -> FloatArray:
+def posterior(preset: Preset, stage: Floats, typical: NDArray[np.bool_]) -> Floats:
     """Probability of every class given stage and subtype, by Bayes' rule.
 
     Parameters
@@ -121,13 +121,13 @@ def posterior(preset: Preset, stage: FloatArray, typical: NDArray[np.bool_]) -> 
     share_typical = np.array(preset.typical)
     subtype = np.where(np.asarray(typical)[:, None], share_typical, 1 - share_typical)
     joint = np.array(preset.prevalence) * subtype * (density @ np.array(preset.mixtures).T)
-    probabilities: FloatArray = joint / joint.sum(axis=1, keepdims=True)
+    probabilities: Floats = joint / joint.sum(axis=1, keepdims=True)
     return probabilities
 
 
 def sample_classes(
     preset: Preset, n: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], FloatArray, NDArray[np.bool_]]:
+) -> tuple[NDArray[np.int64], Floats, NDArray[np.bool_]]:
     """Draw classes, stages and subtypes.
 
     Returns
@@ -156,7 +156,7 @@ def later_stage(stage: float, years: float, rng: np.random.Generator) -> float:
     return min(stage + per_year * years, max(stage, 0.98))
 
 
-def class_at(probabilities: FloatArray, rank: float) -> int:
+def class_at(probabilities: Floats, rank: float) -> int:
     """Class in which a subject's rank in [0, 1) falls when classes are laid out by their probability.
 
     A subject keeps the rank over all visits. Each visit's class is then a fair draw from that visit's
@@ -171,7 +171,7 @@ def class_at(probabilities: FloatArray, rank: float) -> int:
     return min(label, len(probabilities) - 1)
 
 
-def rank_of(probabilities: FloatArray, label: int, rng: np.random.Generator) -> float:
+def rank_of(probabilities: Floats, label: int, rng: np.random.Generator) -> float:
     """Draw a rank that `class_at` maps to `label`; uniform over subjects when labels follow the posterior.
 
     Examples

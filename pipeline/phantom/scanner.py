@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from models.arrays import Floats
 from pipeline.atlas import AFFINE, SHAPE, SPACING_MM
 from pipeline.phantom.anatomy import Rendering
-
-FloatArray = NDArray[np.float64]
 
 REFERENCE_BQML = 5000.0
 _HEAD_CENTRE_MM = np.array([0.0, -15.0, 6.0])
@@ -98,8 +97,8 @@ class Acquisition:
 
     scanner: ScannerModel
     frames: list[NDArray[np.float32]]
-    affine: FloatArray
-    template_to_native: list[FloatArray]
+    affine: Floats
+    template_to_native: list[Floats]
     resolution_mm: float
 
 
@@ -184,8 +183,8 @@ def _ramp(
 
 def _sample(
     image: NDArray[np.float32],
-    template_to_native: FloatArray,
-    affine: FloatArray,
+    template_to_native: Floats,
+    affine: Floats,
     shape: tuple[int, int, int],
 ) -> NDArray[np.float32]:
     """Resample an image in template space onto a scanner's grid."""
@@ -196,7 +195,7 @@ def _sample(
     return sampled
 
 
-def _draw_shape(rng: np.random.Generator) -> FloatArray:
+def _draw_shape(rng: np.random.Generator) -> Floats:
     """Draw a head's size and shape: 4 % along each axis and a little shear."""
     matrix = np.eye(4)
     matrix[:3, :3] += np.diag(np.clip(rng.normal(0, 0.04, 3), -0.09, 0.09)) + np.triu(
@@ -206,14 +205,14 @@ def _draw_shape(rng: np.random.Generator) -> FloatArray:
     return matrix
 
 
-def _rigid(rotation_deg: FloatArray, shift_mm: FloatArray, about_mm: FloatArray) -> FloatArray:
+def _rigid(rotation_deg: Floats, shift_mm: Floats, about_mm: Floats) -> Floats:
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_euler("xyz", rotation_deg, degrees=True).as_matrix()
     matrix[:3, 3] = about_mm - matrix[:3, :3] @ about_mm + shift_mm
     return matrix
 
 
-def _draw_drift(frames: int, about_mm: FloatArray, rng: np.random.Generator) -> list[FloatArray]:
+def _draw_drift(frames: int, about_mm: Floats, rng: np.random.Generator) -> list[Floats]:
     """Walk of the head over the frames: 0.5 degrees and 0.7 mm a step in all, starting at rest."""
     still = np.zeros((1, 3))
     steps_deg, steps_mm = rng.normal(0, 0.5, (frames - 1, 3)), rng.normal(0, 0.7, (frames - 1, 3))
@@ -222,7 +221,7 @@ def _draw_drift(frames: int, about_mm: FloatArray, rng: np.random.Generator) -> 
     return [_rigid(turn, shift, about_mm) for turn, shift in zip(turns_deg, shifts_mm, strict=True)]
 
 
-def _native_affine(scanner: ScannerModel, centre_mm: FloatArray) -> FloatArray:
+def _native_affine(scanner: ScannerModel, centre_mm: Floats) -> Floats:
     affine = np.diag([*(np.array(scanner.spacing_mm) * [-1, -1, 1]), 1.0])
     middle = (np.array(scanner.shape) - 1) / 2
     affine[:3, 3] = centre_mm - affine[:3, :3] @ middle
@@ -231,7 +230,7 @@ def _native_affine(scanner: ScannerModel, centre_mm: FloatArray) -> FloatArray:
     return affine
 
 
-def _blur(suvr: NDArray[np.float32], resolution_mm: float, scale: FloatArray) -> NDArray[np.float32]:
+def _blur(suvr: NDArray[np.float32], resolution_mm: float, scale: Floats) -> NDArray[np.float32]:
     """Blur in template space by the point spread as it will be in the scanner."""
     variance = (resolution_mm * _FWHM_TO_SIGMA / scale) ** 2 - _INTERPOLATION_VARIANCE
     blurred: NDArray[np.float32] = ndimage.gaussian_filter(

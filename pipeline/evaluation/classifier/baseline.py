@@ -130,7 +130,7 @@ def _held_out_nll(x: Floats, y: Ints, penalty: float, train: Ints, held_out: Int
 def _checked_features(features: ArrayLike) -> Floats:
     x = np.asarray(features, dtype=np.float64)
     if x.ndim != 2 or not x.shape[1]:
-        raise InputError(f"Regional SUVR must have shape (scans, regions), got {x.shape}")
+        raise InputError(f"Regional SUVR has shape {x.shape}, expected (scans, regions)")
     missing = np.flatnonzero(~np.isfinite(x).all(axis=0))
     if len(missing):
         raise InputError(

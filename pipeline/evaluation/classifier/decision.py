@@ -1,4 +1,4 @@
-"""When to answer: the operating point, what it was chosen on, and what a confidence has meant so far."""
+"""When to answer: the operating point, and how often similar confidences were right on held-out scans."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def choose_operating_point(
 
     Notes
     -----
-    The point is chosen by looking at the errors, so the share at it is flattering, in few scans very much: a
-    single sure and right scan is a share of zero. `describe_operating_point` gives the interval to print
-    beside it; `certainty` chooses by that interval.
+    The point is chosen by its errors, so their share at it is optimistic, with few scans very much: a single
+    confident and right scan is a share of zero. `describe_operating_point` gives the interval to print beside
+    it; `certainty` chooses by that interval.
 
     Examples
     --------

@@ -28,12 +28,12 @@ PRIOR = "class shares of training"
 
 @dataclass(frozen=True)
 class Row:
-    """One source of probabilities and what it scored on the test scans.
+    """One source of probabilities and its metrics on the test scans.
 
     Parameters
     ----------
     name : str
-        As tables call it.
+        Its title in tables.
     kind : str
         ``"network"``, ``"calibrated"``, ``"chosen"``, ``"baseline"``, ``"oracle"`` or ``"prior"``.
     metrics : mapping of str to Interval
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """What a study found on its test scans.
+    """The results of a study on its test scans.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class Results:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Results:
-        """Read what `to_dict` gave."""
+        """Read what `to_dict` returned."""
 
         def intervals(metrics: dict[str, Any]) -> dict[str, Interval]:
             return {name: Interval(**interval) for name, interval in metrics.items()}

@@ -92,7 +92,7 @@ class Comparison:
     results : tuple of LossResult
         The baseline first, the others in the order they were given.
     level : float
-        Of the intervals; verdicts keep the chance of any false one per metric below 1 - level.
+        Of the intervals; the chance of any false verdict in a metric is below 1 - level.
     scans, subjects : int
         In the test parts.
     missing : tuple of str

@@ -1,4 +1,4 @@
-"""Figures others have published for a benchmark, and ours put in the same unit beside them."""
+"""Published results of a benchmark, and the same metrics of our runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.evaluation.metrics.calibration_error import classwise_ece, expecte
 from pipeline.evaluation.metrics.scores import accuracy
 
 BINS = 20
-"""Of the published calibration errors; our own tables have 15."""
+"""Of the published calibration errors; our own tables use 15."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ LIKE_PUBLISHED: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {
     "ECE %": _ece_percent,
     "mean classwise ECE %": _classwise_ece_percent,
 }
-"""What tables call a metric -> (probabilities, labels) to percent, in bins as many as the publications'."""
+"""Title of a published metric -> function of (probabilities, labels) in percent, with the published bins."""
 
 _GCE = "Zhan, Zhou, Shen, arXiv 2604.06689"
 PUBLISHED = (
@@ -75,7 +75,7 @@ PUBLISHED = (
     PublishedFigure("cifar100", 1, "gce", "adaptive_temperature", "ECE %", 1.25, 10, _GCE),
     PublishedFigure("tiny_imagenet", 1, "gce", "adaptive_temperature", "ECE %", 1.15, 10, _GCE),
 )
-"""Network, recipe and what was held out for calibration are the source's: no figure here is a target."""
+"""The source used its own network, recipe and held-out scans: no figure here is a target."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class PublishedComparison:
     ----------
     published : PublishedFigure
     loss : str
-        What our tables call the loss.
+        Its title in our tables.
     percent, sd : float
         Mean and standard deviation over seeds; the latter NaN for one seed.
     seeds : int
@@ -133,7 +133,7 @@ def beside_published(
     runs_by_calibrator: Mapping[str, Iterable[Run]],
     loss_names: Mapping[str, str],
 ) -> tuple[PublishedComparison, ...]:
-    """Put our runs beside published figures: one row a figure and loss of its name.
+    """Compare our runs with published figures: one row for each figure and each loss of its name.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def beside_published(
     runs_by_calibrator : mapping of str to iterable of Run
         By the calibrator's name; figures for others are left out.
     loss_names : mapping of str to str
-        What our tables call a loss -> its name.
+        Title of a loss in our tables -> its name.
     """
     rows = []
     for figure in figures:

@@ -32,7 +32,7 @@ MEASURED = (
     "macro_f1",
     "risk_coverage_area",
 )
-"""What gets a mean and an interval but no test. Kernel errors take seconds a run and are left out."""
+"""Metrics with a mean and an interval but no test. Kernel errors take seconds a run and are left out."""
 
 _TITLES = {
     "identity": "uncalibrated",
@@ -48,7 +48,7 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class StageFindings:
-    """What the runs show at one stage.
+    """The statistics and curves of one stage.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class StageFindings:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a comparison shows: by stage, and beside figures from the literature.
+    """The findings of a comparison: by stage, and compared with published figures.
 
     Parameters
     ----------

@@ -84,7 +84,7 @@ class Verdict:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Verdict:
-        """Read what `to_dict` gave."""
+        """Read what `to_dict` returned."""
         numbers = ("value", "low", "high", "limit")
         checks = (
             GateCheck(**{**c, **{name: math.nan if c[name] is None else float(c[name]) for name in numbers}})
@@ -151,10 +151,10 @@ class Judged:
 def judge(test: Judged, settings: GateSettings, seed: int) -> Verdict:
     """Return whether the challenger passes every check.
 
-    Non-inferior to the champion in NLL, classwise ECE and balanced accuracy: the one-sided limit of the
-    difference, over draws of subjects that both share, is within the margin. Equal classifiers pass; too few
-    test subjects to tell are no pass. Conformal sets miss no class oftener than chance explains. NLL is no
-    higher than the baseline's. Without a champion the last two alone are asked.
+    It must be non-inferior to the champion in NLL, classwise ECE and balanced accuracy: the one-sided limit
+    of the paired difference over draws of subjects is within the margin, so too few test subjects do not pass.
+    Its conformal sets must miss no class more often than chance explains. Its NLL must be no higher than the
+    baseline's. Without a champion only the last two are checked.
 
     Parameters
     ----------

@@ -205,7 +205,7 @@ def year_rows(report: YearReport) -> tuple[list[str], list[list[str]]]:
     policies = list(report.spans[-1].metrics)
     names = " / ".join(policies)
     header = ["month", "scans", "shift", "action", "outcome", "champion", f"NLL {names} (oracle)"]
-    header += ["cwECE %", "coverage %", "referred %", "event"]
+    header += [*(f"{metric_named(name).title} %" for name in MEASURES[2:]), "event"]
     rows = []
     for m in report.months:
         found = [m.policies[p] for p in policies if p in m.policies]

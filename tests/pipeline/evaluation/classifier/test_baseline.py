@@ -81,5 +81,5 @@ def test_refusals():
     baseline = fit_baseline(*cohort(), seed=0)
     with pytest.raises(InputError, match="Features have 5 regions, the baseline was fitted on 12"):
         baseline.probabilities(np.ones((2, 5)))
-    with pytest.raises(InputError, match="must have shape"):
+    with pytest.raises(InputError, match="Regional SUVR has shape"):
         baseline.probabilities(np.ones(12))
