@@ -152,7 +152,7 @@ def judge(test: Judged, settings: GateSettings, seed: int) -> Verdict:
     """Return whether the challenger passes every check.
 
     It must be non-inferior to the champion in NLL, classwise ECE and balanced accuracy: the one-sided limit
-    of the paired difference over draws of subjects is within the margin, so too few test subjects do not pass.
+    of the paired difference over draws of subjects is within the margin, so too few subjects do not pass.
     Its conformal sets must miss no class more often than chance explains. Its NLL must be no higher than the
     baseline's. Without a champion only the last two are checked.
 

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.config import EvaluationSettings
 from pipeline.evaluation.inference.intervals import Interval
+from pipeline.evaluation.metrics import metric_named
 from pipeline.evaluation.monitoring.prospective import (
     PeriodPredictions,
     compare_policies,
