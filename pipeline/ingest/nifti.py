@@ -7,7 +7,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -31,6 +31,8 @@ _BROKEN = (
     OverflowError,
 )
 _MNI_CODE = 4
+_SIZES = (b"\x5c\x01", b"\x1c\x02")
+"""Little-endian sizes of the headers of NIfTI-1 and 2: 348 and 540."""
 _LARGEST_RATIO = 1100
 """Deflate makes nothing smaller than a 1032nd."""
 _AGREE_MM = 0.5
@@ -39,8 +41,7 @@ _AGREE_MM = 0.5
 def read_nifti(path: Path, told: Mapping[str, Any] | None = None) -> Volume:
     """Read a PET image from NIfTI.
 
-    Memory stays below 16 times what the image takes uncompressed; for a packed file whose header states more
-    than it holds, below 1100 times the file.
+    Memory stays below 16 times what the file holds unpacked.
 
     Parameters
     ----------
@@ -66,6 +67,7 @@ def read_nifti(path: Path, told: Mapping[str, Any] | None = None) -> Volume:
     try:
         # A value too large for float32 becomes infinite, and is counted as such.
         with np.errstate(over="ignore", invalid="ignore"):
+            _check_extensions(path)
             image = nib.load(path)
             header = image.header
             _check_values(header, path)
@@ -87,6 +89,32 @@ def read_nifti(path: Path, told: Mapping[str, Any] | None = None) -> Volume:
     )
 
 
+def _check_extensions(path: Path) -> None:
+    """Refuse a header whose extensions state more bytes than lie before the image: they are read at once.
+
+    Raises
+    ------
+    ValueError
+    """
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
+        head = stream.read(544)
+        order: Literal["little", "big"] = "little" if head[:2] in _SIZES else "big"
+        size = int.from_bytes(head[:4], order)
+        if size not in (348, 540):
+            raise ValueError("no NIfTI header")
+        place = (">" if order == "big" else "<") + ("f4" if size == 348 else "i8")
+        begin = float(np.frombuffer(head, place, 1, 108 if size == 348 else 168)[0])
+        at = size + 4
+        if not 0 <= begin <= path.stat().st_size * _LARGEST_RATIO or (head[size] and begin < at):
+            raise ValueError("the image begins outside of the file")
+        while head[size] and at + 16 <= begin:
+            stream.seek(at)
+            length = int.from_bytes(stream.read(4), order, signed=True)
+            if not 8 <= length <= begin - at:
+                raise ValueError("an extension is longer than the header")
+            at += length
+
+
 def _check_values(header: Any, path: Path) -> None:
     """Refuse values that are no activity, and a header that states more of them than the file can hold."""
     stored = header.get_data_dtype()
@@ -101,14 +129,27 @@ def _check_values(header: Any, path: Path) -> None:
             measured=str(header["datatype"]),
         )
     needed = math.prod(int(n) for n in header.get_data_shape()) * stored.itemsize
-    held = path.stat().st_size * (_LARGEST_RATIO if path.suffix.lower() == ".gz" else 1)
-    if needed > held:
+    if needed > _held(path, needed):
         raise RefusedScan(
             "truncated-file",
             f"The header states {needed} bytes of image, more than the file can hold",
             hint="fetch the image again",
             measured=f"{needed} bytes",
         )
+
+
+def _held(path: Path, needed: int) -> int:
+    """Return how many bytes a file holds unpacked; one that would have to be packed very well is counted."""
+    packed, size = path.suffix.lower() == ".gz", path.stat().st_size
+    if not packed or needed > size * _LARGEST_RATIO:
+        return size
+    if needed <= 16 * size:
+        return needed
+    held = 0
+    with gzip.open(path) as stream:
+        while held < needed and (part := stream.read(1 << 20)):
+            held += len(part)
+    return held
 
 
 def _squeezed(array: FloatArray) -> FloatArray:

@@ -1,9 +1,13 @@
-"""An ingest killed again and again, then run to its end: `python tests/benchmarks/ingest_robustness.py`.
+"""An ingest killed again and again, and mutated input: `python tests/benchmarks/ingest_robustness.py`.
 
-A phantom of 40 scans is ingested undisturbed, by two workers. Then an ingest into another folder gets a
-SIGKILL at a random moment and is started again, 20 times. After every kill, each file that stands under its
-final name must be whole; at the end the dataset must equal the undisturbed one to the byte, hidden files
-included. The steps run without Prefect, whose server takes ten seconds to start and would outlive its parent.
+A phantom of 40 scans in two source folders is ingested undisturbed, by two workers. Then an ingest into
+another folder gets a SIGKILL at a random moment and is started again, 20 times. After every kill, each file
+under its final name must be whole; at the end the dataset must equal the undisturbed one to the byte, hidden
+files included. The steps run without Prefect, whose server takes ten seconds to start and would outlive its
+parent.
+
+With ``--mutants N``, N sidecars, N tables and N NIfTI headers are mutated instead: whatever their bytes are,
+they must be read or refused by name, within a second, in 100 kB and 16 times the file.
 """
 
 from __future__ import annotations
@@ -13,16 +17,28 @@ import contextlib
 import gzip
 import hashlib
 import json
+import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
+
 from pipeline.config import PhantomSettings
+from pipeline.errors import TaucalError
+from pipeline.ingest.adni import read_tables
+from pipeline.ingest.nifti import read_nifti
+from pipeline.ingest.sidecar import read_sidecar, understand
 from pipeline.phantom import write_cohort
 
 _INGEST = """
@@ -33,11 +49,12 @@ set_quiet_defaults()
 from flows import ingest
 ingest.as_task = lambda name, work: work()
 from pipeline.config import ImagingSettings, IngestSettings
-source, bids, key = map(Path, sys.argv[1:4])
+bids, key, workers, *sources = sys.argv[1:]
 if __name__ == "__main__":
-    settings = IngestSettings(key_file=key, workers=int(sys.argv[4]))
+    settings = IngestSettings(key_file=Path(key), workers=int(workers))
     print("begin", flush=True)
-    ingest._ingest(source, bids, settings, ImagingSettings(), ("CN", "MCI", "AD"))
+    for source in map(Path, sources):
+        ingest._ingest(source, Path(bids), settings, ImagingSettings(), ("CN", "MCI", "AD"))
 """
 
 
@@ -45,7 +62,8 @@ def start(folder: Path, bids: Path, workers: int) -> subprocess.Popen:
     """Start an ingest in a process of its own; return when its imports are done."""
     script = folder / "ingest.py"
     script.write_text(_INGEST)
-    arguments = [str(folder / "adni"), str(bids), str(folder / "key"), str(workers)]
+    sources = [str(folder / name) for name in ("first", "second")]
+    arguments = [str(bids), str(folder / "key"), str(workers), *sources]
     process = subprocess.Popen(
         [sys.executable, str(script), *arguments],
         stdout=subprocess.PIPE,
@@ -87,12 +105,19 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=40)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--mutants", type=int, default=0)
     asked = parser.parse_args()
+    if asked.mutants:
+        mutate(asked.mutants)
+        return
     draw = random.Random(20261121)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cohort = PhantomSettings(subjects=asked.scans * 4 // 5, scans=asked.scans, spoiled=0.1)
         write_cohort(cohort, folder / "adni", seed=5)
+        subjects = sorted(p.name for p in (folder / "adni").iterdir() if p.name[0].isdigit())
+        for name, left_out in (("first", subjects[1::2]), ("second", subjects[::2])):
+            shutil.copytree(folder / "adni", folder / name, ignore=shutil.ignore_patterns(*left_out))
         begun = time.monotonic()
         start(folder, folder / "undisturbed", asked.workers).communicate()
         lasted = time.monotonic() - begun
@@ -126,6 +151,62 @@ def _kill(folder: Path, after_s: float, workers: int) -> int:
         flush=True,
     )
     return len(broken)
+
+
+def mutate(number: int) -> None:
+    """Print for each kind of file how many mutants were read and refused, the slowest and the hungriest."""
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        times = {"FrameTimesStart": [0, 300], "FrameDuration": [300, 300], "ScanStart": 0, "Units": "Bq/mL"}
+        table = "PTID;VISCODE;EXAMDATE;DIAGNOSIS\n" + "".join(
+            f"011_S_{n:04d};bl;{n % 28 + 1:02d}.{n % 12 + 1:02d}.2017;{n % 3 + 1}\n" for n in range(40)
+        )
+        array = np.random.default_rng(1).normal(size=(20, 20, 20)).astype(np.float32)
+        nib.save(nib.Nifti1Image(array, np.diag([2, 2, 2, 1.0])), folder / "seed.nii")
+        kinds = {
+            "a.json": (json.dumps(times).encode(), lambda p: understand(read_sidecar(p), frames=2), None),
+            "DXSUM.csv": (table.encode(), lambda p: read_tables(p.parent), None),
+            "a.nii": ((folder / "seed.nii").read_bytes(), read_nifti, 352),
+        }
+        for file, (content, read, header) in kinds.items():
+            (folder / file).parent.mkdir(exist_ok=True)
+            print(f"{file}: {_mutants(folder / file, content, read, header, number)}", flush=True)
+            (folder / file).unlink()
+
+
+def _mutants(
+    path: Path, content: bytes, read: Callable[[Path], object], header: int | None, number: int
+) -> str:
+    draw = random.Random(20261128)
+    counts: Counter[str] = Counter()
+    slowest = most = 0.0
+    for n in range(number):
+        data = bytearray(content)
+        for _ in range(draw.randint(1, 8)):
+            place = draw.randrange(header or len(data))
+            size = 1 if header else draw.randint(0, 3)
+            data[place : place + size] = draw.randbytes(size if header else draw.randint(0, 3))
+        path.write_bytes(data)
+        watched = n % 10 == 0  # watching memory takes ten times as long
+        if watched:
+            tracemalloc.start()
+        begun = time.perf_counter()
+        try:
+            read(path)
+            counts["read"] += 1
+        except TaucalError as error:
+            counts["refused by name"] += 1
+            if not str(error):
+                counts["without a reason"] += 1
+        except Exception as error:  # noqa: BLE001 - what is counted here
+            counts[f"crashed: {type(error).__name__}"] += 1
+        if watched:
+            most = max(most, (tracemalloc.get_traced_memory()[1] - 100_000) / len(data))
+            tracemalloc.stop()
+        else:
+            slowest = max(slowest, time.perf_counter() - begun)
+    return f"{dict(counts)}, slowest {1000 * slowest:.0f} ms, memory 100 kB and {most:.1f} times the file"
 
 
 if __name__ == "__main__":
