@@ -27,14 +27,14 @@ class AdaptiveTemperature(Calibrator):
     it the accuracy, cannot change.
 
     Calibration sets in medicine are small, so three things steady the temperatures: each piece gets two
-    pseudo-scans that are right as often as the global temperature says; its log T is drawn towards the
+    pseudo-scans that are right as often as the global temperature predicts; its log T is drawn towards the
     global one by n / (n + shrinkage); and T may not rise so steeply with the confidence that a surer scan
     would come out less sure.
 
     Parameters
     ----------
     min_per_piece : int, default=50
-        Scans that a piece must hold; there are at most 20 pieces, and one where the scans are fewer.
+        Fewest scans of a piece; there are at most 20 pieces, and one where the scans are fewer.
     interpolate : bool, default=True
         Log T runs linearly between the pieces' mean confidences and is constant beyond the outer two.
         Otherwise T is constant within a piece.
@@ -202,7 +202,7 @@ def _steepest_rises(confidences: Floats, num_classes: int) -> Floats:
     # r (1 - r) G(r) has one maximum, where (2 r - 1) G(r) = 1; the segment's largest value is there or at
     # its nearer end.
     peak = scipy.optimize.brentq(lambda r: (2 * r - 1) * gap(r) - 1, 0.5, 1 - 1e-9)
-    # Nearer to 1 the confidence has too few digits left to tell scans apart by; T does not rise there.
+    # Nearer to 1 the confidence has too few digits left to distinguish scans; T does not rise there.
     below_one = np.minimum(confidences, 1 - 1e-9)
     low, high = below_one[:-1], below_one[1:]
     steepest = np.clip(peak, low, high)

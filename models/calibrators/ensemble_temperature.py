@@ -19,7 +19,7 @@ class EnsembleTemperature(Calibrator):
 
     T is that of `Temperature`; the weights then minimise the negative log-likelihood, a convex problem. All
     three parts keep the order of a scan's classes, so the accuracy cannot change. The uniform part bounds
-    how sure the answer can be.
+    the confidence.
 
     Attributes
     ----------

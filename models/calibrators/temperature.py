@@ -17,7 +17,7 @@ _LOW, _HIGH = -10.0, 10.0
 
 @dataclass(eq=False)
 class Identity(Calibrator):
-    """Softmax and nothing else: what every other calibrator must beat. Needs no fitting."""
+    """Softmax alone, the baseline of every other calibrator. Needs no fitting."""
 
     name: ClassVar[str] = "identity"
     needs_fitting: ClassVar[bool] = False

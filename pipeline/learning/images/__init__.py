@@ -36,7 +36,7 @@ def read_images(
     Raises
     ------
     CohortError
-        If a file is missing or broken, or is not of that kind.
+        If a file is missing or broken, or does not have the format of the kind.
     """
     if cohort.kind == "tiny_imagenet":
         images = read_tiny_imagenet(cohort.path, cache, cohort.classes)
