@@ -75,10 +75,14 @@ def _named(named: Path) -> StudyPlace:
 
         return StudyPlace(named, load_study(named).output)
     if not named.is_dir():
-        raise InputError(f"{named} does not exist", where="--study", hint=_listing(find_studies(Path())))
+        raise InputError(
+            "There is no such file or folder", where=f"--study {named}", hint=_listing(find_studies(Path()))
+        )
     if not any((named / mark).is_file() for mark in _MARKS):
-        problem = f"{named} is no output folder of a study: it holds neither {' nor '.join(_MARKS)}"
-        raise InputError(problem, where="--study", hint=_listing(find_studies(named) or find_studies(Path())))
+        problem = f"This is no output folder of a study: it holds neither {' nor '.join(_MARKS)}"
+        raise InputError(
+            problem, where=f"--study {named}", hint=_listing(find_studies(named) or find_studies(Path()))
+        )
     return StudyPlace(named, named)
 
 

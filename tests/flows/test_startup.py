@@ -1,0 +1,157 @@
+"""Every start is quick: what is wrong with a call is answered before anything slow is imported."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import tracking
+from pipeline.config import TrackingSettings
+from pipeline.tracking import RunRecord
+
+ROOT = Path(__file__).parents[2]
+LIGHT = {
+    "annotated_doc", "annotated_types", "click", "cython_runtime", "flows", "models", "pipeline", "pydantic",
+    "pydantic_core", "shellingham", "typer", "typing_extensions", "typing_inspection", "yaml",
+}  # fmt: skip
+"""All that is imported before the arguments and the study are checked; rich only draws tables and bars."""
+PROBE = """
+import sys
+before = {name.partition('.')[0] for name in sys.modules}  # what .pth files import
+sys.argv = ['taucal', *sys.argv[1:]]
+from flows.cli import main
+try:
+    main()
+except SystemExit as end:
+    code = end.code
+modules = {name.partition('.')[0] for name in sys.modules} - before - sys.stdlib_module_names
+print(code, *sorted(name for name in modules if not name.startswith('_')))
+"""
+WRONG = {
+    "command": (("trian",), "Did you mean 'train'"),
+    "option": (("train", "s.yaml", "--epochs", "3"), "--epochs"),
+    "missing argument": (("train",), "CONFIG"),
+    "file": (("train", "nowhere.yaml"), "nowhere.yaml"),
+    "key": (("train", "s.yaml", "--set", "training.epoch=3"), "did you mean 'epochs'"),
+    "value": (("train", "s.yaml", "--set", "training.epochs=many"), "training.epochs"),
+    "name": (("compare", "s.yaml", "--set", "training.loss.name=gcee"), "Did you mean 'gce'"),
+    "conflict": (("retrain", "s.yaml", "--set", "imbalance.ratio=20"), "imbalance.ratio"),
+    "demo": (("demo", "--set", "phantom.preset=five_class"), "cohort.classes"),
+    "year": (("demo", "--year", "--set", "phantom.batches=[]"), "phantom.batches"),
+    "cohort": (("train", "s.yaml"), "taucal ingest"),
+    "study": (("audit", "--study", "nowhere"), "nowhere"),
+    "no study": (("promote", "2"), "No study"),
+    "source": (("ingest", "nowhere", "--out", "bids"), "nowhere"),
+    "scan": (("predict", "nowhere"), "nowhere"),
+    "prevalence": (("report", ".", "--out", "r", "--prevalence", "CN=2"), "--prevalence"),
+    "choice": (("phantom", "out", "--preset", "six_class"), "--preset"),
+    "schedule": (("serve", "s.yaml", "--set", "serve.prefect_port=99999"), "serve.prefect_port"),
+}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty folder with a study whose cohort does not exist."""
+    (tmp_path / "s.yaml").write_text("name: x\noutput: out\ncohort: {path: nowhere/bids}\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def probe(*arguments: str, before: str = "", after: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command line; its last line of output is the exit code and what was imported."""
+    command = [sys.executable, "-c", f"{before}{PROBE}{after}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_answered_before_anything_slow_is_imported(name, here):
+    arguments, told = WRONG[name]
+    done = probe(*arguments)
+    code, *imported = done.stdout.split()
+    assert (code, told in done.stderr) == ("2", True), done.stderr
+    assert set(imported) <= LIGHT
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in here.iterdir()) == ["s.yaml"]
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("compare", "--help"), ("--version",)])
+def test_help_needs_no_study(arguments):
+    done = probe(*arguments)
+    code, *imported = done.stdout.splitlines()[-1].split()
+    assert code == "0"
+    assert set(imported) <= LIGHT - {"yaml"}
+
+
+def cpu_seconds(*command: str, tries: int = 5) -> float:
+    """The least processor time of a command, in seconds: a busy machine only adds to it."""
+    spent = []
+    for _ in range(tries):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, capture_output=True, check=False)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(spent)
+
+
+@pytest.mark.slow
+def test_help_takes_twice_and_an_error_three_times_as_long_as_its_imports(here):
+    taucal = str(Path(sys.executable).with_name("taucal"))
+    imports = cpu_seconds(sys.executable, "-c", "import typer, rich, pydantic, yaml")
+    for arguments in (("--help",), ("compare", "--help")):
+        assert cpu_seconds(taucal, *arguments) < 2 * imports, arguments
+    for name in ("option", "file", "key", "name", "conflict", "cohort", "study"):
+        assert cpu_seconds(taucal, *WRONG[name][0]) < 3 * imports, name
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, small_classifier) -> Path:
+    """A study's folder whose store holds two versions of a classifier."""
+    folder = tmp_path_factory.mktemp("study")
+    store = tracking.store_of(TrackingSettings(), folder)
+    run_id = tracking.log_run(store, RunRecord("r", "k", {}, {}, {}))
+    bundle = small_classifier.save(folder / "classifier")
+    for key in ("a", "b"):
+        tracking.register(store, run_id, bundle, {}, key)
+    return folder
+
+
+@pytest.mark.parametrize("arguments", [("promote", "1"), ("audit",), ("doctor",)], ids=lambda a: a[0])
+def test_an_operator_does_not_wait_for_what_is_not_needed(arguments, study):
+    heavy = ("torch", "monai", "sklearn", "prefect", "nibabel", "pydicom")
+    check = f"assert not set({heavy}) & modules, set({heavy}) & modules\n"
+    done = probe(*arguments, "--study", str(study), "--quiet", after=check)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split()[0] in ("0", "1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments", [("promote", "1"), ("promote", "2"), ("audit",), ("doctor",)], ids="-".join
+)
+def test_an_operator_waits_three_seconds_at_most(arguments, study):
+    taucal = str(Path(sys.executable).with_name("taucal"))
+    assert cpu_seconds(taucal, *arguments, "--study", str(study), tries=3) < 3
+
+
+def test_the_first_line_comes_before_slow_imports(here, study):
+    first = "import sys, builtins; real = builtins.__import__\n" + (
+        "def slow(name, *rest, **named):\n"
+        "    assert name.partition('.')[0] not in ('mlflow', 'prefect', 'torch', 'numpy'), 'SLOW'\n"
+        "    return real(name, *rest, **named)\n"
+        "builtins.__import__ = slow\n"
+    )
+    (here / "nowhere" / "bids").mkdir(parents=True)
+    for arguments, line in (
+        (("train", "s.yaml"), "Study x (s.yaml), output in out."),
+        (("demo",), "Study demo ("),
+        (("phantom", "out"), "Phantom: 200 scans of 160 subjects"),
+        (("audit", "--study", str(study)), f"Study in {study}."),
+        (("doctor",), "Checking this machine."),
+    ):
+        done = probe(*arguments, before=first)
+        assert done.stderr.startswith(line), done.stderr
+        assert "SLOW" in done.stderr
