@@ -46,7 +46,7 @@ def write_bundle(
     weights : dict of str to Tensor
     arrays : dict of str to ndarray
     version : int
-        The oldest format that can say this.
+        The oldest format that can hold this.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def write_bundle(
     from safetensors.torch import save as save_tensors
 
     if folder.exists() and any(folder.iterdir()) and not (folder / DESCRIPTION).is_file():
-        raise ValueError(f"A bundle needs a folder of its own, got {folder} which holds other files")
+        raise ValueError(f"{folder} holds other files; a bundle needs a folder of its own")
     files = {
         WEIGHTS: save_tensors({name: w.detach().cpu().contiguous() for name, w in weights.items()}),
         ARRAYS: save_arrays({name: np.ascontiguousarray(a) for name, a in arrays.items()}),
@@ -84,7 +84,7 @@ def write_bundle(
 def read_bundle(folder: Path) -> tuple[dict[str, Any], Tensors, Arrays]:
     """Read what `write_bundle` wrote; every byte is checked against its checksum first.
 
-    The checksums stand in the bundle itself: they reveal damage and careless edits, not a forger.
+    The checksums are in the bundle itself: they reveal damage and careless edits, not forgery.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def read_bundle(folder: Path) -> tuple[dict[str, Any], Tensors, Arrays]:
         return head["description"], load_tensors(files[WEIGHTS]), load_arrays(files[ARRAYS])
     except (KeyError, SafetensorError) as error:
         raise BundleFormatError(
-            f"A classifier must hold {WEIGHTS} and {ARRAYS}, got {error} in {folder}"
+            f"{WEIGHTS} or {ARRAYS} cannot be read in {folder} ({error}): store or copy the bundle again"
         ) from error
 
 
@@ -132,15 +132,13 @@ def _read_head(path: Path) -> dict[str, Any]:
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, BundleFormatError):
             raise
-        raise BundleFormatError(
-            f"A classifier's description must be ours, it is not in {path}: {error}"
-        ) from error
+        raise BundleFormatError(f"{path} does not describe a classifier ({error})") from error
     if kind != FORMAT:
-        raise BundleFormatError(f"A classifier must be of format {FORMAT}, got {kind!r} in {path}")
+        raise BundleFormatError(f"{path} has the format {kind!r}, expected {FORMAT!r}")
     if version > FORMAT_VERSION:
         raise BundleFormatError(
-            f"A classifier's format must be {FORMAT_VERSION} or older, got {version} in {path}: "
-            "update taucal or store the classifier with this version"
+            f"{path} has the format version {version}; this program reads {FORMAT_VERSION} and older: "
+            "update taucal, or store the classifier with this version"
         )
     stored = head.pop("sha256", None)
     if stored != _sha256(_canonical(head)):
@@ -153,12 +151,12 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BundleFormatError(
-            f"A classifier must be whole, {path.name} cannot be read in {path.parent}: {error.strerror}"
+            f"{path.name} cannot be read in {path.parent} ({error.strerror}): store or copy the bundle again"
         ) from error
 
 
 def _altered(path: Path, against: str) -> str:
-    return f"{path.name} must agree with the {against}, it does not in {path.parent}: store or copy it again"
+    return f"{path.name} does not agree with the {against} in {path.parent}: store or copy the bundle again"
 
 
 def _canonical(value: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""The calibrated classifier: from an SUVR volume to probabilities that say how far they can be trusted."""
+"""The calibrated classifier: from an SUVR volume to probabilities, with how far they can be trusted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SALIENCY_SIGMA_MM = 4.0
 
 
 class _Outputs(NamedTuple):
-    """What network and calibrator say about one scan."""
+    """Outputs of network and calibrator for one scan."""
 
     probabilities: NDArray[np.float64]
     lower: NDArray[np.float64]
@@ -46,16 +46,16 @@ class _Outputs(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CalibratedClassifier:
-    """A network with all that makes its answer a probability: the one thing that is stored and loaded.
+    """A network with its preprocessing, calibration and limits: stored and loaded as one.
 
     Parameters
     ----------
     preprocessing : Preprocessing
-        What stands between an SUVR volume and the network, as in training.
+        From an SUVR volume to the network's input, as in training.
     network : Network
         May be a `models.ensemble.Ensemble` of several.
     network_name, network_options
-        What `build_network` made it, or each of its members, from.
+        Arguments of `build_network` for it, or for each of its members.
     calibrator : Calibrator
         Fitted on the calibration scans.
     refits : tuple of Calibrator
@@ -64,7 +64,7 @@ class CalibratedClassifier:
     outliers : OutlierDetector
     class_names : tuple of str, length K
     prevalence : tuple of float, length K
-        Class shares of training, that the probabilities stand for.
+        Class shares of training, which the probabilities assume.
     operating_point : float
         Least confidence that is reported.
     card : Card
@@ -93,7 +93,7 @@ class CalibratedClassifier:
         sizes = {len(self.class_names), len(self.prevalence), len(self.conformal.thresholds)}
         if len(sizes) != 1:
             raise ValueError(
-                "A classifier's parts must agree on the number of classes, got "
+                "The parts of a classifier have different numbers of classes: "
                 f"{len(self.class_names)} names, {len(self.prevalence)} prevalences and "
                 f"{len(self.conformal.thresholds)} thresholds"
             )
@@ -101,7 +101,7 @@ class CalibratedClassifier:
 
     @property
     def network_title(self) -> str:
-        """What texts call the network: its name, and how many were averaged where there are several."""
+        """The network's name in texts, with the number of members where several are averaged."""
         members = members_in(self.network)
         return self.network_name if members == 1 else f"{members} x {self.network_name}"
 
@@ -128,7 +128,7 @@ class CalibratedClassifier:
         suvr : ndarray, shape (X, Y, Z)
             On the template grid.
         quality_reasons : sequence of str
-            What quality control warned of; each is a reason to refer.
+            Warnings of quality control; each is a reason to refer.
         prevalence : mapping of class name to share, or sequence of K shares, optional
             Of the clinic the scan comes from; must sum to 1.
 
@@ -155,7 +155,7 @@ class CalibratedClassifier:
         logits, features = self.logits(np.asarray(suvr))
         members = member_logits(self.network, logits, features)
         probabilities = self.calibrator.transform(logits)
-        said = zip(
+        outputs = zip(
             probabilities,
             *probability_interval(probabilities, members, self.refits or (self.calibrator,)),
             self.conformal.sets(probabilities),
@@ -165,17 +165,17 @@ class CalibratedClassifier:
             strict=True,
         )
         quality = quality_reasons if quality_reasons is not None else [()] * len(logits)
-        return [self._prediction(_Outputs(*row), tuple(quality[n]), stated) for n, row in enumerate(said)]
+        return [self._prediction(_Outputs(*row), tuple(quality[n]), stated) for n, row in enumerate(outputs)]
 
     def saliency(self, suvr: Floats, class_name: str | None = None) -> NDArray[np.float32]:
-        """Show where the likelihood of a class hangs on the scan.
+        """Show which parts of the scan the probability of a class depends on.
 
         Parameters
         ----------
         suvr : ndarray, shape (X, Y, Z)
             On the template grid.
         class_name : str, optional
-            The likeliest class where not given.
+            The most probable class where not given.
 
         Returns
         -------
@@ -231,7 +231,7 @@ class CalibratedClassifier:
             network.load_state_dict(weights)
         except RuntimeError as error:
             raise BundleFormatError(
-                f"The weights must be those of {members} x {name}, they are not in {folder}: store it again"
+                f"The weights in {folder} are not those of {members} x {name}: store the classifier again"
             ) from error
         return cls(
             preprocessing,
@@ -253,36 +253,36 @@ class CalibratedClassifier:
             return np.asarray(prevalence, dtype=np.float64)
         if set(prevalence) != set(self.class_names):
             raise ValueError(
-                f"A prevalence must give a share for each of {', '.join(self.class_names)}, "
-                f"got {', '.join(prevalence) or 'none'}"
+                f"The prevalence names {', '.join(prevalence) or 'no class'}, "
+                f"expected a share for each of {', '.join(self.class_names)}"
             )
         return np.array([prevalence[name] for name in self.class_names], dtype=np.float64)
 
     def _prediction(
-        self, said: _Outputs, quality: tuple[str, ...], stated: NDArray[np.float64] | None
+        self, outputs: _Outputs, quality: tuple[str, ...], stated: NDArray[np.float64] | None
     ) -> Prediction:
-        chosen = tuple(name for name, inside in zip(self.class_names, said.in_set, strict=True) if inside)
-        confidence = float(said.probabilities.max())
+        chosen = tuple(name for name, inside in zip(self.class_names, outputs.in_set, strict=True) if inside)
+        confidence = float(outputs.probabilities.max())
         reasons = quality + reasons_to_refer(
             chosen,
             self.conformal.coverage,
-            (float(said.mahalanobis), self.outliers.mahalanobis_limit),
-            (float(said.energy), self.outliers.energy_limit),
+            (float(outputs.mahalanobis), self.outliers.mahalanobis_limit),
+            (float(outputs.energy), self.outliers.energy_limit),
             (confidence, self.operating_point),
         )
         networks, clinic = members_in(self.network), None
         if stated is not None:
-            clinic = tuple(adjust_prevalence(said.probabilities, self.prevalence, stated).tolist())
+            clinic = tuple(adjust_prevalence(outputs.probabilities, self.prevalence, stated).tolist())
         return Prediction(
             class_names=self.class_names,
-            probabilities=tuple(said.probabilities.tolist()),
-            lower=tuple(said.lower.tolist()),
-            upper=tuple(said.upper.tolist()),
+            probabilities=tuple(outputs.probabilities.tolist()),
+            lower=tuple(outputs.lower.tolist()),
+            upper=tuple(outputs.upper.tolist()),
             prediction_set=chosen,
             coverage=self.conformal.coverage,
-            mahalanobis=float(said.mahalanobis),
+            mahalanobis=float(outputs.mahalanobis),
             mahalanobis_limit=self.outliers.mahalanobis_limit,
-            energy=float(said.energy),
+            energy=float(outputs.energy),
             energy_limit=self.outliers.energy_limit,
             confidence=confidence,
             operating_point=self.operating_point,
@@ -292,6 +292,6 @@ class CalibratedClassifier:
             decision="refer" if reasons else "report",
             reasons=reasons,
             networks=networks,
-            entropy=float(said.entropy) if networks > 1 else None,
-            mutual_information=float(said.mutual_information) if networks > 1 else None,
+            entropy=float(outputs.entropy) if networks > 1 else None,
+            mutual_information=float(outputs.mutual_information) if networks > 1 else None,
         )

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 
 from models.classifier import CalibratedClassifier, Prediction
 from pipeline.config import ImagingSettings
-from pipeline.errors import ConfigError, InputError, RefusedScan, TaucalError, unexpected
+from pipeline.errors import ConfigError, InputError, RefusedScan, TaucalError, sentence, unexpected
 from pipeline.imaging.process import Normalised, normalise
 from pipeline.ingest.bids_tree import sidecars_of
 from pipeline.ingest.convert import read_found
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Inference:
-    """What one scan led to.
+    """The results of one scan, as far as it was processed.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class Inference:
 
 
 class Answer(TypedDict):
-    """What is sent back for one scan.
+    """The prediction of one scan as a server sends it.
 
     Parameters
     ----------
@@ -91,21 +91,21 @@ def read_scan(scan: Path | FoundScan) -> Volume:
     if scan.is_file():
         return _read_image(scan)
     raise InputError(
-        "A scan must be a folder of DICOM files or a NIfTI file, got no such path",
+        "There is no such file or folder; a scan is a folder of DICOM files or a NIfTI file",
         where=str(scan),
-        hint="mend the path",
+        hint="correct the path",
     )
 
 
 def _read_image(path: Path) -> Volume:
-    """Read an image with what its dataset tells of it at every level, or with the sidecar beside it."""
+    """Read an image with the sidecars of its dataset at every level, or with the one beside it."""
     root = next((p for p in path.parents if (p / "dataset_description.json").is_file()), None)
     sidecars = sidecars_of(path, root) if root is not None else ()
-    told: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     for sidecar in sidecars or (sidecar_of(path),):
-        told |= read_sidecar(sidecar)
-    told.pop(OWN_FACTS, None)  # as an ingest reads it: they might be anybody's words
-    return read_nifti(path, told)
+        facts |= read_sidecar(sidecar)
+    facts.pop(OWN_FACTS, None)  # as in an ingest: anybody may have written them
+    return read_nifti(path, facts)
 
 
 def infer(
@@ -144,8 +144,8 @@ def _check_tracer(volume: Volume, expected: str) -> None:
     if tracer not in (None, expected):
         raise RefusedScan(
             "wrong-tracer",
-            f"The tracer must be {expected}, got {tracer}",
-            hint="this classifier was trained on another tracer and says nothing about this scan",
+            f"The tracer is {tracer}, expected {expected}, on which the classifier was trained",
+            hint=f"use a classifier that was trained on {tracer}",
             measured=str(tracer),
         )
 
@@ -160,8 +160,8 @@ def check_prevalence(classifier: CalibratedClassifier, prevalence: Mapping[str, 
     """
     if set(prevalence) != set(classifier.class_names):
         raise ConfigError(
-            f"A prevalence must name the classes {', '.join(classifier.class_names)}, "
-            f"got {', '.join(prevalence)}",
+            f"The prevalence names {', '.join(prevalence)}, "
+            f"expected the classes {', '.join(classifier.class_names)}",
             where="--prevalence",
         )
     return {name: prevalence[name] for name in classifier.class_names}
@@ -205,10 +205,10 @@ def answer(
 
 
 def _refused(error: TaucalError, rule: str) -> Answer:
-    # Without the culprit: names of folders and files can be those of people, and servers keep logs.
+    # Without `where`: names of folders and files can be those of people, and servers keep logs.
     return Answer(
         decision="refused",
-        reasons=[f"{error.problem}: {error.hint}" if error.hint else error.problem],
+        reasons=[" ".join(sentence(text) for text in (error.problem, error.hint) if text)],
         rule=rule,
         probabilities=None,
         lower=None,

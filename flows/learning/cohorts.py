@@ -1,4 +1,4 @@
-"""What a study learns from: volumes, labels, regional features, split."""
+"""The cohort of a study: volumes, labels, regional SUVR, split."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def load_cohort(study: Study) -> tuple[Cohort, LabelledVolumes, Split | None]:
         split = made_rarer(study, split, volumes)
         return Cohort((), volumes.class_names), volumes, split
     labelled = labelled_cohort(study)
-    # Refused before the volumes are read: a class with two subjects need not wait for that.
+    # Raises before the volumes are read, which takes longer.
     split_of(study, labelled)
     return labelled, load_volumes(labelled, study.preprocessing, cache), None
 
@@ -68,7 +68,7 @@ def whole_cohort(study: Study) -> Cohort:
 
 
 def labelled_cohort(study: Study) -> Cohort:
-    """Return the scans of a cohort of kind bids that have a diagnosis; tell how many have none.
+    """Return the scans of a cohort of kind bids that have a diagnosis; print how many have none.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def labelled_cohort(study: Study) -> Cohort:
     labelled = cohort.labelled()
     if not labelled.scans:
         raise CohortError(
-            "A cohort to learn from needs diagnoses, no scan has one",
+            "No scan of the cohort has a diagnosis",
             where=str(study.cohort.path / COHORT_TABLE),
             hint="put the diagnosis table beside the scans and ingest again",
         )
@@ -97,14 +97,14 @@ def _published(study: Study, cache: Path) -> tuple[LabelledVolumes, Split]:
 
 
 def split_of(study: Study, cohort: Cohort) -> Split:
-    """Split a cohort by subject as its study asks, the training part as rare as it asks."""
+    """Split a cohort by subject, with the training part as imbalanced as the study sets."""
     least = study.cohort.min_subjects_per_class
     split = split_subjects(cohort, study.split, seed=study.seed, min_subjects=least)
     return made_rarer(study, split, cohort)
 
 
 def made_rarer(study: Study, split: Split, of: Cohort | LabelledVolumes) -> Split:
-    """Return a split with its training part as imbalanced as the study asks; every split comes by here."""
+    """Return a split with its training part as imbalanced as the study sets; used for every split."""
     label_of = dict(zip(of.scan_ids, of.labels.tolist(), strict=True))
     return long_tail(split, label_of, of.class_names, ratio=study.imbalance.ratio, seed=study.seed)
 

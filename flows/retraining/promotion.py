@@ -1,4 +1,4 @@
-"""Which model answers: every move of the champion is written to the audit first, then the aliases follow.
+"""Moves of the champion: each is written to the audit log first, then the aliases follow.
 
 A process that is killed between the two leaves a decision that `settle` carries out.
 """
@@ -19,12 +19,12 @@ from pipeline.errors import InputError
 MOVES = ("promote", "approve", "rollback")
 """Decisions that move the champion."""
 _REGISTERED = "registered_ms"
-"""Fact that tells a version from one of the same number in a registry that was made anew."""
+"""Fact that distinguishes a version from one of the same number in a registry that was made anew."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What is decided of a version, as the audit keeps it.
+    """A decision about a version, for the audit log.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Decision:
     key : str
         The same key is the same decision.
     who : str
-        In whose name.
+        Name recorded in the audit log.
     reasons : tuple of str
     facts : mapping
         JSON-able.
@@ -58,13 +58,13 @@ def retraining_lock(output: Path, *, wait: bool) -> AbstractContextManager[bool]
     Raises
     ------
     InputError
-        If another process holds it and `wait` is false, naming it, whose it is and since when it runs.
+        If another process holds it and `wait` is false; process, user and start are named.
     """
     return locked(output / ".retrain.lock", "study's champion", wait=wait)
 
 
 def settle(store: tracking.Store, output: Path) -> tracking.Entry | None:
-    """Carry out the newest move the audit has decided, where a crash came before its aliases; return it.
+    """Carry out the newest move in the audit log, where a crash came before its aliases; return it.
 
     A move that was carried out is not done again, so aliases that somebody set in MLflow since stay.
     """
@@ -72,7 +72,7 @@ def settle(store: tracking.Store, output: Path) -> tracking.Entry | None:
     if entry is None or entry.version is None:
         return None
     if not _same_version(store, entry):
-        say(f"Version {entry.version}, which entry {entry.number} of the audit made champion, is gone.")
+        say(f"Version {entry.version}, which entry {entry.number} of the audit log made champion, is gone.")
         return None
     if tracking.decision_of(store, entry.version) == entry.sha256:
         return None
@@ -84,8 +84,7 @@ def settle(store: tracking.Store, output: Path) -> tracking.Entry | None:
 def move(store: tracking.Store, output: Path, decision: Decision) -> None:
     """Make a version the champion; the one before becomes `previous`. Under the retraining lock.
 
-    A decision that was carried out before moves nothing again: what was rolled back since stays so, and
-    `pipeline.tracking.champion_version` tells.
+    A decision that was carried out before moves nothing again: what was rolled back since stays so.
 
     Raises
     ------
@@ -106,7 +105,7 @@ def hold(store: tracking.Store, output: Path, decision: Decision) -> None:
 
 
 def reject(store: tracking.Store, output: Path, decision: Decision) -> None:
-    """Write down that a version did not pass the gate; it stays challenger. Raises as `move`."""
+    """Record that a version did not pass the gate; it stays challenger. Raises as `move`."""
     _record("reject", store, output, decision)
     if tracking.champion_version(store) != decision.version:
         tracking.challenge(store, decision.version)
@@ -132,27 +131,27 @@ def approve(store: tracking.Store, output: Path, name: str) -> int:
     output : Path
         The study's output folder.
     name : str
-        Who approves; the login that typed it stands in the facts.
+        Who approves; the facts record the login that typed it.
 
     Raises
     ------
     InputError
-        If nobody is named, nothing waits, or a retraining is under way.
+        If the name is empty, no version waits, or a retraining is under way.
     """
     name = " ".join(name.split())
     if not name:
-        raise InputError("An approval must name who approves, got nobody", where="--approve")
+        raise InputError("The approval names nobody", where="--approve", hint="give the name of who approves")
     with retraining_lock(output, wait=False):
         finished = settle(store, output)
         if finished and finished.version and finished.kind == "approve":
-            return finished.version  # the one that was asked for when the last approval was cut off
+            return finished.version  # its last approval was interrupted
         held = waiting(store, output)
         if held is None or held.version is None:
             raise InputError(
-                "An approval needs a version that waits, got none; the champion is "
+                "No version waits for approval; the champion is "
                 f"{tracking.champion_version(store) or 'none'}",
                 where=str(output),
-                hint="`taucal audit` tells what was decided since",
+                hint="see `taucal audit` for what was decided since",
             )
         facts = {"held": held.number, "typed_by": tracking.whoami()}
         reasons = (f"{name} approves entry {held.number}.", *held.reasons)
@@ -184,7 +183,7 @@ def roll_back(store: tracking.Store, output: Path, who: str) -> int:
     with retraining_lock(output, wait=False):
         finished = settle(store, output)
         if finished and finished.version and finished.kind == "rollback":
-            return finished.version  # a second swap would undo the one that was cut off
+            return finished.version  # a second swap would reverse the one that was interrupted
         now, before = tracking.champion_and_previous(store)
         reasons = (f"Rolled back by hand from version {now}.",)
         _record("rollback", store, output, Decision(before, _key_of_next(output), who, reasons))
@@ -207,9 +206,10 @@ def checked_audit(store: tracking.Store, output: Path) -> tuple[tracking.Entry, 
     decision = None if champion is None else tracking.decision_of(store, champion)
     if decision is not None and decision not in {entry.sha256 for entry in entries}:
         raise InputError(
-            f"The audit must hold the entry that made version {champion} champion, got {len(entries)} others",
+            f"The audit log lacks the entry that made version {champion} champion; it has "
+            f"{len(entries)} others",
             where=str(audit.path),
-            hint="find out who replaced it and put back a copy from a backup",
+            hint="find out who replaced it and restore a copy from a backup",
         )
     return entries
 
@@ -218,7 +218,7 @@ def _record(kind: str, store: tracking.Store, output: Path, decision: Decision) 
     registered = tracking.registered_ms(store, decision.version)
     if registered is None:
         raise InputError(
-            f"The version must be registered, got {decision.version}",
+            f"Version {decision.version} is not registered",
             where=f"{store.model_name} at {store.address}",
             hint="choose one that MLflow lists",
         )
@@ -236,6 +236,6 @@ def _same_version(store: tracking.Store, entry: tracking.Entry) -> bool:
 
 
 def _key_of_next(output: Path) -> str:
-    # What is done by hand is a decision of its own each time; the lock keeps the number.
+    # Each move by hand is a decision of its own; the number is safe under the lock.
     last = tracking.audit_of(output).last()
     return f"by hand {1 if last is None else last.number + 1}"

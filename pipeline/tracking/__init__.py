@@ -1,4 +1,4 @@
-"""All that touches MLflow: where runs are kept, what is logged, which model is the champion."""
+"""All uses of MLflow: where runs are stored, what is logged, which model is the champion."""
 
 from pipeline.tracking.audit import Audit, Entry, audit_of, whoami
 from pipeline.tracking.comparisons import conclude, logged_cells

@@ -1,8 +1,8 @@
-"""What was decided about models, by whom and why: a table that only grows, in `audit.db` beside the study.
+"""The audit log of decisions about models: a table that only grows, in `audit.db` beside the study.
 
 Triggers refuse to change, remove or replace an entry, and each entry holds the hash of the one before, so
-that a file edited around the triggers is found. Who rewrites the whole chain is not found so: promotions
-leave the hash of their entry at the model version as well.
+that a file edited around the triggers is found. A chain that was rewritten as a whole is not found so:
+promotions store the hash of their entry with the model version as well.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KINDS = ("promote", "reject", "hold", "approve", "rollback", "nothing", "shift")
 """What is decided: `hold` waits for approval, `nothing` and `shift` ask for no move."""
 
 _FIRST = "0" * 64
-"""Stands before the first entry."""
+"""Hash that precedes the first entry."""
 _WAIT_SECONDS = 60
 _COLUMNS = (
     "number",
@@ -120,7 +120,7 @@ class Audit:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(  # noqa: PLR0913 - what is told of a decision, by name
+    def append(  # noqa: PLR0913 - the facts of a decision, by name
         self,
         kind: str,
         *,
@@ -133,8 +133,8 @@ class Audit:
     ) -> Entry:
         """Write a decision and return its entry once it is on the disk.
 
-        One of the same kind and key, left by a process that was killed after it, is returned as it stands and
-        nothing is written.
+        One of the same kind and key, left by a process that was killed after it, is returned and nothing is
+        written.
 
         Raises
         ------
@@ -142,11 +142,11 @@ class Audit:
             If the kind is unknown, nobody is named, or the file cannot be written.
         """
         if kind not in KINDS:
-            raise InputError(f"A decision must be one of {', '.join(KINDS)}, got {kind!r}")
+            raise InputError(f"The decision is {kind!r}, expected one of {', '.join(KINDS)}")
         who = " ".join(who.split())
         if not who:
-            raise InputError("A decision must name who made it, got nobody", hint="set TAUCAL_WHO to a name")
-        told = (_text([str(reason) for reason in reasons]), _text(dict(facts or {})))
+            raise InputError("The decision does not name who made it", hint="set TAUCAL_WHO to a name")
+        texts = (_text([str(reason) for reason in reasons]), _text(dict(facts or {})))
         with self._transaction("IMMEDIATE") as database:
             if not _has_table(database):
                 for statement in _SCHEMA:
@@ -156,7 +156,7 @@ class Audit:
                 return self._entry(same)
             last = database.execute(f"{_SELECT} ORDER BY number DESC LIMIT 1").fetchone()
             number, previous = (last[0] + 1, last[-1]) if last else (1, _FIRST)
-            row: _Row = (number, now(), kind, key, version, over, who, *told, previous)
+            row: _Row = (number, now(), kind, key, version, over, who, *texts, previous)
             row = (*row, _sha256(row))
             database.execute(f"INSERT INTO decisions VALUES ({', '.join('?' * len(row))})", row)
         return self._entry(row)
@@ -197,16 +197,16 @@ class Audit:
     def _entry(self, row: _Row) -> Entry:
         number, time, kind, key, version, over, who, reasons, facts, previous, sha256 = row
         try:
-            told = tuple(json.loads(reasons)), dict(json.loads(facts))
+            lists = tuple(json.loads(reasons)), dict(json.loads(facts))
         except (TypeError, ValueError) as error:
             raise self._broken(number, "was altered") from error
-        return Entry(number, time, kind, key, version, over, who, *told, previous, sha256)
+        return Entry(number, time, kind, key, version, over, who, *lists, previous, sha256)
 
     def _broken(self, number: int, how: str) -> InputError:
         return InputError(
-            f"The audit must be as it was written, entry {number} {how}",
+            f"Entry {number} of the audit log {how}",
             where=str(self.path),
-            hint="find out who edited it and put back a copy from a backup",
+            hint="find out who edited it and restore a copy from a backup",
         )
 
     @contextlib.contextmanager
@@ -231,12 +231,12 @@ class Audit:
                 database.execute("PRAGMA synchronous = EXTRA")
                 database.execute(f"BEGIN {kind}")
                 yield database
-                database.execute("COMMIT")  # what fails before it is undone by closing
+                database.execute("COMMIT")  # closing rolls back what fails before
         except sqlite3.Error as error:
             raise InputError(
-                f"The audit must be a SQLite file that can be read and written, got {error}",
+                f"The audit log cannot be read or written ({error})",
                 where=str(self.path),
-                hint="free the disk, mend its permissions or put back a copy from a backup",
+                hint="free disk space, correct its permissions, or restore a copy from a backup",
             ) from error
 
 

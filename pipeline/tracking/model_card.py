@@ -1,4 +1,4 @@
-"""What a registered classifier is, was tested on, and must not be used for: Markdown that travels with it."""
+"""The model card of a registered classifier in Markdown: use, data, tests, limits; stored with the model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def model_card(classifier: CalibratedClassifier, made_from: Mapping[str, str]) -
     Returns
     -------
     str
-        Markdown; what is not known is said to be so.
+        Markdown; what is not known is called unknown.
     """
     sections = {
         "Intended use": _intended(classifier),
@@ -65,8 +65,8 @@ def _kind(card: Card) -> str:
 
 def _parts(card: Card, part: str) -> str:
     scans, subjects = getattr(card.split, part), getattr(card.subjects, part)
-    told = f"{scans if scans is not None else 'an unknown number of'} {_kind(card)}"
-    return told if subjects is None else f"{told} of {subjects} subjects"
+    found = f"{scans if scans is not None else 'an unknown number of'} {_kind(card)}"
+    return found if subjects is None else f"{found} of {subjects} subjects"
 
 
 def _in_short(classifier: CalibratedClassifier) -> str:
@@ -101,7 +101,7 @@ def _trained_on(classifier: CalibratedClassifier) -> list[str]:
     lines = [f"- {_parts(card, 'train')}, for training alone"]
     lines += [f"- scans by class: {', '.join(f'{n} {name}' for name, n in counts.items())}"] if counts else []
     shares = zip(classifier.class_names, classifier.prevalence, strict=True)
-    lines += [f"- class shares the probabilities stand for: {', '.join(f'{n} {p:.2f}' for n, p in shares)}"]
+    lines += [f"- class shares that the probabilities assume: {', '.join(f'{n} {p:.2f}' for n, p in shares)}"]
     lines += [f"- network: {classifier.network_title}; loss: {card.loss.name}"]
     return lines
 
@@ -111,8 +111,8 @@ def _tested_on(card: Card) -> list[str]:
     if not metrics:
         return ["No test is on record."]
     return [
-        f"{_parts(card, 'test')}, none of whom stands in training or calibration. Intervals over subjects, "
-        "of 95 % unless the study says otherwise.",
+        f"{_parts(card, 'test')}, none of whom is in training or calibration. Intervals over subjects, "
+        "of 95 % unless the study sets another level.",
         "",
         *_table(
             ("metric", "value [interval]"),

@@ -29,7 +29,7 @@ CHALLENGER = "challenger"
 _DECISION = "taucal.decision"
 """Tag of a version: the hash of the audit's entry by which it became champion."""
 _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
-"""How MLflow says that there is no such model, version or alias; all else is a failure to look."""
+"""MLflow's codes of a model, version or alias that does not exist; other codes are failures."""
 
 
 def champion_version(store: Store, alias: str = CHAMPION) -> int | None:
@@ -58,7 +58,7 @@ def registered_ms(store: Store, version: int) -> int | None:
 
 
 def pinned(store: Store, name: str) -> str:
-    """Return a model's name with the version its alias points to now: asked twice, it is the same model.
+    """Return a model's name with the version its alias points to now: a later promotion does not change it.
 
     Parameters
     ----------
@@ -68,14 +68,14 @@ def pinned(store: Store, name: str) -> str:
     Raises
     ------
     InputError
-        If nothing bears the alias.
+        If no version has the alias.
     """
     model, _, alias = name.removeprefix("models:/").partition("@")
     if not alias or model not in ("", store.model_name) or Path(name).is_dir():
         return name
     version = champion_version(store, alias)
     if version is None:
-        raise _no_model(f"models:/{store.model_name}@{alias}", store, "none of that alias")
+        raise _no_model(f"models:/{store.model_name}@{alias}", store, "no version has this alias")
     return f"models:/{store.model_name}/{version}"
 
 
@@ -108,7 +108,7 @@ def champion_and_previous(store: Store) -> tuple[int, int]:
     now, before = champion_version(store), champion_version(store, PREVIOUS)
     if now is None or before is None or now == before:
         raise InputError(
-            "A rollback needs a previous champion, got none",
+            "There is no previous champion to roll back to",
             where=store.model_name,
             hint="promote a second version first",
         )
@@ -193,7 +193,7 @@ def check_stored(store: Store, version: int) -> None:
 def _with_bundle(store: Store, name: str, use: Callable[[Path], _Result]) -> _Result:
     uri = f"models:/{store.model_name}{name}" if name.startswith("@") else name
     if store.is_new():
-        raise _no_model(uri, store, "no store")  # asking MLflow would make one
+        raise _no_model(uri, store, "the store does not exist yet")  # asking MLflow would make one
     store.be_default()
     try:
         with tempfile.TemporaryDirectory(prefix="taucal-") as place:
@@ -208,7 +208,7 @@ def _with_bundle(store: Store, name: str, use: Callable[[Path], _Result]) -> _Re
 
 def _no_model(uri: str, store: Store, seen: str) -> InputError:
     return InputError(
-        f"A registered model must exist, got {seen}",
+        f"The registered model was not found ({seen})",
         where=f"{uri} at {store.address}",
         hint="run `taucal train` or `taucal demo` first, or name another with --model and --study",
     )

@@ -120,7 +120,7 @@ def read_artifact(store: Store, run_id: str, name: str) -> Any:
             return read_json(Path(store.client().download_artifacts(run_id, name, place)))
         except (MlflowException, OSError) as error:
             raise InputError(
-                f"A run must hold {name}, got none",
+                f"The run has no file {name}",
                 where=f"run {run_id} at {store.address}",
                 hint="train the study again",
             ) from error

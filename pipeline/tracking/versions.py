@@ -30,7 +30,7 @@ REQUIREMENTS = (
 """What the model needs where it is served."""
 
 EXAMPLE = ["bids/sub-EXAMPLE/ses-EXAMPLE/pet/sub-EXAMPLE_ses-EXAMPLE_trc-18FAV1451_pet.nii.gz"]
-"""A path that exists nowhere: MLflow shows it to whoever asks how the model is called."""
+"""A path that exists nowhere: MLflow shows it as the example of how to call the model."""
 
 _EXAMPLE_FILES = {"artifact_path": "input_example.json", "serving_input_path": "serving_input_example.json"}
 
@@ -108,7 +108,7 @@ def _provenance(bundle: Path) -> dict[str, str]:
 
 
 def _write_model(staging: Path, bundle: Path, card: str, facts: Model) -> Path:
-    """Write the model's folder; none of its files says where or by whom it was made."""
+    """Write the model's folder; none of its files names a folder or a user of this machine."""
     for package in (pipeline, models):
         source = Path(package.__path__[0])
         shutil.copytree(source, staging / source.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))

@@ -220,7 +220,7 @@ def with_diagnoses(whole_way, tmp_path, rename) -> Path:
     [
         (lambda d, n: "CN", "at least two classes"),
         (lambda d, n: "AD" if n < 2 else "CN", "AD"),
-        (lambda d, n: "n/a", "no scan has one"),
+        (lambda d, n: "n/a", "No scan of the cohort has a diagnosis"),
     ],
     ids=["one class only", "a class with two subjects", "no diagnosis"],
 )

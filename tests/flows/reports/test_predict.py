@@ -84,7 +84,11 @@ def test_a_prevalence_adds_what_a_clinic_would_see(study, pet_scans, small_class
         ({"scan": "nothing"}, InputError, "no such file or folder"),
         ({"model": "@nobody"}, InputError, "taucal train"),
         ({"model": "models:/other/9"}, InputError, "taucal train"),
-        ({"prevalence": {"CN": 0.5, "AD": 0.5}}, ConfigError, "must name the classes CN, MCI, AD"),
+        (
+            {"prevalence": {"CN": 0.5, "AD": 0.5}},
+            ConfigError,
+            "names CN, AD, expected the classes CN, MCI, AD",
+        ),
     ],
 )
 def test_a_wrong_call_is_refused_with_its_hint(study, pet_scans, change, error, told):
@@ -94,6 +98,6 @@ def test_a_wrong_call_is_refused_with_its_hint(study, pet_scans, change, error, 
 
 
 def test_where_no_study_was_none_is_made(pet_scans, tmp_path):
-    with pytest.raises(InputError, match="got no store"):
+    with pytest.raises(InputError, match="store does not exist yet"):
         predict_scans([pet_scans["nifti"]], "@champion", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -51,7 +51,7 @@ def test_a_renamed_study_loads_registers_and_promotes(copied, registered, small_
 
 def test_a_copy_reads_its_own_files_and_not_the_original(copied):
     shutil.rmtree(copied / "mlartifacts" / "models")
-    with pytest.raises(InputError, match="A registered model must exist"):
+    with pytest.raises(InputError, match="The registered model was not found"):
         tracking.load_classifier(tracking.store_at(copied))
 
 

@@ -78,6 +78,6 @@ def test_an_address_that_makes_no_sense_is_told_without_its_password(tmp_path, u
 
 
 def test_looking_for_a_model_makes_no_store(tmp_path):
-    with pytest.raises(InputError, match=r"got no store.*taucal train"):
+    with pytest.raises(InputError, match=r"store does not exist yet.*taucal train"):
         tracking.load_classifier(tracking.store_at(tmp_path))
     assert not list(tmp_path.iterdir())
