@@ -23,8 +23,8 @@ from pipeline.tracking.run_records import environment_digest, git_revision, inst
 from pipeline.tracking.store import Store
 
 REQUIREMENTS = (
-    "torch", "monai", "numpy", "scipy", "filelock", "threadpoolctl", "pandas", "pydantic", "pyyaml", "nibabel",
-    "pydicom", "nilearn", "safetensors", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg",
+    "torch", "monai", "numpy", "scipy", "filelock", "threadpoolctl", "pandas", "pydantic", "pyyaml",
+    "nibabel", "pydicom", "nilearn", "safetensors", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg",
     "pylibjpeg-rle", "mlflow",
 )  # fmt: skip
 """What the model needs where it is served."""
