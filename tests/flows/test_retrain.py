@@ -167,5 +167,8 @@ def test_what_cannot_be_retrained_is_refused_before_work(clinic):
     with pytest.raises(ConfigError, match=r"imbalance\.ratio: 20"):
         retrain(study, "test")
     study = study_of(clinic)
-    with retraining_lock(study.output, wait=False), pytest.raises(InputError, match="Only one"):
+    with (
+        retraining_lock(study.output, wait=False),
+        pytest.raises(InputError, match="locked the study's champion"),
+    ):
         retrain(study, "test")

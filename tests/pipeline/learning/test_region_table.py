@@ -1,34 +1,39 @@
+"""Regional SUVR as ingest wrote it: which regions are used, and what is normal."""
+
+from __future__ import annotations
+
 import numpy as np
-import pandas as pd
 import pytest
 
 from pipeline.learning.region_table import RegionTable
 
+TABLE = """scan_id\tleft_amygdala\tright_amygdala\tleft_insula\tboth_brainstem\tcomposite_meta_roi
+sub-1_ses-a\t1.0\t1.1\tn/a\t0.9\t1.2
+sub-2_ses-a\t1.2\t1.3\t1.0\t0.8\t1.4
+sub-3_ses-a\t1.4\t1.2\t1.1\t1.0\t1.6
+"""
+
 
 @pytest.fixture
-def table() -> RegionTable:
-    rows = {"a": (1.0, 1.1, 1.2), "b": (1.4, np.nan, 1.4), "c": (9.0, 9.0, 9.0)}
-    columns = ["left_cuneus", "right_cuneus", "composite_meta_roi"]
-    return RegionTable(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
-
-
-def test_norms_are_mean_sd_and_count_over_the_named_scans(table):
-    norms = {(n.region, n.side): n for n in table.norms(["a", "b"])}
-    meta = norms["meta_roi", "both"]
-    assert meta.mean == pytest.approx(1.3)
-    assert meta.sd == pytest.approx(np.sqrt(0.02))
-    assert meta.n == 2
-    assert norms["cuneus", "left"].mean == pytest.approx(1.2)
-
-
-def test_one_scan_is_no_norm(table):
-    assert ("cuneus", "right") not in {(n.region, n.side) for n in table.norms(["a", "b"])}
-    assert table.norms([]) == ()
-
-
-def test_features_are_the_regions_that_every_scan_has(table, tmp_path):
-    assert table.names == ("left_cuneus",)
-    np.testing.assert_array_equal(table.suvr(["c", "a"]), [[9.0], [1.0]])
+def regions(tmp_path) -> RegionTable:
     path = tmp_path / "regional_suvr.tsv"
-    table.table.rename_axis("scan_id").reset_index().to_csv(path, sep="\t", index=False, na_rep="n/a")
-    pd.testing.assert_frame_equal(RegionTable.read(path).table, table.table, check_names=False)
+    path.write_text(TABLE)
+    return RegionTable.read(path)
+
+
+def test_sided_regions_known_of_every_scan_are_features_in_the_order_asked_for(regions):
+    assert regions.names == ("left_amygdala", "right_amygdala")
+    np.testing.assert_array_equal(regions.suvr(["sub-3_ses-a", "sub-1_ses-a"]), [[1.4, 1.2], [1.0, 1.1]])
+
+
+def test_norms_leave_out_what_is_not_known_and_what_one_scan_alone_has(regions):
+    norms = {(n.region, n.side): n for n in regions.norms(["sub-1_ses-a", "sub-2_ses-a"])}
+    assert ("insula", "left") not in norms, "one scan has no spread"
+    assert set(norms) == {
+        ("amygdala", "left"),
+        ("amygdala", "right"),
+        ("brainstem", "both"),
+        ("meta_roi", "both"),
+    }
+    found = norms["amygdala", "left"]
+    assert (found.mean, found.sd, found.n) == pytest.approx((1.1, 0.2 / np.sqrt(2), 2))
