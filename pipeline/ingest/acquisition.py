@@ -41,7 +41,7 @@ _NUCLIDE_CODES = {"C-111A1": "F18", "C-105A1": "C11", "C-B1038": "O15", "C-107A1
 
 
 def acquisition_facts(header: SeriesHeader, start: Moment | None, unit: Unit) -> dict[str, Fact]:
-    """Return the facts of a series; what the header does not tell is None.
+    """Return the facts of a series; what the header does not state is None.
 
     Parameters
     ----------
@@ -213,8 +213,8 @@ def _attenuation(header: SeriesHeader) -> bool | None:
     corrections = header.text("CorrectedImage")
     if corrections is not None:
         return "ATTN" in corrections.upper().split("\\")
-    said = (header.text("AttenuationCorrected") or "").upper()
-    return {"YES": True, "NO": False}.get(said)
+    stated = (header.text("AttenuationCorrected") or "").upper()
+    return {"YES": True, "NO": False}.get(stated)
 
 
 def _nuclide(drug: SeriesHeader) -> str | None:

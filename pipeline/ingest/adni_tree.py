@@ -25,7 +25,7 @@ LEVELS = ("averaged", "standardized", "co-registered dynamic", "original", "unif
 
 
 def level_of(series: str) -> str:
-    """Return which of `LEVELS` a series name tells.
+    """Return which of `LEVELS` a series name states.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def find_adni(source: Path, ignored: Counter[str]) -> list[FoundScan]:
 
 
 def _scans_in(subject: Path, files: list[Path], ignored: Counter[str]) -> list[FoundScan]:
-    series, day, number = _told_by_path(files[0].parent.relative_to(subject).parts)
+    series, day, number = _facts_of_path(files[0].parent.relative_to(subject).parts)
     niftis = [f for f in files if f.name.lower().endswith((".nii", ".nii.gz"))]
     slices = [f for f in files if f not in niftis and f.suffix.lower() not in _TEXT]
     ignored["files that are no images"] += len(files) - len(niftis) - len(slices)
@@ -155,8 +155,8 @@ def folder_notes(subject: str, header: SeriesHeader) -> tuple[str, ...]:
     return ("the Patient ID (0010,0020) of the images is not that of their folder; the folder's is taken",)
 
 
-def _told_by_path(parts: Sequence[str]) -> tuple[str, date | None, str]:
-    """Return series name, day and image number as far as the folders below a subject tell them."""
+def _facts_of_path(parts: Sequence[str]) -> tuple[str, date | None, str]:
+    """Return series name, day and image number as far as the folders below a subject state them."""
     series = parts[0] if parts else ""
     day = next(filter(None, (parse_date(part) for part in parts[1:])), None)
     number = next((m[1] for m in map(_IMAGE.match, reversed(parts)) if m), "")

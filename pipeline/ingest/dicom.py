@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,9 @@ from pipeline.errors import InputError, RefusedScan
 from pipeline.ingest.acquisition import acquisition_facts, half_life_of
 from pipeline.ingest.found import files_below
 from pipeline.ingest.headers import SeriesHeader, philips_scale
-from pipeline.ingest.instances import kind_of, read_file
-from pipeline.ingest.people import check_one_person, split_by_person
-from pipeline.ingest.planes import Plane, are_equal, planes_of
+from pipeline.ingest.instances import series_of
+from pipeline.ingest.people import check_one_person
+from pipeline.ingest.planes import Plane, planes_of
 from pipeline.ingest.stacking import affine_of, array_of, frame_times, stack
 from pipeline.ingest.times import mean_count_time, on_one_clock
 from pipeline.ingest.vocabulary import known_code
@@ -87,75 +87,18 @@ def read_files(
         seen = ", ".join(f"{n} {what}" for what, n in sorted(ignored.items())) or "no file"
         raise RefusedScan(
             "empty",
-            f"There must be a PET image, got {seen}",
-            hint="point at the folder of the series",
+            f"No PET image here: found {seen}",
+            hint="Name the folder of a PET series",
             measured=seen,
         )
     if len(series) > 1:
         raise RefusedScan(
             "several-series",
-            f"One series must be read at a time, got {len(series)}",
-            hint="name its Series Instance UID, or ingest the folder, which reads each",
+            f"There are {len(series)} PET series, told apart by person, study and Series Instance UID",
+            hint="Name the folder of one of them, or ingest this one, which reads each",
             measured=f"{len(series)} series",
         )
     return assemble(series[0])
-
-
-def series_of(
-    files: Iterable[Path], series_uid: str | None = None
-) -> tuple[list[list[SeriesHeader]], Counter[str]]:
-    """Sort files into PET series, each of one person and study; an image under another name is taken once.
-
-    Parameters
-    ----------
-    files : iterable of Path
-    series_uid : str, optional
-        Take this series only.
-
-    Returns
-    -------
-    series : list of list of SeriesHeader
-        The images of each series, with pixels.
-    ignored : Counter
-        What was left alone.
-
-    Raises
-    ------
-    RefusedScan
-        ``"truncated-file"`` or ``"conflicting-duplicates"``.
-    """
-    series: dict[tuple[str, str], list[SeriesHeader]] = defaultdict(list)
-    ignored: Counter[str] = Counter()
-    for path in files:
-        header = read_file(path, pixels=True)
-        kind = "files that are not DICOM" if header is None else kind_of(header)
-        if kind or header is None:
-            ignored[kind or ""] += 1
-            continue
-        study, uid = header.text("StudyInstanceUID") or "", header.text("SeriesInstanceUID") or ""
-        if series_uid is None or uid == series_uid:
-            series[study, uid].append(header)
-        else:
-            ignored["PET images of other series"] += 1
-    parted = [part for members in series.values() for part in split_by_person(members, lambda one: one)]
-    return [_without_duplicates(part, ignored) for part in parted], ignored
-
-
-def _without_duplicates(headers: list[SeriesHeader], ignored: Counter[str]) -> list[SeriesHeader]:
-    found: dict[str, SeriesHeader] = {}
-    for n, header in enumerate(headers):
-        instance = header.text("SOPInstanceUID") or f"nameless {n}"
-        first = found.setdefault(instance, header)
-        if first is not header:
-            if not are_equal(planes_of(first), planes_of(header)):
-                raise RefusedScan(
-                    "conflicting-duplicates",
-                    "Two different images have the same SOP Instance UID (0008,0018)",
-                    hint="Export the series again, or remove the images that do not belong to it",
-                    measured="2 images of 1 UID",
-                )
-            ignored["duplicates of an image"] += 1
-    return list(found.values())
 
 
 def assemble(headers: Sequence[SeriesHeader]) -> Volume:
@@ -227,8 +170,8 @@ def unit_and_factor(header: SeriesHeader) -> tuple[Unit, float]:
     seen = known_code(units, _UNITS)
     raise RefusedScan(
         "units-unknown",
-        f"Units must be BQML, GML or Philips CNTS, got {seen}",
-        hint="export the series as BQML",
+        f"Units (0054,1001) are {seen}, not BQML, GML or Philips CNTS",
+        hint="Export the series as BQML",
         measured=seen,
     )
 
@@ -247,8 +190,8 @@ def _philips(header: SeriesHeader) -> tuple[Unit, float]:
             return unit, scale
     raise RefusedScan(
         "units-unknown",
-        "Units must be BQML, got CNTS without a Philips activity scale factor",
-        hint="export the series with (7053,1009) or as BQML",
+        "Units (0054,1001) are CNTS without a Philips activity scale factor",
+        hint="Export the series with (7053,1009), or as BQML",
         measured="CNTS",
     )
 
@@ -261,8 +204,8 @@ def _check_attenuation(headers: Sequence[SeriesHeader]) -> None:
         if stated_no or (corrections is not None and "ATTN" not in corrections.upper().split("\\")):
             raise RefusedScan(
                 "not-attenuation-corrected",
-                "The scan must be corrected for attenuation, Corrected Image (0028,0051) lacks ATTN",
-                hint="take the attenuation corrected series of the study",
+                "The images are not corrected for attenuation: Corrected Image (0028,0051) lacks ATTN",
+                hint="Take the attenuation corrected series of the study",
                 measured="ATTN absent",
             )
 
@@ -273,8 +216,8 @@ def _check_decay(planes: Sequence[Plane]) -> None:
         kinds = sorted({known_code(r[0], ("START", "ADMIN", "NONE", "YES", "NO")) for r in references})
         raise RefusedScan(
             "decay-reference-differs",
-            f"All frames must be decay corrected to one time, got {len(references)} ({', '.join(kinds)})",
-            hint="reconstruct the series with one reference",
+            f"The frames are decay corrected to {len(references)} different times ({', '.join(kinds)})",
+            hint="Reconstruct the series with one reference",
             measured=f"{len(references)} references",
         )
 
@@ -295,9 +238,9 @@ def _check_decay_factors(
     if apart > _SAME_REFERENCE_S:
         raise RefusedScan(
             "decay-reference-differs",
-            "All frames must be decay corrected to one time, "
-            f"got Decay Factors (0054,1321) that lead to times {apart:.0f} s apart",
-            hint="reconstruct the series with one reference",
+            "The frames are decay corrected to different times: "
+            f"their Decay Factors (0054,1321) lead to times {apart:.0f} s apart",
+            hint="Reconstruct the series with one reference",
             measured=f"{apart:.0f} s apart",
         )
 
@@ -307,8 +250,8 @@ def _decay_corrected(array: FloatArray, times: Sequence[Frame], half_life_s: flo
     if not times or not half_life_s:
         raise RefusedScan(
             "decay-reference-differs",
-            "Frames without decay correction must tell their times and half-life, got none",
-            hint="reconstruct the series with decay correction",
+            "The frames are not decay corrected, and their times or half-life are not stated",
+            hint="Reconstruct the series with decay correction",
             measured="NONE",
         )
     moments = [frame.start_s + mean_count_time(frame.duration_s, half_life_s) for frame in times]

@@ -134,7 +134,7 @@ class FoundScan:
 
     @property
     def identity(self) -> str:
-        """What tells this scan from every other, wherever the source is mounted."""
+        """What distinguishes this scan from every other, wherever the source is mounted."""
         place = "" if self.series_uid or self.image_id else self.files[0].name
         return "\0".join((self.subject_label, self.session_label, self.image_id, self.series_uid, place))
 
@@ -142,7 +142,7 @@ class FoundScan:
         """Return the session label: the shifted date of the scan, so that it stays when other scans arrive.
 
         A second scan of the same day gets a code appended. Without a date, a harmless label of a BIDS source
-        is kept (``wave3``, ``M012``, ``01``); any other becomes a code.
+        is stored (``wave3``, ``M012``, ``01``); any other becomes a code.
         """
         if self.scan_date is not None:
             day = pseudonymiser.shift_date(self.subject_label, self.scan_date).strftime("%Y%m%d")
@@ -169,13 +169,13 @@ class FoundScan:
                 rows.append((path.name, sha256_of_file(path)))
             except OSError as error:
                 raise RefusedScan(
-                    "vanished", "A scan's files must stay while it is read, one is gone", hint="ingest again"
+                    "vanished", "A file of the scan disappeared while it was read", hint="Ingest again"
                 ) from error
-        said = (
+        stated = (
             self.identity, str(self.scan_date), self.twin, self.diagnosis, self.days_to_diagnosis, self.age,
             self.sex, self.site, self.visit, self.posterior, self.notes, *(self.doubt or ()),
         )  # fmt: skip
-        return fingerprint(rows, said)
+        return fingerprint(rows, stated)
 
 
 def _is_harmless(label: str) -> bool:

@@ -288,7 +288,7 @@ def no_geometry(seen: str) -> RefusedScan:
     """Return the refusal of slices whose place is not known."""
     return RefusedScan(
         "no-geometry",
-        f"Every slice must tell its place, got {seen}",
-        hint="export the original series",
+        f"The place of a slice is not known: {seen}",
+        hint="Export the original series",
         measured=seen,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
 from pipeline.errors import RefusedScan
 from pipeline.ingest.headers import MALFORMED, Encoded, SeriesHeader, encodings_of, meta_of
+from pipeline.ingest.people import split_by_person
+from pipeline.ingest.planes import are_equal, planes_of
 
 PET_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.128": "PET",
@@ -155,7 +159,7 @@ def _read_by_pydicom(data: bytes, *, pixels: bool) -> SeriesHeader:
 
 def _breaks_off() -> RefusedScan:
     return RefusedScan(
-        "truncated-file", "A DICOM file must be whole, one breaks off", hint="fetch the series again"
+        "truncated-file", "A DICOM file is incomplete: it breaks off", hint="Fetch the series again"
     )
 
 
@@ -222,3 +226,60 @@ def _after_items(data: bytes, at: int, *, implicit: bool) -> int:
         if tag != _ITEM:
             raise _UnusualError
         at = _walk(data, at, {}, implicit=implicit) if length == _UNDEFINED else at + length
+
+
+def series_of(
+    files: Iterable[Path], series_uid: str | None = None
+) -> tuple[list[list[SeriesHeader]], Counter[str]]:
+    """Sort files into PET series, each of one person and study; an image under another name is taken once.
+
+    Parameters
+    ----------
+    files : iterable of Path
+    series_uid : str, optional
+        Take this series only.
+
+    Returns
+    -------
+    series : list of list of SeriesHeader
+        The images of each series, with pixels.
+    ignored : Counter
+        What was left alone.
+
+    Raises
+    ------
+    RefusedScan
+        ``"truncated-file"`` or ``"conflicting-duplicates"``.
+    """
+    series: dict[tuple[str, str], list[SeriesHeader]] = defaultdict(list)
+    ignored: Counter[str] = Counter()
+    for path in files:
+        header = read_file(path, pixels=True)
+        kind = "files that are not DICOM" if header is None else kind_of(header)
+        if kind or header is None:
+            ignored[kind or ""] += 1
+            continue
+        study, uid = header.text("StudyInstanceUID") or "", header.text("SeriesInstanceUID") or ""
+        if series_uid is None or uid == series_uid:
+            series[study, uid].append(header)
+        else:
+            ignored["PET images of other series"] += 1
+    parted = [part for members in series.values() for part in split_by_person(members, lambda one: one)]
+    return [_without_duplicates(part, ignored) for part in parted], ignored
+
+
+def _without_duplicates(headers: list[SeriesHeader], ignored: Counter[str]) -> list[SeriesHeader]:
+    found: dict[str, SeriesHeader] = {}
+    for n, header in enumerate(headers):
+        instance = header.text("SOPInstanceUID") or f"nameless {n}"
+        first = found.setdefault(instance, header)
+        if first is not header:
+            if not are_equal(planes_of(first), planes_of(header)):
+                raise RefusedScan(
+                    "conflicting-duplicates",
+                    "Two different images have the same SOP Instance UID (0008,0018)",
+                    hint="Export the series again, or remove the images that do not belong to it",
+                    measured="2 images of 1 UID",
+                )
+            ignored["duplicates of an image"] += 1
+    return list(found.values())

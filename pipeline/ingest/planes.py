@@ -259,8 +259,8 @@ def _rescale(header: SeriesHeader, *, must_scale: bool) -> tuple[float, float]:
     if slope is None or slope <= 0:
         raise RefusedScan(
             "units-unknown",
-            f"Rescale Slope (0028,1053) must be a positive number, got {'none' if slope is None else slope}",
-            hint="export the series with its rescale values",
+            f"Rescale Slope (0028,1053) is {'missing' if slope is None else slope}, not a positive number",
+            hint="Export the series with its rescale values",
             measured="none" if slope is None else str(slope),
         )
     return slope, intercept or 0.0
@@ -269,8 +269,8 @@ def _rescale(header: SeriesHeader, *, must_scale: bool) -> tuple[float, float]:
 def _truncated(seen: str) -> RefusedScan:
     return RefusedScan(
         "truncated-file",
-        f"The pixel data must be whole, got {seen}",
-        hint="fetch the series again",
+        f"The pixel data is incomplete: {seen}",
+        hint="Fetch the series again",
         measured=seen,
     )
 
@@ -278,7 +278,7 @@ def _truncated(seen: str) -> RefusedScan:
 def _unreadable(seen: str) -> RefusedScan:
     return RefusedScan(
         "unreadable-codec",
-        f"The pixel data must be in a codec that can be read, got {seen}",
-        hint="export the series as Explicit VR Little Endian",
+        f"The pixel data cannot be decoded: {seen}",
+        hint="Export the series as Explicit VR Little Endian",
         measured=seen,
     )

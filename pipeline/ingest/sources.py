@@ -74,7 +74,7 @@ def find_scans(source: Path, layout: str = "auto", tracer: str | None = None) ->
             where=str(source),
             hint="Name the folder above the scans, or its --layout",
         )
-    return Found(chosen, tuple(_tell_twins_apart(scans)), dict(ignored))
+    return Found(chosen, tuple(_mark_twins(scans)), dict(ignored))
 
 
 def _of_tracer(scans: list[FoundScan], wanted: str, ignored: Counter[str]) -> list[FoundScan]:
@@ -260,19 +260,19 @@ def _subject_of_path(path: Path, source: Path, stem: str) -> str:
     return named or (within[0].removeprefix("sub-") if within else stem)
 
 
-def _tell_twins_apart(scans: list[FoundScan]) -> list[FoundScan]:
+def _mark_twins(scans: list[FoundScan]) -> list[FoundScan]:
     """Mark all but the first of scans that would share a session; put them in a fixed order."""
     ordered = sorted(
         scans,
         key=lambda s: (s.subject_label, str(s.scan_date), s.session_label, squeeze(s.image_id), s.identity),
     )
     seen: set[tuple[str, str]] = set()
-    told = []
+    marked = []
     for scan in ordered:
         key = (scan.subject_label, str(scan.scan_date or scan.session_label))
-        told.append(replace(scan, twin=key in seen))
+        marked.append(replace(scan, twin=key in seen))
         seen.add(key)
-    return told
+    return marked
 
 
 _FINDERS: dict[str, Callable[[Path, Counter[str]], list[FoundScan]]] = {

@@ -74,8 +74,8 @@ def _check_complete(places: list[list[Plane]], normal: NDArray[np.float64]) -> N
     if len(places) < 2:
         raise RefusedScan(
             "missing-slices",
-            "A scan must have at least two slices, got one",
-            hint="fetch the whole series",
+            "The series has a single slice",
+            hint="Fetch the whole series",
             measured="1 slice",
         )
     heights = np.array([place[0].position @ normal for place in places])
@@ -198,8 +198,8 @@ def _missing(axis: str, positions: Sequence[float]) -> RefusedScan:
     shown = ", ".join(f"{p:.1f}" for p in positions[:8]) + (" ..." if len(positions) > 8 else "")
     return RefusedScan(
         "missing-slices",
-        f"A series must have every slice, {len(positions)} missing at {axis} = {shown} mm",
-        hint="fetch the whole series",
+        f"The series is incomplete: {len(positions)} slices are missing at {axis} = {shown} mm",
+        hint="Fetch the whole series",
         measured=f"{len(positions)} at {axis} = {shown} mm",
     )
 
@@ -207,7 +207,7 @@ def _missing(axis: str, positions: Sequence[float]) -> RefusedScan:
 def _mixed(seen: str) -> RefusedScan:
     return RefusedScan(
         "mixed-geometry",
-        f"The slices of a series must share one grid, got {seen}",
-        hint="export the original series alone",
+        f"The slices do not share one grid: {seen}",
+        hint="Export the original series alone",
         measured=seen,
     )

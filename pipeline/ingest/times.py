@@ -208,8 +208,8 @@ def delay_after_injection(
         return wrapped, how
     raise RefusedScan(
         "injection-after-scan",
-        f"The injection must come before the scan, got {-direct / 60:.1f} min after it",
-        hint="correct Radiopharmaceutical Start Time (0018,1072) or the acquisition time",
+        f"The injection is {-direct / 60:.1f} min after the scan",
+        hint="Correct Radiopharmaceutical Start Time (0018,1072) or the acquisition time",
         measured=f"{-direct / 60:.1f} min",
     )
 

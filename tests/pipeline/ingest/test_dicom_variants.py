@@ -134,7 +134,7 @@ def test_decay_factors_of_one_reference_are_accepted(make_series):
 )
 def test_decay_factors_that_lead_to_different_times_are_refused(make_series, reference_s, apart):
     series = make_series(frames=4, edit=_factors(reference_s))
-    with pytest.raises(RefusedScan, match=r"corrected to one time, .*0054,1321") as refusal:
+    with pytest.raises(RefusedScan, match=r"corrected to different times: .*0054,1321") as refusal:
         read_series(series.folder)
     assert (refusal.value.rule, refusal.value.measured) == ("decay-reference-differs", apart)
 

@@ -68,7 +68,7 @@ def test_two_people_under_the_same_uids_are_two_scans(two, same):
     scans = find_scans(two[0].folder.parent).scans
     assert len({scan.label(HERE) for scan in scans}) == len({scan.subject_label for scan in scans}) == 2
     assert are_both(read_all(two[0].folder.parent), two)
-    with pytest.raises(RefusedScan, match="got 2") as refusal:
+    with pytest.raises(RefusedScan, match="There are 2 PET series") as refusal:
         read_series(two[0].folder.parent)
     assert refusal.value.rule == "several-series"
 
