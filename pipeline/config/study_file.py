@@ -33,6 +33,9 @@ def load_study(
 ) -> Study:
     """Read a study from YAML and change some of its settings.
 
+    The ``study.yaml`` that training writes follows its folder: where that was moved or copied, the output
+    folder is the one it is in now, and so is what was below it.
+
     Parameters
     ----------
     path : Path
@@ -50,6 +53,8 @@ def load_study(
         message names the file, the line or key, what is expected and the nearest valid key.
     """
     tree = _read(path)
+    if path.name == "study.yaml" and (path.parent / ".records").is_dir():
+        _follow_move(tree, path.parent)
     for key, value in places.items():
         _put(tree, key, str(value) if isinstance(value, Path) else value, where=key)
     texts = _by_key(overrides)
@@ -66,6 +71,17 @@ def load_study(
             return Study.model_validate(tree)
         except ValidationError:
             raise _explain(error, path) from error
+
+
+def _follow_move(tree: dict[str, Any], folder: Path) -> None:
+    before = Path(str(tree.get("output")))
+    if folder.resolve().is_relative_to(before.resolve()):
+        return
+    tree["output"] = str(folder)
+    for section, key in (("cohort", "path"), ("ingest", "source"), ("ingest", "key_file")):
+        value = (tree.get(section) or {}).get(key)
+        if isinstance(value, str) and Path(value).is_relative_to(before):
+            tree[section][key] = str(folder / Path(value).relative_to(before))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -151,3 +151,25 @@ def test_no_section_of_any_content_does_anything_but_load_or_be_refused(tmp_path
         study, refusal = None, str(error)
     assert "training" in refusal
     assert study is None or isinstance(study, Study)
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_the_study_in_an_output_folder_follows_it_when_it_is_moved(tmp_path, monkeypatch, absolute):
+    monkeypatch.chdir(tmp_path)
+    old = (tmp_path if absolute else Path()) / "old"
+    places = {
+        "cohort": {"path": old / "bids"},
+        "ingest": {"source": tmp_path / "disk", "key_file": old / "k"},
+    }
+    written = Study(name="x", output=old, **places)
+    (tmp_path / "old" / ".records").mkdir(parents=True)
+    (tmp_path / "old" / "study.yaml").write_text(written.to_yaml())
+    assert load_study(old / "study.yaml") == written
+    new = (tmp_path / "old").rename(tmp_path / "new")
+    moved = load_study(new / "study.yaml")
+    assert (moved.output, moved.cohort.path, moved.ingest.key_file) == (new, new / "bids", new / "k")
+    assert moved.ingest.source == tmp_path / "disk", "what lay elsewhere stays"
+    assert load_study(new / "study.yaml", ("output=other",)).output == Path("other")
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "study.yaml").write_text(written.to_yaml())
+    assert load_study(tmp_path / "plain" / "study.yaml").output == old, "no study has run here"
