@@ -64,7 +64,7 @@ def ingest_study(study: Study) -> IngestResult:
     """
     if study.ingest.source is None:
         raise ConfigError(
-            "A study that ingests must name a source, got none",
+            "The study names no source to ingest",
             where="ingest.source",
             hint="set ingest.source to the folder of scans",
         )

@@ -49,9 +49,9 @@ class Volume:
         Voxel index to RAS+ millimetres.
     unit : {"Bq/mL", "SUV", "SUVR", "counts"}
     frames : tuple of Frame
-        One per frame; empty where the source does not tell.
+        One per frame; empty where the source does not state them.
     facts : mapping of str to str, number, bool or None
-        What the source says about the acquisition, under the names of `pipeline.ingest`; never identifying.
+        What the source states about the acquisition, under the names of `pipeline.ingest`; never identifying.
 
     Raises
     ------
@@ -69,7 +69,7 @@ class Volume:
         array = np.asarray(self.array, dtype=np.float32)
         affine = np.array(self.affine, dtype=np.float64)
         if array.ndim not in (3, 4):
-            raise InputError(f"A volume must be 3D or 4D, got {array.ndim}D")
+            raise InputError(f"A volume is 3D or 4D, this one is {array.ndim}D")
         if (
             affine.shape != (4, 4)
             or not np.isfinite(affine).all()
@@ -259,9 +259,9 @@ class Cohort:
         """
         if not path.is_file():
             raise CohortError(
-                "The cohort table must exist, got no such file",
+                "There is no cohort table",
                 where=str(path),
-                hint="run `taucal ingest` first or mend cohort.path",
+                hint="run `taucal ingest` first, or correct cohort.path",
             )
         table = pd.read_csv(
             path, sep="\t", na_values=["n/a"], keep_default_na=False, dtype={"subject": str, "session": str}
@@ -307,7 +307,7 @@ PARTS = ("train", "validation", "calibration", "test")
 
 @dataclass(frozen=True)
 class Split:
-    """Scan ids of the four parts; no subject stands in two of them.
+    """Scan ids of the four parts; no subject is in two of them.
 
     Parameters
     ----------
@@ -319,7 +319,7 @@ class Split:
     Raises
     ------
     LeakageError
-        If a subject stands in two parts.
+        If a subject is in two parts.
     """
 
     train: tuple[str, ...]

@@ -69,7 +69,7 @@ def _paths(folder: Path, stem: str) -> tuple[Path, Path, Path]:
 def write_derivative(normalised: Normalised, folder: Path, stem: str) -> Path:
     """Write SUVR, its sidecar and the regional table beside each other; return the path of the image.
 
-    The image is written last: where it stands, all stand, and each file is whole.
+    The image is written last: an image always has the other two, and each file is whole.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def read_derivative(folder: Path, stem: str) -> Normalised:
     missing = [p.name for p in paths if not p.is_file()]
     if missing:
         raise InputError(
-            f"A derivative must hold three files, got none named {', '.join(missing)}",
+            f"Files of a normalised scan are missing: {', '.join(missing)}",
             where=stem,
             hint="run `taucal ingest` again",
         )

@@ -49,7 +49,7 @@ _MNI_GRIDS = {
 }
 """Shape and distance (mm) of the first voxel from the origin of the grids MNI images come on."""
 ASSUMED_RESOLUTION_MM = 6.0
-"""Of scans that do not tell theirs: ADNI's cameras lie between 5 and 8 mm."""
+"""Of scans that do not state theirs: ADNI's cameras lie between 5 and 8 mm."""
 
 
 def normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
@@ -155,11 +155,11 @@ def _invalid_finding(bad: Mask | None, window: Window, matrices: list[Matrix], a
 def _window_findings(window: Window) -> list[Finding]:
     if window.overlap is None:
         return [note("window", "warn", "The time after injection is unknown: all frames were averaged")]
-    told = f"{window.start_min:.1f}-{window.end_min:.1f} min after injection"
+    span = f"{window.start_min:.1f}-{window.end_min:.1f} min after injection"
     if window.overlap < 0.5:
-        message = f"Only {window.overlap:.0%} of the averaged time ({told}) lies in the window asked for"
+        message = f"Only {window.overlap:.0%} of the averaged time ({span}) lies in the window asked for"
         return [note("window", "warn", message, window.overlap)]
-    return [note("window", "pass", f"Averaged {len(window.frames)} frames, {told}", window.overlap)]
+    return [note("window", "pass", f"Averaged {len(window.frames)} frames, {span}", window.overlap)]
 
 
 def _side_finding(volume: Volume) -> Finding:
@@ -171,10 +171,10 @@ def _side_finding(volume: Volume) -> Finding:
 
 
 def _resolution(volume: Volume) -> tuple[float, Finding]:
-    told = volume.facts.get("resolution_mm")
-    if isinstance(told, int | float) and told > 0:
-        return float(told), note("resolution", "pass", f"Native resolution {told:g} mm", float(told))
-    # Most headers do not tell it: an assumption to print, no reason to refer a scan.
+    stated = volume.facts.get("resolution_mm")
+    if isinstance(stated, int | float) and stated > 0:
+        return float(stated), note("resolution", "pass", f"Native resolution {stated:g} mm", float(stated))
+    # Most headers do not state it: an assumption to print, no reason to refer a scan.
     message = f"The resolution is unknown: {ASSUMED_RESOLUTION_MM:g} mm was assumed"
     return ASSUMED_RESOLUTION_MM, note("resolution", "pass", message, ASSUMED_RESOLUTION_MM)
 
@@ -185,7 +185,7 @@ def _locate(average: Volume, native_mm: float, *, claimed: bool) -> tuple[Regist
         if off_mm <= _SAME_PLACE_MM:
             message = f"In template space already ({off_mm:.1f} mm from the best fit): not registered again"
             return registration, [note("already-in-template", "pass", message, off_mm)]
-        message = f"Said to be in template space, but {off_mm:.1f} mm off: registered"
+        message = f"Stated to be in template space, but {off_mm:.1f} mm off: registered"
         findings = [note("already-in-template", "warn", message, off_mm)]
     else:
         findings = []
@@ -199,7 +199,7 @@ def _locate(average: Volume, native_mm: float, *, claimed: bool) -> tuple[Regist
 
 
 def claims_template(volume: Volume) -> bool:
-    """Whether a volume lies on the template's grid or another one of MNI space, or its source says so."""
+    """Whether a volume lies on the template's grid or another one of MNI space, or its source states so."""
     said = str(volume.facts.get("space") or "")
     shape = volume.array.shape[:3]
     if said.startswith("MNI") or (shape == SHAPE and np.allclose(volume.affine, AFFINE, atol=1e-3)):
@@ -228,7 +228,7 @@ def _suv_finding(volume: Volume, image: FloatArray) -> Finding:
     """Tell whether the unit agrees with weight, dose and times: SUVR does not need it, so none is refused."""
     factor = 1.0 if volume.unit == "SUV" else volume.facts.get("suv_factor")
     if isinstance(factor, bool) or not isinstance(factor, int | float):
-        return note("suv", "pass", "Units could not be checked by SUV: weight, dose or a time is not told")
+        return note("suv", "pass", "Units could not be checked by SUV: weight, dose or a time is missing")
     suv = float(image[load_atlas().reference].mean()) * float(factor)
     message = f"SUV of the reference region: {suv:.3g}"
     if 1 / _SUV_RANGE <= suv <= _SUV_RANGE:

@@ -1,7 +1,7 @@
 """Findings that fail closed: a scan is used only where every rule could be checked and held.
 
 A measured value that is not a number counts as the worst one. Limits were set on synthetic scans, sound and
-spoiled, and on real volumes that are no brains; they are told with every finding.
+spoiled, and on real volumes that are no brains; every finding states them.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def refuse_if_needed(findings: Iterable[Finding]) -> None:
         if finding.verdict == "refuse":
             limit = LIMITS.get(finding.rule)
             problem = (
-                f"{limit.what} must keep to its limit ({finding.limit}), got {finding.measured:.3g}"
+                f"{limit.what} is {finding.measured:.3g}, its limit: {finding.limit}"
                 + (f" ({finding.detail})" if finding.detail else "")
                 if limit
                 else ""

@@ -46,7 +46,7 @@ def to_suvr(image: FloatArray) -> FloatArray:
     if not (np.isfinite(mean) and mean > 0):
         raise RefusedScan(
             "no-reference",
-            f"The mean of the reference region must be positive, got {mean:.4g}",
+            f"The mean of the reference region is {mean:.4g}, expected a positive value",
             hint="check that the cerebellum lies in the field of view",
             measured=f"{mean:.4g}",
         )

@@ -21,7 +21,7 @@ Row = Mapping[str, str]
 
 
 def roster_id(ptid: str) -> int | None:
-    """Return the roster number of a PTID: what stands after ``_S_``, four digits or five.
+    """Return the roster number of a PTID: what follows ``_S_``, four digits or five.
 
     Examples
     --------
@@ -89,7 +89,7 @@ class AdniVisit:
 
 @dataclass(frozen=True)
 class Person:
-    """What the tables say of a subject."""
+    """What the tables state about a subject."""
 
     visits: tuple[AdniVisit, ...] = ()
     sex: str | None = None

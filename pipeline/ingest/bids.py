@@ -20,7 +20,7 @@ _NUCLIDE_LABELS = {"F18": "18F", "C11": "11C", "O15": "15O", "N13": "13N", "GA68
 
 
 def image_path(bids: Path, subject: str, session: str, tracer: str, radionuclide: Fact) -> Path:
-    """Return where a scan's image stands.
+    """Return where a scan's image is.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def image_path(bids: Path, subject: str, session: str, tracer: str, radionuclide
 
 
 def write_scan(volume: Volume, facts: Mapping[str, Fact], path: Path) -> Path:
-    """Write sidecar and image; the image last, so that where it stands the sidecar stands too."""
+    """Write sidecar and image; the image last, so that an image always has its sidecar."""
     write_json(sidecar_of(path), sidecar(volume, facts))
     return write_nifti(volume, path)
 
@@ -55,7 +55,7 @@ def read_pet(path: Path) -> Volume:
         As `pipeline.ingest.nifti.read_nifti`.
     """
     if not path.is_file():
-        raise InputError("An image must exist, got no such file", where=str(path), hint="check the path")
+        raise InputError("There is no such image", where=str(path), hint="check the path")
     return read_nifti(path, read_sidecar(sidecar_of(path)))
 
 
@@ -63,7 +63,7 @@ def sidecar(volume: Volume, facts: Mapping[str, Fact]) -> dict[str, Any]:
     """Return the sidecar of a volume in the words of PET-BIDS.
 
     Time zero is the start of the first frame. Its time of day would join the scan to a record, so the clock
-    is set to 00:00:00 there, as the README says. Unknown text is ``n/a``, an unknown list empty, an unknown
+    is set to 00:00:00 there, as the README states. Unknown text is ``n/a``, an unknown list empty, an unknown
     duration 0; a number that is not known is left out.
 
     References
@@ -77,14 +77,14 @@ def sidecar(volume: Volume, facts: Mapping[str, Fact]) -> dict[str, Any]:
     units = {"Bq/mL": "Bq/mL", "SUV": "g/mL", "SUVR": "unitless", "counts": "arbitrary"}[volume.unit]
     own = {k: v for k, v in facts.items() if v is not None}
     images = volume.array.shape[3] if volume.array.ndim == 4 else 1
-    told = {
+    stated = {
         "Modality": "PT",
         "Manufacturer": facts.get("manufacturer") or UNKNOWN,
         "ManufacturersModelName": facts.get("model") or UNKNOWN,
         "Units": units,
         "TracerName": facts.get("tracer") or UNKNOWN,
         "TracerRadionuclide": facts.get("radionuclide") or UNKNOWN,
-        # BIDS wants a number here: nobody injects 0, that is how a dose which nobody told is written.
+        # BIDS wants a number here: nobody injects 0, so 0 means that the dose is unknown.
         "InjectedRadioactivity": float(dose) / 1e6 if isinstance(dose, (int, float)) else 0,
         "InjectedRadioactivityUnits": "MBq" if dose is not None else UNKNOWN,
         "InjectedMass": UNKNOWN,
@@ -95,7 +95,7 @@ def sidecar(volume: Volume, facts: Mapping[str, Fact]) -> dict[str, Any]:
         "TimeZero": "00:00:00",
         "ScanStart": 0,
         "InjectionStart": injection,
-        # No frame lasts 0 s: that is how a duration which nobody told is written.
+        # No frame lasts 0 s: so 0 means that the duration is unknown.
         "FrameTimesStart": [frame.start_s for frame in volume.frames] or [0] * images,
         "FrameDuration": [frame.duration_s for frame in volume.frames] or [0] * images,
         "AcquisitionMode": UNKNOWN,
@@ -110,7 +110,7 @@ def sidecar(volume: Volume, facts: Mapping[str, Fact]) -> dict[str, Any]:
         "AttenuationCorrection": "corrected" if facts.get("attenuation_corrected") else UNKNOWN,
         OWN_FACTS: own,
     }
-    return {key: value for key, value in told.items() if value is not None}
+    return {key: value for key, value in stated.items() if value is not None}
 
 
 def _decay_time(correction: Fact, injection: float | None) -> float | None:
@@ -127,7 +127,7 @@ def write_dataset_files(bids: Path, converted: Sequence[ConvertedScan]) -> None:
     bids : Path
         Root of the dataset.
     converted : sequence of ConvertedScan
-        Every scan that stands in it.
+        Every scan of the dataset.
     """
     write_json(bids / "dataset_description.json", _description(converted))
     write_text(bids / "README", _README)
@@ -177,9 +177,9 @@ PET scans, converted and de-identified by taucal. Research use only.
 Subjects are named by pseudonyms under a secret key that does not lie in this folder. Dates are shifted back
 by 110 to 120 years, by one number of days for each subject, so that intervals within a subject are true.
 Sessions are named by the shifted date and keep their names when other scans of the subject arrive. The time
-of day is not told: acq_time ends in 00:00:00, TimeZero is 00:00:00, and all times count from the start of the
-first frame. Ages above 89 are written as 89. What was not known is written n/a, as an empty list, or, for a
-frame's duration, as 0; a number that was not known is left out.
+of day is not stated: acq_time ends in 00:00:00, TimeZero is 00:00:00, and all times count from the start of
+the first frame. Ages above 89 are written as 89. What was not known is written n/a, as an empty list, or, for
+a frame's duration, as 0; a number that was not known is left out.
 """
 _PARTICIPANT_COLUMNS = {
     "age": {"Description": "Age at the first scan here; 89 stands for all above", "Units": "year"},

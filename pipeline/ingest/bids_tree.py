@@ -61,7 +61,7 @@ def find_bids(source: Path, ignored: Counter[str]) -> list[FoundScan]:
 def sidecars_of(image: Path, root: Path) -> tuple[Path, ...]:
     """Return the JSON files that apply to an image, from the root down: BIDS's inheritance principle.
 
-    A sidecar applies where each of its entities stands in the image's name with the same value.
+    A sidecar applies where each of its entities is in the image's name with the same value.
     """
     own = dict(_ENTITY.findall(image.name))
     found: list[Path] = []

@@ -44,7 +44,7 @@ def convert_scan(
     Raises
     ------
     RefusedScan
-        With a rule of `pipeline.ingest.dicom.read_series`, or ``"wrong-tracer"``; the culprit is the
+        With a rule of `pipeline.ingest.dicom.read_series`, or ``"wrong-tracer"``; it is named by its
         pseudonym.
     """
     label = found.label(pseudonymiser)
@@ -93,43 +93,43 @@ def read_found(found: FoundScan) -> Volume:
     found.check()
     if found.format == "dicom":
         return read_files(found.files)
-    told: dict[str, Any] = {}
+    stated: dict[str, Any] = {}
     for path in found.sidecars:
-        told |= read_sidecar(path)
+        stated |= read_sidecar(path)
     # Facts as this program writes them pass unread; from a source they might be anybody's words.
-    told.pop(OWN_FACTS, None)
-    if found.format == "nifti" and not any(key in told for key in ("TracerName", "SeriesDescription")):
+    stated.pop(OWN_FACTS, None)
+    if found.format == "nifti" and not any(key in stated for key in ("TracerName", "SeriesDescription")):
         # The series or file name is all that tells the tracer and the processing of a bare image.
-        told["SeriesDescription"] = found.description
-    return read_nifti(found.files[0], told)
+        stated["SeriesDescription"] = found.description
+    return read_nifti(found.files[0], stated)
 
 
 def _check_tracer(volume: Volume, wanted: str) -> list[str]:
     seen = volume.facts.get("tracer")
     if seen is None:
-        return [f"the tracer is not told; taken as {wanted}"]
+        return [f"the tracer is not stated; {wanted} was assumed"]
     if seen != wanted:
-        told = "a tracer that is not recognised" if seen == UNRECOGNISED else str(seen)
+        name = "not recognised" if seen == UNRECOGNISED else str(seen)
         raise RefusedScan(
             "wrong-tracer",
-            f"The tracer must be {wanted}, got {told}",
-            hint=f"leave the scan out, or ingest with --tracer {told}"
+            f"The tracer is {name}, expected {wanted}",
+            hint=f"leave the scan out, or ingest with --tracer {name}"
             if seen != UNRECOGNISED
             else "check the header",
-            measured=told,
+            measured=name,
         )
     return []
 
 
 def _warnings(volume: Volume) -> list[str]:
     facts = volume.facts
-    told = [str(facts[k]) for k in ("time_note", "tracer_note", "geometry_note", "suv_note") if facts.get(k)]
+    notes = [str(facts[k]) for k in ("time_note", "tracer_note", "geometry_note", "suv_note") if facts.get(k)]
     declared, slices = facts.get("slices_declared"), volume.array.shape[2]
     if isinstance(declared, int) and declared > slices:
-        told.append(f"the header declares {declared} slices, {slices} are there without a gap")
+        notes.append(f"the header declares {declared} slices, {slices} are there without a gap")
     if volume.facts.get("attenuation_corrected") is None and volume.unit in ("Bq/mL", "SUV"):
-        told.append("whether attenuation was corrected is not told")
-    return told
+        notes.append("whether attenuation was corrected is not stated")
+    return notes
 
 
 def _diagnosis(found: FoundScan, limit: int) -> tuple[str | None, int | None, list[str]]:

@@ -1,4 +1,4 @@
-"""A scan that stands in the dataset, and where its files lie."""
+"""A scan of the dataset, and where its files are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.scan import Fact
 
 @dataclass(frozen=True)
 class ConvertedScan:
-    """A scan that stands in the dataset.
+    """A scan of the dataset.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Join found scans with what the tables say of their subject and day."""
+"""Join found scans with what the tables state about their subject and day."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _LARGEST_RATIO = 1100
 _AGREE_MM = 0.5
 
 
-def read_nifti(path: Path, told: Mapping[str, Any] | None = None) -> Volume:
+def read_nifti(path: Path, stated: Mapping[str, Any] | None = None) -> Volume:
     """Read a PET image from NIfTI.
 
     Memory stays below 16 times what the file holds unpacked.
@@ -47,7 +47,7 @@ def read_nifti(path: Path, told: Mapping[str, Any] | None = None) -> Volume:
     ----------
     path : Path
         ``.nii`` or ``.nii.gz``.
-    told : mapping, optional
+    stated : mapping, optional
         What the sidecar states, in the words of PET-BIDS.
 
     Returns
@@ -79,7 +79,7 @@ def read_nifti(path: Path, told: Mapping[str, Any] | None = None) -> Volume:
             "The file is no whole NIfTI image",
             hint="fetch the image again",
         ) from error
-    read = sidecar.understand(told or {}, name=path.name, frames=array.shape[3] if array.ndim == 4 else 1)
+    read = sidecar.understand(stated or {}, name=path.name, frames=array.shape[3] if array.ndim == 4 else 1)
     facts: dict[str, Fact] = {**read.facts}
     facts["space"] = facts.get("space") or ("MNI" if _is_mni(header) else None)
     if note:

@@ -14,7 +14,7 @@ COLUMNS = ("scan", "verdict", "stage", "rule", "measured", "message")
 
 
 class FindingLike(Protocol):
-    """What a quality check says: a rule, a verdict, the value and its limit."""
+    """What a quality check found: a rule, a verdict, the value and its limit."""
 
     @property
     def rule(self) -> str: ...  # noqa: D102

@@ -30,7 +30,7 @@ def test_spacing_is_the_length_of_the_affines_columns():
 @pytest.mark.parametrize(
     ("array", "affine", "unit", "message"),
     [
-        (np.zeros((2, 2)), np.eye(4), "SUV", "3D or 4D, got 2D"),
+        (np.zeros((2, 2)), np.eye(4), "SUV", "3D or 4D, this one is 2D"),
         (np.zeros((2, 2, 2)), np.zeros((4, 4)), "SUV", "invertible"),
         (np.zeros((2, 2, 2)), np.full((4, 4), np.nan), "SUV", "finite"),
         (np.zeros((2, 2, 2)), np.eye(4), "BQML", "one of Bq/mL"),
@@ -80,7 +80,7 @@ def test_paths_below_the_table_are_written_relative(tmp_path):
 
 
 def test_a_cohort_refuses_twins_and_strange_diagnoses():
-    with pytest.raises(CohortError, match="unique in sub-a_ses-M000"):
+    with pytest.raises(CohortError, match=r"^sub-a_ses-M000: Scan ids must be unique"):
         Cohort((make("a"), make("a")), CLASSES)
     with pytest.raises(CohortError, match="one of CN, MCI, AD, got FTD"):
         Cohort((make("a", diagnosis="FTD"),), CLASSES)
@@ -88,13 +88,13 @@ def test_a_cohort_refuses_twins_and_strange_diagnoses():
 
 def test_labels_need_every_diagnosis():
     cohort = Cohort((make("a", diagnosis="AD"), make("b")), CLASSES)
-    with pytest.raises(CohortError, match=r"1 have none in sub-b_ses-M000"):
+    with pytest.raises(CohortError, match=r"^sub-b_ses-M000: .* 1 have none"):
         _ = cohort.labels
     assert cohort.labelled().labels.tolist() == [2]
 
 
 def test_a_missing_or_foreign_table_is_refused(tmp_path):
-    with pytest.raises(CohortError, match="no such file"):
+    with pytest.raises(CohortError, match="There is no cohort table"):
         Cohort.read_tsv(tmp_path / "none.tsv", CLASSES)
     (tmp_path / "other.tsv").write_text("a\tb\n1\t2\n")
     with pytest.raises(CohortError, match="lacks scan_id"):
@@ -103,6 +103,6 @@ def test_a_missing_or_foreign_table_is_refused(tmp_path):
 
 def test_a_split_that_shares_a_subject_names_them():
     subject_of = {"a1": "anna", "a2": "anna", "b": "bert", "c": "carl"}
-    with pytest.raises(LeakageError, match=r"1 in both train and test in anna"):
+    with pytest.raises(LeakageError, match=r"^anna: .* 1 in both train and test"):
         Split(("a1",), ("b",), ("c",), ("a2",), subject_of)
     assert Split(("a1", "a2"), ("b",), ("c",), (), subject_of).part("train") == ("a1", "a2")

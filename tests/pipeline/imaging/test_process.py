@@ -50,7 +50,7 @@ def test_derivative_survives_the_round_trip(normalised, tmp_path):
 
 def test_half_a_derivative_is_told(normalised, tmp_path):
     write_derivative(normalised, tmp_path, "sub-01").unlink()
-    with pytest.raises(InputError, match="must hold three files"):
+    with pytest.raises(InputError, match="Files of a normalised scan are missing"):
         read_derivative(tmp_path, "sub-01")
 
 

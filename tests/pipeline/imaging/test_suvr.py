@@ -25,7 +25,7 @@ def test_ratio_is_free_of_scale(image):
 
 @pytest.mark.parametrize("level", [0.0, -1.0])
 def test_an_empty_reference_is_refused(level):
-    with pytest.raises(RefusedScan, match="must be positive") as refusal:
+    with pytest.raises(RefusedScan, match="expected a positive value") as refusal:
         to_suvr(np.full(SHAPE, level, np.float32))
     assert refusal.value.rule == "no-reference"
 

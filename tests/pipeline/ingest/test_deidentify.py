@@ -24,6 +24,7 @@ from pipeline.ingest.convert import convert_scan
 from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key, make_known_key
 from pipeline.ingest.outcomes import ScanOutcome, write_outcomes
 from pipeline.ingest.sources import find_scans
+from pipeline.ingest.times import parse_date
 from pipeline.reporting.ingest.ingest_page import build_ingest_report, write_ingest_page
 from pipeline.scan import Cohort
 
@@ -251,3 +252,22 @@ def test_a_synthetic_dataset_has_the_key_of_its_seed_and_a_key_that_stands_is_ke
     assert keys[0] == keys[2] != keys[1]
     make_known_key(one, 8)
     assert load_or_make_key(one, tmp_path / "bids") == keys[0]
+
+
+@given(st.text() | st.dates().map(str) | st.dates().map(lambda d: d.strftime("%Y%m%d")), st.text())
+def test_every_date_that_is_read_can_be_shifted_and_every_text_be_a_name(text, label):
+    names = Pseudonymiser(bytes(32))
+    day = parse_date(text)
+    shifted = None if day is None else names.shift_date(label, day)
+    assert (shifted is None) == (day is None)
+    assert len(names.subject(label)) == 12
+
+
+@pytest.mark.parametrize("blank", ["00010101", "0001-01-01", "00000000", "17991231"])
+def test_a_date_that_stands_for_none_is_none(blank):
+    assert parse_date(blank) is None
+
+
+def test_bytes_that_are_no_text_give_a_name_of_their_own():
+    names = Pseudonymiser(bytes(32))
+    assert len({names.subject(text) for text in ("M\udcfcller", "Müller", "Muller")}) == 3

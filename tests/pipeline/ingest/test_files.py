@@ -83,7 +83,7 @@ def test_a_broken_image_is_refused(tmp_path):
     (tmp_path / "a.nii.gz").write_bytes(b"\x1f\x8b not really")
     with pytest.raises(RefusedScan, match="whole NIfTI"):
         read_nifti(tmp_path / "a.nii.gz")
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="There is no such image"):
         bids.read_pet(tmp_path / "none.nii.gz")
 
 
@@ -91,7 +91,7 @@ def test_the_published_bids_example_is_refused_for_its_tracer(shared_data):
     folder = shared_data("bids_pet001") / "pet001"
     found = find_scans(folder)
     assert found.ignored == {"images that are not PET": 1}
-    with pytest.raises(RefusedScan, match="must be AV1451, got CIMBI-36"):
+    with pytest.raises(RefusedScan, match="The tracer is CIMBI-36, expected AV1451"):
         convert_scan(found.scans[0], folder.parent / "nowhere", HERE, "AV1451")
 
 
@@ -200,7 +200,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 def test_a_wrong_tracer_names_both(make_series, tmp_path):
     make_series(folder=tmp_path / "s")
     scan = find_scans(tmp_path / "s").scans[0]
-    with pytest.raises(RefusedScan, match=r"^sub-\S+: The tracer must be FDG, got AV1451") as refusal:
+    with pytest.raises(RefusedScan, match=r"^sub-\S+: The tracer is AV1451, expected FDG") as refusal:
         convert_scan(scan, tmp_path / "out", HERE, "FDG")
     assert refusal.value.rule == "wrong-tracer"
     assert not (tmp_path / "out").exists()
