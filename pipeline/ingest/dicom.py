@@ -55,7 +55,7 @@ def read_series(folder: Path, series_uid: str | None = None) -> Volume:
         With the rule ``"empty"``, ``"several-series"``, ``"missing-slices"``, ``"mixed-geometry"``,
         ``"no-geometry"``, ``"not-attenuation-corrected"``, ``"decay-reference-differs"``,
         ``"injection-after-scan"``, ``"truncated-file"``, ``"unreadable-codec"``, ``"units-unknown"``,
-        ``"two-people"``, ``"overlapping-frames"`` or ``"conflicting-duplicates"``.
+        ``"two-people"``, ``"mixed-studies"``, ``"overlapping-frames"`` or ``"conflicting-duplicates"``.
 
     Examples
     --------

@@ -15,7 +15,7 @@ from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
 from pipeline.errors import RefusedScan
 from pipeline.ingest.headers import MALFORMED, Encoded, SeriesHeader, encodings_of, meta_of
-from pipeline.ingest.people import split_by_person
+from pipeline.ingest.people import split_series
 from pipeline.ingest.planes import are_equal, planes_of
 
 PET_CLASSES = {
@@ -112,7 +112,7 @@ def read_file(path: Path, *, pixels: bool = False) -> SeriesHeader | None:
                 return None
             try:
                 return _walked(_as_part_10(data), pixels=pixels)
-            except (_UnusualError, struct.error):
+            except (_UnusualError, struct.error, RecursionError):
                 return _read_by_pydicom(_as_part_10(data + stream.read()), pixels=pixels)
     except OSError:
         return None
@@ -251,7 +251,7 @@ def series_of(
     RefusedScan
         ``"truncated-file"`` or ``"conflicting-duplicates"``.
     """
-    series: dict[tuple[str, str], list[SeriesHeader]] = defaultdict(list)
+    series: dict[str, list[SeriesHeader]] = defaultdict(list)
     ignored: Counter[str] = Counter()
     for path in files:
         header = read_file(path, pixels=True)
@@ -259,12 +259,12 @@ def series_of(
         if kind or header is None:
             ignored[kind or ""] += 1
             continue
-        study, uid = header.text("StudyInstanceUID") or "", header.text("SeriesInstanceUID") or ""
+        uid = header.text("SeriesInstanceUID") or ""
         if series_uid is None or uid == series_uid:
-            series[study, uid].append(header)
+            series[uid].append(header)
         else:
             ignored["PET images of other series"] += 1
-    parted = [part for members in series.values() for part in split_by_person(members, lambda one: one)]
+    parted = [part for members in series.values() for part in split_series(members, lambda one: one)]
     return [_without_duplicates(part, ignored) for part in parted], ignored
 
 

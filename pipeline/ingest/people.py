@@ -101,7 +101,24 @@ def stated(text: str | None) -> str:
     return "" if text is None or _BLANK.fullmatch(text.casefold()) else text
 
 
-def split_by_person(
+def split_series(
+    members: Sequence[_Member], header: Callable[[_Member], SeriesHeader]
+) -> list[list[_Member]]:
+    """Part the images of one Series UID by study and person.
+
+    Images without a study join the only one. Where each image states a study of its own, as some
+    de-identifiers leave them, they stay together, for `check_one_person` to refuse once.
+    """
+    studies: dict[str, list[_Member]] = defaultdict(list)
+    for member in members:
+        studies[header(member).text("StudyInstanceUID") or ""].append(member)
+    each_its_own = len(studies) > 2 and all(len(group) == 1 for group in studies.values())
+    together = each_its_own or len(studies.keys() - {""}) < 2
+    groups = [list(members)] if together else list(studies.values())
+    return [part for group in groups for part in _split_by_person(group, header)]
+
+
+def _split_by_person(
     members: Sequence[_Member], header: Callable[[_Member], SeriesHeader]
 ) -> list[list[_Member]]:
     """Part the images of one series by person; those that state none join the only person they fit."""
@@ -121,12 +138,12 @@ def split_by_person(
 
 
 def check_one_person(headers: Sequence[SeriesHeader]) -> None:
-    """Refuse a series whose images disagree on who was scanned, or in which frame of reference.
+    """Refuse a series whose images disagree on who was scanned, in which study or frame of reference.
 
     Raises
     ------
     RefusedScan
-        ``"two-people"`` or ``"mixed-geometry"``.
+        ``"two-people"``, ``"mixed-studies"`` or ``"mixed-geometry"``.
     """
     found = conflicts(map(person_of, headers))
     for keyword, what in (("PatientSize", "Patient's Size (0010,1020)"),
@@ -141,14 +158,21 @@ def check_one_person(headers: Sequence[SeriesHeader]) -> None:
             hint="Find out whose images these are, and export each person's series alone",
             measured=", ".join(found),
         )
-    spaces = {uid for header in headers if (uid := header.text("FrameOfReferenceUID"))}
-    if len(spaces) > 1:
-        raise RefusedScan(
-            "mixed-geometry",
-            f"The images of the series have {len(spaces)} Frame of Reference UIDs (0020,0052)",
-            hint="Export the original series: positions in different frames of reference cannot be compared",
-            measured=f"{len(spaces)} frames of reference",
-        )
+    for keyword, what, rule in _ONE_EACH:
+        uids = {uid for header in headers if (uid := header.text(keyword))}
+        if len(uids) > 1:
+            raise RefusedScan(
+                rule,
+                f"The images of the series have {len(uids)} different values of {what}",
+                hint="Export the original series again",
+                measured=f"{len(uids)} values of {what}",
+            )
+
+
+_ONE_EACH = (
+    ("StudyInstanceUID", "Study Instance UID (0020,000D)", "mixed-studies"),
+    ("FrameOfReferenceUID", "Frame of Reference UID (0020,0052)", "mixed-geometry"),
+)
 
 
 def are_two_people(first: Person, second: Person) -> bool:

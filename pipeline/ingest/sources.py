@@ -19,7 +19,7 @@ from pipeline.ingest.found import Found, FoundScan, files_below
 from pipeline.ingest.headers import SeriesHeader
 from pipeline.ingest.instances import is_dicom, kind_of, read_file
 from pipeline.ingest.labels import with_tables
-from pipeline.ingest.people import Person, are_two_people, person_of, split_by_person, stated
+from pipeline.ingest.people import Person, are_two_people, person_of, split_series, stated
 from pipeline.ingest.times import parse_date
 from pipeline.ingest.vocabulary import canonical_tracer, squeeze, tracer_of
 
@@ -101,7 +101,7 @@ def is_nifti(path: Path) -> bool:
 
 
 def _find_dicom(source: Path, ignored: Counter[str]) -> list[FoundScan]:
-    series: dict[tuple[str, str], list[_Image]] = defaultdict(list)
+    series: dict[str, list[_Image]] = defaultdict(list)
     broken: dict[Path, list[Path]] = defaultdict(list)
     for path in files_below(source, ignored):
         try:
@@ -114,18 +114,15 @@ def _find_dicom(source: Path, ignored: Counter[str]) -> list[FoundScan]:
             ignored[kind or ""] += 1
             continue
         uid = header.text("SeriesInstanceUID") or str(path.parent)
-        series[header.text("StudyInstanceUID") or "", uid].append((path, header))
+        series[uid].append((path, header))
     parted = [
-        (study, uid, _without_copies(part, ignored))
-        for (study, uid), members in series.items()
-        for part in split_by_person(members, lambda image: image[1])
+        (uid, _without_copies(part, ignored))
+        for uid, members in series.items()
+        for part in split_series(members, lambda image: image[1])
     ]
-    several = Counter(uid for _, uid, _ in parted)
-    scans = [
-        _scan_of_series(uid, study if several[uid] > 1 else "", members, broken)
-        for study, uid, members in parted
-    ]
-    people = [person_of(members[0][1]) for _, _, members in parted]
+    several = Counter(uid for uid, _ in parted)
+    scans = [_scan_of_series(uid, members, broken, by_study=several[uid] > 1) for uid, members in parted]
+    people = [person_of(members[0][1]) for _, members in parted]
     scans = _doubtful(scans, people)
     used = {path for scan in scans for path in scan.files}
     lost = sum(path not in used for paths in broken.values() for path in paths)
@@ -179,7 +176,7 @@ def _kind_of_other(path: Path) -> str:
 
 
 def _scan_of_series(
-    uid: str, image_id: str, members: list[_Image], broken: dict[Path, list[Path]]
+    uid: str, members: list[_Image], broken: dict[Path, list[Path]], *, by_study: bool
 ) -> FoundScan:
     """Make one scan of a series; files that break off in their header belong to the series they lie with."""
     header = members[0][1]
@@ -191,7 +188,7 @@ def _scan_of_series(
         format="dicom",
         subject_label=_subject_of(files[0], header),
         scan_date=_date_of(header),
-        image_id=image_id,
+        image_id=(header.text("StudyInstanceUID") or "") if by_study else "",
         series_uid=uid,
         age=_age_of(header),
         sex=header.text("PatientSex") if header.text("PatientSex") in ("M", "F", "O") else None,

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from pipeline.errors import RefusedScan
 from pipeline.ingest.headers import SeriesHeader
 from pipeline.ingest.instances import read_file
 
@@ -80,3 +81,12 @@ def test_a_header_longer_than_what_is_read_first_is_read_whole(make_header, tmp_
     header = read_file(tmp_path / "a.dcm")
     assert (header.whole("Rows"), header.get("PixelData")) == (2, None)
     assert read_file(tmp_path / "a.dcm", pixels=True).get("PixelData") == ds.PixelData
+
+
+def test_a_thousand_nested_sequences_are_refused_by_name(make_header, tmp_path):
+    make_header("1.2.3", ImplicitVRLittleEndian).save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    opened = b"\x00\x54\x00\x01\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    with (tmp_path / "a.dcm").open("ab") as stream:
+        stream.write(opened * 5000)
+    with pytest.raises(RefusedScan, match="breaks off"):
+        read_file(tmp_path / "a.dcm")

@@ -106,6 +106,20 @@ def test_a_series_that_disagrees_on_its_person_is_refused(make_series, change_to
     assert read_all(series.folder) == [rule]
 
 
+def test_a_study_for_each_image_is_refused_once(make_series):
+    series = make_series()
+    change(series, StudyInstanceUID=lambda n: f"1.2.{n}")
+    assert read_all(series.folder) == ["mixed-studies"]
+    with pytest.raises(RefusedScan, match=r"5 different values of Study Instance UID \(0020,000D\)"):
+        read_series(series.folder)
+
+
+def test_images_without_study_join_the_only_one(make_series):
+    series = make_series()
+    change(series, StudyInstanceUID=lambda n: "" if n % 2 else "1.2.3")
+    assert [type(one) for one in read_all(series.folder)] == [np.ndarray]
+
+
 @pytest.mark.parametrize("blank", ["", "ANONYMOUS", "0000", None])
 def test_a_slice_without_id_joins_the_person_it_fits(make_series, blank):
     series = make_series()
