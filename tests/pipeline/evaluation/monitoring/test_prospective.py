@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from pipeline.evaluation.monitoring.prospective import (
     measure_with_intervals,
     pool,
 )
+from pipeline.scan import Cohort, Scan
 
 
 def period(rng, n, start=0):
@@ -87,3 +90,19 @@ def test_the_better_policy_is_told_apart_and_a_policy_is_as_good_as_itself(rng):
     assert (worse.value, worse.low, worse.high) == pytest.approx((-better.value, -better.high, -better.low))
     same = compare_policies(one, "gate", "gate", draws=50)
     assert all((i.value, i.low, i.high) == (0, 0, 0) for i in same.values())
+
+
+def test_predictions_of_a_policy_are_held_against_the_diagnoses():
+    scans = [Scan(f"{n}", "a", Path(), diagnosis=name) for n, name in enumerate(("CN", "AD"))]
+    cohort = Cohort(tuple(scans), ("CN", "AD"))
+    answers = [
+        SimpleNamespace(probabilities=(0.9, 0.1), prediction_set=("CN",), decision="report"),
+        SimpleNamespace(probabilities=(0.6, 0.4), prediction_set=("CN",), decision="refer"),
+    ]
+    found = PolicyPredictions.of(3, answers, cohort)
+    assert found.version == 3
+    assert (found.covered.tolist(), found.referred.tolist()) == ([True, False], [False, True])
+    np.testing.assert_array_equal(found.probabilities, [[0.9, 0.1], [0.6, 0.4]])
+    nothing = PolicyPredictions.of(3, [], Cohort((), ("CN", "AD")))
+    assert nothing.probabilities.shape == (0, 2)
+    assert nothing.covered.dtype == nothing.referred.dtype == bool
