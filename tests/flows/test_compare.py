@@ -172,6 +172,7 @@ def test_the_same_command_again_trains_nothing(compared):
     assert Path(again["csv"]).read_bytes() == Path(before["csv"]).read_bytes()
 
 
+@pytest.mark.slow
 def test_one_more_loss_runs_only_what_is_missing(archive, tmp_path):
     one = study(archive, tmp_path / "out", seeds=(0,), losses=({"name": "ce"},))
     compare_losses(one)
@@ -225,6 +226,7 @@ def scans(tmp_path_factory) -> Path:
     return bids
 
 
+@pytest.mark.slow
 def test_folds_on_workers_test_every_subject_once_against_the_known_posterior(scans, tmp_path):
     made = Study(
         name="folds",

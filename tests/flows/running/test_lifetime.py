@@ -137,6 +137,7 @@ def with_server():
         process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_the_server_of_a_killed_process_ends(with_server, wait_for):
     process, server, watcher = with_server
@@ -146,6 +147,7 @@ def test_the_server_of_a_killed_process_ends(with_server, wait_for):
     wait_for(lambda: not is_alive(server) and not is_alive(watcher))
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_at_the_usual_end_nobody_is_left(with_server, wait_for):
     process, server, watcher = with_server
@@ -190,6 +192,7 @@ def sleeper(api):
         process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_the_run_of_a_killed_process_is_crashed_and_every_other_goes_on(sleeper):
     from prefect import flow

@@ -40,7 +40,12 @@ def do(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("kind", "jobs"), [("local", SURVIVABLE), ("processes", ELSEWHERE), ("dask", ELSEWHERE)]
+    ("kind", "jobs"),
+    [
+        ("local", SURVIVABLE),
+        ("processes", ELSEWHERE),
+        pytest.param("dask", ELSEWHERE, marks=pytest.mark.slow),
+    ],
 )
 def test_each_job_ends_in_a_result_or_an_error_and_none_stops_another(kind, jobs, do, tmp_path):
     found = list(finished(do, [(what, tmp_path) for what in jobs], Runner(kind, workers=2, retries=2)))
@@ -111,12 +116,12 @@ def test_an_error_ends_the_job_beside(do, tmp_path, wait_for):
     wait_for(lambda: not psutil.pid_exists(worker_of(left)))
 
 
-@pytest.mark.parametrize("kind", ["processes", "dask"])
+@pytest.mark.parametrize("kind", ["processes", pytest.param("dask", marks=pytest.mark.slow)])
 def test_an_interrupt_ends_the_workers_in_the_middle_of_their_jobs(kind, tmp_path, wait_for):
     process = subprocess.Popen(
         [sys.executable, str(HERE / "worker_jobs.py"), kind, str(tmp_path)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}"},
     )  # fmt: skip
     wait_for(lambda: len(list(tmp_path.glob("sleeps*"))) == 2 or process.poll() is not None)
     assert process.poll() is None
@@ -142,6 +147,7 @@ def test_two_clusters_of_one_machine_do_not_ask_for_the_same_port():
     assert hosts == {"127.0.0.1"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forgotten_after", ["1s", "1 hour"])
 def test_a_worker_that_dask_has_given_up_is_started_anew(forgotten_after, monkeypatch, wait_for):
     import dask

@@ -95,6 +95,7 @@ def test_the_embedded_prefect_server_starts_with_the_pinned_set(tmp_path, monkey
     assert as_flow("a test", lambda: 6 * 7) == 42
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_prefect_learns_neither_paths_nor_the_text_of_errors(tmp_path):
     secret = "archive/002_S_0413"

@@ -151,6 +151,7 @@ def open_store(store) -> str | None:
     return tracking.try_store(store)
 
 
+@pytest.mark.slow
 def test_two_processes_may_be_the_first_at_once(cluster, tmp_path):
     settings = TrackingSettings(uri=cluster.new_database("first"), artifacts=str(tmp_path))
     store = tracking.store_of(settings, tmp_path)
