@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
@@ -13,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -200,14 +200,16 @@ def test_an_ingest_that_waits_comes_next_and_sees_what_has_come_meanwhile(adni, 
     shutil.copytree(adni, source)
     subject = next(path for path in sorted(source.iterdir()) if path.name[0].isdigit())
     subject.rename(later)
-    holding = contextlib.ExitStack()
-    holding.enter_context(exclusive(tmp_path / ".bids.lock", "dataset"))
+    held = threading.Event()
 
-    def let_go() -> None:
-        later.rename(subject)
-        holding.close()
+    def hold() -> None:
+        with exclusive(tmp_path / ".bids.lock", "dataset"):
+            held.set()
+            time.sleep(0.5)
+            later.rename(subject)
 
-    threading.Timer(0.5, let_go).start()
+    threading.Thread(target=hold).start()
+    held.wait()
     assert len(run(source, tmp_path / "bids", wait=True).cohort.read_text().splitlines()) == SCANS.scans
 
 
