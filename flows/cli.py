@@ -27,11 +27,13 @@ app = typer.Typer(
     context_settings={"max_content_width": 120},
 )
 
+_INTERRUPTED = 130
+"""What typer returns after Ctrl-C."""
 COMMANDS = (
     (studies.demo, "taucal demo --out data/demo"),
     (studies.phantom, "taucal phantom data/phantom/adni --subjects 8 --scans 10"),
     (studies.ingest, "taucal ingest data/phantom/adni --out data/phantom/bids"),
-    (studies.train, "taucal train configs/demo.yaml --set training.epochs=30"),
+    (studies.train, "taucal train configs/demo.yaml --set training.patience=5"),
     (studies.compare, "taucal compare configs/demo.yaml --set compare.seeds='[0, 1]'"),
     (
         scans.predict,
@@ -89,6 +91,9 @@ def main() -> None:
         code = error.exit_code
     except typer.TyperException as error:
         code = _explain(error)
+    if code == _INTERRUPTED:
+        warn("taucal: Interrupted. The same command again continues where this one stopped.")
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
 
