@@ -41,7 +41,6 @@ class Request:
     key_file : Path, optional
         Secret of the pseudonyms; that of the study's dataset where not given, so that a person has one
         pseudonym, else the one beside `out`.
-    pdf : bool
     dicom : bool
         Also write the DICOM objects, which carry the patient's identity.
     send : str, optional
@@ -65,7 +64,6 @@ def report_scans(scans: Sequence[Path], request: Request) -> list[dict[str, Path
     ----------
     scans : sequence of Path
         Folders of DICOM, or single files: NIfTI or DICOM, in a BIDS dataset or anywhere.
-    request : Request
 
     Returns
     -------

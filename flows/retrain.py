@@ -66,7 +66,6 @@ class RetrainResult:
         The champion afterwards.
     challenger : int or None
         The version that was made from this cohort.
-    shift : ShiftResult or None
     verdict : Verdict or None
         Of the gate.
     reasons : tuple of str
@@ -95,7 +94,6 @@ def retrain(study: Study, who: str) -> RetrainResult:
 
     Parameters
     ----------
-    study : Study
     who : str
         Name recorded in the audit log.
 

@@ -40,11 +40,8 @@ def write_bundle(
 
     Parameters
     ----------
-    folder : Path
     description : dict
         JSON-able, without NaN.
-    weights : dict of str to Tensor
-    arrays : dict of str to ndarray
     version : int
         The oldest format that can hold this.
 

@@ -71,24 +71,16 @@ class Card(_Facts):
 
     Parameters
     ----------
-    study : str
     synthetic : bool
         Whether the scans are of the phantom.
-    tracer : str
     imaging : dict
         Settings of the normalisation; the defaults where empty.
-    loss : NamedLoss
-    calibrator : ChosenCalibrator
     split, subjects : PartSizes
         Scans, and subjects, of each part.
     class_counts : dict of str to int
         Training scans of each class.
-    metrics : dict of str to MetricInterval
     coverage : dict of str to (int, int)
         For each class the test scans whose prediction set holds it, and all test scans of it.
-    likeness : tuple of ConfidenceBin
-    norms : tuple of RegionNorm
-    data_digest, split_digest : str
 
     Examples
     --------

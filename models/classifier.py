@@ -60,8 +60,6 @@ class CalibratedClassifier:
         Fitted on the calibration scans.
     refits : tuple of Calibrator
         The same calibrator fitted on bootstrap draws of the calibration subjects.
-    conformal : ConformalSets
-    outliers : OutlierDetector
     class_names : tuple of str, length K
     prevalence : tuple of float, length K
         Class shares of training, which the probabilities assume.
@@ -131,10 +129,6 @@ class CalibratedClassifier:
             Warnings of quality control; each is a reason to refer.
         prevalence : mapping of class name to share, or sequence of K shares, optional
             Of the clinic the scan comes from; must sum to 1.
-
-        Returns
-        -------
-        Prediction
 
         Raises
         ------

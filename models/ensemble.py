@@ -124,7 +124,6 @@ def member_logits(network: Network, logits: Floats, features: NDArray[np.float32
 
     Parameters
     ----------
-    network : Network
     logits, features : ndarray, shape (N, K) and (N, M F)
         What `run` returned for it.
     """

@@ -15,7 +15,6 @@ def calibrated_members(calibrator: Calibrator, members: Floats) -> Floats:
 
     Parameters
     ----------
-    calibrator : Calibrator
     members : ndarray, shape (M, N, K)
         Logits, as `models.ensemble.member_logits` returns them.
 

@@ -87,7 +87,6 @@ def reasons_to_refer(
     ----------
     prediction_set : tuple of str
         Classes that cannot be ruled out at `coverage`.
-    coverage : float
     mahalanobis, energy : tuple of float
         The scan's value and the limit above which it is out of distribution.
     confidence : tuple of float

@@ -20,7 +20,6 @@ def saliency(
 
     Parameters
     ----------
-    network : Network
     volume : ndarray, shape (X, Y, Z)
         Preprocessed.
     class_index : int, optional

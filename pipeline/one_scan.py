@@ -174,7 +174,6 @@ def answer(
 
     Parameters
     ----------
-    classifier : CalibratedClassifier
     path : Path
         A folder of DICOM files or a NIfTI file; one that is not there is refused as any other.
     prevalence : dict, optional

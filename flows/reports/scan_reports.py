@@ -21,7 +21,6 @@ class ReportWriter:
 
     Parameters
     ----------
-    classifier : CalibratedClassifier
     version : str
         Of the registered model.
     run_id : str

@@ -25,7 +25,6 @@ class Champion:
     ----------
     version : int
         Of the registered model.
-    classifier : CalibratedClassifier
     split : Split
         Of the scans it was trained, calibrated and tested on.
     cache : Path

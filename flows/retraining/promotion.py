@@ -28,12 +28,10 @@ class Decision:
 
     Parameters
     ----------
-    version : int
     key : str
         The same key is the same decision.
     who : str
         Name recorded in the audit log.
-    reasons : tuple of str
     facts : mapping
         JSON-able.
     """
@@ -127,7 +125,6 @@ def approve(store: tracking.Store, output: Path, name: str) -> int:
 
     Parameters
     ----------
-    store : Store
     output : Path
         The study's output folder.
     name : str

@@ -45,7 +45,6 @@ class Runner:
         Of `processes`, and of a cluster that is started.
     retries : int
         How often a job that failed is tried again; not where its input is wrong.
-    dask : DaskSettings
     """
 
     kind: Literal["local", "processes", "dask"] = "local"

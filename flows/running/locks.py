@@ -17,7 +17,6 @@ def locked(lock: Path, what: str, *, wait: bool) -> Iterator[bool]:
 
     Parameters
     ----------
-    lock : Path
     what : str
         What is locked, for the message.
     wait : bool

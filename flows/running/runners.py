@@ -37,8 +37,6 @@ def finished(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outc
     ----------
     work : callable
         Of the top level of a module, so that workers can import it.
-    orders : sequence
-    runner : Runner
     """
     if not orders:
         return
@@ -61,7 +59,6 @@ def beside(work: Work, order: Any) -> Iterator[None]:
     ----------
     work : callable
         As in `finished`; its result is dropped, so it must write it to disk.
-    order : object
 
     Raises
     ------

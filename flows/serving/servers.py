@@ -150,7 +150,6 @@ def free_endpoint(host: str, port: int, setting: str) -> Endpoint:
 
     Parameters
     ----------
-    host : str
     port : int
         0 for any free port.
     setting : str
@@ -199,7 +198,6 @@ def running(
         For sentences and the name of the log.
     command : sequence of str
         Arguments of ``python -m``.
-    endpoint : Endpoint
     folder : Path
         Where its log is written.
     variables : mapping

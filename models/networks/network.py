@@ -88,7 +88,6 @@ def run(
 
     Parameters
     ----------
-    network : Network
     volumes : ndarray
         Preprocessed volumes, shape (N, X, Y, Z), or images, shape (N, C, H, W).
     batch_size : int

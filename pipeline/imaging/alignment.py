@@ -116,7 +116,6 @@ def align(model: LinearModel, image: Volume, start: Matrix, motion: Motion, max_
 
     Parameters
     ----------
-    model : LinearModel
     image : Volume
         3D; NaN where nothing is known, as outside the field of view.
     start : ndarray, shape (4, 4)

@@ -34,7 +34,6 @@ class Normalised:
         See `pipeline.imaging.suvr.composites`.
     findings : tuple of Finding
         Every rule that was checked, and every assumption that was made.
-    registration : Registration
     """
 
     suvr: Volume
@@ -73,8 +72,6 @@ def write_derivative(normalised: Normalised, folder: Path, stem: str) -> Path:
 
     Parameters
     ----------
-    normalised : Normalised
-    folder : Path
     stem : str
         BIDS entities before the space, as in ``"sub-01_ses-01_trc-18FAV1451"``.
     """

@@ -56,7 +56,6 @@ def choose_window(volume: Volume, settings: ImagingSettings) -> Window:
     ----------
     volume : Volume
         3D or 4D; ``facts["scan_after_injection_s"]`` holds seconds from injection to the start of the scan.
-    settings : ImagingSettings
 
     Raises
     ------

@@ -64,7 +64,6 @@ def normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
     ----------
     volume : Volume
         3D or 4D with frame times; `facts` may hold ``scan_after_injection_s`` and ``resolution_mm``.
-    settings : ImagingSettings
 
     Raises
     ------

@@ -120,7 +120,6 @@ def judge(rule: str, measured: float, detail: str = "") -> Finding:
     ----------
     rule : str
         Of `LIMITS`.
-    measured : float
     detail : str
         What the value rests on, in words.
 

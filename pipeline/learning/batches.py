@@ -42,7 +42,6 @@ def epoch_order(labels: Ints, sampling: str, seed: int, epoch: int) -> Ints:
     labels : ndarray of int64, shape (N,)
     sampling : {"natural", "class_balanced"}
         Every scan once, or N draws with replacement in which all classes are equally likely.
-    seed, epoch : int
 
     Examples
     --------
@@ -81,11 +80,9 @@ class Batches:
     ----------
     volumes : LabelledVolumes
         Training scans, in memory.
-    augmentation : AugmentationSettings
     batch_size : int
         Scans of one step, over all ranks together.
     sampling : {"natural", "class_balanced"}
-    seed : int
     rank, ranks : int
         This process and how many share the batch.
     workers : int

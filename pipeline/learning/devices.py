@@ -64,7 +64,6 @@ class MicroBatched(nn.Module):
 
     Parameters
     ----------
-    network : nn.Module
     size : int or None
         Scans of a micro-batch; None computes the batch at once.
 

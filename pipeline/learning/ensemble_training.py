@@ -26,12 +26,7 @@ Progress = Callable[[int, int, Metrics], None]
 
 @dataclass(frozen=True, eq=False)
 class TrainedEnsemble:
-    """Networks of one study that differ in the seed of their training; often only one.
-
-    Parameters
-    ----------
-    members : tuple of TrainedNetwork
-    """
+    """Networks of one study that differ in the seed of their training; often only one."""
 
     members: tuple[TrainedNetwork, ...]
 

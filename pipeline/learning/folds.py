@@ -31,7 +31,6 @@ def split_folds(
         Its share for testing is not used: it is 1 / `folds`.
     folds : int
         At least 2.
-    seed : int
     min_subjects : int
         Fewest subjects of a class that are accepted.
 

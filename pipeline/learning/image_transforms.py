@@ -25,7 +25,6 @@ def draw_moves(settings: AugmentationSettings, number: int, seed: int, epoch: in
         Only ``crop_pixels`` and ``flip`` apply to images.
     number : int
         Images of the epoch, N.
-    seed, epoch : int
 
     Returns
     -------

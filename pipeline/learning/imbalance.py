@@ -59,9 +59,6 @@ def long_tail(
 
     Parameters
     ----------
-    split : Split
-    label_of : mapping of scan id to class index
-    class_names : sequence of str
     ratio : float
         See `tail_counts`; 1 changes nothing.
     seed : int

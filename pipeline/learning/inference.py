@@ -28,14 +28,9 @@ def predict(
     ----------
     network : Network or TrainedNetwork
         It is on the CPU afterwards.
-    volumes : LabelledVolumes
     batch_size : int, optional
         Scans in memory at once; 16 volumes or 512 images where not given.
     device : {"auto", "cpu", "cuda"}
-
-    Returns
-    -------
-    Predictions
     """
     network = network.network if isinstance(network, TrainedNetwork) else network
     at_once = batch_size or (512 if volumes.preprocessing.spatial_dims == 2 else 16)
@@ -58,7 +53,6 @@ def predict_cohort(classifier: CalibratedClassifier, cohort: Cohort, cache: Path
 
     Parameters
     ----------
-    classifier : CalibratedClassifier
     cohort : Cohort
         At least one scan.
     cache : Path

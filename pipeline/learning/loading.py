@@ -30,7 +30,6 @@ class LabelledVolumes:
     volumes : ndarray or memmap of float32, shape (N, X, Y, Z), or of uint8, shape (N, C, H, W)
         Preprocessed volumes, in [0, 1]; images as bytes, normalised batch by batch.
     labels : ndarray of int64, shape (N,)
-    class_names : tuple of str
     preprocessing : Preprocessing or ImagePreprocessing
         How volumes were made and how images are normalised; stored with the classifier.
     content : str
@@ -106,7 +105,6 @@ def load_volumes(cohort: Cohort, settings: PreprocessingSettings, cache: Path) -
     ----------
     cohort : Cohort
         SUVR volumes on the template grid, every one with a diagnosis.
-    settings : PreprocessingSettings
     cache : Path
         Folder of the preprocessed volumes.
 

@@ -25,7 +25,6 @@ def split_subjects(cohort: Cohort, settings: SplitSettings, *, seed: int, min_su
         Every scan with a diagnosis.
     settings : SplitSettings
         Shares of subjects; the remainder is for training.
-    seed : int
     min_subjects : int
         Fewest subjects of a class that are accepted, at least 4: one in each part.
 
@@ -82,10 +81,8 @@ def assign_parts(class_of: Mapping[str, str], shares: Mapping[str, float], *, se
 
     Parameters
     ----------
-    class_of : mapping of subject to class
     shares : mapping of part to share
         The remainder goes to ``"train"``.
-    seed : int
     """
     part_of = {}
     for name in sorted(set(class_of.values())):
@@ -116,7 +113,6 @@ def extend_split(
         Every scan with a diagnosis.
     settings : SplitSettings
         Probabilities of each part for a new subject; the remainder is for training.
-    seed : int
     train : bool
         If false, new subjects go to calibration and test only, in the proportion of their shares.
     """

@@ -27,11 +27,8 @@ class TrainedNetwork:
 
     Parameters
     ----------
-    network : Network
     name, options
         Arguments of `models.networks.build_network`.
-    preprocessing : Preprocessing or ImagePreprocessing
-    class_names : tuple of str
     class_counts : tuple of int
         Training scans of each class.
     sampling : str

@@ -48,7 +48,6 @@ def train(
     ----------
     volumes : LabelledVolumes
         At least the scans of the training and the validation part.
-    split : Split
     study : Study
         Its seed, augmentation, network and training sections apply.
     folder : Path

@@ -32,19 +32,14 @@ class TrainingState:
 
     Parameters
     ----------
-    network : Network
     step : nn.Module
         The same network as the training step calls it: in micro-batches, compiled, on several ranks.
     averaged : AveragedModel or None
         Exponential moving average of the weights, if the study sets ``ema_decay``.
-    loss : Loss
-    optimizer : Optimizer
-    device : torch.device
     history : list of dict
         Metrics of the finished epochs.
     best : dict or None
         Weights of the epoch of least validation NLL, with early stopping.
-    best_epoch : int
     """
 
     network: Network

@@ -31,7 +31,6 @@ def build_augmentation(settings: AugmentationSettings, preprocessing: Preprocess
 
     Parameters
     ----------
-    settings : AugmentationSettings
     preprocessing : Preprocessing
         Gives voxel size, shape and the SUVR scaled to 1.
 
@@ -77,9 +76,7 @@ def augment(augmentation: Compose | None, volume: Tensor, seed: int, epoch: int,
 
     Parameters
     ----------
-    augmentation : Compose or None
     volume : Tensor, shape (1, X, Y, Z)
-    seed, epoch : int
     draw : int
         Place of the scan in the epoch's order.
     """

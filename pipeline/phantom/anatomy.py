@@ -91,7 +91,6 @@ class Model:
     filler : ndarray of int16, shape (96, 112, 96)
     names : tuple of str
         Compartment names; the first `solved` of them are regions with a mean to match.
-    solved : int
     mixing : ndarray, shape (solved, compartments)
         Regional means at `RESOLUTION_MM` per unit intensity of each compartment.
     """

@@ -64,7 +64,6 @@ def write_series(scan: PlannedScan, acquisition: Acquisition, folder: Path) -> P
         Its `spoiled` rule decides what is left out or said wrongly.
     acquisition : Acquisition
         Bq/mL.
-    folder : Path
 
     Returns
     -------

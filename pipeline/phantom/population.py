@@ -98,7 +98,6 @@ def posterior(preset: Preset, stage: Floats, typical: NDArray[np.bool_]) -> Floa
 
     Parameters
     ----------
-    preset : Preset
     stage : ndarray, shape (N,)
     typical : ndarray of bool, shape (N,)
 

@@ -32,7 +32,6 @@ class ScannerModel:
         As the vendor writes them.
     shape : (int, int, int)
         Columns, rows and slices.
-    spacing_mm : (float, float, float)
     signed : bool
         Whether pixels are stored as signed 16-bit integers.
     per_slice_slope : bool

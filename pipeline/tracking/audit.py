@@ -76,8 +76,6 @@ class Entry:
         What was decided about: the same kind and key is decided once.
     version, over : int or None
         The model version, and the champion at that time.
-    who : str
-    reasons : tuple of str
     facts : dict
         JSON-able.
     previous, sha256 : str
@@ -99,10 +97,6 @@ class Entry:
 
 class Audit:
     """The table of decisions in a SQLite file; the file is made with the first entry.
-
-    Parameters
-    ----------
-    path : Path
 
     Examples
     --------

@@ -38,10 +38,6 @@ def conclude(
 
     Parameters
     ----------
-    store : Store
-    run_id : str
-    metrics : mapping of str to float
-    tags : mapping of str to str
     key : str
         Fingerprint of the findings.
     files : Path

@@ -31,7 +31,6 @@ class RunRecord:
 
     Parameters
     ----------
-    name : str
     key : str
         Fingerprint of what the run depends on: the same key is logged once.
     params : mapping

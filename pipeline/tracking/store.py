@@ -50,7 +50,6 @@ class Store:
     ----------
     uri : str
         May hold a password: show `address` instead.
-    experiment, model_name : str
     artifacts : str or None
         Address of the folder of models and files; None where the server decides.
     """

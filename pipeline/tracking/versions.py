@@ -43,10 +43,8 @@ def register(store: Store, run_id: str, bundle: Path, tags: Mapping[str, str], k
 
     Parameters
     ----------
-    store : Store
     run_id : str
         The run the classifier came from.
-    bundle : Path
     tags : mapping of str to str
         Hashes of data and split, and the like.
     key : str

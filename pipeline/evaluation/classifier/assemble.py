@@ -37,12 +37,10 @@ def assemble(
 
     Parameters
     ----------
-    trained : TrainedEnsemble
     calibration : Predictions
         Of the calibration split, by ``trained.network``; the test split is not looked at.
     selection : Selection
         The calibrator to ship.
-    settings : DecisionSettings
     seed : int
         Of the bootstrap refits.
 

@@ -31,7 +31,6 @@ class Baseline:
         The C that was chosen.
     scores : tuple of float
         Mean held-out NLL of each of `PENALTIES`; empty where there were too few subjects to choose.
-    model : sklearn.pipeline.Pipeline
     """
 
     penalty: float

@@ -74,7 +74,6 @@ class OperatingPoint:
 
     Parameters
     ----------
-    threshold : float
     scans, answered, wrong : int
         Scans judged, those at or above the threshold, and the wrong ones among these.
     coverage : float
@@ -124,7 +123,6 @@ class LikenessCounts:
     ----------
     low, high : float
         Confidences in ``(low, high]``; 0 belongs to the first.
-    scans, right : int
     """
 
     low: float
@@ -185,8 +183,6 @@ class ClassCoverage:
 
     Parameters
     ----------
-    name : str
-    scans, covered : int
     mean_size : float
         Classes in a set, mean over the scans of the class; NaN without scans.
     low, high : float

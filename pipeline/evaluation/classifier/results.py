@@ -36,7 +36,6 @@ class Row:
         Its title in tables.
     kind : str
         ``"network"``, ``"calibrated"``, ``"chosen"``, ``"baseline"``, ``"oracle"`` or ``"prior"``.
-    metrics : mapping of str to Interval
     """
 
     name: str
@@ -50,7 +49,6 @@ class Results:
 
     Parameters
     ----------
-    rows : tuple of Row
     chosen : str
         Name of the calibrator that is shipped.
     reason : str
@@ -133,7 +131,6 @@ def evaluate(
         Each calibrator is fitted on `calibration`; nothing is chosen by `test`.
     selection : Selection
         The calibrator that is shipped and the candidates it was chosen from.
-    rivals : Rivals
     settings : EvaluationSettings
         Bootstrap draws and level.
     seed : int

@@ -27,8 +27,6 @@ class Rivals:
 
         Parameters
         ----------
-        scans : SplitCohort
-        regions : RegionTable or None
         class_shares : ndarray, shape (K,)
             Of training.
         seed : int

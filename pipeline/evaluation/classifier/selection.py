@@ -37,12 +37,10 @@ class CandidateScore:
 
     Parameters
     ----------
-    name : str
     nll : float
         Mean negative log-likelihood over scans, natural log.
     nll_se : float
         Its standard error over subjects.
-    classwise_ece : float
     behind : float
         NLL above that of the best candidate.
     behind_se : float
@@ -133,10 +131,6 @@ def select_calibrator(
     seed : int
         Seed of the assignment of subjects to folds.
 
-    Returns
-    -------
-    Selection
-
     Raises
     ------
     InputError
@@ -194,7 +188,6 @@ def refit_on_subjects(
     ----------
     predictions : Predictions
         Of the calibration split.
-    calibrator_name : str
     options : dict, optional
         Passed to `build_calibrator`.
     draws : int, default=200

@@ -29,8 +29,6 @@ class CellResult:
     ----------
     loss : str
         Its title in tables.
-    seed, fold : int
-    training_scans : int
     calibration, test : Predictions
         At the class shares of training.
     prior_correction : PriorCorrection
@@ -56,10 +54,8 @@ class CellResult:
 
         Parameters
         ----------
-        folder : Path
         identity : tuple of str, int and int
             Title of the loss, seed and fold.
-        training_scans : int
         cohort : Cohort
             Holds the posterior where it is known; empty for images.
         """

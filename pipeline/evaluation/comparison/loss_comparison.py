@@ -35,7 +35,6 @@ class Difference:
 
     Parameters
     ----------
-    metric : str
     interval : Interval
         Mean over seeds, with percentiles over draws of subjects and seeds, the same for both losses.
     p_value : float
@@ -59,7 +58,6 @@ class LossResult:
 
     Parameters
     ----------
-    loss : str
     seeds, folds : int
         How many the numbers come from.
     metrics : mapping of str to Interval
@@ -69,7 +67,6 @@ class LossResult:
         The second is empty where the runs have no sets.
     differences : tuple of Difference
         Empty for the baseline.
-    sentence : str
     """
 
     loss: str
@@ -88,7 +85,6 @@ class Comparison:
 
     Parameters
     ----------
-    baseline : str
     results : tuple of LossResult
         The baseline first, the others in the order they were given.
     level : float
@@ -135,13 +131,11 @@ def compare_runs(  # noqa: PLR0913 - what is judged, by what, and three keywords
     ----------
     runs : iterable of Run
         All of one calibrator, or all uncalibrated.
-    baseline : str
     metrics : sequence of str
         What is tested: names in `pipeline.evaluation.metrics.METRICS`, or per-scan values that all runs have
         and of which less is better. Other per-scan values are measured only.
     measured : sequence of str
         Names in `pipeline.evaluation.metrics.METRICS` that get a mean and an interval, but no test.
-    draws : int
     level : float
         In (0, 1).
     seed : int

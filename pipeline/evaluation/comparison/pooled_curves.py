@@ -85,7 +85,6 @@ def pooled_reliability(
         Of one loss.
     bins : int
         Of equal width.
-    level : float
 
     References
     ----------

@@ -35,8 +35,6 @@ class PublishedFigure:
         A name in `LIKE_PUBLISHED`.
     percent : float
         Mean over seeds.
-    seeds : int
-    source : str
     """
 
     cohort: str
@@ -84,12 +82,10 @@ class PublishedComparison:
 
     Parameters
     ----------
-    published : PublishedFigure
     loss : str
         Its title in our tables.
     percent, sd : float
         Mean and standard deviation over seeds; the latter NaN for one seed.
-    seeds : int
     """
 
     published: PublishedFigure
@@ -137,7 +133,6 @@ def beside_published(
 
     Parameters
     ----------
-    figures : iterable of PublishedFigure
     runs_by_calibrator : mapping of str to iterable of Run
         By the calibrator's name; figures for others are left out.
     loss_names : mapping of str to str

@@ -104,9 +104,6 @@ class Draws:
     ----------
     people : ndarray of str
         All test subjects, sorted.
-    count : int
-    level : float
-    seed : int
     """
 
     people: NDArray[np.str_]
@@ -149,10 +146,8 @@ class MetricTable:
 
     Parameters
     ----------
-    by_loss : mapping of str to mapping of Key to Run
     metrics : tuple of str
         Names in `pipeline.evaluation.metrics.METRICS` or of per-scan values of the runs.
-    draws : Draws
     """
 
     by_loss: Mapping[str, Mapping[Key, Run]]

@@ -54,7 +54,6 @@ class StageFindings:
     ----------
     calibrator : str
         Its name; the identity leaves the logits as the loss trained them.
-    comparison : Comparison
     reliability : mapping of str to PooledReliability
         By loss.
     risk : mapping of str to MeanRisk
@@ -116,7 +115,6 @@ def compare_at_stages(
 
     Parameters
     ----------
-    study : Study
     results : sequence of CellResult
         At least one of the baseline.
     tick : callable

@@ -62,7 +62,6 @@ def bootstrap(  # noqa: PLR0913 - what is judged, and three keywords of the boot
     metrics : mapping of str to callable, or sequence of names of `METRICS`
         Functions of (probabilities, labels). Those of `METRICS` are taken over all draws at once, others one
         draw after another.
-    draws : int
     level : float
         In (0, 1).
     seed : int

@@ -95,7 +95,6 @@ def components_t_test(mean: float, over_subjects: float, per_seed: ArrayLike) ->
 
     Parameters
     ----------
-    mean : float
     over_subjects : float
         Variance of the mean over draws of subjects.
     per_seed : array_like, shape (n_seeds,)

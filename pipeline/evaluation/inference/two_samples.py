@@ -28,7 +28,6 @@ def means_p_value(reference: Floats, current: Floats, draws: int, rng: np.random
     reference, current : ndarray, shapes (n, d) and (m, d)
     draws : int
         Permutations; the p-value is at least 1 / (draws + 1).
-    rng : numpy.random.Generator
     """
     together = np.concatenate([reference, current])
     together = together - together.mean(axis=0)
@@ -45,8 +44,6 @@ def shares_p_value(reference: Ints, current: Ints, draws: int, rng: np.random.Ge
     ----------
     reference, current : ndarray of int, shape (n_categories,)
         Counts.
-    draws : int
-    rng : numpy.random.Generator
     """
     table = np.stack([reference, current])
     method = stats.MonteCarloMethod(n_resamples=draws, rng=rng)
@@ -85,8 +82,6 @@ def class_conditional_p_value(  # noqa: PLR0913 - two samples, each of three par
     probabilities : ndarray, shape (n, K)
         Theirs, calibrated at the class shares of the labels.
     current_values, current_probabilities : ndarray, shapes (m, d) and (m, K)
-    draws : int
-    rng : numpy.random.Generator
 
     Returns
     -------

@@ -33,7 +33,6 @@ def bin_edges(values: Floats, bins: int, scheme: Scheme) -> Floats:
     ----------
     values : ndarray, shape (N,)
         Probabilities; only ``"mass"`` looks at them.
-    bins : int
     scheme : {"width", "mass"}
         ``"width"``: edges at multiples of 1 / bins. ``"mass"``: sorted values are cut into runs whose lengths
         differ by one at most, longer ones first; a cut inside a run of equal values moves to its end, so
@@ -77,7 +76,6 @@ def expected_calibration_error(
     ----------
     probabilities : array_like, shape (N, K)
     labels : array_like of int, shape (N,)
-    bins : int
     scheme : {"width", "mass"}
         See `bin_edges`.
 

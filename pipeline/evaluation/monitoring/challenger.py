@@ -22,7 +22,6 @@ def judged_of(
 
     Parameters
     ----------
-    challenger : CalibratedClassifier
     calibration, test : Predictions
         Of the challenger's network.
     champion, baseline : ndarray, shape (N, K), or None

@@ -34,7 +34,6 @@ class GateCheck:
     name : str
         ``"negative_log_likelihood"``, ``"classwise_ece"``, ``"balanced_accuracy"``, ``"baseline"`` or
         ``"conformal_coverage."`` with a class.
-    passed : bool
     value : float
         How much worse than its rival the challenger is, below zero where it is better; for coverage the share
         of scans whose set holds their class, NaN where there is no scan.
@@ -43,7 +42,6 @@ class GateCheck:
     limit : float
         A comparison with the champion passes where `high` is at or below it, that with the baseline where
         `value` is, coverage where `value` is at or above it.
-    sentence : str
     """
 
     name: str
@@ -158,7 +156,6 @@ def judge(test: Judged, settings: GateSettings, seed: int) -> Verdict:
 
     Parameters
     ----------
-    test : Judged
     settings : GateSettings
         Margins, level and draws.
     seed : int

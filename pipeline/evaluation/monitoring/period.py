@@ -77,8 +77,6 @@ class PeriodScans:
             Scans in the order they were made.
         predictions : Predictions
             Of the same scans, by `classifier`.
-        classifier : CalibratedClassifier
-        regions : RegionTable
         """
         outliers = classifier.outliers
         far = outliers.mahalanobis(predictions.features) > outliers.mahalanobis_limit

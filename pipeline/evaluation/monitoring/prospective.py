@@ -64,7 +64,6 @@ class PeriodPredictions:
     labels : ndarray of int, shape (N,)
     posterior : ndarray, shape (N, K), or None
         The true class probabilities, of a phantom.
-    by_policy : mapping of policy to PolicyPredictions
     """
 
     scan_ids: tuple[str, ...]

@@ -54,7 +54,6 @@ class ShiftTest:
         Alone, and adjusted for all tests of the period.
     changed : bool
         Whether the adjusted p-value is at or below the level and the effect is large enough to matter.
-    sentence : str
     """
 
     kind: Kind
@@ -116,7 +115,6 @@ def check_shift(
         years of weekly checks.
     draws : int, default=999
         Permutations; at least 5 / level - 1, or nothing could be found.
-    seed : int
 
     Raises
     ------

@@ -25,7 +25,6 @@ def read_images(
 
     Parameters
     ----------
-    cohort : CohortSettings
     split : SplitSettings
         See `ImageSet.learnable`.
     seed : int

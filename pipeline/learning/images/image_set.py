@@ -75,7 +75,6 @@ class ImageSet:
     ----------
     pixels : ndarray or memmap of uint8, shape (N, C, H, W)
     labels : ndarray of int64, shape (N,)
-    class_names : tuple of str
     training : int
         Number of images in the published training part; they come first, the test part follows. All of them
         where no split is published.
@@ -107,8 +106,6 @@ class ImageSet:
 
         Parameters
         ----------
-        settings : SplitSettings
-        seed : int
         least : int
             Fewest training images of a class that are accepted, at least 4.
 
@@ -158,7 +155,6 @@ def labelled_images(
     ids : tuple of str, length N
     pixels : ndarray of uint8, shape (N, C, H, W)
     labels : ndarray of int64, shape (N,)
-    class_names : tuple of str
     split : Split
         Its training part gives mean and standard deviation.
     content : str

@@ -35,7 +35,6 @@ def decode_pictures(
 
     Parameters
     ----------
-    root : Path
     names : sequence of str
         Files below `root`.
     cache : Path

@@ -40,9 +40,6 @@ def build_comparison_report(
 
     Parameters
     ----------
-    study : Study
-    found : Findings
-    class_names : tuple of str
     failed : mapping of str to str
         Title of a cell that failed -> why.
     run_id : str

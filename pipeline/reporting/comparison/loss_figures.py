@@ -142,8 +142,6 @@ def risk_of_losses(
 
     Parameters
     ----------
-    curves : sequence of LossRisk
-    baseline : str
     top : float, optional
         The end of the vertical axis.
     named : sequence of str, optional

@@ -48,7 +48,6 @@ def measurement_report(
 
     Parameters
     ----------
-    report : ScanReport
     source : sequence of Dataset
         The images the report was made from. Some of them, evenly taken, become the image library, which
         describes each at length; the document's evidence names them all.

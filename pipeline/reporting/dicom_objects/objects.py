@@ -95,7 +95,6 @@ def write_dicom_objects(
 
     Parameters
     ----------
-    report : ScanReport
     source : sequence of Dataset
         From `read_source`.
     folder : Path

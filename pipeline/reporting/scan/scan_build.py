@@ -93,10 +93,8 @@ class ReportContext:
 
     Parameters
     ----------
-    model : ModelFacts
     report_date : str
         Passed in, so that the same scan gives the same bytes.
-    run_id : str
     norms : sequence of RegionNorm
         Of the training cohort's cognitively normal scans, one a subject.
     likeness : Likeness, optional
@@ -120,8 +118,6 @@ def build_scan_report(
 
     Parameters
     ----------
-    scan : MeasuredScan
-    context : ReportContext
     prediction : Prediction or None
         None where the scan was refused.
     refusal : RefusedScan, optional

@@ -45,7 +45,6 @@ def write_scan_report(
 
     Parameters
     ----------
-    report : ScanReport
     suvr : Volume or None
         SUVR on the template grid; None for a scan that was refused before it had one.
     folder : Path

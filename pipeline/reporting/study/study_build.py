@@ -50,26 +50,20 @@ class StudySources:
     ----------
     title, run_id, report_date : str
         The date is passed in, so that the same study gives the same bytes.
-    results : Results
-    selection : Selection
     test : Predictions
         Logits of the test scans.
     probabilities : ndarray, shape (N, K)
         Calibrated probabilities of the same scans.
     cohort : Cohort
         All accepted scans, facts included.
-    split : Split
     history : sequence of mapping
         Per epoch, as `pipeline.learning.trained.TrainedNetwork.history`.
     posterior : ndarray, shape (N, K), optional
         The phantom's true probabilities of the test scans.
-    operating_point : float, optional
     outcomes : sequence
         One per scan found, with ``verdict``, ``rule`` and ``message``; empty where ingest was not run.
     ignored : mapping of str to int
         Series that are no tau PET, counted.
-    versions : mapping of str to str
-    synthetic : bool
     losses : mapping of str to str
         What a comparison of losses on this cohort found, a sentence each; empty where there was none.
     losses_stage : str

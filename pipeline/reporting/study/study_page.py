@@ -49,7 +49,6 @@ def write_study_report(report: StudyReport, folder: Path, *, pdf: bool = True) -
 
     Parameters
     ----------
-    report : StudyReport
     folder : Path
         Made where it is missing.
     pdf : bool
