@@ -84,7 +84,7 @@ class CohortError(InputError):
 
 
 class LeakageError(InputError):
-    """A subject stands in two parts of a split.
+    """A subject is in two parts of a split.
 
     Parameters
     ----------
@@ -98,8 +98,7 @@ class LeakageError(InputError):
         self.subjects = tuple(sorted(subjects))
         shown = ", ".join(self.subjects[:10]) + (" ..." if len(self.subjects) > 10 else "")
         super().__init__(
-            f"A subject must stand in one part of a split only, got {len(self.subjects)} in both "
-            f"{first} and {second}",
+            f"{first} and {second} share {len(self.subjects)} subject{'s' * (len(self.subjects) > 1)}",
             where=shown,
             hint="split by subject, never by scan",
         )

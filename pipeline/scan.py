@@ -29,7 +29,7 @@ class Frame:
 
     def __post_init__(self) -> None:
         if not self.duration_s > 0:
-            raise InputError(f"A frame must last longer than 0 s, got {self.duration_s}")
+            raise InputError(f"A frame lasts {self.duration_s} s. Expected more than 0")
 
     @property
     def end_s(self) -> float:
@@ -69,18 +69,18 @@ class Volume:
         array = np.asarray(self.array, dtype=np.float32)
         affine = np.array(self.affine, dtype=np.float64)
         if array.ndim not in (3, 4):
-            raise InputError(f"A volume is 3D or 4D, this one is {array.ndim}D")
+            raise InputError(f"The volume is {array.ndim}D. Expected 3D or 4D")
         if (
             affine.shape != (4, 4)
             or not np.isfinite(affine).all()
             or abs(np.linalg.det(affine[:3, :3])) < 1e-9
         ):
-            raise InputError(f"An affine must be a finite, invertible 4 x 4 matrix, got {affine.tolist()}")
+            raise InputError(f"The affine is {affine.tolist()}. Expected a finite, invertible 4 x 4 matrix")
         if self.unit not in get_args(Unit):
-            raise InputError(f"A unit must be one of {', '.join(get_args(Unit))}, got {self.unit!r}")
+            raise InputError(f"The unit is {self.unit!r}. Expected one of {', '.join(get_args(Unit))}")
         if self.frames and len(self.frames) != (array.shape[3] if array.ndim == 4 else 1):
             raise InputError(
-                f"Frame times must match the frames, got {len(self.frames)} for shape {array.shape}"
+                f"There are times of {len(self.frames)} frames for a volume of shape {array.shape}"
             )
         array = array.view()
         array.flags.writeable = False
@@ -165,14 +165,14 @@ class Cohort:
         twice = [name for name, n in Counter(s.scan_id for s in self.scans).items() if n > 1]
         if twice:
             raise CohortError(
-                "Scan ids must be unique", where=", ".join(twice[:5]), hint="rename the sessions"
+                "Two scans have the same id", where=", ".join(twice[:5]), hint="rename one of the sessions"
             )
         strange = {s.diagnosis for s in self.scans} - set(self.class_names) - {None}
         if strange:
             raise CohortError(
-                f"A diagnosis must be one of {', '.join(self.class_names)}, "
-                f"got {', '.join(sorted(map(str, strange)))}",
-                hint="add it to cohort.classes or leave those scans out",
+                f"Scans have the diagnosis {', '.join(sorted(map(str, strange)))}, but the classes are "
+                f"{', '.join(self.class_names)}",
+                hint="add the diagnosis to cohort.classes, or leave these scans out",
             )
 
     def __len__(self) -> int:
@@ -200,7 +200,7 @@ class Cohort:
         missing = [s.scan_id for s in self.scans if s.diagnosis is None]
         if missing:
             raise CohortError(
-                f"Every scan to learn from needs a diagnosis, {len(missing)} have none",
+                f"Training needs a diagnosis of every scan; {len(missing)} of {len(self.scans)} have none",
                 where=", ".join(missing[:5]),
                 hint="add the visit to the diagnosis table or drop the scans with Cohort.labelled()",
             )
@@ -269,8 +269,7 @@ class Cohort:
         lacking = [c for c in _FIXED_COLUMNS if c not in table.columns]
         if lacking:
             raise CohortError(
-                f"A cohort table must have the columns {', '.join(_FIXED_COLUMNS)}; "
-                f"it lacks {', '.join(lacking)}",
+                f"The cohort table lacks the columns {', '.join(lacking)}",
                 where=str(path),
             )
         return cls(

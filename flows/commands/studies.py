@@ -186,4 +186,4 @@ def _settings(section: type[S], **given: Any) -> S:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         option = "--" + str(first["loc"][-1]).replace("_", "-") if first["loc"] else "the options"
-        raise ConfigError(f"{first['msg']}, got {first.get('input')!r}", where=option) from error
+        raise ConfigError(f"{first['msg']}, found {first.get('input')!r}", where=option) from error

@@ -95,7 +95,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def _post(webhook: str, notice: Mapping[str, Any]) -> None:
     if urlsplit(webhook).scheme not in ("http", "https"):
-        raise _Refused("notify.webhook must begin with http:// or https://")
+        raise _Refused("notify.webhook does not begin with http:// or https://")
     request = urllib.request.Request(
         webhook,
         data=json.dumps(notice, default=str, ensure_ascii=False).encode(),

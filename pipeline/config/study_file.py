@@ -209,7 +209,7 @@ def _explain(error: ValidationError, path: Path) -> ConfigError:
             texts = problem["msg"].removeprefix("Value error, ").splitlines()
             lines += [f"{key}: {text}" if key else text for text in texts]
         else:
-            lines.append(f"{key or 'study'}: {problem['msg']}, got {problem.get('input')!r:.80}")
+            lines.append(f"{key or 'study'}: {problem['msg']}, found {problem.get('input')!r:.80}")
     return ConfigError("These settings are wrong:\n  " + "\n  ".join(lines), where=str(path))
 
 

@@ -75,7 +75,7 @@ def choose_window(volume: Volume, settings: ImagingSettings) -> Window:
     if doubt:
         raise RefusedScan(
             "frame-times",
-            f"The times of the frames are in doubt: {doubt}",
+            f"The frame times do not fit the image: {doubt}",
             hint="correct FrameTimesStart and FrameDuration in the sidecar",
         )
     after = volume.facts.get("scan_after_injection_s")
@@ -95,8 +95,8 @@ def choose_window(volume: Volume, settings: ImagingSettings) -> Window:
     if not chosen:
         raise RefusedScan(
             "outside-window",
-            f"The scan must overlap {low:g}-{high:g} min after injection, "
-            f"got {spans[0][0]:.0f}-{spans[-1][1]:.0f} min",
+            f"The scan covers {spans[0][0]:.0f}-{spans[-1][1]:.0f} min after injection, outside the window "
+            f"of {low:g}-{high:g} min",
             hint="check injection and scan times, or set imaging.window_start_min and window_end_min",
             measured=f"{spans[0][0]:.1f}-{spans[-1][1]:.1f} min",
         )
@@ -144,7 +144,7 @@ class Realigned:
 def realign(volume: Volume, window: Window) -> Realigned:
     """Align the frames of a window rigidly to their mean, twice.
 
-    The frames keep their voxels: their motion is handed on and undone in the one resampling to the template.
+    The frames are not resampled here: the one resampling to the template also corrects their motion.
     """
     stack = volume.array if volume.array.ndim == 4 else volume.array[..., None]
     arrays = tuple(np.ascontiguousarray(stack[..., k]) for k in window.frames)

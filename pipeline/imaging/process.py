@@ -120,8 +120,8 @@ def _check_field_of_view(volume: Volume) -> None:
     seen = " x ".join(f"{mm:.4g}" for mm in size)
     raise RefusedScan(
         "implausible-geometry",
-        f"The field of view is {seen} mm, expected that of a PET scanner",
-        hint="correct the spacing or its unit in the header",
+        f"The field of view is {seen} mm, which no PET scanner has",
+        hint="correct the voxel spacing in the header; its unit is mm",
         measured=f"{seen} mm",
     )
 
@@ -134,7 +134,7 @@ def _finite(volume: Volume) -> tuple[Volume, Mask | None]:
         volume = volume.with_array(np.where(bad, np.float32(0), volume.array))
     if not volume.array.max() > volume.array.min():
         raise RefusedScan(
-            "not-a-brain", "The scan shows nothing, got one value everywhere", hint="export the series again"
+            "not-a-brain", "All voxels of the scan have the same value", hint="export the series again"
         )
     return volume, bad if lost else None
 

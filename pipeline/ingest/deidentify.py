@@ -49,7 +49,7 @@ class Pseudonymiser:
     def __post_init__(self) -> None:
         if len(self.key) < KEY_BYTES:
             raise InputError(
-                f"A key must have {KEY_BYTES} bytes, got {len(self.key)}",
+                f"The key has {len(self.key)} bytes. Expected {KEY_BYTES}",
                 hint="remove the key file to have a new one made; pseudonyms will then differ",
             )
 
@@ -143,10 +143,12 @@ def load_or_make_key(path: Path, dataset: Path) -> bytes:
     --------
     >>> load_or_make_key(Path("bids/key"), Path("bids"))
     Traceback (most recent call last):
-    pipeline.errors.InputError: The key must lie outside the dataset, got bids/key. Choose another key_file.
+    pipeline.errors.InputError: bids/key: The key file is inside the dataset. Choose another --key-file.
     """
     if path.resolve().is_relative_to(dataset.resolve()):
-        raise InputError(f"The key must lie outside the dataset, got {path}", hint="choose another key_file")
+        raise InputError(
+            "The key file is inside the dataset", where=str(path), hint="choose another --key-file"
+        )
     try:
         if not path.exists():
             _make_key(path)
@@ -155,21 +157,21 @@ def load_or_make_key(path: Path, dataset: Path) -> bytes:
         key = bytes.fromhex(text)
     except OSError as error:
         raise InputError(
-            f"The key file must be readable and its folder writable, got {error.strerror}",
+            f"The key file cannot be read or written ({error.strerror})",
             where=str(path),
-            hint="choose another key_file or correct its permissions",
+            hint="correct its permissions, or choose another --key-file",
         ) from error
     except ValueError as error:
         raise InputError(
-            "A key file must hold hexadecimal digits, got something else",
+            "This is not a key file: it holds something else than hexadecimal digits",
             where=str(path),
-            hint="point at the key file that this program made",
+            hint="name the key file that an ingest wrote",
         ) from error
     if mode & 0o077:
         raise InputError(
-            f"A key must be readable by its owner alone, got mode {mode:o}",
+            f"The key file has mode {mode:o}. Expected 600, so that only its owner can read it",
             where=str(path),
-            hint=f"chmod 600 {path}",
+            hint=f"run `chmod 600 {path}`",
         )
     return Pseudonymiser(key).key
 

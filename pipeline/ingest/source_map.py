@@ -88,7 +88,7 @@ def read_map(path: Path) -> dict[str, dict[str, Any]]:
             hint="move it away, then ingest the sources again with the same key",
         ) from error
     if not isinstance(found, dict):
-        raise InputError("The map of the pseudonyms must be a JSON object", where=str(path))
+        raise InputError("The map of the pseudonyms is not a JSON object", where=str(path))
     return found
 
 

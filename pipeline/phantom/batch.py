@@ -66,9 +66,9 @@ def plan_batch(settings: PhantomSettings, seed: int, number: int) -> tuple[Plann
 def _batch(settings: PhantomSettings, number: int) -> BatchSettings:
     if not 1 <= number <= len(settings.batches):
         raise InputError(
-            f"A batch must be one of the {len(settings.batches)} that are planned, got {number}",
+            f"There is no batch {number}: phantom.batches plans {len(settings.batches)}",
             where="phantom.batches",
-            hint="add it to phantom.batches",
+            hint="add the batch to phantom.batches, or choose a planned one",
         )
     return settings.batches[number - 1]
 
@@ -78,7 +78,7 @@ def _at_prevalence(preset: Preset, batch: BatchSettings) -> Preset:
     classes = len(preset.class_names)
     if len(shares) != classes or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise InputError(
-            f"A prevalence must be {classes} shares above 0 that sum to 1, got {list(shares)}",
+            f"The prevalence is {list(shares)}. Expected {classes} shares above 0 that sum to 1",
             where="phantom.batches",
             hint=f"give a share for each of {', '.join(preset.class_names)}",
         )

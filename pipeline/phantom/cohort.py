@@ -131,10 +131,9 @@ def plan_cohort(settings: PhantomSettings, seed: int) -> tuple[PlannedScan, ...]
 def _check(settings: PhantomSettings) -> None:
     if not settings.subjects <= settings.scans <= MAX_VISITS * settings.subjects:
         raise InputError(
-            f"Every subject has 1 to {MAX_VISITS} scans, got {settings.scans} scans of "
-            f"{settings.subjects} subjects",
+            f"{settings.subjects} subjects cannot have {settings.scans} scans: each has 1 to {MAX_VISITS}",
             where="phantom.scans",
-            hint=f"choose {settings.subjects} to {MAX_VISITS * settings.subjects} scans or other subjects",
+            hint=f"choose {settings.subjects} to {MAX_VISITS * settings.subjects} scans, or other subjects",
         )
 
 

@@ -154,7 +154,7 @@ def _claim_cohort(out: Path, settings: PhantomSettings, seed: int) -> None:
     occupied = out.exists() and (not out.is_dir() or any(not p.name.startswith(".") for p in out.iterdir()))
     if occupied and not manifest.is_file():
         raise InputError(
-            "The folder of a new cohort must be empty, got one that holds something else",
+            "The folder holds other files. A new phantom needs an empty folder",
             where=str(out),
             hint="choose another folder",
         )
@@ -175,9 +175,9 @@ def _claim(manifest: Path, ours: dict[str, object]) -> bool:
         return True
     if read_json(manifest) != ours:
         raise InputError(
-            "The folder must be new or hold the same cohort, got one of other settings or another seed",
+            "The folder holds a phantom with other settings or another seed",
             where=str(manifest.parent),
-            hint="choose another folder or delete this one",
+            hint="choose another folder, or delete this one",
         )
     return False
 
@@ -220,9 +220,9 @@ def _write_scan(scan: PlannedScan, out: Path, seed: int) -> None:
 
 def _does_not_fit(target: Path, error: OSError) -> TaucalError:
     return TaucalError(
-        f"A scan must fit on the disk, got {error.strerror}",
+        f"The scan cannot be written ({error.strerror})",
         where=str(target),
-        hint="free space or mend the folder, then run the same command again: it goes on from here",
+        hint="free space or make the folder writable, then run the same command again: it continues here",
     )
 
 

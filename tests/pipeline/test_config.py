@@ -1,4 +1,4 @@
-"""A study file says what it means or is refused with the mend."""
+"""A study file says what it means or is refused with a hint."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_misspelt_key_deep_in_a_list_is_found(tmp_path):
 
 def test_a_value_of_the_wrong_type_says_what_it_must_be(tmp_path):
     path = write(tmp_path, {**MINIMAL, "training": {"epochs": "many"}})
-    with pytest.raises(ConfigError, match=r"training\.epochs: .*integer.*got 'many'"):
+    with pytest.raises(ConfigError, match=r"training\.epochs: .*integer.*found 'many'"):
         load_study(path)
 
 

@@ -204,8 +204,8 @@ class ScanReport(Facts):
     """All facts of a scan's report.
 
     A refused scan has no classes; `reasons` and `hint` explain why. Dates are passed in, so that the same
-    scan and the same model give the same bytes. Format 1 called `hint` and `uncertainty` ``mend`` and
-    ``doubt``.
+    scan and the same model give the same bytes.
+    Files of format 1, with older names of `hint` and `uncertainty`, are still read.
     """
 
     format_version: int = 2

@@ -108,7 +108,7 @@ def _pictures(
         drawn["planes"] = [pictures.draw_slices(planes.three_planes(suvr.array, point))]
         if saliency is not None:
             if saliency.shape != SHAPE:
-                raise InputError(f"Saliency must have the template's shape {SHAPE}, got {saliency.shape}")
+                raise InputError(f"The saliency has shape {saliency.shape}. Expected the template's {SHAPE}")
             drawn["saliency"] = [*drawn["planes"], pictures.draw_saliency(saliency, point)]
     names = ("planes", "levels", "surfaces", "saliency", "registration")
     return {name: [data_uri(content) for content in drawn.get(name, [])] for name in names}

@@ -242,7 +242,7 @@ class TestOneBadScan:
         put(tmp_path / "a", "01")
 
         def full(*_):
-            raise OutputError("The output must fit on the disk")
+            raise OutputError("The disk is full")
 
         monkeypatch.setattr(scan_jobs, "convert_scan", full)
         with pytest.raises(OutputError, match="fit on the disk"):

@@ -181,8 +181,8 @@ def test_no_receiver_is_no_error(capsys):
     [
         (f"http://127.0.0.1:1/{SECRET}", "Connection refused"),
         (f"http://jo:{SECRET}@127.0.0.1:1/", "did not reach the webhook"),
-        (f"file:///etc/{SECRET}", "must begin with http"),
-        (f"{SECRET}", "must begin with http"),
+        (f"file:///etc/{SECRET}", "does not begin with http"),
+        (f"{SECRET}", "does not begin with http"),
         (f"http://{SECRET}\n/", "did not reach the webhook"),
     ],
     ids=["nobody listens", "password", "file", "no address", "line break"],

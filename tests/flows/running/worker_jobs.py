@@ -20,7 +20,7 @@ def do(order: tuple[str, Path]) -> dict[str, object]:
     if what == "is killed" or (what == "is killed once" and not tries):
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "wrong input":
-        raise InputError("A thing must be right, got wrong", where="here")
+        raise InputError("This is wrong", where="here")
     if what.startswith("sleeps"):
         time.sleep(300)
     return {

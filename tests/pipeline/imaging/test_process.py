@@ -80,7 +80,7 @@ def test_regional_suvr_follows_the_truth(make_head):
     assert np.abs(ratio - 1).mean() < 0.03
 
 
-def test_frames_that_move_are_undone(make_head):
+def test_frames_that_move_are_realigned(make_head):
     """Four noisy frames with drift give the SUVR of the still head."""
     still = make_head(6, noise=0.1)
     frames = []

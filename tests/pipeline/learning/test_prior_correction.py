@@ -37,7 +37,7 @@ def _logits_at_the_minimum(name: str, shown: torch.Tensor, **options: object) ->
     "name", ["ce", "weighted_ce", "class_balanced", "balanced_softmax", "logit_adjusted", "vs"]
 )
 @pytest.mark.parametrize("sampling", ["natural", "class_balanced"])
-def test_undone_logits_are_the_posterior_at_the_shares_of_training(name, sampling):
+def test_corrected_logits_are_the_posterior_at_the_shares_of_training(name, sampling):
     posterior = KINDS / KINDS.sum(dim=1, keepdim=True)
     # Drawn equally often: every class stands for the same number of scans.
     shown = KINDS if sampling == "natural" else KINDS * torch.tensor([1, 2, 6])

@@ -140,7 +140,7 @@ def test_early_stopping_keeps_the_best_epoch(volumes, split, study, tmp_path):
     assert float(seen) == pytest.approx(min(nll), abs=1e-6)
 
 
-def test_balanced_sampling_is_undone_in_the_logits(volumes, split, study, tmp_path):
+def test_balanced_sampling_is_corrected_in_the_logits(volumes, split, study, tmp_path):
     # With no evidence to learn from, calibrated logits must say the training scans' own class shares.
     blank = replace(volumes, volumes=np.full_like(volumes.volumes, 0.3), content="blank")
     settings = study(sampling="class_balanced", epochs=20)

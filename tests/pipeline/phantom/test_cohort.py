@@ -39,7 +39,7 @@ def test_as_many_as_asked(data, subjects, seed):
 
 @pytest.mark.parametrize("scans", [9, 31])
 def test_scans_that_cannot_be_spread_are_refused(scans):
-    with pytest.raises(InputError, match=rf"1 to 3 scans, got {scans} scans of 10 subjects"):
+    with pytest.raises(InputError, match=rf"10 subjects cannot have {scans} scans: each has 1 to 3"):
         plan_cohort(PhantomSettings(subjects=10, scans=scans), 0)
 
 

@@ -167,7 +167,7 @@ def test_a_store_that_is_not_there_is_told_at_once_without_the_password(cluster,
         "port": cluster.address("postgres").replace(str(cluster.port), str(free_port())),
     }
     store = tracking.store_of(TrackingSettings(uri=addresses[fault]), tmp_path)
-    with pytest.raises(InputError, match=r"reachable, got OperationalError.*tracking\.uri") as error:
+    with pytest.raises(InputError, match=r"cannot be opened \(OperationalError.*tracking\.uri") as error:
         store.client()
     for secret in (PASSWORD, "swordfish"):
         assert secret not in str(error.value)

@@ -192,7 +192,7 @@ def test_evidence_names_every_image_of_a_long_series_and_the_library_some(report
 
 def test_a_refused_scan_holds_no_probability(scan, context, series, tmp_path):
     bare = replace(scan, regions=None, composites={}, findings=(), visits=())
-    refused = build_scan_report(bare, context, None, RefusedScan("wrong-tracer", "The tracer must be AV1451"))
+    refused = build_scan_report(bare, context, None, RefusedScan("wrong-tracer", "The tracer is not AV1451"))
     found = pydicom.dcmread(_write(refused, series, tmp_path / "out")["dicom_sr"])
     assert _items(found, "Probability") == []
     assert _items(found, "Decision of the model")[0].ConceptCodeSequence[0].CodeValue == "refused"

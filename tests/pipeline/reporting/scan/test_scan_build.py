@@ -66,14 +66,12 @@ def test_a_referred_scan_has_its_reasons_and_keeps_its_probabilities(scan, conte
 
 
 def test_a_refused_scan_has_no_probability_and_says_why(scan, context):
-    refusal = RefusedScan(
-        "missing-slices", "A series must be complete, got 3 gaps", hint="export it again", measured="3"
-    )
+    refusal = RefusedScan("missing-slices", "The series has 3 gaps", hint="export it again", measured="3")
     report = build_scan_report(replace(scan, regions=None), context, None, refusal)
     assert (report.verdict, report.quality) == ("refused", "refuse")
     assert report.classes == ()
     assert report.likeness is None
-    assert report.reasons == ("A series must be complete, got 3 gaps (measured 3)",)
+    assert report.reasons == ("The series has 3 gaps (measured 3)",)
     assert report.hint == "export it again"
 
 

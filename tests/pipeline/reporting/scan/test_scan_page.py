@@ -148,11 +148,11 @@ def test_a_referred_scan_says_refer_and_every_reason(scan, context, doubtful, su
 
 
 def test_a_refused_scan_has_no_probability(scan, context):
-    refusal = RefusedScan("missing-slices", "A series must be complete, got 3 gaps", hint="export it again")
+    refusal = RefusedScan("missing-slices", "The series has 3 gaps", hint="export it again")
     bare = replace(scan, regions=None, composites={}, visits=())
     told = _plain(scan_page(build_scan_report(bare, context, None, refusal), None).html())
     assert "No probability: the scan was refused" in told
-    assert "A series must be complete, got 3 gaps" in told
+    assert "The series has 3 gaps" in told
     assert "What to do: Export it again." in told
     assert "Calibrated probability" not in told
     assert "Prediction set" not in told
@@ -209,7 +209,7 @@ def test_saliency_stands_beside_with_what_it_is_not(scan, context, prediction, s
 
 
 def test_saliency_of_another_shape_is_refused(scan, context, prediction, suvr):
-    with pytest.raises(InputError, match=r"template's shape \(96, 112, 96\), got \(2, 2, 2\)"):
+    with pytest.raises(InputError, match=r"shape \(2, 2, 2\). Expected the template's \(96, 112, 96\)"):
         scan_page(build_scan_report(scan, context, prediction), suvr, np.ones((2, 2, 2))).html()
 
 
