@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy.special import ndtri
 
 from models.arrays import Floats, Ints
 from pipeline.errors import InputError
@@ -117,7 +117,7 @@ def wilson_interval(successes: ArrayLike, trials: ArrayLike, level: float = 0.95
     (0.709, 0.929)
     """
     k, n = np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64)
-    z2 = stats.norm.ppf((1 + level) / 2) ** 2
+    z2 = ndtri((1 + level) / 2) ** 2
     centre = (k + z2 / 2) / (n + z2)
     with np.errstate(invalid="ignore", divide="ignore"):
         half = np.sqrt(z2) / (n + z2) * np.sqrt(np.where(n > 0, k * (n - k) / n, 0) + z2 / 4)

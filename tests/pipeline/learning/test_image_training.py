@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.optim import SGD, AdamW
 
 from models.preprocessing import ImagePreprocessing
@@ -161,9 +162,12 @@ def test_kernels_are_decayed_and_norms_and_biases_are_not(stripes, image_study, 
 
 
 def test_a_network_of_volumes_is_refused_for_images(stripes, parts, image_study, tmp_path):
-    settings = image_study({"name": "small_cnn", "spatial_dims": 3})
+    with pytest.raises(ValidationError, match=r"network\.spatial_dims: 3 does not fit .*image_folder.* to 2"):
+        image_study({"name": "small_cnn", "spatial_dims": 3})
+    settings = image_study()
+    volumetric = settings.network.model_copy(update={"name": "small_cnn", "spatial_dims": 3})
     with pytest.raises(ConfigError, match=r"network has 3 dimensions, but the data have 2\. Set it to 2"):
-        train(stripes, parts, settings, tmp_path / "out")
+        train(stripes, parts, settings.model_copy(update={"network": volumetric}), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -175,10 +179,12 @@ def test_a_network_of_images_is_refused_for_volumes(volumes, split, image_study,
 def test_volumes_are_neither_flipped_nor_cropped(volumes, split, study, tmp_path):
     for change in ({"flip": True}, {"crop_pixels": 2}):
         tree = study().model_dump(mode="json")
-        tree["cohort"] |= {"kind": "medmnist"}
         tree["augmentation"] |= change
+        with pytest.raises(ValidationError, match="only images may be flipped or cropped"):
+            Study.model_validate(tree)
+        augmentation = study().augmentation.model_copy(update=change)
         with pytest.raises(ConfigError, match="Only images can be flipped or cropped"):
-            train(volumes, split, Study.model_validate(tree), tmp_path / "out")
+            train(volumes, split, study().model_copy(update={"augmentation": augmentation}), tmp_path / "out")
 
 
 def test_micro_batches_of_a_network_with_batch_statistics_are_refused(stripes, parts, image_study, tmp_path):
