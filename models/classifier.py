@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from models.arrays import Floats
 from models.bundle import BundleFormatError, read_bundle, write_bundle
 from models.calibrators import Calibrator
 from models.card import Card
 from models.conformal import ConformalSets
-from models.ensemble import build_members, doubt_of, member_logits, members_in
+from models.ensemble import build_members, member_logits, members_in, uncertainty_of
 from models.interval import calibrated_members, probability_interval
 from models.networks import Network, run
 from models.outliers import OutlierDetector
@@ -27,16 +28,16 @@ from models.saliency import saliency
 
 __all__ = ["BundleFormatError", "CalibratedClassifier", "Prediction", "Preprocessing"]
 
-Floats = NDArray[np.floating[Any]]
+Suvr = NDArray[np.floating[Any]]
 _SALIENCY_SIGMA_MM = 4.0
 
 
 class _Outputs(NamedTuple):
     """Outputs of network and calibrator for one scan."""
 
-    probabilities: NDArray[np.float64]
-    lower: NDArray[np.float64]
-    upper: NDArray[np.float64]
+    probabilities: Floats
+    lower: Floats
+    upper: Floats
     in_set: NDArray[np.bool_]
     mahalanobis: float
     energy: float
@@ -108,13 +109,13 @@ class CalibratedClassifier:
         self.network.to(device)
         return self
 
-    def logits(self, suvr: Floats) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    def logits(self, suvr: Suvr) -> tuple[Floats, NDArray[np.float32]]:
         """Return logits (N, K) and features (N, F) of SUVR volumes (N, X, Y, Z) on the template grid."""
         return run(self.network, np.stack([self.preprocessing(volume) for volume in suvr]))
 
     def predict(
         self,
-        suvr: Floats,
+        suvr: Suvr,
         *,
         quality_reasons: Sequence[str] = (),
         prevalence: Mapping[str, float] | Sequence[float] | None = None,
@@ -139,7 +140,7 @@ class CalibratedClassifier:
 
     def predict_batch(
         self,
-        suvr: Sequence[Floats] | Floats,
+        suvr: Sequence[Suvr] | Suvr,
         *,
         quality_reasons: Sequence[Sequence[str]] | None = None,
         prevalence: Mapping[str, float] | Sequence[float] | None = None,
@@ -155,13 +156,13 @@ class CalibratedClassifier:
             self.conformal.sets(probabilities),
             self.outliers.mahalanobis(features),
             self.outliers.energy(logits),
-            *doubt_of(calibrated_members(self.calibrator, members)),
+            *uncertainty_of(calibrated_members(self.calibrator, members)),
             strict=True,
         )
         quality = quality_reasons if quality_reasons is not None else [()] * len(logits)
         return [self._prediction(_Outputs(*row), tuple(quality[n]), stated) for n, row in enumerate(outputs)]
 
-    def saliency(self, suvr: Floats, class_name: str | None = None) -> NDArray[np.float32]:
+    def saliency(self, suvr: Suvr, class_name: str | None = None) -> NDArray[np.float32]:
         """Show which parts of the scan the probability of a class depends on.
 
         Parameters
@@ -242,7 +243,7 @@ class CalibratedClassifier:
             Card.from_dict(stored.get("card", {})),
         )
 
-    def _stated(self, prevalence: Mapping[str, float] | Sequence[float]) -> NDArray[np.float64]:
+    def _stated(self, prevalence: Mapping[str, float] | Sequence[float]) -> Floats:
         if not isinstance(prevalence, Mapping):
             return np.asarray(prevalence, dtype=np.float64)
         if set(prevalence) != set(self.class_names):
@@ -252,9 +253,7 @@ class CalibratedClassifier:
             )
         return np.array([prevalence[name] for name in self.class_names], dtype=np.float64)
 
-    def _prediction(
-        self, outputs: _Outputs, quality: tuple[str, ...], stated: NDArray[np.float64] | None
-    ) -> Prediction:
+    def _prediction(self, outputs: _Outputs, quality: tuple[str, ...], stated: Floats | None) -> Prediction:
         chosen = tuple(name for name, inside in zip(self.class_names, outputs.in_set, strict=True) if inside)
         confidence = float(outputs.probabilities.max())
         reasons = quality + reasons_to_refer(

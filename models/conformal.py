@@ -21,8 +21,8 @@ class ConformalSets:
 
     Among exchangeable scans of class k, the set contains k with probability `coverage` at least, whatever the
     classifier: the threshold of k is the ``ceil((n_k + 1) coverage)``-th smallest score of its n_k
-    calibration scans. With fewer scans than `scans_needed` no score is large enough, the threshold is
-    infinite and k is in every set: valid but not informative. `always_included` names such classes.
+    calibration scans. With too few scans, below 9 for 90 %, no score is large enough, the threshold is
+    infinite and k is in every set: valid but not informative.
 
     Parameters
     ----------
@@ -118,16 +118,6 @@ class ConformalSets:
                 f"Probabilities have shape {p.shape}. Expected (scans, {len(self.thresholds)}) as in `fit`."
             )
         return np.asarray(1 - p <= np.array(self.thresholds))
-
-    @property
-    def scans_needed(self) -> int:
-        """Calibration scans a class needs for a finite threshold: 9 at 90 %."""
-        return math.ceil(self.coverage / (1 - self.coverage) - _ROUNDING)
-
-    @property
-    def always_included(self) -> tuple[int, ...]:
-        """Classes with too few calibration scans, which are in every set."""
-        return tuple(k for k, threshold in enumerate(self.thresholds) if math.isinf(threshold))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` reads; JSON has no infinity, so an infinite threshold is None."""

@@ -134,14 +134,14 @@ def member_logits(network: Network, logits: Floats, features: NDArray[np.float32
     return each
 
 
-class Doubt(NamedTuple):
+class Uncertainty(NamedTuple):
     """The entropy of averaged probabilities and the part of it that is disagreement, in nats, shape (N,)."""
 
     entropy: Floats
     mutual_information: Floats
 
 
-def doubt_of(probabilities: Floats) -> Doubt:
+def uncertainty_of(probabilities: Floats) -> Uncertainty:
     """Split the entropy of an ensemble into what its members share and what they disagree about.
 
     The entropy of the average is the mean entropy of the members (aleatoric: each of them finds the scan
@@ -158,11 +158,12 @@ def doubt_of(probabilities: Floats) -> Doubt:
     Examples
     --------
     >>> members = np.array([[[0.5, 0.5], [1.0, 0.0]], [[0.5, 0.5], [0.0, 1.0]]])
-    >>> doubt_of(members).entropy.round(3).tolist(), doubt_of(members).mutual_information.round(3).tolist()
+    >>> found = uncertainty_of(members)
+    >>> found.entropy.round(3).tolist(), found.mutual_information.round(3).tolist()
     ([0.693, 0.693], [0.0, 0.693])
     """
     # Relative to the first: members that agree to the bit then disagree by exactly nothing.
     mean = np.maximum(probabilities[0] + (probabilities - probabilities[0]).mean(axis=0), 0)
     total, own = entr(mean).sum(axis=-1), entr(probabilities).sum(axis=-1)
     shared = own[0] + (own - own[0]).mean(axis=0)
-    return Doubt(total, np.maximum(total - shared, 0))
+    return Uncertainty(total, np.maximum(total - shared, 0))

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.arrays import Floats
+
 Arrays = NDArray[np.floating[Any]] | NDArray[np.uint8]
 
 
@@ -83,7 +85,7 @@ def run(
     *,
     batch_size: int = 16,
     normalise: Callable[[Tensor], Tensor] | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+) -> tuple[Floats, NDArray[np.float32]]:
     """Run a network in evaluation mode, on the device its weights are on.
 
     Parameters

@@ -8,33 +8,11 @@ from typing import Any, Self
 import yaml
 from pydantic import model_validator
 
+from pipeline.config import data_settings as data
+from pipeline.config import learning_settings as learning
+from pipeline.config import operation_settings as operation
 from pipeline.config.addresses import without_password
 from pipeline.config.conflicts import conflicts
-from pipeline.config.data_settings import (
-    AugmentationSettings,
-    CohortSettings,
-    ImagingSettings,
-    ImbalanceSettings,
-    IngestSettings,
-    PhantomSettings,
-    PreprocessingSettings,
-    SplitSettings,
-)
-from pipeline.config.learning_settings import (
-    CalibrationSettings,
-    DecisionSettings,
-    EvaluationSettings,
-    NetworkSettings,
-    TrainingSettings,
-)
-from pipeline.config.operation_settings import (
-    CompareSettings,
-    DaskSettings,
-    NotifySettings,
-    RetrainSettings,
-    ServeSettings,
-    TrackingSettings,
-)
 from pipeline.config.section import Count, Section
 
 
@@ -51,27 +29,27 @@ class Study(Section):
     name: str
     seed: int = 2026
     output: Path
-    cohort: CohortSettings
-    ingest: IngestSettings = IngestSettings()
-    imaging: ImagingSettings = ImagingSettings()
-    imbalance: ImbalanceSettings = ImbalanceSettings()
-    split: SplitSettings = SplitSettings()
-    preprocessing: PreprocessingSettings = PreprocessingSettings()
-    augmentation: AugmentationSettings = AugmentationSettings()
-    network: NetworkSettings = NetworkSettings()
-    training: TrainingSettings = TrainingSettings()
+    cohort: data.CohortSettings
+    ingest: data.IngestSettings = data.IngestSettings()
+    imaging: data.ImagingSettings = data.ImagingSettings()
+    imbalance: data.ImbalanceSettings = data.ImbalanceSettings()
+    split: data.SplitSettings = data.SplitSettings()
+    preprocessing: data.PreprocessingSettings = data.PreprocessingSettings()
+    augmentation: data.AugmentationSettings = data.AugmentationSettings()
+    network: learning.NetworkSettings = learning.NetworkSettings()
+    training: learning.TrainingSettings = learning.TrainingSettings()
     ensemble: Count = 1
     """Networks trained from other initial weights, their probabilities averaged."""
-    calibration: CalibrationSettings = CalibrationSettings()
-    decision: DecisionSettings = DecisionSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
-    tracking: TrackingSettings = TrackingSettings()
-    phantom: PhantomSettings = PhantomSettings()
-    compare: CompareSettings = CompareSettings()
-    dask: DaskSettings = DaskSettings()
-    retrain: RetrainSettings = RetrainSettings()
-    serve: ServeSettings = ServeSettings()
-    notify: NotifySettings = NotifySettings()
+    calibration: learning.CalibrationSettings = learning.CalibrationSettings()
+    decision: learning.DecisionSettings = learning.DecisionSettings()
+    evaluation: learning.EvaluationSettings = learning.EvaluationSettings()
+    tracking: operation.TrackingSettings = operation.TrackingSettings()
+    phantom: data.PhantomSettings = data.PhantomSettings()
+    compare: operation.CompareSettings = operation.CompareSettings()
+    dask: operation.DaskSettings = operation.DaskSettings()
+    retrain: operation.RetrainSettings = operation.RetrainSettings()
+    serve: operation.ServeSettings = operation.ServeSettings()
+    notify: operation.NotifySettings = operation.NotifySettings()
 
     @model_validator(mode="after")
     def _settings_go_together(self) -> Self:
@@ -93,13 +71,8 @@ class Study(Section):
         """
         ingest = self.ingest.model_copy(update={"source": None, "key_file": None})
         tracking = self.tracking.model_copy(update={"uri": None, "artifacts": None})
-        left_out = {
-            "ingest": ingest,
-            "tracking": tracking,
-            "notify": NotifySettings(),
-            "dask": DaskSettings(),
-        }
-        return self.model_copy(update=left_out)
+        silent = {"notify": operation.NotifySettings(), "dask": operation.DaskSettings()}
+        return self.model_copy(update={"ingest": ingest, "tracking": tracking, **silent})
 
     def to_yaml(self) -> str:
         """Return the resolved study, defaults included, as a file `load_study` reads.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
 from collections.abc import Hashable, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from models.names import nearest
 from pipeline.config.study import Study
 from pipeline.errors import ConfigError
 
@@ -198,11 +198,7 @@ def _explain(error: ValidationError, path: Path) -> ConfigError:
         place = [str(part) for part in problem["loc"]]
         key = ".".join(place)
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(place[-1], _valid_keys(place[:-1]), n=1, cutoff=0.4)
-            hint = (
-                f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(_valid_keys(place[:-1]))}"
-            )
-            lines.append(f"{key}: no such key; {hint}")
+            lines.append(f"{key}: no such key. {nearest(place[-1], _valid_keys(place[:-1]))}")
         elif problem["type"] == "missing":
             lines.append(f"{key}: this key is missing")
         elif problem["type"] == "value_error":

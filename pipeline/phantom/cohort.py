@@ -10,8 +10,8 @@ import datetime as dt
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.arrays import Floats
 from pipeline.config import PhantomSettings
 from pipeline.errors import InputError
 from pipeline.phantom.population import (
@@ -198,7 +198,7 @@ def plan_scan(
     subject: Subject,
     visit: int,
     day: dt.date,
-    person: tuple[Latents, int, NDArray[np.float64]],
+    person: tuple[Latents, int, Floats],
     rng: np.random.Generator,
 ) -> PlannedScan:
     """Plan one scan of a person with these latents, class and posterior; the image id is given later."""

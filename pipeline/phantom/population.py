@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from models.arrays import Floats
+from models.arrays import Floats, Ints
 
 STAGE_DENSITIES = ((1.0, 40.0), (4.0, 13.0), (6.0, 7.0))
 """Beta parameters of the stage without tau, with early (limbic) and with neocortical tau."""
@@ -126,7 +126,7 @@ def posterior(preset: Preset, stage: Floats, typical: NDArray[np.bool_]) -> Floa
 
 def sample_classes(
     preset: Preset, n: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], Floats, NDArray[np.bool_]]:
+) -> tuple[Ints, Floats, NDArray[np.bool_]]:
     """Draw classes, stages and subtypes.
 
     Returns

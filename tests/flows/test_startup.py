@@ -36,7 +36,7 @@ WRONG = {
     "option": (("train", "s.yaml", "--epochs", "3"), "--epochs"),
     "missing argument": (("train",), "CONFIG"),
     "file": (("train", "nowhere.yaml"), "nowhere.yaml"),
-    "key": (("train", "s.yaml", "--set", "training.epoch=3"), "did you mean 'epochs'"),
+    "key": (("train", "s.yaml", "--set", "training.epoch=3"), "Did you mean 'epochs'"),
     "value": (("train", "s.yaml", "--set", "training.epochs=many"), "training.epochs"),
     "name": (("compare", "s.yaml", "--set", "training.loss.name=gcee"), "Did you mean 'gce'"),
     "conflict": (("retrain", "s.yaml", "--set", "imbalance.ratio=20"), "imbalance.ratio"),

@@ -63,7 +63,7 @@ def test_threshold_is_the_score_of_the_stated_rank(n, coverage):
     covered = found.sets(p)[:n, 0].sum()
     exact = -(-(n + 1) * round(coverage * 100) // 100)  # in whole numbers
     assert covered == min(exact, n)
-    assert math.isinf(found.thresholds[0]) == (exact > n) == (n < found.scans_needed)
+    assert math.isinf(found.thresholds[0]) == (exact > n)
 
 
 def test_rank_is_not_rounded_up_by_floating_point():
@@ -73,24 +73,26 @@ def test_rank_is_not_rounded_up_by_floating_point():
 
 
 @pytest.mark.parametrize(("coverage", "needed"), [(0.5, 1), (0.8, 4), (0.9, 9), (0.95, 19)])
-def test_scans_needed(coverage, needed):
-    assert ConformalSets((0.1, 0.2), (1, 1), coverage).scans_needed == needed
+def test_fewer_scans_than_the_coverage_needs_give_no_finite_threshold(coverage, needed):
+    for scans, finite in ((needed - 1, False), (needed, True)):
+        found = ConformalSets.fit(np.full((scans, 2), 0.5), np.zeros(scans, dtype=int), coverage)
+        assert math.isfinite(found.thresholds[0]) == finite
 
 
-def test_a_class_with_too_few_scans_is_in_every_set_and_named():
+def test_a_class_with_too_few_scans_is_in_every_set():
     rng = np.random.default_rng(0)
     p, y = simulated(rng, 100)
     some = np.flatnonzero(y == 2)[:8]
     keep = np.concatenate([np.flatnonzero(y != 2), some])
     found = ConformalSets.fit(p[keep], y[keep], 0.9)
     assert found.counts[2] == 8
-    assert found.always_included == (2,)
+    assert np.flatnonzero(np.isinf(found.thresholds)).tolist() == [2]
     assert found.sets(p)[:, 2].all()
     assert not found.sets(p)[:, 0].all()
     absent = ConformalSets.fit(p[y < 2], y[y < 2], 0.9)
     assert absent.counts[2] == 0
-    assert absent.always_included == (2,)
-    assert ConformalSets.fit(np.empty((0, 3)), np.empty(0, dtype=int), 0.9).always_included == (0, 1, 2)
+    assert np.flatnonzero(np.isinf(absent.thresholds)).tolist() == [2]
+    assert np.isinf(ConformalSets.fit(np.empty((0, 3)), np.empty(0, dtype=int), 0.9).thresholds).all()
 
 
 def test_a_calibration_scan_at_the_threshold_is_inside():

@@ -22,7 +22,7 @@ from models.calibrators import build_calibrator, softmax
 from models.card import Card
 from models.classifier import CalibratedClassifier
 from models.conformal import ConformalSets
-from models.ensemble import Ensemble, doubt_of, member_logits, pooled, together
+from models.ensemble import Ensemble, member_logits, pooled, together, uncertainty_of
 from models.networks import Network, build_network, run
 from models.outliers import OutlierDetector
 from models.preprocessing import Preprocessing
@@ -161,7 +161,7 @@ some_probabilities = some_logits.map(lambda z: np.stack([softmax(m) for m in z])
 
 @given(some_probabilities)
 def test_entropy_is_mutual_information_plus_mean_entropy(p: Doubles):
-    doubt = doubt_of(p)
+    doubt = uncertainty_of(p)
     with np.errstate(divide="ignore", invalid="ignore"):
         own = -np.nansum(p * np.log(p), axis=2).mean(axis=0)
         mean = p.mean(axis=0)
@@ -175,16 +175,16 @@ def test_entropy_is_mutual_information_plus_mean_entropy(p: Doubles):
 
 @given(some_probabilities, st.integers(1, 7))
 def test_equal_members_have_exactly_no_mutual_information(p: Doubles, members: int):
-    doubt = doubt_of(np.stack([p[0]] * members))
+    doubt = uncertainty_of(np.stack([p[0]] * members))
     np.testing.assert_array_equal(doubt.mutual_information, 0.0)
 
 
 def test_sure_members_that_contradict_each_other_are_all_disagreement():
-    doubt = doubt_of(np.array([[[1.0, 0.0]], [[0.0, 1.0]]]))
+    doubt = uncertainty_of(np.array([[[1.0, 0.0]], [[0.0, 1.0]]]))
     assert doubt.entropy[0] == doubt.mutual_information[0] == pytest.approx(math.log(2))
 
 
-def test_a_prediction_tells_the_doubt_of_its_calibrated_members(three, scans):
+def test_a_prediction_tells_the_uncertainty_of_its_calibrated_members(three, scans):
     p = three.predict(scans[0])
     logits, features = three.logits(scans[:1])
     members = [three.calibrator.transform(z)[0] for z in member_logits(three.network, logits, features)]

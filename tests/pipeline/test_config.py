@@ -29,7 +29,7 @@ def test_every_shipped_study_is_valid(path):
 
 def test_a_misspelt_key_is_refused_with_file_key_and_nearest(tmp_path):
     path = write(tmp_path, {**MINIMAL, "training": {"epoch": 3}})
-    with pytest.raises(ConfigError, match=r"training\.epoch: no such key; did you mean 'epochs'\?") as error:
+    with pytest.raises(ConfigError, match=r"training\.epoch: no such key\. Did you mean 'epochs'\?") as error:
         load_study(path)
     assert "study.yaml" in str(error.value)
     assert error.value.exit_code == 2
@@ -37,7 +37,7 @@ def test_a_misspelt_key_is_refused_with_file_key_and_nearest(tmp_path):
 
 def test_a_misspelt_key_deep_in_a_list_is_found(tmp_path):
     path = write(tmp_path, {**MINIMAL, "compare": {"losses": [{"name": "ce"}, {"nam": "gce"}]}})
-    with pytest.raises(ConfigError, match=r"compare\.losses\.1\.nam: no such key; did you mean 'name'\?"):
+    with pytest.raises(ConfigError, match=r"compare\.losses\.1\.nam: no such key\. Did you mean 'name'\?"):
         load_study(path)
 
 

@@ -88,9 +88,8 @@ def bootstrap(  # noqa: PLR0913 - what is judged, and three keywords of the boot
     >>> str(bootstrap(p, y, ["a", "b", "c"], ["accuracy"])["accuracy"])
     '0.667 [0.000, 1.000]'
     """
-    sample = Sample(probabilities, labels)
-    chosen = _weighted(metrics)
-    values = _over_draws({0: sample}, chosen, subjects, draws, seed)[0]
+    sample, chosen = Sample(probabilities, labels), _weighted(metrics)
+    values = _over_draws(sample, chosen, list(_weights(subjects, len(sample), draws, seed)))
     return {name: _interval(column, level) for name, column in values.items()}
 
 
@@ -120,9 +119,10 @@ def paired_bootstrap(  # noqa: PLR0913 - as bootstrap
     >>> paired_bootstrap(same, same, [0, 1], ["a", "b"], ["brier_score"])["brier_score"]
     Interval(value=0.0, low=0.0, high=0.0)
     """
-    both = {side: Sample(p, labels) for side, p in enumerate((probabilities_a, probabilities_b))}
-    values = _over_draws(both, _weighted(metrics), subjects, draws, seed)
-    return {name: _interval(values[0][name] - values[1][name], level) for name in values[0]}
+    a, b = (Sample(p, labels) for p in (probabilities_a, probabilities_b))
+    chosen, chunks = _weighted(metrics), list(_weights(subjects, len(a), draws, seed))
+    of_a, of_b = _over_draws(a, chosen, chunks), _over_draws(b, chosen, chunks)
+    return {name: _interval(of_a[name] - of_b[name], level) for name in chosen}
 
 
 def bootstrap_mean(
@@ -209,20 +209,11 @@ def _one_by_one(metric: Function) -> Weighted:
 
 
 def _over_draws(
-    samples: Mapping[int, Sample],
-    metrics: Mapping[str, Weighted],
-    subjects: Sequence[str],
-    draws: int,
-    seed: int,
-) -> dict[int, dict[str, Floats]]:
-    """Return for each sample and metric the values, of the sample itself first, then of the draws."""
-    chunks = list(_weights(subjects, len(samples[0]), draws, seed))
+    sample: Sample, metrics: Mapping[str, Weighted], chunks: Sequence[Floats]
+) -> dict[str, Floats]:
+    """Return for each metric its value on the sample itself, then on every draw."""
     return {
-        key: {
-            name: np.concatenate([metric(sample, chunk) for chunk in chunks])
-            for name, metric in metrics.items()
-        }
-        for key, sample in samples.items()
+        name: np.concatenate([metric(sample, chunk) for chunk in chunks]) for name, metric in metrics.items()
     }
 
 

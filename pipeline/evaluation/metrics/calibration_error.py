@@ -7,6 +7,7 @@ first and 1 in the last. All errors are fractions; only tables show percent.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -14,13 +15,7 @@ from numpy.typing import ArrayLike
 
 from models.arrays import Floats, Ints
 from pipeline.errors import InputError
-from pipeline.evaluation.metrics.sample import (
-    Sample,
-    Weighted,
-    on_sample,
-    sums_by_group,
-    tied_groups,
-)
+from pipeline.evaluation.metrics.sample import Sample, on_sample, sums_by_group, tied_groups
 
 Scheme = Literal["width", "mass"]
 DEFAULT_BINS = 15
@@ -98,7 +93,7 @@ def expected_calibration_error(
     >>> expected_calibration_error([[0.8, 0.2], [0.8, 0.2]], [0, 1])
     0.30000000000000004
     """
-    return on_sample(binned_gap(bins, scheme), probabilities, labels)
+    return on_sample(partial(binned_gap, bins=bins, scheme=scheme), probabilities, labels)
 
 
 def maximum_calibration_error(
@@ -115,7 +110,7 @@ def maximum_calibration_error(
     ----------
     Guo et al., ICML 2017, equation 5.
     """
-    return on_sample(largest_gap(bins, scheme), probabilities, labels)
+    return on_sample(partial(largest_gap, bins=bins, scheme=scheme), probabilities, labels)
 
 
 def overconfidence_error(probabilities: ArrayLike, labels: ArrayLike, bins: int = DEFAULT_BINS) -> float:
@@ -132,7 +127,7 @@ def overconfidence_error(probabilities: ArrayLike, labels: ArrayLike, bins: int 
     ----------
     Thulasidasan et al., On Mixup Training, NeurIPS 2019, section 3.1.
     """
-    return on_sample(overconfidence(bins), probabilities, labels)
+    return on_sample(partial(overconfidence, bins=bins), probabilities, labels)
 
 
 def classwise_ece(
@@ -150,7 +145,7 @@ def classwise_ece(
     ----------
     Kull et al., Beyond temperature scaling, NeurIPS 2019, equation 3.
     """
-    return on_sample(classwise_gap(bins, scheme), probabilities, labels)
+    return on_sample(partial(classwise_gap, bins=bins, scheme=scheme), probabilities, labels)
 
 
 def ks_calibration_error(probabilities: ArrayLike, labels: ArrayLike) -> float:
@@ -171,51 +166,39 @@ def ks_calibration_error(probabilities: ArrayLike, labels: ArrayLike) -> float:
     return on_sample(ks_gap, probabilities, labels)
 
 
-def binned_gap(bins: int = DEFAULT_BINS, scheme: Scheme = "width") -> Weighted:
+def binned_gap(sample: Sample, weights: Floats, bins: int = DEFAULT_BINS, scheme: Scheme = "width") -> Floats:
     """Return `expected_calibration_error` over draws."""
-
-    def weighted(sample: Sample, weights: Floats) -> Floats:
-        gaps, _ = _gaps(sample.confidence, sample.correct, weights, bins, scheme)
-        return np.asarray(np.abs(gaps).sum(axis=1) / weights.sum(axis=1))
-
-    return weighted
+    gaps, _ = _gaps(sample.confidence, sample.correct, weights, bins, scheme)
+    return np.asarray(np.abs(gaps).sum(axis=1) / weights.sum(axis=1))
 
 
-def largest_gap(bins: int = DEFAULT_BINS, scheme: Scheme = "width") -> Weighted:
+def largest_gap(
+    sample: Sample, weights: Floats, bins: int = DEFAULT_BINS, scheme: Scheme = "width"
+) -> Floats:
     """Return `maximum_calibration_error` over draws."""
-
-    def weighted(sample: Sample, weights: Floats) -> Floats:
-        gaps, counts = _gaps(sample.confidence, sample.correct, weights, bins, scheme)
-        return np.asarray(np.abs(gaps / np.maximum(counts, 1)).max(axis=1))
-
-    return weighted
+    gaps, counts = _gaps(sample.confidence, sample.correct, weights, bins, scheme)
+    return np.asarray(np.abs(gaps / np.maximum(counts, 1)).max(axis=1))
 
 
-def classwise_gap(bins: int = DEFAULT_BINS, scheme: Scheme = "width") -> Weighted:
+def classwise_gap(
+    sample: Sample, weights: Floats, bins: int = DEFAULT_BINS, scheme: Scheme = "width"
+) -> Floats:
     """Return `classwise_ece` over draws."""
-
-    def weighted(sample: Sample, weights: Floats) -> Floats:
-        total = np.zeros(len(weights))
-        for k in range(sample.num_classes):
-            gaps, _ = _gaps(sample.probabilities[:, k], sample.onehot[:, k], weights, bins, scheme)
-            total += np.abs(gaps).sum(axis=1)
-        return np.asarray(total / weights.sum(axis=1) / sample.num_classes)
-
-    return weighted
+    total = np.zeros(len(weights))
+    for k in range(sample.num_classes):
+        gaps, _ = _gaps(sample.probabilities[:, k], sample.onehot[:, k], weights, bins, scheme)
+        total += np.abs(gaps).sum(axis=1)
+    return np.asarray(total / weights.sum(axis=1) / sample.num_classes)
 
 
-def overconfidence(bins: int = DEFAULT_BINS) -> Weighted:
+def overconfidence(sample: Sample, weights: Floats, bins: int = DEFAULT_BINS) -> Floats:
     """Return `overconfidence_error` over draws."""
-
-    def weighted(sample: Sample, weights: Floats) -> Floats:
-        index = bin_index(sample.confidence, bin_edges(sample.confidence, bins, "width"))
-        counts = sums_by_group(weights, np.ones(len(sample)), index, bins)
-        confidence = sums_by_group(weights, sample.confidence, index, bins)
-        right = sums_by_group(weights, sample.correct, index, bins)
-        excess = confidence / np.maximum(counts, 1) * np.maximum(confidence - right, 0)
-        return np.asarray(excess.sum(axis=1) / weights.sum(axis=1))
-
-    return weighted
+    index = bin_index(sample.confidence, bin_edges(sample.confidence, bins, "width"))
+    counts = sums_by_group(weights, np.ones(len(sample)), index, bins)
+    confidence = sums_by_group(weights, sample.confidence, index, bins)
+    right = sums_by_group(weights, sample.correct, index, bins)
+    excess = confidence / np.maximum(counts, 1) * np.maximum(confidence - right, 0)
+    return np.asarray(excess.sum(axis=1) / weights.sum(axis=1))
 
 
 def ks_gap(sample: Sample, weights: Floats) -> Floats:

@@ -103,59 +103,29 @@ def _catalogue(*metrics: Metric) -> dict[str, Metric]:
 
 
 METRICS = _catalogue(
-    Metric(
-        "negative_log_likelihood", "NLL",
-        function=scores.negative_log_likelihood, weighted=scores.nll_over_draws,
-    ),
+    Metric("negative_log_likelihood", "NLL",
+        function=scores.negative_log_likelihood, weighted=scores.nll_over_draws),
     Metric("brier_score", "Brier score", function=scores.brier_score, weighted=scores.brier_over_draws),
-    Metric(
-        "accuracy", "accuracy", "higher",
-        function=scores.accuracy, weighted=scores.accuracy_over_draws,
-    ),
-    Metric(
-        "balanced_accuracy", "balanced accuracy", "higher",
-        function=scores.balanced_accuracy, weighted=scores.balanced_accuracy_over_draws,
-    ),
-    Metric(
-        "macro_f1", "macro F1", "higher",
-        function=scores.macro_f1, weighted=scores.macro_f1_over_draws,
-    ),
-    Metric(
-        "macro_auroc", "macro AUROC", "higher",
-        function=scores.macro_auroc, weighted=scores.macro_auroc_over_draws,
-    ),
-    Metric(
-        "expected_calibration_error", "ECE", percent=True,
-        function=binned.expected_calibration_error, weighted=binned.binned_gap(),
-    ),
-    Metric(
-        "maximum_calibration_error", "maximum calibration error", percent=True,
-        function=binned.maximum_calibration_error, weighted=binned.largest_gap(),
-    ),
-    Metric(
-        "classwise_ece", "classwise ECE", percent=True,
-        function=binned.classwise_ece, weighted=binned.classwise_gap(),
-    ),
-    Metric(
-        "smooth_ece", "smooth ECE", percent=True,
-        function=kernel.smooth_ece, weighted=kernel.smooth_gap,
-    ),
-    Metric(
-        "ece_kde", "kernel density ECE", percent=True,
-        function=kernel.ece_kde, weighted=kernel.kde_gap,
-    ),
-    Metric(
-        "ks_calibration_error", "KS calibration error", percent=True,
-        function=binned.ks_calibration_error, weighted=binned.ks_gap,
-    ),
-    Metric(
-        "overconfidence_error", "overconfidence error",
-        function=binned.overconfidence_error, weighted=binned.overconfidence(),
-    ),
-    Metric(
-        "risk_coverage_area", "AURC",
-        function=selective.risk_coverage_area, weighted=selective.area_over_draws,
-    ),
+    Metric("accuracy", "accuracy", "higher", function=scores.accuracy, weighted=scores.accuracy_over_draws),
+    Metric("balanced_accuracy", "balanced accuracy", "higher",
+        function=scores.balanced_accuracy, weighted=scores.balanced_accuracy_over_draws),
+    Metric("macro_f1", "macro F1", "higher", function=scores.macro_f1, weighted=scores.macro_f1_over_draws),
+    Metric("macro_auroc", "macro AUROC", "higher",
+        function=scores.macro_auroc, weighted=scores.macro_auroc_over_draws),
+    Metric("expected_calibration_error", "ECE", percent=True,
+        function=binned.expected_calibration_error, weighted=binned.binned_gap),
+    Metric("maximum_calibration_error", "maximum calibration error", percent=True,
+        function=binned.maximum_calibration_error, weighted=binned.largest_gap),
+    Metric("classwise_ece", "classwise ECE", percent=True,
+        function=binned.classwise_ece, weighted=binned.classwise_gap),
+    Metric("smooth_ece", "smooth ECE", percent=True, function=kernel.smooth_ece, weighted=kernel.smooth_gap),
+    Metric("ece_kde", "kernel density ECE", percent=True, function=kernel.ece_kde, weighted=kernel.kde_gap),
+    Metric("ks_calibration_error", "KS calibration error", percent=True,
+        function=binned.ks_calibration_error, weighted=binned.ks_gap),
+    Metric("overconfidence_error", "overconfidence error",
+        function=binned.overconfidence_error, weighted=binned.overconfidence),
+    Metric("risk_coverage_area", "AURC",
+        function=selective.risk_coverage_area, weighted=selective.area_over_draws),
 )  # fmt: skip
 """The metrics of (probabilities, labels), by name."""
 

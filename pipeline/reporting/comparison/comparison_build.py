@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import metadata
 
@@ -24,7 +24,7 @@ from pipeline.reporting.comparison.comparison_numbers import (
     PooledPoint,
     Stage,
 )
-from pipeline.reporting.page.facts import Measured, Named
+from pipeline.reporting.page.facts import Named, measured
 
 
 def build_comparison_report(
@@ -107,17 +107,12 @@ def _row(result: LossResult, class_names: tuple[str, ...]) -> LossRow:
         name=result.loss,
         seeds=result.seeds,
         folds=result.folds,
-        metrics=_measured(result.metrics.items()),
+        metrics=measured(result.metrics.items()),
         difference=differences,
-        recall=_measured(zip(class_names, result.recall, strict=False)),
-        coverage=_measured(zip(class_names, result.coverage, strict=False)),
+        recall=measured(zip(class_names, result.recall, strict=False)),
+        coverage=measured(zip(class_names, result.coverage, strict=False)),
         sentence=result.sentence,
     )
-
-
-def _measured(found: Iterable[tuple[str, Interval]]) -> dict[str, Measured]:
-    """Leave out what is not defined, as the recall of a class without test scans."""
-    return {name: Measured(**asdict(interval)) for name, interval in found if _is_finite(interval)}
 
 
 def _is_finite(interval: Interval) -> bool:

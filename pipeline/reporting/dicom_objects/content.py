@@ -9,31 +9,8 @@ from highdicom.sr import MeasurementsAndQualitativeEvaluations as Group
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from pipeline.reporting.dicom_objects.codes import (
-    ANSWER,
-    ARTIFICIAL_INTELLIGENCE,
-    BRAIN,
-    CLINIC,
-    DECISION,
-    IN_SET,
-    LEFT,
-    LOWER,
-    NO,
-    PROBABILITY,
-    PROCEDURE,
-    QUALITIES,
-    QUALITY,
-    RIGHT,
-    SUVR,
-    UPPER,
-    VERDICTS,
-    YES,
-    Code,
-    class_code,
-    private,
-    region_code,
-    uid,
-)
+from pipeline.reporting.dicom_objects import codes as own
+from pipeline.reporting.dicom_objects.codes import Code
 from pipeline.reporting.scan.scan_numbers import ClassProbability, Composite, RegionRow, ScanReport
 
 MAKER = "taucal"
@@ -65,7 +42,7 @@ def measurement_report(
     )
     return sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=observer),
-        procedure_reported=_concept(PROCEDURE),
+        procedure_reported=_concept(own.PROCEDURE),
         imaging_measurements=list(_groups(report)),
         title=codes.DCM.ImagingMeasurementReport,
         referenced_images=list(source[:: -(-len(source) // LIBRARY_IMAGES)]),
@@ -85,7 +62,7 @@ def _model(report: ScanReport) -> sr.AlgorithmIdentification:
     return sr.AlgorithmIdentification(
         name=report.model.name,
         version=report.model.version,
-        family=_concept(ARTIFICIAL_INTELLIGENCE),
+        family=_concept(own.ARTIFICIAL_INTELLIGENCE),
         manufacturer=MAKER,
         parameters=[f"{fact.label}: {fact.value}" for fact in report.model.versions] or None,
     )
@@ -98,12 +75,12 @@ def _software(report: ScanReport) -> sr.AlgorithmIdentification:
 
 
 def _decision(report: ScanReport, algorithm: sr.AlgorithmIdentification) -> Group:
-    stated = ((DECISION, VERDICTS[report.verdict]), (QUALITY, QUALITIES[report.quality]))
+    stated = ((own.DECISION, own.VERDICTS[report.verdict]), (own.QUALITY, own.QUALITIES[report.quality]))
     return Group(
         tracking_identifier=_tracked(report, "decision"),
-        finding_type=_concept(ANSWER),
+        finding_type=_concept(own.ANSWER),
         algorithm_id=algorithm,
-        finding_sites=[sr.FindingSite(_concept(BRAIN))],
+        finding_sites=[sr.FindingSite(_concept(own.BRAIN))],
         qualitative_evaluations=[_evaluation(name, value) for name, value in stated],
     )
 
@@ -112,40 +89,40 @@ def _class_group(
     report: ScanReport, answer: ClassProbability, algorithm: sr.AlgorithmIdentification
 ) -> Group:
     measured = [
-        _number(PROBABILITY, answer.probability),
-        _number(PROBABILITY, answer.lower, derivation=LOWER),
-        _number(PROBABILITY, answer.upper, derivation=UPPER),
+        _number(own.PROBABILITY, answer.probability),
+        _number(own.PROBABILITY, answer.lower, derivation=own.LOWER),
+        _number(own.PROBABILITY, answer.upper, derivation=own.UPPER),
     ]
     if answer.clinic_probability is not None:
-        measured.append(_number(PROBABILITY, answer.clinic_probability, method=CLINIC))
+        measured.append(_number(own.PROBABILITY, answer.clinic_probability, method=own.CLINIC))
     return Group(
         tracking_identifier=_tracked(report, f"class {answer.name}"),
-        finding_type=_concept(class_code(answer.name, answer.title)),
+        finding_type=_concept(own.class_code(answer.name, answer.title)),
         algorithm_id=algorithm,
-        finding_sites=[sr.FindingSite(_concept(BRAIN))],
+        finding_sites=[sr.FindingSite(_concept(own.BRAIN))],
         measurements=measured,
-        qualitative_evaluations=[_evaluation(IN_SET, YES if answer.in_set else NO)],
+        qualitative_evaluations=[_evaluation(own.IN_SET, own.YES if answer.in_set else own.NO)],
     )
 
 
 def _composite_group(
     report: ScanReport, composite: Composite, algorithm: sr.AlgorithmIdentification
 ) -> Group:
-    site = sr.FindingSite(_concept(private(composite.name, composite.title)))
+    site = sr.FindingSite(_concept(own.private(composite.name, composite.title)))
     return Group(
         tracking_identifier=_tracked(report, composite.title),
         algorithm_id=algorithm,
         finding_sites=[site],
-        measurements=[_number(SUVR, composite.suvr)],
+        measurements=[_number(own.SUVR, composite.suvr)],
     )
 
 
 def _region_group(report: ScanReport, row: RegionRow, algorithm: sr.AlgorithmIdentification) -> Group | None:
     """Return the SUVR of a region, each side with its laterality; None where nothing was measured."""
-    where = _concept(region_code(row.region, row.title))
-    sides = ((row.left, LEFT), (row.right, RIGHT), (row.both, None))
+    where = _concept(own.region_code(row.region, row.title))
+    sides = ((row.left, own.LEFT), (row.right, own.RIGHT), (row.both, None))
     measured = [
-        _number(SUVR, value, site=sr.FindingSite(where, laterality=_concept(side) if side else None))
+        _number(own.SUVR, value, site=sr.FindingSite(where, laterality=_concept(side) if side else None))
         for value, side in sides
         if value is not None
     ]
@@ -161,7 +138,7 @@ def _region_group(report: ScanReport, row: RegionRow, algorithm: sr.AlgorithmIde
 def _tracked(report: ScanReport, what: str) -> sr.TrackingIdentifier:
     # Unique within the subject's scan; the same report gives the same UID.
     root = (report.subject, report.session, report.run_id, report.report_date)
-    return sr.TrackingIdentifier(uid=uid("tracked", what, *root), identifier=what)
+    return sr.TrackingIdentifier(uid=own.uid("tracked", what, *root), identifier=what)
 
 
 def _number(

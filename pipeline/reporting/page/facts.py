@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
-from typing import Annotated
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+if TYPE_CHECKING:  # the report of a scan does without it
+    from pipeline.evaluation.inference.intervals import Interval
 
 RESEARCH_USE_ONLY = "Research use only - not for diagnostic use"
 SYNTHETIC = "SYNTHETIC: a computed phantom, no person was scanned"
@@ -54,6 +60,12 @@ class Measured(Facts):
     value: float
     low: float
     high: float
+
+
+def measured(found: Iterable[tuple[str, Interval]]) -> dict[str, Measured]:
+    """Leave out what is not defined, as the recall of a class without test scans."""
+    numbers = {name: asdict(interval) for name, interval in found}
+    return {name: Measured(**m) for name, m in numbers.items() if all(map(math.isfinite, m.values()))}
 
 
 class Rated(Facts):

@@ -12,6 +12,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from models.arrays import Floats
 from pipeline.atlas import load_atlas
 from pipeline.reporting.page.charts import png
 from pipeline.reporting.scan.slices import Slice, Surface, frame_of, three_planes
@@ -137,7 +138,7 @@ def draw_surfaces(surfaces: Sequence[Surface], limits: tuple[float, float], mark
     return png(figure, dpi=150)
 
 
-def _surface_rgba(view: Surface, limits: tuple[float, float]) -> NDArray[np.float64]:
+def _surface_rgba(view: Surface, limits: tuple[float, float]) -> Floats:
     share = np.clip((view.values - limits[0]) / (limits[1] - limits[0]), 0, 1)
     colour = _Z_COLORMAP(np.nan_to_num(share))
     colour[np.isnan(view.values), :3] = 0.75

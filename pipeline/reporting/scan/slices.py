@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from models.arrays import Floats
 from pipeline.atlas import AFFINE, SHAPE, load_atlas
 from pipeline.errors import InputError
 from pipeline.scan import Volume
@@ -143,8 +144,8 @@ class Surface:
 
     side: Literal["left", "right"]
     aspect: Literal["lateral", "medial"]
-    values: NDArray[np.float64]
-    shade: NDArray[np.float64]
+    values: Floats
+    shade: Floats
 
 
 def surface(
@@ -184,7 +185,7 @@ def surface(
     return Surface(side, aspect, shown.T[turn], light.T[turn])
 
 
-def _light(depth: NDArray[np.float64]) -> NDArray[np.float64]:
+def _light(depth: Floats) -> Floats:
     inside = ~np.isnan(depth)
     filled = np.where(inside, depth, np.nanmax(depth))
     smooth = ndimage.gaussian_filter(filled, 1.2)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.arrays import Floats
 from models.calibrators import softmax
 from pipeline.evaluation.classifier.results import Results
 from pipeline.evaluation.classifier.selection import Selection
-from pipeline.evaluation.inference.intervals import Interval, bootstrap
-from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.inference.intervals import bootstrap
 from pipeline.evaluation.metrics.reliability import ReliabilityCurve, reliability_curves, wilson_interval
 from pipeline.evaluation.metrics.selective import risk_coverage
 from pipeline.learning.predictions import Predictions
-from pipeline.reporting.page.facts import Measured, Named
+from pipeline.reporting.page.facts import Measured, Named, measured
 from pipeline.reporting.study.study_numbers import (
     CandidateRow,
     CohortRow,
@@ -76,11 +75,11 @@ class StudySources:
     results: Results
     selection: Selection
     test: Predictions
-    probabilities: NDArray[np.float64]
+    probabilities: Floats
     cohort: Cohort
     split: Split
     history: Sequence[Mapping[str, Any]] = ()
-    posterior: NDArray[np.float64] | None = None
+    posterior: Floats | None = None
     operating_point: float | None = None
     outcomes: Sequence[Any] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)
@@ -103,9 +102,9 @@ def build_study_report(sources: StudySources) -> StudyReport:
         flow=_flow(sources),
         cohort=tuple(_cohort_rows(sources)),
         metrics=tuple(
-            MetricsRow(name=r.name, kind=r.kind, metrics=_measured_all(r.metrics)) for r in results.rows
+            MetricsRow(name=r.name, kind=r.kind, metrics=measured(r.metrics.items())) for r in results.rows
         ),
-        gain=_measured_all(results.gain),
+        gain=measured(results.gain.items()),
         test_scans=results.scans,
         test_subjects=results.subjects,
         chosen=results.chosen,
@@ -170,33 +169,16 @@ def _numbers(values: Iterator[Any]) -> list[float]:
     return [float(v) for v in values if isinstance(v, int | float) and np.isfinite(v)]
 
 
-def _measured(interval: Interval) -> Measured | None:
-    numbers = (interval.value, interval.low, interval.high)
-    if not np.isfinite(numbers).all():
-        return None
-    return Measured(value=interval.value, low=interval.low, high=interval.high)
-
-
-def _measured_all(intervals: Mapping[str, Interval]) -> dict[str, Measured]:
-    found = {name: _measured(interval) for name, interval in intervals.items()}
-    return {name: m for name, m in found.items() if m is not None}
-
-
 def _candidates(selection: Selection) -> tuple[CandidateRow, ...]:
     return tuple(
         CandidateRow(
-            name=s.name,
-            nll=s.nll,
-            nll_se=s.nll_se,
-            classwise_ece=s.classwise_ece,
-            behind=s.behind,
-            chosen=s.name == selection.chosen,
+            **{k: v for k, v in asdict(s).items() if k != "behind_se"}, chosen=s.name == selection.chosen
         )
         for s in selection.scores
     )
 
 
-def _panels(probabilities: NDArray[np.float64], test: Predictions, stage: str) -> Iterator[ReliabilityPanel]:
+def _panels(probabilities: Floats, test: Predictions, stage: str) -> Iterator[ReliabilityPanel]:
     curves = reliability_curves(probabilities, test.labels, test.class_names, bins=RELIABILITY_BINS)
     for curve in curves:
         yield ReliabilityPanel(name=curve.name, stage=stage, points=tuple(_points(curve)))
@@ -213,7 +195,7 @@ def _points(curve: ReliabilityCurve) -> Iterator[ReliabilityPoint]:
         )
 
 
-def _confusion(probabilities: NDArray[np.float64], test: Predictions) -> tuple[tuple[int, ...], ...]:
+def _confusion(probabilities: Floats, test: Predictions) -> tuple[tuple[int, ...], ...]:
     counts = np.zeros((len(test.class_names),) * 2, dtype=int)
     np.add.at(counts, (test.labels, probabilities.argmax(axis=1)), 1)
     return tuple(tuple(int(n) for n in row) for row in counts)
@@ -235,18 +217,14 @@ def _slices(sources: StudySources) -> Iterator[SliceRow]:
         for name in names if len(names) > 1 else ():
             rows = np.flatnonzero(values == name)
             subjects = [test.subjects[i] for i in rows]
-            row = {"slice": f"{key}: {name}", "scans": len(rows), "subjects": len(set(subjects))}
+            intervals: dict[str, Measured] = {}
             if len(rows) >= SMALL_SLICE:
-                measured = bootstrap(
-                    sources.probabilities[rows],
-                    test.labels[rows],
-                    subjects,
-                    metrics={n: METRICS[n] for n in ("accuracy", "negative_log_likelihood")},
-                    draws=1000,
-                )
-                row["accuracy"] = _measured(measured["accuracy"])
-                row["nll"] = _measured(measured["negative_log_likelihood"])
-            yield SliceRow(**row)
+                titles = {"accuracy": "accuracy", "nll": "negative_log_likelihood"}
+                p, y = sources.probabilities[rows], test.labels[rows]
+                found = bootstrap(p, y, subjects, tuple(titles.values()), draws=1000)
+                intervals = measured((title, found[name]) for title, name in titles.items())
+            title, people = f"{key}: {name}", len(set(subjects))
+            yield SliceRow(slice=title, scans=len(rows), subjects=people, **intervals)
 
 
 def _epochs(history: Sequence[Mapping[str, Any]]) -> Iterator[EpochRow]:

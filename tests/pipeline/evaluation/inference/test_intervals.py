@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -53,8 +55,8 @@ def test_equal_masses_are_those_of_each_draw(decimals):
     p, y = simulated(n=40, decimals=decimals)
     weights = np.random.default_rng(0).integers(0, 5, size=(6, 40)).astype(float)
     for weighted, metric in (
-        (binned_gap(scheme="mass"), expected_calibration_error),
-        (classwise_gap(scheme="mass"), classwise_ece),
+        (partial(binned_gap, scheme="mass"), expected_calibration_error),
+        (partial(classwise_gap, scheme="mass"), classwise_ece),
     ):
         slow = [
             metric(*(np.repeat(a, w.astype(int), axis=0) for a in (p, y)), scheme="mass") for w in weights
