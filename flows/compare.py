@@ -64,7 +64,7 @@ def train_cells(
     todo = [cell for cell in cells if not cell.is_done]
     missing = set(todo)
     if len(todo) < len(cells):
-        say(f"{len(cells) - len(todo)} of {len(cells)} cells are done already.")
+        say(f"{len(cells) - len(todo)} of {len(cells)} cells (loss x seed x fold) are done already.")
     for cell in cells:
         if cell not in missing:
             log.cell(cell)
@@ -92,9 +92,9 @@ def find(study: Study, material: ComparisonData, cells: Sequence[Cell], failed: 
     if not any(cell.loss.title == study.compare.baseline for cell in whole):
         cell, reason = next(iter(failed.items()))
         raise TrainingError(
-            f"Every cell of the baseline failed, so there is nothing to compare with; {cell.title}: {reason}",
+            f"Every training of the baseline failed; nothing can be compared. {cell.title}: {reason}",
             where=study.compare.baseline,
-            hint="fix the cause of the failure, then run the same command again",
+            hint="fix the cause, then run the same command again",
         )
     with progress("statistics") as tick:
         return compare_at_stages(study, [material.result(cell) for cell in whole], tick)

@@ -123,7 +123,7 @@ def scans_at(path: Path) -> tuple[FoundScan, ...]:
     mine = tuple(scan for scan in around if path in scan.files)
     if not mine:
         raise InputError(
-            "The file is no PET scan",
+            "The file is not a PET scan",
             where=str(path),
             hint="name a folder of DICOM files, a DICOM file or a NIfTI file",
         )
@@ -171,7 +171,7 @@ def _check_dicom(scans: Sequence[FoundScan], request: Request) -> None:
     other = [scan for scan in scans if scan.format != "dicom"]
     if other:
         raise InputError(
-            f"The scan is {other[0].format}; a DICOM report needs a scan in DICOM",
+            f"The scan is in the format {other[0].format}. A DICOM report needs a DICOM scan",
             where=other[0].files[0].name,
             hint="leave out --dicom and --send, or name the DICOM folder",
         )

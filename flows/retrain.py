@@ -1,4 +1,4 @@
-"""Retrain: test new scans for shift, make a challenger where that is called for, and let the gate decide."""
+"""Retrain: test new scans for shift, train a challenger where that is needed, and let the gate decide."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FLOW = "retrain"
 
 @dataclass(frozen=True)
 class Plan:
-    """The action that is called for, and why."""
+    """The action that is needed, and why."""
 
     action: Action
     reasons: tuple[str, ...]
@@ -59,9 +59,9 @@ class RetrainResult:
     Parameters
     ----------
     action : {"nothing", "recalibrate", "retrain", "first"}
-        The action that was called for.
+        The action that was needed.
     outcome : {"kept", "promoted", "held", "rejected"}
-        ``kept``: nothing was called for, or what was promoted before has been rolled back since.
+        ``kept``: no action was needed, or the version that was promoted before has been rolled back since.
     version : int or None
         The champion afterwards.
     challenger : int or None
@@ -87,7 +87,7 @@ class RetrainResult:
 
 
 def retrain(study: Study, who: str) -> RetrainResult:
-    """Ingest what is new, test for shift, make a challenger where that is called for, and ask the gate.
+    """Ingest new scans, test for shift, train a challenger where that is needed, and test it by the gate.
 
     Killed at any point and started again, it ends in the same state: every step leaves files, and every move
     of the champion is written to the audit log before it is made.
@@ -158,7 +158,9 @@ def _retrain(study: Study, store: tracking.Store, who: str) -> RetrainResult:
     now = tracking.champion_version(store)
     if outcome == "promoted" and now != trained.version:
         # Run again after a rollback, the decision is one that was carried out before.
-        back = f"Version {trained.version} was promoted for this before and rolled back since; it stays so."
+        back = (
+            f"Version {trained.version} was promoted for this before, then rolled back; that is not changed."
+        )
         outcome, reasons = "kept", (*reasons, back)
     return RetrainResult(plan.action, outcome, now, trained.version, plan.shift, verdict, reasons)
 
@@ -183,7 +185,7 @@ def _plan(study: Study, champion: Champion | None, cohort: Cohort) -> Plan:
     known = len(champion.scan_ids)
     new = len(set(cohort.scan_ids) - champion.scan_ids)
     if study.retrain.growth is not None and new >= study.retrain.growth * known:
-        grown = f"{new} labelled scans are new beside the {known} the champion was made from and tested on."
+        grown = f"{new} labelled scans are new; the champion was made from and tested on {known}."
         return Plan("retrain", (*shift.reasons, grown), shift)
     return Plan("nothing", shift.reasons, shift)
 

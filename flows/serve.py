@@ -58,7 +58,7 @@ def serve(study: Study) -> None:
     ):
         orphans = end_orphans([*(flow.name for flow in SCHEDULES.values()), *INNER_FLOWS])
         if orphans:
-            say(f"{orphans} flow runs of a process that was killed are marked as crashed.")
+            say(f"{orphans} flow runs of a killed process are marked as crashed.")
             send_notice(study, "failure", {"kind": "Crashed", "runs": orphans})
         asyncio.run(_run(study, schedules, servers))
     say("Ended; nothing is left running.")
@@ -115,7 +115,7 @@ async def _run(study: Study, schedules: Sequence[Schedule], servers: Sequence[Se
             raise TaucalError(
                 f"Prefect no longer starts runs: it ended with {type(error).__name__}",
                 where=str(PREFECT_API_URL.value()),
-                hint="see that the server answers, then serve again",
+                hint="check that the server answers, then serve again",
             ) from error
     finally:
         await _stop(runner, work, server_ended=any(s.process.poll() is not None for s in servers))
@@ -123,7 +123,7 @@ async def _run(study: Study, schedules: Sequence[Schedule], servers: Sequence[Se
 
 async def _stop(runner: Runner, work: asyncio.Task[None], *, server_ended: bool) -> None:
     """End the runs and pause the schedules; without a server only the runs."""
-    say("Ending what runs ...")
+    say("Ending the flows that run ...")
     deployments.ENDING.set()
     try:
         async with asyncio.timeout(_SECONDS_TO_STOP / 10 if server_ended else _SECONDS_TO_STOP):

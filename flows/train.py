@@ -55,7 +55,7 @@ def _train(study: Study) -> TrainingResult:
         settle(store, study.output)
         champion = tracking.champion_version(store)
         if champion is None:
-            why = ("This is the first classifier of the store; the gate was not asked.",)
+            why = ("This is the first classifier of the store, so it did not have to pass the gate.",)
             facts = {"run_id": trained.run_id}
             move(store, study.output, Decision(trained.version, trained.run_id, whoami(), why, facts))
             champion = trained.version
@@ -63,7 +63,7 @@ def _train(study: Study) -> TrainingResult:
             tracking.challenge(store, trained.version)
     what = "it is the champion"
     if champion != trained.version:
-        what = f"version {champion} stays champion until `taucal promote` or the gate"
+        what = f"version {champion} is still the champion, see `taucal promote`"
     say(f"Registered {store.model_name} version {trained.version}; {what}.")
     return trained
 

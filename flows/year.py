@@ -93,7 +93,7 @@ def _check_folder(study: Study) -> None:
         write_json(manifest, {"key": _key(study)})
     if read_json(manifest)["key"] != _key(study):
         raise InputError(
-            "The folder holds a year with other settings; it must be new or hold the same year",
+            "The folder holds a simulated year with other settings",
             where=str(study.output),
             hint="choose another folder with --out, or delete this one",
         )
@@ -200,7 +200,7 @@ def what_came(before: BatchSettings, now: BatchSettings, classes: Sequence[str])
     if now.prevalence != before.prevalence:
         shares = zip(classes, now.prevalence, strict=False)
         words = ", ".join(f"{name} {share:.0%}" for name, share in shares)
-        changes.append(f"prevalence becomes {words or 'what it was'}")
+        changes.append(f"prevalence becomes {words or 'that of the start'}")
     for words, was, has in (
         ("a new scanner", before.new_scanner, now.new_scanner),
         ("a broken reconstruction", before.broken, now.broken),
@@ -228,6 +228,8 @@ def _report(study: Study) -> YearReport:
 
 def _show(report: YearReport) -> None:
     header, rows = year_rows(report)
-    show_table("The year: each month, by classifiers that were not trained on its scans", header, rows)
+    show_table(
+        "Each month of the year, predicted by classifiers that were not trained on its scans", header, rows
+    )
     for sentence in report.sentences:
         say(sentence)

@@ -28,12 +28,13 @@ def retrain(
     ] = None,
     accept_smaller: Annotated[
         bool,
-        typer.Option("--accept-smaller", help="Go on with fewer labelled scans than the champion had."),
+        typer.Option("--accept-smaller", help="Continue with fewer labelled scans than the champion had."),
     ] = False,
 ) -> Any:
     """Ingest new scans, and retrain if that is needed.
 
-    The new model becomes the champion if it passes the gate: no worse on the same test scans.
+    The new model becomes the champion if it passes the gate, which tests that it is no worse than the present
+    champion on the same test scans.
     """
     accepted = ["retrain.accept_smaller=true"] if accept_smaller else []
     study = study_of(config, [*accepted, *(overrides or [])], "retrain")
@@ -56,16 +57,17 @@ def retrain(
 
 
 def shift(config: Config, overrides: Overrides = None) -> Any:
-    """Test whether new scans differ from those learned from.
+    """Test new scans for distribution shift.
 
-    They are compared with the scans the champion was calibrated on; nothing is changed.
+    They are compared with the calibration scans of the champion. The model is not changed.
     """
     study = study_of(config, overrides, "retrain")
     check_cohort(study)
     from flows.retraining.shift_check import check_shift
 
     checked = check_shift(study)
-    say(f"{checked.scans} new scans, champion {checked.champion or 'none'}: {checked.answer}.")
+    advice = "no action is needed" if checked.answer == "nothing" else f"{checked.answer} the champion"
+    say(f"{checked.scans} new scans, champion: {checked.champion or 'none'}. Advice: {advice}.")
     return asdict(checked)
 
 
@@ -85,10 +87,14 @@ def promote(
 ) -> Any:
     """Make a registered model version the champion.
 
-    Give its number, or approve the version that waits. The champion before becomes `previous`.
+    Give its number, or approve the version that waits. The present champion becomes `previous`.
     """
     if (version is None) == (approve is None):
-        raise InputError("Give either a version, or --approve NAME", where="promote")
+        raise InputError(
+            "Give either a VERSION or --approve NAME",
+            where="promote",
+            hint="`taucal audit` lists the versions",
+        )
     place = locate(study, changes=True)
     from flows.retraining import promotion
     from pipeline import tracking
@@ -125,7 +131,7 @@ def rollback(study: StudyOption = None) -> Any:
 def audit(study: StudyOption = None) -> Any:
     """Show who decided what about which model, and why.
 
-    First it is checked that no entry was altered or removed.
+    It first checks that no entry was altered or removed.
     """
     place = locate(study)
     from flows.retraining.promotion import checked_audit
@@ -147,11 +153,14 @@ def _cells(entry: Entry) -> list[str]:
 
 def who(
     pseudonym: Annotated[
-        str, typer.Argument(metavar="PSEUDONYM", help="Subject or scan, as a table or report names it.")
+        str,
+        typer.Argument(metavar="PSEUDONYM", help="Pseudonym of a subject or scan, from a table or report."),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Dataset or reports it comes from.", show_default=False),
+        typer.Option(
+            metavar="FOLDER", help="Dataset or folder of reports that it comes from.", show_default=False
+        ),
     ] = None,
     study: StudyOption = None,
     key_file: KeyFile = None,
@@ -165,7 +174,9 @@ def who(
 
     key = key_file or (key_beside(out) if out is not None else key_of_study(locate(study).named))
     if key is None:
-        raise InputError("The study has no dataset with a key", where="--study", hint="name it by --key-file")
+        raise InputError(
+            "The study has no dataset with a key", where="--study", hint="name the key by --key-file"
+        )
     found = look_up(pseudonym, key)
     header = ["scan", "subject", "date", "series", "path"]
     rows = [[scan, f["subject"], f["date"], f["series"], f["paths"][-1]] for scan, f in found.items()]
@@ -176,7 +187,7 @@ def who(
 def serve(config: Config, overrides: Overrides = None) -> Any:
     """Run the schedules of a study until Ctrl-C.
 
-    They are ingest, reports, shift check and retrain; Prefect's and MLflow's web pages are started too.
+    They are ingest, reports, shift check and retrain. The pages of Prefect and MLflow are served too.
     """
     study = study_of(config, overrides)
     from flows.serve import serve as run_schedules

@@ -30,14 +30,14 @@ StudyOption = Annotated[
     typer.Option(
         "--study",
         metavar="CONFIG_OR_FOLDER",
-        help="YAML file or output folder of the trained study; default: the one study below this folder.",
+        help="YAML file or output folder of the trained study; default: the only study below this folder.",
         show_default=False,
     ),
 ]
 KeyFile = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="Secret key of the pseudonyms; default: OUT.key, made on first use.",
+        metavar="FILE", help="Secret key of the pseudonyms; default: DATASET.key, beside the dataset.",
         show_default=False,
     ),
 ]  # fmt: skip
@@ -119,7 +119,7 @@ def study_of(
     purpose: Purpose | None = None,
     places: Mapping[str, Path] = MappingProxyType({}),
 ) -> Study:
-    """Read the study a command was given, and print where it writes to.
+    """Read the study of a command, and print where it writes to.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def study_of(
     overrides : list of str or None
         What ``--set`` changes.
     purpose : str, optional
-        What the study must be fit for, see `pipeline.config.check_purpose`.
+        What the study is used for, see `pipeline.config.check_purpose`.
     places : mapping of str to Path
         Settings that another option decides; ``--set`` wins.
     """

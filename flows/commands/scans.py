@@ -32,7 +32,7 @@ Prevalence = Annotated[
     str | None,
     typer.Option(
         metavar="CLASS=SHARE,...",
-        help="Class shares of your clinic, as CN=.6,MCI=.3,AD=.1.",
+        help="Prevalence of the classes in your clinic, as CN=.6,MCI=.3,AD=.1.",
         show_default=False,
     ),
 ]
@@ -41,9 +41,9 @@ Prevalence = Annotated[
 def predict(
     scans: Scans, model: Model = "@champion", study: StudyOption = None, prevalence: Prevalence = None
 ) -> Any:
-    """Predict scans and print the result; nothing is written.
+    """Predict scans and print the result.
 
-    Exit code 1 if a scan got no prediction.
+    No file is written. Exit code 1 if a scan has no prediction.
     """
     shares, named = _shares(prevalence), locate(study).named
     with _no_search_for_garbage():
@@ -75,9 +75,9 @@ def report(
         ),
     ] = None,
 ) -> Any:
-    """Write a clinician's report of each scan.
+    """Write a report of each scan for a clinician.
 
-    The scans need not be in any cohort.
+    The scans need not belong to a cohort.
     """
     shares, named = _shares(prevalence), locate(study).named
     with _no_search_for_garbage():
@@ -112,12 +112,13 @@ def _shares(text: str | None) -> dict[str, float] | None:
         shares = {name.strip(): float(value) for name, value in (part.split("=") for part in text.split(","))}
     except ValueError as error:
         raise ConfigError(
-            f"{text!r} is no list of class shares", where="--prevalence", hint="write CN=.6,MCI=.3,AD=.1"
+            f"{text!r} is not a list of class shares", where="--prevalence", hint="write CN=.6,MCI=.3,AD=.1"
         ) from error
     total = sum(shares.values())
     if any(not 0 < value < 1 for value in shares.values()) or abs(total - 1) > 0.01:
         raise ConfigError(
-            f"Class shares lie between 0 and 1 and add up to 1; {text!r} adds up to {total:g}",
+            f"The shares {text!r} add up to {total:g}. Expected shares between 0 and 1 that add up to 1",
             where="--prevalence",
+            hint="write CN=.6,MCI=.3,AD=.1",
         )
     return shares

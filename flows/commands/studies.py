@@ -21,19 +21,19 @@ def demo(
     config: Annotated[
         Path | None,
         typer.Option(
-            metavar="CONFIG", help="YAML file of another study than the demo's.", show_default=False
+            metavar="CONFIG", help="YAML file of a study to run in place of the demo's.", show_default=False
         ),
     ] = None,
     year: Annotated[
-        bool, typer.Option("--year", help="Simulate a clinic's year with retraining instead.")
+        bool, typer.Option("--year", help="Simulate a year of a clinic, with retraining.")
     ] = False,
     overrides: Overrides = None,
 ) -> Any:
     """Run everything on a synthetic cohort, from scans to reports.
 
-    Phantom, ingest, train, calibrate, track, report. With --year: monthly batches of scans, among them a new
-    scanner, more AD and a wrong reconstruction. Retraining behind the gate is compared with never retraining
-    and with always retraining.
+    The steps are phantom, ingest, train, calibrate, track and report. With --year, monthly batches of scans
+    follow, with a new scanner, more AD and a wrong reconstruction. Three policies are compared: retraining
+    with the gate, which rejects a worse model; retraining every month without it; and no retraining.
     """
     from pipeline.config import shipped_study
 
@@ -60,13 +60,13 @@ def phantom(
     ] = 200,
     preset: Annotated[
         Literal["three_class", "three_class_clinical", "five_class"],
-        typer.Option(help="Which classes there are, and how well they can be told apart."),
+        typer.Option(help="The classes, and how much they overlap."),
     ] = "three_class",
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of all that is random.")] = 2026,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 2026,
 ) -> Any:
     """Write a synthetic AV1451 cohort as PET DICOM.
 
-    The folder has ADNI's layout and tables; the true probability of every class is among them.
+    The folder has the layout and tables of ADNI. One table holds the true class probabilities.
     """
     say(f"Phantom: {scans} scans of {subjects} subjects, written to {out}.")
     from pipeline.config import PhantomSettings
@@ -89,7 +89,7 @@ def ingest(
         Path, typer.Option(metavar="FOLDER", help="BIDS dataset to write to.", show_default=False)
     ],
     tracer: Annotated[
-        str, typer.Option(metavar="NAME", help="Scans of another tracer are refused.")
+        str, typer.Option(metavar="NAME", help="Tracer of the scans; scans of another tracer are refused.")
     ] = "AV1451",
     layout: Annotated[
         Literal["auto", "dicom", "adni", "bids", "nifti"],
@@ -106,16 +106,17 @@ def ingest(
         ),
     ] = None,
     classes: Annotated[
-        str, typer.Option(metavar="NAMES", help="Diagnoses to learn from, separated by commas.")
+        str,
+        typer.Option(metavar="NAMES", help="Classes, separated by commas; other diagnoses become unknown."),
     ] = "CN,MCI,AD",
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove scans that SOURCE held before and does not hold now.")
+        bool, typer.Option("--prune", help="Remove scans that are no longer in SOURCE.")
     ] = False,
 ) -> Any:
     """Add scans to a dataset of de-identified BIDS-PET and SUVR.
 
-    What is done already is skipped, and scans of other sources stay. A report lists every scan that was
-    refused, and why. Exit code 1 if a scan failed unexpectedly or none was usable.
+    Scans that are done are skipped; scans of other sources stay. A report lists every refused scan with the
+    reason. Exit code 1 if a scan failed unexpectedly or none was usable.
     """
     say(f"Ingest: {source} to {out}.")
     from pipeline.config import DaskSettings, ImagingSettings, IngestSettings
@@ -146,7 +147,7 @@ def ingest(
 def train(config: Config, overrides: Overrides = None) -> Any:
     """Train, calibrate, evaluate and register a classifier.
 
-    What is done already is skipped: after an interruption the same command continues.
+    Finished steps are skipped: after an interruption the same command continues.
     """
     study = study_of(config, overrides, "train")
     check_cohort(study)
@@ -162,9 +163,9 @@ def train(config: Config, overrides: Overrides = None) -> Any:
 
 
 def compare(config: Config, overrides: Overrides = None) -> Any:
-    """Train every loss with every seed, and compare them.
+    """Train with every loss and seed, and compare the results.
 
-    All else is equal. What is trained already is skipped.
+    All other settings are the same. Finished trainings are skipped.
     """
     study = study_of(config, overrides, "compare")
     check_cohort(study)

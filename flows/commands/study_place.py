@@ -79,7 +79,7 @@ def _named(named: Path) -> StudyPlace:
             "There is no such file or folder", where=f"--study {named}", hint=_listing(find_studies(Path()))
         )
     if not any((named / mark).is_file() for mark in _MARKS):
-        problem = f"This is no output folder of a study: it holds neither {' nor '.join(_MARKS)}"
+        problem = f"This is not the output folder of a study: it holds neither {' nor '.join(_MARKS)}"
         raise InputError(
             problem, where=f"--study {named}", hint=_listing(find_studies(named) or find_studies(Path()))
         )
@@ -93,7 +93,7 @@ def _only(*, changes: bool) -> StudyPlace:
         raise InputError(problem, where="--study", hint=_listing(found))
     if changes and _is_demo(found[0]):
         raise InputError(
-            "the only study below this folder is the demo, which is changed only where it is named",
+            "the only study below this folder is the demo, which this command changes only if you name it",
             where="--study",
             hint=f"add --study {found[0]}, or name another study",
         )

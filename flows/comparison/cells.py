@@ -101,9 +101,9 @@ def load_material(study: Study) -> ComparisonData:
         splits: tuple[Split, ...] = (official or split_of(study, cohort),)
     elif official is not None:
         raise ConfigError(
-            f"A {study.cohort.kind} cohort has a split of its own, which {folds} folds cannot replace",
+            f"compare.folds is {folds}, but a cohort of kind {study.cohort.kind} has a published split",
             where="compare.folds",
-            hint="set compare.folds=1, or ingest the cohort as bids",
+            hint="set compare.folds=1",
         )
     else:
         least = study.cohort.min_subjects_per_class
@@ -167,7 +167,7 @@ def train_cell(order: Order) -> None:
         material = load_material(order.study)
     if material.volumes.digest() != order.data:
         raise CohortError(
-            "A worker found other scans than the comparison was planned with",
+            "A worker read other scans than the process that planned the comparison",
             where="cohort.path",
             hint="give all workers the same files, then start the comparison again",
         )

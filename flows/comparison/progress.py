@@ -95,7 +95,7 @@ class ProgressGrid:
     def failed(self, cell: Cell, reason: str) -> None:
         """Note a cell that failed; print why above the table."""
         self._failed.add(cell.folder)
-        say(f"Failed, the others continue: {cell.title}: {reason}")
+        say(f"{cell.title} failed, the others continue: {reason}")
 
     def table(self) -> Table:
         """Return the current table; epochs are read from the cells' folders."""

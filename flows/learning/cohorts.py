@@ -81,7 +81,7 @@ def labelled_cohort(study: Study) -> Cohort:
         raise CohortError(
             "No scan of the cohort has a diagnosis",
             where=str(study.cohort.path / COHORT_TABLE),
-            hint="put the diagnosis table beside the scans and ingest again",
+            hint="check cohort.classes, or add the diagnosis table to the source and ingest again",
         )
     if len(labelled) < len(cohort):
         without = [s.scan_id for s in cohort.scans if s.diagnosis is None]

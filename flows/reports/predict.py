@@ -15,7 +15,7 @@ from pipeline.one_scan import Answer, answer, check_prevalence
 def predict_scans(
     scans: Sequence[Path], model: str, output: Path, prevalence: Mapping[str, float] | None = None
 ) -> list[Answer]:
-    """Predict each scan as the registered model does where it is served.
+    """Predict each scan with the registered model.
 
     Parameters
     ----------

@@ -52,8 +52,8 @@ class Champion:
         classifier = tracking.load_classifier(store, name)
         if classifier.class_names != study.cohort.classes:
             raise InputError(
-                f"The champion has the classes {', '.join(classifier.class_names)}, "
-                f"the study {', '.join(study.cohort.classes)}",
+                f"The champion has the classes {', '.join(classifier.class_names)}, but the study has "
+                f"{', '.join(study.cohort.classes)}",
                 where=name,
                 hint="give the study another tracking.model_name",
             )
@@ -81,11 +81,12 @@ class Champion:
         if len(cohort) >= len(self.scan_ids):
             return
         missing = sorted(self.scan_ids - set(cohort.scan_ids))
+        shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
         raise CohortError(
-            f"The cohort has {len(cohort)} labelled scans, the champion was made from {len(self.scan_ids)}; "
-            f"missing are {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}",
+            f"The cohort has {len(cohort)} labelled scans, but the champion was made from "
+            f"{len(self.scan_ids)}. Missing: {shown}",
             where="retrain",
-            hint="ingest the sources that are missing, or go on with --accept-smaller",
+            hint="ingest their source again, or run `taucal retrain` with --accept-smaller",
         )
 
     def check_never_saw(self, split: Split) -> None:
@@ -100,5 +101,5 @@ class Champion:
         for part in ("train", "validation", "calibration"):
             seen = {self.split.subject_of[i] for i in self.split.part(part)}
             if shared := sorted(tested & seen):
-                own = f"{part} of the champion, version {self.version},"
+                own = f"the {part} part of the champion, version {self.version},"
                 raise LeakageError(shared, own, "the new test part")

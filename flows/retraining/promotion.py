@@ -137,7 +137,7 @@ def approve(store: tracking.Store, output: Path, name: str) -> int:
     """
     name = " ".join(name.split())
     if not name:
-        raise InputError("The approval names nobody", where="--approve", hint="give the name of who approves")
+        raise InputError("The name is empty", where="--approve", hint="give the name of who approves")
     with retraining_lock(output, wait=False):
         finished = settle(store, output)
         if finished and finished.version and finished.kind == "approve":
@@ -148,7 +148,7 @@ def approve(store: tracking.Store, output: Path, name: str) -> int:
                 "No version waits for approval; the champion is "
                 f"{tracking.champion_version(store) or 'none'}",
                 where=str(output),
-                hint="see `taucal audit` for what was decided since",
+                hint="`taucal audit` lists the decisions",
             )
         facts = {"held": held.number, "typed_by": tracking.whoami()}
         reasons = (f"{name} approves entry {held.number}.", *held.reasons)

@@ -108,9 +108,9 @@ def _period(
     regions = region_table(study)
     if regions is None:
         raise CohortError(
-            "There is no table of regional SUVR beside the cohort; the shift check needs it",
+            "The cohort has no table of regional SUVR, which the shift check needs",
             where=study.name,
-            hint="run `taucal ingest` again",
+            hint="run `taucal ingest` again, which writes the table",
         )
     scans = sorted(cohort.subset(scan_ids).scans, key=lambda s: (s.session, s.subject))
     in_order = replace(cohort, scans=tuple(scans))

@@ -97,7 +97,7 @@ def _wait_for_workers(client: Any, number: int) -> None:
     if not _come_back(client, number, _SECONDS_TO_REPLACE):
         raise TaucalError(
             f"Dask workers were killed, and some did not start again within {_SECONDS_TO_REPLACE} s",
-            hint="see whether the machine is out of memory, or set fewer workers",
+            hint="check whether the machine is out of memory, or set fewer workers",
         )
 
 
@@ -178,7 +178,7 @@ def _connected(where: Any) -> Any:
         raise ConfigError(
             f"No Dask scheduler answers at {where} ({type(error).__name__})",
             where="dask.address",
-            hint="start one with `dask scheduler`, correct the address, or remove the line",
+            hint="start one with `dask scheduler`, correct the address, or remove it to start a cluster here",
         ) from error
 
 

@@ -29,7 +29,7 @@ def worker_killed() -> WorkerKilled:
     """Return the error of a job whose worker process has ended."""
     return WorkerKilled(
         "The worker process ended before its job was done",
-        hint="see whether the machine is out of memory, or set fewer workers",
+        hint="check whether the machine is out of memory, or set fewer workers",
     )
 
 

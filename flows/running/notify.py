@@ -129,11 +129,11 @@ def _send_by_apprise(url: str, notice: Mapping[str, Any]) -> None:
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
     service = apprise.Apprise.instantiate(url, asset=apprise.AppriseAsset(app_id="taucal"))
     if service is None:
-        raise _Refused("apprise cannot read it, see its documentation for the form of each service")
+        raise _Refused("apprise cannot read it; its documentation shows the address of each service")
     service.redirects = False
     service.socket_connect_timeout = service.socket_read_timeout = _SECONDS
     if not service.notify(title=_title(notice), body=_text(notice)):
-        raise _Refused("the service did not take it")
+        raise _Refused("the service did not accept it")
 
 
 def _title(notice: Mapping[str, Any]) -> str:

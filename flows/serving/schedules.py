@@ -80,9 +80,9 @@ def planned(study: Study) -> list[Schedule]:
 
 def _why_not(study: Study, key: str) -> str | None:
     if study.cohort.kind != "bids":
-        return f"cohort.kind is {study.cohort.kind}, whose data are not scans"
+        return f"cohort.kind is {study.cohort.kind}, but only scans (bids) can be scheduled"
     if key == "ingest" and study.ingest.source is None:
-        return "ingest.source is not set, so it is unknown where scans come from"
+        return "ingest.source, the folder of new scans, is not set"
     return None
 
 
@@ -91,7 +91,7 @@ def _checked(cron: str, key: str) -> str:
         return CronSchedule(cron=cron, timezone="UTC").cron
     except ValidationError as error:
         raise ConfigError(
-            f"{cron!r} is no cron line",
+            f"{cron!r} is not a cron line",
             where=f"serve.{key}",
             hint='write minute hour day month weekday in UTC, as in "0 2 * * *" for every night at two',
         ) from error

@@ -87,8 +87,8 @@ def endpoint_of(study: Study, setting: str) -> Endpoint:
     endpoint = free_endpoint(study.serve.host, getattr(study.serve, setting), f"serve.{setting}")
     if not endpoint.is_loopback:
         say(
-            f"WARNING: port {endpoint.port} on {endpoint.host} is open to everybody who reaches this "
-            "machine. These servers ask for no password: all they hold can be read and changed."
+            f"WARNING: port {endpoint.port} on {endpoint.host} is open to everybody who can reach this "
+            "machine. The server has no password: everybody can read and change its data."
         )
     return endpoint
 
@@ -175,14 +175,14 @@ def free_endpoint(host: str, port: int, setting: str) -> Endpoint:
     except OSError as error:
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
             raise InputError(
-                f"{host} is no address of this machine",
+                f"{host} is not an address of this machine",
                 where="serve.host",
-                hint="use 127.0.0.1 for this machine alone, or an address that it has",
+                hint="use 127.0.0.1, which only this machine reaches, or one of its addresses",
             ) from error
         raise InputError(
             f"Port {port} on {host} is not free: {error.strerror}",
             where=setting,
-            hint=f"end what listens there, or set {setting} to another port or to 0 for any",
+            hint=f"end the program that uses it, or set {setting} to another port, or to 0 for any free port",
         ) from error
 
 

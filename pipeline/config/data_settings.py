@@ -81,7 +81,9 @@ class SplitSettings(Section):
     @model_validator(mode="after")
     def _leaves_training(self) -> Self:
         if self.validation + self.calibration + self.test >= 0.9:
-            raise ValueError("validation + calibration + test must leave at least a tenth for training")
+            raise ValueError(
+                "validation + calibration + test is 0.9 or more, which leaves too few scans for training"
+            )
         return self
 
 

@@ -48,12 +48,12 @@ def test_a_folder_gives_all_its_scans(bids):
 def test_a_file_that_is_no_scan_is_refused(tmp_path):
     (tmp_path / "scan_pet.nii").write_text("x")
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(InputError, match=r"notes.txt: The file is no PET scan\. Name a folder of DICOM"):
+    with pytest.raises(InputError, match=r"notes.txt: The file is not a PET scan\. Name a folder of DICOM"):
         scans_at(tmp_path / "notes.txt")
 
 
 def test_dicom_is_refused_for_other_scans_before_any_work(bids, tmp_path):
-    with pytest.raises(InputError, match="is bids; a DICOM report needs a scan in DICOM"):
+    with pytest.raises(InputError, match=r"in the format bids\. A DICOM report needs a DICOM scan"):
         report_scans([bids], Request(tmp_path / "out", "@nobody", tmp_path, dicom=True))
     with pytest.raises(ConfigError, match="'pacs' is no DICOM node"):
         report_scans([bids], Request(tmp_path / "out", "@nobody", tmp_path, send="pacs"))

@@ -157,7 +157,7 @@ def test_a_champion_made_from_new_test_subjects_is_refused_by_their_names(clinic
     seen = champion.split.train[:2]
     other = Split((), (), (), seen, {i: champion.split.subject_of[i] for i in seen})
     with pytest.raises(
-        LeakageError, match=rf"{other.subject_of[seen[0]]}.*train of the champion, version 1,"
+        LeakageError, match=rf"{other.subject_of[seen[0]]}.*train part of the champion, version 1,"
     ):
         champion.check_never_saw(other)
 

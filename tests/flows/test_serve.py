@@ -70,7 +70,7 @@ def test_what_is_null_or_has_no_scans_is_not_started(tmp_path, capsys):
 def test_nothing_to_start_and_a_wrong_cron_line_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="has no schedule that can be started"):
         planned(study(tmp_path, serve=dict.fromkeys(SCHEDULES)))
-    with pytest.raises(ConfigError, match=r"serve\.ingest: '2 in the night' is no cron line"):
+    with pytest.raises(ConfigError, match=r"serve\.ingest: '2 in the night' is not a cron line"):
         planned(study(tmp_path, serve={"ingest": "2 in the night"}))
 
 
@@ -115,7 +115,7 @@ def test_a_prefect_server_that_does_not_answer_is_told(tmp_path):
 
 
 def test_an_address_of_another_machine_is_refused():
-    with pytest.raises(InputError, match=r"serve\.host: 192\.0\.2\.1 is no address of this machine"):
+    with pytest.raises(InputError, match=r"serve\.host: 192\.0\.2\.1 is not an address of this machine"):
         free_endpoint("192.0.2.1", 0, "serve.prefect_port")
 
 
@@ -124,7 +124,7 @@ def test_a_server_beyond_loopback_is_warned_of(tmp_path, capsys):
         endpoint_of(study(tmp_path, serve={"host": "0.0.0.0", "mlflow_port": 0}), "mlflow_port").is_loopback
         is False
     )
-    assert "on 0.0.0.0 is open to everybody who reaches this machine" in " ".join(
+    assert "on 0.0.0.0 is open to everybody who can reach this machine" in " ".join(
         capsys.readouterr().err.split()
     )
     inside = endpoint_of(study(tmp_path, serve={"mlflow_port": 0}), "mlflow_port")
@@ -361,7 +361,7 @@ class TestServing:
     def test_the_next_start_ends_the_runs_of_the_killed_and_the_place_is_free(self, story):
         assert story.before_kill.keys() == {"weekly-shift-check", "shift check"}
         assert story.after_kill == dict.fromkeys(story.before_kill, "Crashed")
-        assert "2 flow runs of a process that was killed are marked as crashed" in story.said_again
+        assert "2 flow runs of a killed process are marked as crashed" in story.said_again
         assert {"kind": "Crashed", "runs": 2} in [notice["facts"] for notice in story.notices]
         assert story.again.state.is_completed(), story.again.state
 

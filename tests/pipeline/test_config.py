@@ -127,7 +127,7 @@ def test_a_place_is_taken_as_it_is_and_an_override_wins(tmp_path):
 
 def test_a_split_must_leave_scans_to_train_on(tmp_path):
     path = write(tmp_path, {**MINIMAL, "split": {"validation": 0.3, "calibration": 0.3, "test": 0.35}})
-    with pytest.raises(ConfigError, match="at least a tenth for training"):
+    with pytest.raises(ConfigError, match="leaves too few scans for training"):
         load_study(path)
 
 

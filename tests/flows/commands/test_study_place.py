@@ -57,7 +57,7 @@ def test_where_there_is_none_it_says_how_to_name_one(here):
 def test_the_demo_is_read_unasked_but_changed_only_when_it_is_named(here):
     make_study(here / "data" / "demo", "demo")
     assert locate(None).output == Path("data/demo")
-    with pytest.raises(InputError, match=r"changed only where it is named\. Add --study data/demo"):
+    with pytest.raises(InputError, match=r"changes only if you name it\. Add --study data/demo"):
         locate(None, changes=True)
     assert locate(Path("data/demo"), changes=True).output == Path("data/demo")
 
@@ -66,7 +66,9 @@ def test_a_name_that_is_none_is_refused_with_what_there_is(here):
     make_study(here / "data" / "adni" / "study")
     with pytest.raises(InputError, match=r"--study nowhere: There is no such.*data/adni/study"):
         locate(Path("nowhere"))
-    with pytest.raises(InputError, match=r"--study data/adni: This is no output folder.*data/adni/study"):
+    with pytest.raises(
+        InputError, match=r"--study data/adni: This is not the output folder.*data/adni/study"
+    ):
         locate(Path("data/adni"))
     (here / "bad.yaml").write_text("- no study\n")
     with pytest.raises(ConfigError, match=r"bad\.yaml"):

@@ -23,7 +23,7 @@ def champion(small_classifier) -> Champion:
 
 
 def test_a_cohort_with_fewer_scans_stops_with_the_numbers_the_names_and_the_way_on(champion):
-    with pytest.raises(CohortError, match=r"has 2 labelled scans, the champion was made from 5") as error:
+    with pytest.raises(CohortError, match=r"has 2 labelled scans, but the champion was made from 5") as error:
         champion.check_not_smaller(scans("A", "B"))
     assert "sub-C_ses-1, sub-D_ses-1, sub-E_ses-1" in error.value.problem
     assert "--accept-smaller" in error.value.hint

@@ -124,7 +124,7 @@ def test_what_waits_is_moved_by_who_approves(store, output):
     assert entry.reasons == ("Dr Bob approves entry 2.", "It is no worse.")
     with pytest.raises(InputError, match="No version waits for approval; the champion is 2"):
         approve(store, output, "Dr Bob")
-    with pytest.raises(InputError, match="names nobody"):
+    with pytest.raises(InputError, match="The name is empty"):
         approve(store, output, " ")
 
 
@@ -332,7 +332,7 @@ def test_the_commands_ask_for_a_bundle_that_loads_and_show_the_table(store, outp
     assert aliases(store) == (1, None, 2)
     for arguments in ([], ["3", "--approve", "bob"]):
         answer = CliRunner().invoke(app, ["promote", *arguments, "--study", str(output)])
-        assert "Give either a version, or --approve NAME" in str(answer.exception)
+        assert "Give either a VERSION or --approve NAME" in str(answer.exception)
     answer = CliRunner().invoke(app, ["audit", "--study", str(output), "--json"])
     assert answer.exit_code == 0
     table = json.loads(answer.stdout)

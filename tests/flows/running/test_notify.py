@@ -130,8 +130,8 @@ def test_a_service_of_apprise_gets_title_and_facts(web, capsys):
 @pytest.mark.parametrize(
     ("form", "reason"),
     [
-        ("json://127.0.0.1:1/{}", "did not take it"),
-        ("json://jo:{}@127.0.0.1:1/", "did not take it"),
+        ("json://127.0.0.1:1/{}", "did not accept it"),
+        ("json://jo:{}@127.0.0.1:1/", "did not accept it"),
         ("nothing://{}", "apprise cannot read it"),
         ("{}", "apprise cannot read it"),
     ],
@@ -151,7 +151,7 @@ def test_a_service_of_apprise_that_refuses_or_points_elsewhere_is_not_followed(w
     answer["status"] = status
     send_notice(study_with(urls=(f"json://127.0.0.1:{port}/?redirect=yes",)), "failure", {})
     assert len(received) == 1
-    assert "address 1 of notify.urls: the service did not take it" in capsys.readouterr().err
+    assert "address 1 of notify.urls: the service did not accept it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

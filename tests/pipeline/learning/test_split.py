@@ -133,7 +133,9 @@ def test_a_class_without_any_subject_is_refused():
 
 def test_a_scan_without_a_diagnosis_is_refused_by_name():
     whole = cohort({f"{n:02d}": [NAMES[n % 3]] for n in range(30)} | {"zz": [None]})
-    with pytest.raises(CohortError, match=r"sub-zz_ses-M00: Every scan to learn from needs a diagnosis"):
+    with pytest.raises(
+        CohortError, match=r"sub-zz_ses-M00: Training needs a diagnosis of every scan; 1 of 31 have none"
+    ):
         split_subjects(whole, SplitSettings(), seed=0)
 
 
