@@ -10,12 +10,10 @@ from flows.phantom import make_phantom
 from flows.reports.study_reports import read_material, report_cohort_scan, report_study
 from flows.running.console import progress, say, show_table
 from flows.train import show_results, train_study
-from pipeline.config import Study, check_purpose, shipped_study
+from pipeline.config import Study, check_purpose
 from pipeline.ingest.deidentify import key_beside, make_known_key
 from pipeline.processes import preload
 from pipeline.reporting.study.example_scans import example_scans
-
-DEMO_CONFIG = shipped_study("demo")
 
 
 def run_demo(study: Study) -> dict[str, Any]:

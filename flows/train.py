@@ -17,7 +17,7 @@ from pipeline import tracking
 from pipeline.config import Study, check_purpose
 from pipeline.evaluation.classifier.results import Results
 from pipeline.evaluation.metrics import METRICS, TABLE
-from pipeline.tracking.audit import whoami
+from pipeline.files import whoami
 
 
 def train_study(study: Study) -> TrainingResult:

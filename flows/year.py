@@ -27,7 +27,7 @@ from flows.running.steps import run_once
 from flows.train import learn_study, train_study
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
-from pipeline.config import BatchSettings, EvaluationSettings, Study, check_purpose, shipped_study
+from pipeline.config import BatchSettings, EvaluationSettings, Study, check_purpose
 from pipeline.errors import InputError
 from pipeline.evaluation.monitoring.prospective import PeriodPredictions, PolicyPredictions
 from pipeline.files import fingerprint, read_json, today, write_json
@@ -35,7 +35,6 @@ from pipeline.ingest.deidentify import key_beside, make_known_key
 from pipeline.processes import preload
 from pipeline.reporting.year.year_page import YearReport, build_year_report, write_year_report, year_rows
 
-YEAR_CONFIG = shipped_study("year")
 GATE, NEVER, ALWAYS = POLICIES = ("gate", "never", "always")
 _FLOWS = ("ingest", "retrain", "train")
 _OUTCOMES = {"promote": "promoted", "reject": "rejected", "hold": "held", "nothing": "kept"}

@@ -12,6 +12,7 @@ from flows.commands.options import Config, KeyFile, Overrides, PartFailed, Study
 from flows.commands.study_place import find_studies, locate
 from flows.running.console import say, show_result, show_table
 from pipeline.errors import InputError
+from pipeline.files import whoami
 
 if TYPE_CHECKING:
     from pipeline.tracking import Entry
@@ -39,7 +40,6 @@ def retrain(
     accepted = ["retrain.accept_smaller=true"] if accept_smaller else []
     study = study_of(config, [*accepted, *(overrides or [])], "retrain")
     from flows.retrain import retrain as run_retrain
-    from pipeline.files import whoami
 
     done = run_retrain(study, who or whoami())
     if done.verdict is not None:
@@ -108,7 +108,7 @@ def promote(
     else:
         assert version is not None
         tracking.check_stored(store, version)
-        promotion.promote_by_hand(store, output, version, tracking.whoami())
+        promotion.promote_by_hand(store, output, version, whoami())
         champion = version
     say(f"Version {champion} is the champion.")
     return {"study": output, "champion": champion}
@@ -123,7 +123,7 @@ def rollback(study: StudyOption = None) -> Any:
     from flows.retraining import promotion
     from pipeline import tracking
 
-    champion = promotion.roll_back(tracking.store_at(place.named), place.output, tracking.whoami())
+    champion = promotion.roll_back(tracking.store_at(place.named), place.output, whoami())
     say(f"Version {champion} is the champion.")
     return {"study": place.output, "champion": champion}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from rich.live import Live
 from rich.table import Table
@@ -16,18 +15,10 @@ from flows.running.console import say, terminal
 _A_SECOND = 2
 
 
-class CellProgress(Protocol):
-    """Receives the outcome of each cell."""
-
-    def done(self, cell: Cell) -> None:
-        """Note a cell that is finished."""
-
-    def failed(self, cell: Cell, reason: str) -> None:
-        """Note a cell that failed."""
-
-
 @contextlib.contextmanager
-def watched(cells: Sequence[Cell], todo: Sequence[Cell], of_round: str) -> Iterator[CellProgress]:
+def watched(
+    cells: Sequence[Cell], todo: Sequence[Cell], of_round: str
+) -> Iterator[ProgressLines | ProgressGrid]:
     """Show the cells for as long as the block runs; yield the object that takes their outcomes.
 
     Parameters

@@ -26,46 +26,18 @@ from pipeline.scan import Split
 _PREDICTED = ("calibration", "test")
 
 
-@dataclass(frozen=True)
 class StudyFiles:
-    """The files that a study writes."""
+    """The files that a study writes below a folder."""
 
-    folder: Path
-
-    @property
-    def study(self) -> Path:
-        """The resolved study."""
-        return self.folder / "study.yaml"
-
-    @property
-    def split(self) -> Path:
-        """Scan ids of each part."""
-        return self.folder / "split.json"
-
-    @property
-    def training(self) -> Path:
-        """Checkpoints and history."""
-        return self.folder / "training"
-
-    @property
-    def network(self) -> Path:
-        """The trained networks, uncalibrated, each in a folder of its own."""
-        return self.folder / "network"
-
-    @property
-    def selection(self) -> Path:
-        """The calibrator that was selected, and the scores of all candidates."""
-        return self.folder / "selection.json"
-
-    @property
-    def bundle(self) -> Path:
-        """The saved `CalibratedClassifier`."""
-        return self.folder / "classifier"
-
-    @property
-    def results(self) -> Path:
-        """Metrics with intervals."""
-        return self.folder / "results.json"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.study = folder / "study.yaml"  # resolved
+        self.split = folder / "split.json"  # scan ids of each part
+        self.training = folder / "training"  # checkpoints and history
+        self.network = folder / "network"  # the trained networks, uncalibrated, each in a folder of its own
+        self.selection = folder / "selection.json"  # the chosen calibrator, and the scores of all candidates
+        self.bundle = folder / "classifier"  # the saved `CalibratedClassifier`
+        self.results = folder / "results.json"  # metrics with intervals
 
     def predictions(self, part: str) -> Path:
         """Logits of one part."""

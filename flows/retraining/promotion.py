@@ -15,6 +15,7 @@ from flows.running.console import say
 from flows.running.locks import locked
 from pipeline import tracking
 from pipeline.errors import InputError
+from pipeline.files import whoami
 
 MOVES = ("promote", "approve", "rollback")
 """Decisions that move the champion."""
@@ -150,7 +151,7 @@ def approve(store: tracking.Store, output: Path, name: str) -> int:
                 where=str(output),
                 hint="`taucal audit` lists the decisions",
             )
-        facts = {"held": held.number, "typed_by": tracking.whoami()}
+        facts = {"held": held.number, "typed_by": whoami()}
         reasons = (f"{name} approves entry {held.number}.", *held.reasons)
         _record("approve", store, output, Decision(held.version, held.key, name, reasons, facts))
         settle(store, output)

@@ -7,8 +7,8 @@ from collections import Counter
 
 from pipeline.config import SplitSettings
 from pipeline.errors import CohortError
-from pipeline.learning.split import assign_parts, subject_classes
-from pipeline.scan import PARTS, Cohort, Split
+from pipeline.learning.split import assign_parts, split_by, subject_classes
+from pipeline.scan import Cohort, Split
 
 _FEWEST = 6
 """Subjects of a class: if two folds test three each, three are left for the other parts."""
@@ -57,16 +57,12 @@ def split_folds(
     fold_of = {subject: place % folds for place, subject in enumerate(in_order)}
     left = 1 - settings.test
     shares = {"validation": settings.validation / left, "calibration": settings.calibration / left}
-    subject_of = dict(zip(cohort.scan_ids, cohort.subjects, strict=True))
     splits = []
     for fold in range(folds):
         rest = {s: c for s, c in class_of.items() if fold_of[s] != fold}
         # Each fold has its own order: else all would calibrate on nearly the same subjects.
         part_of = assign_parts(rest, shares, seed=seed * folds + fold + 1)
-        scans: dict[str, list[str]] = {part: [] for part in PARTS}
-        for scan in cohort.scans:
-            scans[part_of.get(scan.subject, "test")].append(scan.scan_id)
-        splits.append(Split(**{part: tuple(ids) for part, ids in scans.items()}, subject_of=subject_of))
+        splits.append(split_by(cohort, dict.fromkeys(class_of, "test") | part_of))
     return tuple(splits)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -123,13 +123,11 @@ def load_volumes(cohort: Cohort, settings: PreprocessingSettings, cache: Path) -
     path = cache / f"volumes-{made_of}.npy"
     if not path.is_file():
         known = _prepared_before(cache, made_by)
-        with written_whole(path) as beside:
-            shape = (len(cohort), *preprocessing.in_shape)
-            stack = np.lib.format.open_memmap(beside, mode="w+", dtype=np.float32, shape=shape)
-            for row, (scan, content) in enumerate(zip(cohort.scans, contents, strict=True)):
-                stack[row] = known[content] if content in known else _prepare(scan, preprocessing)
-            stack.flush()
-            del stack
+        rows = (
+            known[content] if content in known else _prepare(scan, preprocessing)
+            for scan, content in zip(cohort.scans, contents, strict=True)
+        )
+        write_rows(path, (len(cohort), *preprocessing.in_shape), np.float32, rows)
         write_json(_index_of(path), {"preprocessing": made_by, "contents": contents})
     return LabelledVolumes(
         cohort.scan_ids,
@@ -140,6 +138,18 @@ def load_volumes(cohort: Cohort, settings: PreprocessingSettings, cache: Path) -
         preprocessing,
         content=fingerprint(made_of, labels.tolist(), cohort.class_names),
     )
+
+
+def write_rows(
+    path: Path, shape: tuple[int, ...], dtype: type[np.generic], rows: Iterable[NDArray[Any]]
+) -> None:
+    """Write an array row by row to a ``.npy``, whole or not at all; one row is in memory at a time."""
+    with written_whole(path) as beside:
+        stack = np.lib.format.open_memmap(beside, mode="w+", dtype=dtype, shape=shape)
+        for number, row in enumerate(rows):
+            stack[number] = row
+        stack.flush()
+        del stack
 
 
 def _index_of(path: Path) -> Path:

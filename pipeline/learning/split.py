@@ -53,6 +53,11 @@ def split_subjects(cohort: Cohort, settings: SplitSettings, *, seed: int, min_su
     _check_classes(class_of, cohort.class_names, max(4, min_subjects))
     shares = {"validation": settings.validation, "calibration": settings.calibration, "test": settings.test}
     part_of = assign_parts(class_of, shares, seed=seed)
+    return split_by(cohort, part_of)
+
+
+def split_by(cohort: Cohort, part_of: Mapping[str, str]) -> Split:
+    """Return the split of a cohort whose subjects are in these parts."""
     scans: dict[str, list[str]] = {part: [] for part in PARTS}
     for scan in cohort.scans:
         scans[part_of[scan.subject]].append(scan.scan_id)
@@ -122,12 +127,8 @@ def extend_split(
         chances = {"validation": settings.validation, **chances}
     else:
         chances = {part: share / sum(chances.values()) for part, share in chances.items()}
-    scans: dict[str, list[str]] = {part: [] for part in PARTS}
-    for scan in cohort.scans:
-        part = part_of.get(scan.subject) or _part_by_chance(seed, scan.subject, chances)
-        scans[part].append(scan.scan_id)
-    subject_of = dict(zip(cohort.scan_ids, cohort.subjects, strict=True))
-    return Split(**{part: tuple(ids) for part, ids in scans.items()}, subject_of=subject_of)
+    new = {s: _part_by_chance(seed, s, chances) for s in cohort.subjects if s not in part_of}
+    return split_by(cohort, part_of | new)
 
 
 def _part_by_chance(seed: int, subject: str, chances: Mapping[str, float]) -> str:

@@ -1,6 +1,6 @@
 """All uses of MLflow: where runs are stored, what is logged, which model is the champion."""
 
-from pipeline.tracking.audit import Audit, Entry, audit_of, whoami
+from pipeline.tracking.audit import Audit, Entry, audit_of
 from pipeline.tracking.comparisons import conclude, logged_cells
 from pipeline.tracking.registry import (
     CHALLENGER,
@@ -53,5 +53,4 @@ __all__ = [
     "store_at",
     "store_of",
     "try_store",
-    "whoami",
 ]

@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.files import not_writable, now, whoami
-
-__all__ = ["KINDS", "Audit", "Entry", "audit_of", "whoami"]
+from pipeline.files import not_writable, now
 
 KINDS = ("promote", "reject", "hold", "approve", "rollback", "nothing", "shift")
 """What is decided: `hold` waits for approval, `nothing` and `shift` ask for no move."""

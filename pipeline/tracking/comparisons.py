@@ -8,10 +8,9 @@ from pathlib import Path
 
 from mlflow.entities import Metric
 
-from pipeline.tracking.run_records import KEY_TAG
+from pipeline.tracking.run_records import KEY_TAG, log_metrics
 from pipeline.tracking.store import Store
 
-_BATCH = 900
 _PAGE = 1000
 _PARENT = "mlflow.parentRunId"
 _CONCLUDED = "taucal.concluded"
@@ -49,8 +48,6 @@ def conclude(
     for name, value in tags.items():
         client.set_tag(run_id, name, value)
     now = int(time.time() * 1000)
-    found = [Metric(name, float(value), now, 0) for name, value in metrics.items()]
-    for start in range(0, len(found), _BATCH):
-        client.log_batch(run_id, metrics=found[start : start + _BATCH])
+    log_metrics(client, run_id, [Metric(name, float(value), now, 0) for name, value in metrics.items()])
     client.log_artifacts(run_id, str(files))
     client.set_tag(run_id, _CONCLUDED, key)

@@ -37,7 +37,7 @@ def model_card(classifier: CalibratedClassifier, made_from: Mapping[str, str]) -
         "Where it fails": _failures(classifier),
         "Versions and hashes": [f"- {name}: `{value}`" for name, value in made_from.items()],
     }
-    text = [f"# Model card: {_tracer(classifier)} PET to {', '.join(classifier.class_names)}", ""]
+    text = [f"# Model card: {classifier.card.tracer} PET to {', '.join(classifier.class_names)}", ""]
     text += [_in_short(classifier)]
     for title, lines in sections.items():
         text += ["", f"## {title}", "", *lines]
@@ -53,10 +53,6 @@ def description(card: str) -> str:
     'What it is.'
     """
     return card.partition("\n## ")[0].partition("\n")[2].strip()
-
-
-def _tracer(classifier: CalibratedClassifier) -> str:
-    return classifier.card.tracer
 
 
 def _kind(card: Card) -> str:
@@ -80,16 +76,16 @@ def _in_short(classifier: CalibratedClassifier) -> str:
     found = f": {'; '.join(scores)}" if scores else ""
     return (
         f"**{RESEARCH_USE}** Calibrated probabilities of {', '.join(classifier.class_names)} from one "
-        f"{_tracer(classifier)} PET scan. Trained on {_parts(card, 'train')}, tested on "
+        f"{classifier.card.tracer} PET scan. Trained on {_parts(card, 'train')}, tested on "
         f"{_parts(card, 'test')}{found}."
     )
 
 
 def _intended(classifier: CalibratedClassifier) -> list[str]:
     return [
-        f"Research on {_tracer(classifier)} PET of adults with suspected Alzheimer's disease: probabilities, "
-        "a prediction set and reasons to refer, for a reader who also sees the scan. It takes one scan as "
-        "DICOM, NIfTI or BIDS-PET; no MRI is needed.",
+        f"Research on {classifier.card.tracer} PET of adults with suspected Alzheimer's disease: "
+        "probabilities, a prediction set and reasons to refer, for a reader who also sees the scan. It takes "
+        "one scan as DICOM, NIfTI or BIDS-PET; no MRI is needed.",
         "",
         "Not for diagnosis, triage, treatment or follow-up of a person, and not for other tracers.",
     ]

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
@@ -85,12 +86,17 @@ def log_run(store: Store, record: RunRecord, files: Path | None = None) -> str:
     now = int(time.time() * 1000)
     metrics = [Metric(k, float(v), now, 0) for k, v in record.metrics.items()]
     metrics += [Metric(k, float(v), now, n) for n, row in enumerate(record.curves) for k, v in row.items()]
-    for start in range(0, len(metrics), _BATCH):
-        client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+    log_metrics(client, run_id, metrics)
     if files is not None:
         client.log_artifacts(run_id, str(files))
     client.set_terminated(run_id, "FINISHED")
     return run_id
+
+
+def log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) -> None:
+    """Log metrics, as many at once as MLflow takes."""
+    for start in range(0, len(metrics), _BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
 
 
 def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

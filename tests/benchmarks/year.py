@@ -15,8 +15,8 @@ from flows.running.environment import set_quiet_defaults
 
 set_quiet_defaults()
 
-from flows.year import YEAR_CONFIG, run_year  # noqa: E402
-from pipeline.config import Study, load_study  # noqa: E402
+from flows.year import run_year  # noqa: E402
+from pipeline.config import Study, load_study, shipped_study  # noqa: E402
 from pipeline.evaluation.metrics import metric_named  # noqa: E402
 from pipeline.reporting.year.year_page import MEASURES, TITLES, YearReport, year_rows  # noqa: E402
 
@@ -24,7 +24,7 @@ from pipeline.reporting.year.year_page import MEASURES, TITLES, YearReport, year
 def study_in(folder: Path, asked: argparse.Namespace) -> Study:
     """Return the study of `taucal demo --year` with as many scans as asked for."""
     places = (f"output={folder}", f"cohort.path={folder / 'bids'}", f"ingest.source={folder / 'adni'}")
-    study = load_study(YEAR_CONFIG, (*places, f"seed={asked.seed}", *asked.set))
+    study = load_study(shipped_study("year"), (*places, f"seed={asked.seed}", *asked.set))
     sizes: dict[str, object] = {}
     if asked.start is not None:
         sizes |= {"subjects": asked.start * 9 // 10, "scans": asked.start}

@@ -22,8 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.year import YEAR_CONFIG
-from pipeline.config import load_study
+from pipeline.config import load_study, shipped_study
 from pipeline.files import read_json
 
 _NEW_EACH_TIME = ("run_id", "registered_ms")
@@ -42,7 +41,7 @@ _SMALL = (
 
 def small_batches(scans: int) -> str:
     """Return the setting that leaves the year's months as they are but for how many scans they bring."""
-    batches = load_study(YEAR_CONFIG).phantom.batches
+    batches = load_study(shipped_study("year")).phantom.batches
     return f"phantom.batches={json.dumps([{**b.model_dump(mode='json'), 'scans': scans} for b in batches])}"
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.demo import DEMO_CONFIG, run_demo
-from pipeline.config import Study, load_study
+from flows.demo import run_demo
+from pipeline.config import Study, load_study, shipped_study
 
 SMALL = (
     "phantom.subjects=48",
@@ -35,5 +35,5 @@ def whole_way(tmp_path_factory) -> WholeWay:
     """Run the demo small: about two minutes on one core, once a session."""
     folder = tmp_path_factory.mktemp("whole") / "demo"
     places = (f"output={folder}", f"cohort.path={folder / 'bids'}", f"ingest.source={folder / 'adni'}")
-    study = load_study(DEMO_CONFIG, (*places, *SMALL))
+    study = load_study(shipped_study("demo"), (*places, *SMALL))
     return WholeWay(study, folder, run_demo(study))

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.year import POLICIES, YEAR_CONFIG, run_year, what_came
+from flows.year import POLICIES, run_year, what_came
 from pipeline import tracking
-from pipeline.config import BatchSettings, Study, load_study
+from pipeline.config import BatchSettings, Study, load_study, shipped_study
 from pipeline.errors import ConfigError, InputError
 from pipeline.evaluation.monitoring.prospective import PeriodPredictions
 from pipeline.files import read_json
@@ -54,7 +54,7 @@ def lived(whole_way, tmp_path_factory):
         "evaluation.draws=100",
         "decision.refits=10",
     )
-    study = load_study(YEAR_CONFIG, (*places, *given, *few))
+    study = load_study(shipped_study("year"), (*places, *given, *few))
     return Lived(study, run_year(study))
 
 

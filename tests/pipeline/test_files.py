@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pipeline.errors import InputError, LeakageError, RefusedScan
-from pipeline.files import exclusive, fingerprint, write_json, write_text, written_whole
+from pipeline.files import exclusive, fingerprint, whoami, write_json, write_text, written_whole
 
 
 def test_a_failed_writer_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -119,3 +119,11 @@ def test_where_the_file_system_has_no_locks_a_marker_refuses_and_goes_with_its_h
 def test_errors_come_whole_out_of_another_process(error):
     back = pickle.loads(pickle.dumps(error))
     assert (type(back), str(back), back.__dict__) == (type(error), str(error), error.__dict__)
+
+
+def test_who_is_what_the_environment_says_or_the_login(monkeypatch):
+    monkeypatch.setenv("TAUCAL_WHO", "Dr Ann")
+    assert whoami() == "Dr Ann"
+    monkeypatch.setenv("TAUCAL_WHO", "")
+    monkeypatch.setenv("LOGNAME", "bob")
+    assert whoami() == "bob"

@@ -1,8 +1,10 @@
-"""Put the calibrated classifier together: what it needs to answer, to doubt and to abstain."""
+"""Put the calibrated classifier together: what it needs to answer, with an interval, and to abstain."""
 
 from __future__ import annotations
 
-from models.calibrators import CALIBRATORS
+import numpy as np
+
+from models.calibrators import CALIBRATORS, Calibrator, build_calibrator
 from models.card import Card, ChosenCalibrator, ConfidenceBin, MetricInterval, NamedLoss, PartSizes
 from models.classifier import CalibratedClassifier
 from models.conformal import ConformalSets
@@ -12,7 +14,7 @@ from pipeline.config import DecisionSettings, Study
 from pipeline.errors import InputError
 from pipeline.evaluation.classifier.decision import choose_operating_point
 from pipeline.evaluation.classifier.results import Results
-from pipeline.evaluation.classifier.selection import Selection, refit_on_subjects
+from pipeline.evaluation.classifier.selection import Selection
 from pipeline.learning.ensemble_training import TrainedEnsemble
 from pipeline.learning.predictions import Predictions
 from pipeline.learning.region_table import RegionTable
@@ -60,8 +62,8 @@ def assemble(
         )
     probabilities = selection.calibrator.transform(calibration.logits)
     # The identity has nothing to refit, which is not certainty: refits of one temperature show the spread.
-    doubted = selection.chosen if CALIBRATORS[selection.chosen].needs_fitting else "temperature"
-    refits = refit_on_subjects(calibration, doubted, draws=settings.refits, seed=seed)
+    refitted = selection.chosen if CALIBRATORS[selection.chosen].needs_fitting else "temperature"
+    refits = refit_on_subjects(calibration, refitted, draws=settings.refits, seed=seed)
     return CalibratedClassifier(
         preprocessing=member.preprocessing,
         network=trained.network,
@@ -82,6 +84,26 @@ def assemble(
         prevalence=tuple(trained.prevalence.tolist()),
         operating_point=choose_operating_point(probabilities, calibration.labels, settings.max_risk),
     )
+
+
+def refit_on_subjects(
+    predictions: Predictions, calibrator_name: str, *, draws: int, seed: int
+) -> list[Calibrator]:
+    """Refit a calibrator on bootstrap draws of the calibration subjects.
+
+    The spread of one scan's probability over the refits shows how much it depends on the subjects of the
+    calibration split. It does not include the network's own uncertainty.
+    """
+    subjects = np.unique(predictions.subjects, return_inverse=True)[1]
+    rows_of = [np.flatnonzero(subjects == s) for s in range(int(subjects.max()) + 1)]
+    generator = np.random.default_rng(seed)
+    refits = []
+    for _ in range(draws):
+        drawn = generator.integers(len(rows_of), size=len(rows_of))
+        rows = np.concatenate([rows_of[s] for s in drawn])
+        calibrator = build_calibrator(calibrator_name)
+        refits.append(calibrator.fit(predictions.logits[rows], predictions.labels[rows]))
+    return refits
 
 
 def card_of(study: Study, scans: SplitCohort, results: Results, regions: RegionTable | None) -> Card:

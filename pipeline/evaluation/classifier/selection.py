@@ -172,43 +172,6 @@ def select_calibrator(
     return Selection(calibrator, chosen, scores, used, f"{why}{note}{_caveats(calibrator, predictions)}")
 
 
-def refit_on_subjects(
-    predictions: Predictions,
-    calibrator_name: str,
-    options: dict[str, Any] | None = None,
-    draws: int = 200,
-    seed: int = 0,
-) -> list[Calibrator]:
-    """Refit a calibrator on bootstrap draws of the calibration subjects.
-
-    The spread of one scan's probability over the refits shows how much it depends on the subjects of the
-    calibration split. It does not include the network's own uncertainty.
-
-    Parameters
-    ----------
-    predictions : Predictions
-        Of the calibration split.
-    options : dict, optional
-        Passed to `build_calibrator`.
-    draws : int, default=200
-    seed : int, default=0
-
-    Returns
-    -------
-    list of Calibrator, length ``draws``
-    """
-    subjects = np.unique(predictions.subjects, return_inverse=True)[1]
-    rows_of = [np.flatnonzero(subjects == s) for s in range(int(subjects.max()) + 1)]
-    generator = np.random.default_rng(seed)
-    refits = []
-    for _ in range(draws):
-        drawn = generator.integers(len(rows_of), size=len(rows_of))
-        rows = np.concatenate([rows_of[s] for s in drawn])
-        calibrator = build_calibrator(calibrator_name, **(options or {}))
-        refits.append(calibrator.fit(predictions.logits[rows], predictions.labels[rows]))
-    return refits
-
-
 def _check_candidates(candidates: tuple[str, ...]) -> None:
     for name in candidates:
         if name not in CALIBRATORS:

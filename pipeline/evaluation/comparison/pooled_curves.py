@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models.arrays import Floats
-from pipeline.evaluation.comparison.seed_runs import Run, runs_by_loss
+from pipeline.evaluation.comparison.seed_runs import Run, runs_by_loss, together
 from pipeline.evaluation.metrics.calibration_error import bin_index
 from pipeline.evaluation.metrics.reliability import ReliabilityCurve, reliability_curve, wilson_interval
-from pipeline.evaluation.metrics.sample import Sample
 from pipeline.evaluation.metrics.selective import RiskCoverage, risk_coverage
 
 POOLED_BINS = 10
@@ -91,7 +90,7 @@ def pooled_reliability(
     Kish, Survey Sampling, Wiley 1965. Dean & Pagano, Evaluating Confidence Interval Methods for Binomial
     Proportions in Clustered Surveys, Journal of Survey Statistics and Methodology 3, 2015.
     """
-    sample = _together(runs)
+    sample = together(runs)
     curve = reliability_curve(sample.probabilities, sample.labels, bins=bins)
     people, place = np.unique([person for run in runs for person in run.subjects], return_inverse=True)
     answers = np.zeros((bins, len(people)))
@@ -116,7 +115,7 @@ def mean_risk(runs: Sequence[Run], *, points: int = RISK_POINTS) -> MeanRisk:
         At most; there are no more than test scans.
     """
     by_seed = [[run for run in runs if run.seed == seed] for seed in sorted({run.seed for run in runs})]
-    samples = [_together(of_seed) for of_seed in by_seed]
+    samples = [together(of_seed) for of_seed in by_seed]
     count = min(points, max(map(len, samples)))
     coverage = np.arange(1, count + 1) / count
     curves = [risk_coverage(sample.probabilities, sample.labels) for sample in samples]
@@ -128,9 +127,3 @@ def _risk_at(coverage: Floats, curve: RiskCoverage) -> Floats:
     # In random order the wrong ones of equal confidence come evenly: errors grow in a straight line.
     wrong = np.interp(coverage, [0, *curve.coverage], [0, *(curve.risk * curve.coverage)])
     return np.asarray(wrong / coverage)
-
-
-def _together(runs: Sequence[Run]) -> Sample:
-    return Sample(
-        np.concatenate([run.probabilities for run in runs]), np.concatenate([run.labels for run in runs])
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -96,6 +96,13 @@ def runs_by_loss(runs: Iterable[Run], baseline: str) -> dict[str, dict[Key, Run]
     return by_loss
 
 
+def together(runs: Sequence[Run]) -> Sample:
+    """Return the test predictions of runs as one sample."""
+    return Sample(
+        np.concatenate([run.probabilities for run in runs]), np.concatenate([run.labels for run in runs])
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Draws:
     """The same draws of subjects and seeds for every loss.
@@ -187,8 +194,7 @@ class MetricTable:
         return {name: self.draws.interval(values) for name, values in self.values(loss, keys).items()}
 
     def _over_draws(self, runs: list[Run]) -> dict[str, Floats]:
-        labels = np.concatenate([run.labels for run in runs])
-        sample = Sample(np.concatenate([run.probabilities for run in runs]), labels)
+        sample = together(runs)
         functions = {name: m.weighted for name in self.metrics if (m := METRICS.get(name)) and m.weighted}
         functions |= {f"{RECALL}{k}": _share(k, sample.correct) for k in range(sample.num_classes)}
         for name in runs[0].per_scan:

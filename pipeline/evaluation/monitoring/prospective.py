@@ -18,6 +18,12 @@ from pipeline.evaluation.metrics import classwise_ece, negative_log_likelihood
 from pipeline.scan import Cohort
 
 SCORED = ("negative_log_likelihood", "classwise_ece")
+_PER_SCAN: dict[str, type[np.generic]] = {
+    "probabilities": np.float64,
+    "covered": np.bool_,
+    "referred": np.bool_,
+}
+"""Arrays of `PolicyPredictions` and their types."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +89,7 @@ class PeriodPredictions:
             "labels": self.labels.tolist(),
             "posterior": None if self.posterior is None else self.posterior.tolist(),
             "by_policy": {
-                policy: {
-                    "version": p.version,
-                    "probabilities": p.probabilities.tolist(),
-                    "covered": p.covered.tolist(),
-                    "referred": p.referred.tolist(),
-                }
+                policy: {"version": p.version} | {name: getattr(p, name).tolist() for name in _PER_SCAN}
                 for policy, p in self.by_policy.items()
             },
         }
@@ -104,10 +105,7 @@ class PeriodPredictions:
             None if posterior is None else np.array(posterior, dtype=np.float64),
             {
                 policy: PolicyPredictions(
-                    p["version"],
-                    np.array(p["probabilities"], dtype=np.float64),
-                    np.array(p["covered"], dtype=np.bool_),
-                    np.array(p["referred"], dtype=np.bool_),
+                    p["version"], **{name: np.array(p[name], dtype=kind) for name, kind in _PER_SCAN.items()}
                 )
                 for policy, p in (value.get("by_policy") or value["said"]).items()
             },
@@ -131,12 +129,8 @@ def pool(periods: Sequence[PeriodPredictions]) -> PeriodPredictions:
 
     def together(policy: str) -> PolicyPredictions:
         parts = [period.by_policy[policy] for period in held]
-        return PolicyPredictions(
-            0,
-            np.concatenate([p.probabilities for p in parts]),
-            np.concatenate([p.covered for p in parts]),
-            np.concatenate([p.referred for p in parts]),
-        )
+        arrays = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _PER_SCAN}
+        return PolicyPredictions(0, **arrays)
 
     return PeriodPredictions(
         tuple(i for period in held for i in period.scan_ids),

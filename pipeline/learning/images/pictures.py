@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from pipeline.errors import CohortError
-from pipeline.files import fingerprint, written_whole
+from pipeline.files import fingerprint
 from pipeline.learning.images.image_set import Bytes
+from pipeline.learning.loading import write_rows
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _GREY = ("1", "L")
@@ -52,12 +53,7 @@ def decode_pictures(
     path = cache / f"images-{made_of}.npy"
     if not path.is_file():
         shape = (len(names), *_common_shape(root, names, size))
-        with written_whole(path) as beside:
-            stack = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape)
-            for row, name in enumerate(names):
-                stack[row] = _decoded(root, name, shape[1], size)
-            stack.flush()
-            del stack
+        write_rows(path, shape, np.uint8, (_decoded(root, name, shape[1], size) for name in names))
     return np.load(path, mmap_mode="r"), made_of
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.tracking.audit import Audit, audit_of, whoami
+from pipeline.tracking.audit import Audit, audit_of
 
 
 @pytest.fixture
@@ -229,11 +229,3 @@ def begin_and_wait(path: Path, ready) -> None:
         )
     ready.set()
     signal.pause()
-
-
-def test_who_is_what_the_environment_says_or_the_login(monkeypatch):
-    monkeypatch.setenv("TAUCAL_WHO", "Dr Ann")
-    assert whoami() == "Dr Ann"
-    monkeypatch.setenv("TAUCAL_WHO", "")
-    monkeypatch.setenv("LOGNAME", "bob")
-    assert whoami() == "bob"

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.calibrators import build_calibrator, softmax
+from models.calibrators import softmax
 from pipeline.errors import InputError
-from pipeline.evaluation.classifier.selection import Selection, refit_on_subjects, select_calibrator
+from pipeline.evaluation.classifier.selection import Selection, select_calibrator
 from pipeline.learning.predictions import Predictions
 
 CANDIDATES = ("identity", "temperature", "adaptive_temperature")
@@ -214,35 +214,3 @@ def test_candidates_that_are_no_calibrators_are_refused(candidates, message):
 def test_no_scan_is_refused():
     with pytest.raises(InputError, match="There are no calibration scans"):
         select_calibrator(predictions(20).take(np.array([], dtype=int)), CANDIDATES, folds=5, seed=0)
-
-
-def test_refits_vary_as_a_bootstrap_over_subjects_should():
-    scans = predictions(400, scale=2.0)
-    refits = refit_on_subjects(scans, "temperature", draws=200, seed=1)
-    logs = np.log([refit.temperature for refit in refits])
-    # The spread over fresh samples of the same size is what the bootstrap stands for.
-    fresh = []
-    for seed in range(100, 160):
-        again = predictions(400, scale=2.0, seed=seed)
-        fresh.append(np.log(build_calibrator("temperature").fit(again.logits, again.labels).temperature))
-    assert 0.6 < logs.std() / np.std(fresh) < 1.6
-
-
-def test_refits_draw_subjects_not_scans():
-    one_each = predictions(300, scale=2.0)
-    twice = one_each.take(np.repeat(np.arange(300), 3))
-    spread = [
-        np.std([np.log(c.temperature) for c in refit_on_subjects(scans, "temperature", draws=60, seed=1)])
-        for scans in (one_each, twice)
-    ]
-    assert spread[1] == pytest.approx(spread[0], rel=1e-6)
-
-
-def test_refits_pass_options_and_repeat_with_the_seed():
-    scans = predictions(120)
-    options = {"shrinkage": 5.0}
-    first = refit_on_subjects(scans, "adaptive_temperature", options, draws=3, seed=7)
-    again = refit_on_subjects(scans, "adaptive_temperature", options, draws=3, seed=7)
-    assert [c.to_dict() for c in first] == [c.to_dict() for c in again]
-    assert all(c.shrinkage == 5.0 for c in first)
-    assert first[0].to_dict() != first[1].to_dict()
