@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+
+from pipeline.errors import RefusedScan
 from pipeline.ingest.headers import SeriesHeader, philips_scale, private_text
 from pipeline.ingest.planes import acquisition_moment
 from pipeline.ingest.times import (
@@ -40,15 +44,15 @@ _NUCLIDES = {
 _NUCLIDE_CODES = {"C-111A1": "F18", "C-105A1": "C11", "C-B1038": "O15", "C-107A1": "N13", "C-131A3": "GA68"}
 
 
-def acquisition_facts(header: SeriesHeader, start: Moment | None, unit: Unit) -> dict[str, Fact]:
+def acquisition_facts(header: SeriesHeader, moments: Sequence[Moment | None], unit: Unit) -> dict[str, Fact]:
     """Return the facts of a series; what the header does not state is None.
 
     Parameters
     ----------
     header : SeriesHeader
-        Of the first image.
-    start : Moment or None
-        When the first acquisition of the series began.
+        Of the image that states most.
+    moments : sequence of Moment or None
+        When the acquisition of each plane began.
     unit : str
         Of the volume.
 
@@ -67,8 +71,12 @@ def acquisition_facts(header: SeriesHeader, start: Moment | None, unit: Unit) ->
     """
     drug = header.item("RadiopharmaceuticalInformationSequence")
     half_life = half_life_of(header) or F18_HALF_LIFE_S
-    injection = _injection(header, drug)
-    delay, note = delay_after_injection(start, *injection)
+    known = [moment for moment in moments if moment is not None]
+    start = min(known, key=lambda moment: moment.local, default=None)
+    injection, note = _injection(header, drug), None
+    if _are_blanked(header, known, injection):
+        injection, note = (None, None), "all clocks of the header are the same: taken as blanked"
+    delay, assumed = delay_after_injection(start, *injection)
     weight = _positive(header.number("PatientWeight"))
     dose = _in_becquerel(_positive(drug.number("RadionuclideTotalDose")))
     correction = _decay_correction(header)
@@ -92,8 +100,16 @@ def acquisition_facts(header: SeriesHeader, start: Moment | None, unit: Unit) ->
         "half_life_s": half_life_of(header),
         "slices_declared": header.whole("NumberOfSlices"),
         "synthetic": _is_synthetic(header) or None,
-        "time_note": note,
+        "time_note": note or assumed,
     }
+
+
+def _are_blanked(header: SeriesHeader, moments: Sequence[Moment], injection: Injection) -> bool:
+    """Return whether all clocks are the same: nobody is injected at the moment every clock stands at."""
+    stated = [*moments, *(moment for moment in injection[:1] if moment is not None)]
+    times = (header.text(f"{level}Time") for level in ("Study", "Series", "Content"))
+    clocks = {*(moment.clock for moment in stated), injection[1], *map(parse_clock, times)}
+    return injection != (None, None) and len(clocks - {None}) == 1
 
 
 def half_life_of(header: SeriesHeader) -> float | None:
@@ -179,13 +195,15 @@ def _decay_reference_delay(
         return None
     zone = header.text("TimezoneOffsetFromUTC")
     series = parse_moment(header.text("SeriesDate"), header.text("SeriesTime"), zone)
-    if series is not None and series.clock > 0 and (start is None or start.since(series) >= 0):
-        return delay_after_injection(series, *injection)[0]
-    # The series was written after the scan began: its own time is not the reference.
+    # A series written after the scan began, or before the injection, is not the reference.
+    if series is not None and start is not None and start.since(series) < 0:
+        series = None
     true_start = parse_datetime(private_text(header, 0x0009, "GEMS_PETD_01", 0x0D), zone)
-    if true_start is not None and true_start.clock == 0:
-        true_start = None
-    return delay_after_injection(true_start or _back_dated(header, half_life) or start, *injection)[0]
+    for moment in (series, true_start, _back_dated(header, half_life), start):
+        if moment is not None and moment.clock > 0:
+            with suppress(RefusedScan):
+                return delay_after_injection(moment, *injection)[0]
+    return None
 
 
 def _back_dated(header: SeriesHeader, half_life: float) -> Moment | None:

@@ -68,8 +68,7 @@ def find_adni(source: Path, ignored: Counter[str]) -> list[FoundScan]:
         folders: dict[Path, list[Path]] = defaultdict(list)
         for path in files_below(subject, ignored):
             folders[path.parent].append(path)
-        for files in folders.values():
-            scans += _scans_in(subject, files, ignored)
+        scans += _joined([s for files in folders.values() for s in _scans_in(subject, files, ignored)])
     return with_tables(
         _warned_of_resolutions(one_level_per_visit(scans, ignored)), read_tables(source, ignored)
     )
@@ -95,6 +94,17 @@ def _scans_in(subject: Path, files: list[Path], ignored: Counter[str]) -> list[F
         if _is_pet_name(series, ignored)
     ]
     return scans + (_dicom_scan(slices, scan, ignored) if slices else [])
+
+
+def _joined(scans: Sequence[FoundScan]) -> list[FoundScan]:
+    """Join the folders of one series: an export in parts, or twice; the reader takes each image once."""
+    series: dict[tuple[object, ...], FoundScan] = {}
+    for n, scan in enumerate(scans):
+        key = (scan.series_uid, scan.description, scan.scan_date) if scan.series_uid else (n,)
+        first = series.setdefault(key, scan)
+        if first is not scan:
+            series[key] = replace(first, files=first.files + scan.files)
+    return list(series.values())
 
 
 _TEXT = frozenset({".xml", ".csv", ".txt", ".json", ".pdf", ".html"})

@@ -18,7 +18,7 @@ from pipeline.ingest.instances import series_of
 from pipeline.ingest.people import check_one_person
 from pipeline.ingest.planes import Plane, planes_of
 from pipeline.ingest.stacking import affine_of, array_of, frame_times, stack
-from pipeline.ingest.times import mean_count_time, on_one_clock
+from pipeline.ingest.times import mean_count_time, on_one_clock, without_clock_change
 from pipeline.ingest.vocabulary import known_code
 from pipeline.scan import FloatArray, Frame, Unit, Volume
 
@@ -95,7 +95,7 @@ def read_files(
         raise RefusedScan(
             "several-series",
             f"There are {len(series)} PET series, told apart by person, study and Series Instance UID",
-            hint="Name the folder of one of them, or ingest this one, which reads each",
+            hint="Name the folder of one of them, or ingest with --layout dicom, which reads each",
             measured=f"{len(series)} series",
         )
     return assemble(series[0])
@@ -109,36 +109,58 @@ def assemble(headers: Sequence[SeriesHeader]) -> Volume:
     RefusedScan
         As `read_series`.
     """
-    header = headers[0].first_frame()
     check_one_person(headers)
-    _check_attenuation(headers)
-    planes = _on_one_clock([plane for one in headers for plane in planes_of(one)])
-    unit, factor = unit_and_factor(header)
+    firsts = [header.first_frame() for header in headers]
+    for first in firsts:
+        _check_attenuation(first)
+    unit, factor = _one_unit_and_factor(firsts)
+    header = max(firsts, key=_stated)
+    half_life = half_life_of(header)
+    planes, note = _on_one_clock([plane for one in headers for plane in planes_of(one)])
     _check_decay(planes)
     frames = stack(planes)
-    times = frame_times(frames, half_life_of(header))
-    _check_decay_factors(frames, times, half_life_of(header))
+    _check_frames_are_stated(frames, header)
+    times, doubt = frame_times(frames, half_life)
+    _check_decay_factors(frames, times, half_life)
     array = array_of(frames)
     if factor != 1.0:
         array *= np.float32(factor)
-    moments = (plane.moment for plane in planes if plane.moment is not None)
-    start = min(moments, key=lambda moment: moment.local, default=None)
-    facts = acquisition_facts(header, start, unit)
-    if len(frames) > 1 and not times:
-        facts["time_note"] = facts["time_note"] or f"the {len(frames)} frames state no times of their own"
-    if (facts["decay_correction"] == "NONE") and len(frames) > 1:
-        array = _decay_corrected(array, times, half_life_of(header))
+    facts = acquisition_facts(header, [plane.moment for plane in planes], unit)
+    notes = (facts["time_note"], note, doubt)
+    facts["time_note"] = "; ".join(str(one) for one in notes if one) or None
+    if facts["decay_correction"] == "NONE" and len(frames) > 1:
+        array = _decay_corrected(array, times, half_life)
         facts["decay_correction"] = "START"
         facts["decay_corrected_on_reading"] = True
     return Volume(array, affine_of(frames[0]), unit, times, facts)
 
 
-def _on_one_clock(planes: list[Plane]) -> list[Plane]:
+def _on_one_clock(planes: list[Plane]) -> tuple[list[Plane], str | None]:
     stated = [plane.moment for plane in planes]
-    moments = on_one_clock(stated)
-    if moments == stated:
-        return planes
-    return [replace(plane, moment=moment) for plane, moment in zip(planes, moments, strict=True)]
+    on_one = on_one_clock(stated)
+    moments = without_clock_change(on_one, [plane.reference_s for plane in planes])
+    note = (
+        None
+        if moments == on_one
+        else "the clock changed by an hour between frames: all are on the first one's"
+    )
+    if moments != stated:
+        planes = [replace(plane, moment=moment) for plane, moment in zip(planes, moments, strict=True)]
+    return planes, note
+
+
+def _check_frames_are_stated(frames: Sequence[Sequence[Plane]], header: SeriesHeader) -> None:
+    """Refuse images of one place and time, unless the header counts them as frames."""
+    times = {(plane.acquired, plane.reference_s) for frame in frames for plane in frame}
+    counts = (header.whole("NumberOfTimeSlices"), header.whole("NumberOfTemporalPositions"))
+    if len(frames) > 1 and len(times) == 1 and len(frames) not in counts:
+        raise RefusedScan(
+            "overlapping-frames",
+            f"There are {len(frames)} images of each place at the same time, "
+            f"and Number of Time Slices (0054,0101) is {counts[0] or 'not stated'}",
+            hint="Export one reconstruction alone, each image once; or a dynamic series with its frame times",
+            measured=f"{len(frames)} images of each place",
+        )
 
 
 def stack_images(headers: Sequence[SeriesHeader]) -> Volume:
@@ -176,6 +198,19 @@ def unit_and_factor(header: SeriesHeader) -> tuple[Unit, float]:
     )
 
 
+def _one_unit_and_factor(headers: Sequence[SeriesHeader]) -> tuple[Unit, float]:
+    found = sorted(set(map(unit_and_factor, headers)))
+    if len(found) > 1:
+        seen = ", ".join(unit if factor == 1 else f"{factor:g} {unit} per count" for unit, factor in found)
+        raise RefusedScan(
+            "units-unknown",
+            f"The images of the series have different units or scale factors: {seen}",
+            hint="Export the series with one unit, as BQML",
+            measured=seen,
+        )
+    return found[0]
+
+
 def _mapped_units(header: SeriesHeader) -> str:
     return header.item("RealWorldValueMappingSequence").item("MeasurementUnitsCodeSequence").text(
         "CodeValue"
@@ -196,18 +231,22 @@ def _philips(header: SeriesHeader) -> tuple[Unit, float]:
     )
 
 
-def _check_attenuation(headers: Sequence[SeriesHeader]) -> None:
-    for header in headers:
-        first = header.first_frame()
-        corrections = first.text("CorrectedImage")
-        stated_no = (first.text("AttenuationCorrected") or "").upper() == "NO"
-        if stated_no or (corrections is not None and "ATTN" not in corrections.upper().split("\\")):
-            raise RefusedScan(
-                "not-attenuation-corrected",
-                "The images are not corrected for attenuation: Corrected Image (0028,0051) lacks ATTN",
-                hint="Take the attenuation corrected series of the study",
-                measured="ATTN absent",
-            )
+def _stated(header: SeriesHeader) -> int:
+    """Return how much a header states of what some programs write into one image only."""
+    drug = header.item("RadiopharmaceuticalInformationSequence")
+    return (header.number("PatientWeight") is not None) + 2 * bool(drug.layers)
+
+
+def _check_attenuation(first: SeriesHeader) -> None:
+    corrections = first.text("CorrectedImage")
+    stated_no = (first.text("AttenuationCorrected") or "").upper() == "NO"
+    if stated_no or (corrections is not None and "ATTN" not in corrections.upper().split("\\")):
+        raise RefusedScan(
+            "not-attenuation-corrected",
+            "The images are not corrected for attenuation: Corrected Image (0028,0051) lacks ATTN",
+            hint="Take the attenuation corrected series of the study",
+            measured="ATTN absent",
+        )
 
 
 def _check_decay(planes: Sequence[Plane]) -> None:

@@ -40,6 +40,9 @@ NEIGHBOURS = frozenset({_DIRECTORY, _NO_IMAGE, _PROJECTION})
 """What lies in the folder of a PET series and is none of its slices."""
 _NOT_A_SCAN = frozenset({"MIP", "LOCALIZER", "PROJECTION", "PROJECTION IMAGE", "MAXIMUM", "SCOUT"})
 
+_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima", ".img")
+_PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".rar", ".tar", ".tgz")
+
 _UNDEFINED = _NEVER = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _MAGIC, _META = b"DICM", b"\x02\x00\x00\x00"
@@ -103,12 +106,15 @@ def read_file(path: Path, *, pixels: bool = False) -> SeriesHeader | None:
     Raises
     ------
     RefusedScan
-        ``"truncated-file"`` where it starts as DICOM and cannot be read on.
+        ``"truncated-file"`` where it starts as DICOM and cannot be read on, or where a file named as a slice
+        is empty or holds zeros, as interrupted copies leave them.
     """
     try:
         with path.open("rb") as stream:
             data = stream.read(-1 if pixels else _HEAD_BYTES)
             if not _starts_as_dicom(data):
+                if _is_lost(path, data):
+                    raise _breaks_off()
                 return None
             try:
                 return _walked(_as_part_10(data), pixels=pixels)
@@ -116,6 +122,12 @@ def read_file(path: Path, *, pixels: bool = False) -> SeriesHeader | None:
                 return _read_by_pydicom(_as_part_10(data + stream.read()), pixels=pixels)
     except OSError:
         return None
+
+
+def _is_lost(path: Path, data: bytes) -> bool:
+    suffix = path.suffix.lower()
+    numbered = not suffix.strip(".0123456789") and any(c.isdigit() for c in path.name)
+    return (suffix in _SUFFIXES or numbered) and not any(data)
 
 
 def kind_of(header: SeriesHeader) -> str | None:
@@ -136,6 +148,14 @@ def kind_of(header: SeriesHeader) -> str | None:
     if _NOT_A_SCAN & set((header.text("ImageType") or "").upper().split("\\")):
         return _PROJECTION
     return None
+
+
+def kind_of_other(path: Path) -> str:
+    """Return what a file is that is no DICOM, in words that count it."""
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        return "NIfTI images beside DICOM"
+    packed = path.suffix.lower() in _PACKED
+    return "compressed files that are to be unpacked" if packed else "files that are not DICOM"
 
 
 def _read_by_pydicom(data: bytes, *, pixels: bool) -> SeriesHeader:
@@ -255,7 +275,7 @@ def series_of(
     ignored: Counter[str] = Counter()
     for path in files:
         header = read_file(path, pixels=True)
-        kind = "files that are not DICOM" if header is None else kind_of(header)
+        kind = kind_of_other(path) if header is None else kind_of(header)
         if kind or header is None:
             ignored[kind or ""] += 1
             continue

@@ -17,8 +17,10 @@ from pipeline.ingest.times import parse_date
 
 # What a de-identifier leaves in place of a name or an ID: it identifies nobody.
 _BLANK = re.compile(
-    r"[\W_0]*|(anon\w*|unknown|none|null|na|removed|deleted|de\W?identified|patient|id|x+)\W*"
+    r"anon[a-z]*|unknown|unnamed|none|null|no|n|a|na|not|available|removed|deleted|de|(de)?identified|patient"
+    r"|subject|name|id|x+|0+"
 )
+_WORD = re.compile(r"[^\W_]+")
 _BLANK_BIRTHS = ("1900-01-01", "1901-01-01")
 
 _Member = TypeVar("_Member")
@@ -31,9 +33,9 @@ class Person:
     Parameters
     ----------
     patient_id : str
-        Case and blanks do not matter.
+        Case, blanks and leading zeros do not matter: tables and forms lose them.
     name : frozenset of str
-        The words of the name, without case, accents and order.
+        The words of the name in every script it is written in, without case, accents and order.
     birth : str
         ISO date.
     sex : {"M", "F", ""}
@@ -80,25 +82,38 @@ def person_of(header: SeriesHeader) -> Person:
 @lru_cache(1024)
 def _person(patient_id: str, name: str, birth: str, sex: str) -> Person:
     day = str(parse_date(birth) or "")
-    plain = unicodedata.normalize("NFKD", next(filter(None, name.split("=")), "")).casefold()
-    words = re.findall(r"[^\W_]+", "".join(c for c in plain if not unicodedata.combining(c)))
+    plain = unicodedata.normalize("NFKD", _decoded(name)).casefold()
+    words = _WORD.findall("".join(c for c in plain if not unicodedata.combining(c)))
     return Person(
-        stated(" ".join(patient_id.split()).casefold()),
-        frozenset(words) if stated(" ".join(words)) else frozenset(),
+        spelled(stated(patient_id)).lstrip("0"),
+        frozenset(words) if stated(name) else frozenset(),
         "" if day in _BLANK_BIRTHS else day,
         sex.upper() if sex.upper() in ("M", "F") else "",
     )
 
 
+def _decoded(name: str) -> str:
+    """Return a name whose UTF-8 was taken for Latin-1, as where no character set is stated, as it was."""
+    try:
+        return name.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return name
+
+
+def spelled(text: str) -> str:
+    """Return an ID such that case and blanks do not matter."""
+    return " ".join(text.split()).casefold()
+
+
 def stated(text: str | None) -> str:
-    """Return a text, or nothing where it stands in for a removed one.
+    """Return a text, or nothing where every word of it stands in for a removed one.
 
     Examples
     --------
-    >>> stated("Doe^Jane"), stated("ANONYMOUS"), stated("0000")
-    ('Doe^Jane', '', '')
+    >>> stated("Doe^Jane"), stated("ANON001"), stated("ANONYMOUS^PATIENT"), stated("0000")
+    ('Doe^Jane', 'ANON001', '', '')
     """
-    return "" if text is None or _BLANK.fullmatch(text.casefold()) else text
+    return "" if text is None or all(map(_BLANK.fullmatch, _WORD.findall(text.casefold()))) else text
 
 
 def split_series(
@@ -107,15 +122,26 @@ def split_series(
     """Part the images of one Series UID by study and person.
 
     Images without a study join the only one. Where each image states a study of its own, as some
-    de-identifiers leave them, they stay together, for `check_one_person` to refuse once.
+    de-identifiers leave them, they stay together, for `check_one_person` to refuse once; so do the images of
+    two people that lie beside each other in one frame of reference, for they are one scan.
     """
     studies: dict[str, list[_Member]] = defaultdict(list)
     for member in members:
         studies[header(member).text("StudyInstanceUID") or ""].append(member)
     each_its_own = len(studies) > 2 and all(len(group) == 1 for group in studies.values())
     together = each_its_own or len(studies.keys() - {""}) < 2
-    groups = [list(members)] if together else list(studies.values())
-    return [part for group in groups for part in _split_by_person(group, header)]
+    found = []
+    for group in [list(members)] if together else list(studies.values()):
+        parts = _split_by_person(group, header)
+        found += [group] if _are_one_scan([[*map(header, part)] for part in parts]) else parts
+    return found
+
+
+def _are_one_scan(parts: Sequence[Sequence[SeriesHeader]]) -> bool:
+    places = [{header.text("ImagePositionPatient") for header in part} for part in parts]
+    frames = {header.text("FrameOfReferenceUID") for part in parts for header in part}
+    apart = sum(map(len, places)) == len(set().union(*places))
+    return len(parts) > 1 and len(frames) == 1 and None not in frames and apart
 
 
 def _split_by_person(
@@ -146,9 +172,8 @@ def check_one_person(headers: Sequence[SeriesHeader]) -> None:
         ``"two-people"``, ``"mixed-studies"`` or ``"mixed-geometry"``.
     """
     found = conflicts(map(person_of, headers))
-    for keyword, what in (("PatientSize", "Patient's Size (0010,1020)"),
-                          ("PatientWeight", "Patient's Weight (0010,1030)")):  # fmt: skip
-        sizes = {size for header in headers if (size := header.number(keyword)) and size > 0}
+    for keyword, what in _ONE_PERSON.items():
+        sizes = {size for header in headers if (size := _number(header, keyword)) and size > 0}
         if sizes and max(sizes) > 1.001 * min(sizes):
             found.append(what)
     if found:
@@ -169,6 +194,16 @@ def check_one_person(headers: Sequence[SeriesHeader]) -> None:
             )
 
 
+def _number(header: SeriesHeader, keyword: str) -> float | None:
+    drug = keyword.startswith("Radio")
+    return (header.item("RadiopharmaceuticalInformationSequence") if drug else header).number(keyword)
+
+
+_ONE_PERSON = {
+    "PatientSize": "Patient's Size (0010,1020)",
+    "PatientWeight": "Patient's Weight (0010,1030)",
+    "RadionuclideTotalDose": "Radionuclide Total Dose (0018,1074)",
+}
 _ONE_EACH = (
     ("StudyInstanceUID", "Study Instance UID (0020,000D)", "mixed-studies"),
     ("FrameOfReferenceUID", "Frame of Reference UID (0020,0052)", "mixed-geometry"),

@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
-from filecmp import cmp
 from itertools import combinations
 from pathlib import Path
 
@@ -15,17 +14,16 @@ from pipeline.errors import InputError
 from pipeline.ingest.adni import PTID, read_tables
 from pipeline.ingest.adni_tree import find_adni, folder_notes, is_adni, one_level_per_visit
 from pipeline.ingest.bids_tree import find_bids, is_bids
+from pipeline.ingest.copies import Image, without_copies, without_exports
 from pipeline.ingest.found import Found, FoundScan, files_below
 from pipeline.ingest.headers import SeriesHeader
-from pipeline.ingest.instances import is_dicom, kind_of, read_file
+from pipeline.ingest.instances import is_dicom, kind_of, kind_of_other, read_file
 from pipeline.ingest.labels import with_tables
-from pipeline.ingest.people import Person, are_two_people, person_of, split_series, stated
+from pipeline.ingest.people import Person, are_two_people, person_of, spelled, split_series, stated
 from pipeline.ingest.times import parse_date
 from pipeline.ingest.vocabulary import canonical_tracer, squeeze, tracer_of
 
 __all__ = ["LAYOUTS", "Found", "FoundScan", "find_scans", "recognise"]
-
-_Image = tuple[Path, SeriesHeader]
 
 LAYOUTS = ("auto", "dicom", "adni", "bids", "nifti")
 
@@ -101,7 +99,7 @@ def is_nifti(path: Path) -> bool:
 
 
 def _find_dicom(source: Path, ignored: Counter[str]) -> list[FoundScan]:
-    series: dict[str, list[_Image]] = defaultdict(list)
+    series: dict[str, list[Image]] = defaultdict(list)
     broken: dict[Path, list[Path]] = defaultdict(list)
     for path in files_below(source, ignored):
         try:
@@ -109,14 +107,14 @@ def _find_dicom(source: Path, ignored: Counter[str]) -> list[FoundScan]:
         except Exception:  # noqa: BLE001 - one bad file hides no other
             broken[path.parent].append(path)
             continue
-        kind = kind_of(header) if header is not None else _kind_of_other(path)
+        kind = kind_of(header) if header is not None else kind_of_other(path)
         if kind or header is None:
             ignored[kind or ""] += 1
             continue
         uid = header.text("SeriesInstanceUID") or str(path.parent)
         series[uid].append((path, header))
     parted = [
-        (uid, _without_copies(part, ignored))
+        (uid, without_copies(part, ignored))
         for uid, members in series.items()
         for part in split_series(members, lambda image: image[1])
     ]
@@ -124,6 +122,7 @@ def _find_dicom(source: Path, ignored: Counter[str]) -> list[FoundScan]:
     scans = [_scan_of_series(uid, members, broken, by_study=several[uid] > 1) for uid, members in parted]
     people = [person_of(members[0][1]) for _, members in parted]
     scans = _doubtful(scans, people)
+    scans = without_exports(scans, [members for _, members in parted], ignored)
     used = {path for scan in scans for path in scan.files}
     lost = sum(path not in used for paths in broken.values() for path in paths)
     if lost:
@@ -131,52 +130,38 @@ def _find_dicom(source: Path, ignored: Counter[str]) -> list[FoundScan]:
     return with_tables(one_level_per_visit(scans, ignored), read_tables(source, ignored))
 
 
-def _without_copies(members: list[_Image], ignored: Counter[str]) -> list[_Image]:
-    """Leave out copies, byte by byte; different images of one UID are left for the reader to refuse."""
-    first: dict[str, Path] = {}
-    kept = []
-    for path, header in members:
-        instance = header.text("SOPInstanceUID") or str(path)
-        if first.setdefault(instance, path) != path and cmp(first[instance], path, shallow=False):
-            ignored["duplicates of an image"] += 1
-        else:
-            kept.append((path, header))
-    return kept
-
-
 def _doubtful(scans: list[FoundScan], people: list[Person]) -> list[FoundScan]:
-    """Spell each person's label in one way; mark the scans whose Patient ID two people share."""
-    labels: dict[str, str] = {}
-    owners: dict[str, list[Person]] = defaultdict(list)
+    """Spell each person's label in one way; mark the scans whose label two people share."""
+    owners: dict[str, list[tuple[FoundScan, Person]]] = defaultdict(list)
     for scan, person in zip(scans, people, strict=True):
-        folded = " ".join(scan.subject_label.split()).casefold()
-        labels[folded] = min(labels.get(folded, scan.subject_label), scan.subject_label)
-        owners[folded].append(person)
-    shared = {
-        folded
-        for folded, owned in owners.items()
-        if any(are_two_people(a, b) for a, b in combinations(dict.fromkeys(owned), 2))
-    }
-    spelled = []
-    for scan in scans:
-        folded = " ".join(scan.subject_label.split()).casefold()
-        doubt = _SHARED_ID if folded in shared else None
-        spelled.append(replace(scan, subject_label=labels[folded], doubt=doubt))
-    return spelled
+        owners[spelled(scan.subject_label).lstrip("0")].append((scan, person))
+    marked: dict[int, FoundScan] = {}
+    for owned in owners.values():
+        groups = [owned]
+        if _are_people(owned):  # then leading zeros may tell them apart
+            exact: dict[str, list[tuple[FoundScan, Person]]] = defaultdict(list)
+            for one in owned:
+                exact[spelled(one[0].subject_label)].append(one)
+            groups = list(exact.values())
+        for group in groups:
+            label, doubt = min(s.subject_label for s, _ in group), _SHARED_ID if _are_people(group) else None
+            marked |= {id(s): replace(s, subject_label=label, doubt=doubt) for s, _ in group}
+    return [marked[id(scan)] for scan in scans]
+
+
+def _are_people(owned: list[tuple[FoundScan, Person]]) -> bool:
+    return any(are_two_people(a, b) for a, b in combinations(dict.fromkeys(p for _, p in owned), 2))
 
 
 _SHARED_ID = (
-    "Two people of this source have the same Patient ID (0010,0020): name, birth date or sex differ",
+    "Two people of this source have the same Patient ID (0010,0020), or none and the same name: "
+    "name, birth date or sex differ",
     "Give each person an ID of their own, or ingest each site into a dataset of its own",
 )
 
 
-def _kind_of_other(path: Path) -> str:
-    return "NIfTI images beside DICOM" if is_nifti(path) else "files that are not DICOM"
-
-
 def _scan_of_series(
-    uid: str, members: list[_Image], broken: dict[Path, list[Path]], *, by_study: bool
+    uid: str, members: list[Image], broken: dict[Path, list[Path]], *, by_study: bool
 ) -> FoundScan:
     """Make one scan of a series; files that break off in their header belong to the series they lie with."""
     header = members[0][1]
@@ -218,7 +203,8 @@ def _find_nifti(source: Path, ignored: Counter[str]) -> list[FoundScan]:
     scans = []
     for path in files_below(source, ignored):
         if not is_nifti(path):
-            ignored["files that are not NIfTI"] += 1
+            other = kind_of_other(path)
+            ignored[other if other.startswith("compressed") else "files that are not NIfTI"] += 1
             continue
         stem = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
         words = set(re.split(r"[_\-. ]+", stem.lower()))

@@ -18,6 +18,8 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Bed joins shift slices by hundredths of a millimetre; positions closer than this are one.
 _SAME_PLACE_MM = 0.01
 _UNEVEN = 0.2
+# Scanners place a frame's mean by formulae that differ by seconds.
+_SAME_TIME_S = 60.0
 
 
 def stack(planes: Sequence[Plane]) -> list[list[Plane]]:
@@ -38,17 +40,18 @@ def stack(planes: Sequence[Plane]) -> list[list[Plane]]:
             places.append([])
             last = heights[n]
         places[-1].append(planes[n])
+    timed = all(plane.moment is not None for plane in planes)
     for place in places:
-        place.sort(key=_time_key)
+        place.sort(key=lambda plane: (*_time_of(plane, timed=timed), plane.order or 0))
     _check_complete(places, normal)
     frames = [list(frame) for frame in zip(*places, strict=True)]
-    if len(frames) > 1:
-        _check_frames_differ(places)
+    _check_frames([[(*_time_of(p, timed=timed), p.order or 0) for p in frame] for frame in frames])
     return frames
 
 
-def _time_key(plane: Plane) -> tuple[float, float, int]:
-    return (plane.acquired or 0.0, plane.reference_s or 0.0, plane.order or 0)
+def _time_of(plane: Plane, *, timed: bool) -> tuple[float, float]:
+    """Return when a plane was acquired; a clock that some planes lack orders none."""
+    return (plane.acquired or 0.0) if timed else 0.0, plane.reference_s or 0.0
 
 
 def _check_one_grid(planes: Sequence[Plane]) -> None:
@@ -107,10 +110,22 @@ def _check_straight(places: list[list[Plane]], spacing: float) -> None:
         raise _mixed(f"a slice {astray:.2f} mm beside the line of the others")
 
 
-def _check_frames_differ(places: list[list[Plane]]) -> None:
-    for place in places:
-        if len({_time_key(plane) for plane in place}) < len(place):
-            raise _mixed("two images at one place and time")
+def _check_frames(frames: Sequence[Sequence[tuple[float, float, int]]]) -> None:
+    """Refuse frames that share an image's time, given as time, reference time and order of each plane."""
+    if any(a == b for one, next_one in pairwise(frames) for a, b in zip(one, next_one, strict=True)):
+        raise _mixed("two images at one place and time")
+    times = [[key[:2] for key in frame] for frame in frames]
+    if min(map(min, times)) == max(map(max, times)):
+        return
+    for n, (one, later) in enumerate(pairwise(times)):
+        if max(one) >= min(later) and len({*one}) + len({*later}) > 2:
+            raise RefusedScan(
+                "overlapping-frames",
+                f"Frames {n + 1} and {n + 2} hold images of the same time: "
+                "some images are there twice, and others are missing",
+                hint="Fetch the whole series again, and leave out other reconstructions of it",
+                measured=f"frames {n + 1} and {n + 2}",
+            )
 
 
 def array_of(frames: Sequence[Sequence[Plane]]) -> FloatArray:
@@ -140,11 +155,14 @@ def affine_of(slices: Sequence[Plane]) -> NDArray[np.float64]:
     return result
 
 
-def frame_times(frames: Sequence[Sequence[Plane]], half_life_s: float | None) -> tuple[Frame, ...]:
-    """Return start and duration of each frame, from the first frame's start; empty where unknown.
+def frame_times(
+    frames: Sequence[Sequence[Plane]], half_life_s: float | None
+) -> tuple[tuple[Frame, ...], str | None]:
+    """Return start and duration of each frame, from the first frame's start, and what is doubtful of them.
 
     Acquisition times are taken where they differ between frames. Else a frame reference time is the moment at
-    which the decaying activity equals its mean, so the start lies that much before it.
+    which the decaying activity equals its mean, so the start lies that much before it. Where nothing states
+    the times, there are none.
 
     Raises
     ------
@@ -152,8 +170,9 @@ def frame_times(frames: Sequence[Sequence[Plane]], half_life_s: float | None) ->
         ``"overlapping-frames"``.
     """
     durations = [max((p.duration_s or 0.0) for p in frame) for frame in frames]
+    unknown = f"the {len(frames)} frames state no times of their own" if len(frames) > 1 else None
     if min(durations) <= 0:
-        return ()
+        return (), unknown
     half_life = half_life_s or F18_HALF_LIFE_S
     acquired = [min((p.acquired for p in frame if p.acquired is not None), default=None) for frame in frames]
     middles = [frame[0].reference_s for frame in frames]
@@ -164,12 +183,17 @@ def frame_times(frames: Sequence[Sequence[Plane]], half_life_s: float | None) ->
     stated = [known for known in (_all_known(acquired), _all_known(begins)) if len(set(known)) > 1]
     if len(frames) == 1:
         stated = [[0.0]]
-    for starts in stated:
-        if _overlap(starts, durations) is None:
-            return tuple(Frame(round(s - starts[0], 3), d) for s, d in zip(starts, durations, strict=True))
-    if stated:
+    sound = [[s - starts[0] for s in starts] for starts in stated if _overlap(starts, durations) is None]
+    if stated and not sound:
         raise _overlapping(stated[0], durations)
-    return ()
+    if not sound:
+        return (), unknown
+    times = tuple(Frame(round(s, 3), d) for s, d in zip(sound[0], durations, strict=True))
+    apart = max(abs(a - b) for a, b in zip(sound[0], sound[-1], strict=True))
+    doubt = (
+        f"Acquisition Time and Frame Reference Time place frames up to {apart:.0f} s apart; the first is used"
+    )
+    return times, doubt if apart > _SAME_TIME_S else None
 
 
 def _all_known(times: Sequence[float | None]) -> list[float]:

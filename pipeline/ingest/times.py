@@ -15,6 +15,8 @@ F18_HALF_LIFE_S = 6586.2
 _DAY_S = 86400.0
 _FIRST_YEAR = 1800
 _LONGEST_UPTAKE_S = 12 * 3600.0
+# A dynamic scan is started by hand about when the tracer is injected, whose time is written to the minute.
+_CLOCKS_DIFFER_S = 120.0
 
 
 def parse_date(text: object) -> date | None:
@@ -52,11 +54,12 @@ def parse_clock(text: object) -> float | None:
     (40811.5, 40811.0, None)
     """
     found = str(text or "").strip()
-    match = re.fullmatch(r"(\d{2}):?(\d{2})?:?(\d{1,2}(?:\.\d*)?)?", found)
+    # A digit that a spreadsheet dropped would make another hour of the rest: 12000 is 01:20:00.
+    match = re.fullmatch(r"(\d{2})(?:(:?)(\d{2})(?:\2(\d{2}(?:\.\d*)?))?)?", found)
     if not match:
         return None
-    hours, minutes, seconds = int(match[1]), int(match[2] or 0), float(match[3] or 0)
-    if hours > 23 or minutes > 59 or seconds >= 61:
+    hours, minutes, seconds = int(match[1]), int(match[3] or 0), float(match[4] or 0)
+    if minutes > 59 or seconds >= 61 or (hours > 23 and (hours, minutes, seconds) != (24, 0, 0)):
         return None
     return hours * 3600 + minutes * 60 + seconds
 
@@ -161,6 +164,39 @@ def on_one_clock(moments: Sequence[Moment | None]) -> list[Moment | None]:
     return list(moments)
 
 
+def without_clock_change(
+    moments: Sequence[Moment | None], references_s: Sequence[float | None]
+) -> list[Moment | None]:
+    """Return acquisition times without the hour by which a clock was set between frames.
+
+    The frame reference times show it: they go on as if nothing had happened.
+
+    Parameters
+    ----------
+    moments : sequence of Moment or None
+        Acquisition times on one clock.
+    references_s : sequence of float or None
+        Frame reference times.
+    """
+    known = {
+        (reference, moment.local)
+        for reference, moment in zip(references_s, moments, strict=True)
+        if reference is not None and moment is not None
+    }
+    if None in references_s or None in moments or len(known) != len({reference for reference, _ in known}):
+        return list(moments)
+    shifts = {reference: local - reference for reference, local in sorted(known)}
+    first = next(iter(shifts.values()), 0.0)
+    hours = {reference: round((shift - first) / 3600.0) for reference, shift in shifts.items()}
+    exact = all(abs(shifts[r] - first - 3600.0 * hour) < 900.0 for r, hour in hours.items())
+    if not exact or set(hours.values()) not in ({0, 1}, {0, -1}):
+        return list(moments)
+    return [
+        m if m is None else m._replace(local=m.local - 3600.0 * hours[r or 0.0])
+        for m, r in zip(moments, references_s, strict=True)
+    ]
+
+
 def delay_after_injection(
     scan: Moment | None, injection: Moment | None, injection_clock: float | None
 ) -> tuple[float | None, str | None]:
@@ -194,23 +230,27 @@ def delay_after_injection(
     if scan is None or (injection is None and injection_clock is None):
         return None, None
     if injection is None:
-        direct = scan.clock - float(injection_clock or 0.0)
-        if direct >= 0:
-            return direct, None
+        direct, how = scan.clock - float(injection_clock or 0.0), "injection before midnight assumed"
+        tried: list[tuple[float, str | None]] = [(direct % _DAY_S, how)]
+        same_day = True
     else:
-        elapsed = scan.since(injection)
-        if 0 <= elapsed <= _DAY_S:
-            return elapsed, None
-        direct = elapsed - (scan.local // _DAY_S - injection.local // _DAY_S) * _DAY_S
-    wrapped = direct % _DAY_S
-    if wrapped <= _LONGEST_UPTAKE_S:
-        how = "date of injection ignored" if injection is not None else "injection before midnight assumed"
-        return wrapped, how
+        wall = scan.local - injection.local
+        direct, how = scan.since(injection), "date of injection ignored"
+        tried = [(direct % _DAY_S, how), (wall % _DAY_S, "offsets from UTC ignored")]
+        same_day = scan.local // _DAY_S == injection.local // _DAY_S
+    if 0 <= direct <= (_DAY_S if same_day else _LONGEST_UPTAKE_S):
+        return direct, None
+    for delay, note in tried:
+        if delay <= _LONGEST_UPTAKE_S:
+            return delay, note
+    early = -((direct + _DAY_S / 2) % _DAY_S - _DAY_S / 2)
+    if early <= _CLOCKS_DIFFER_S:
+        return 0.0, f"the injection is {early:.0f} s after the scan began: taken as its beginning"
     raise RefusedScan(
         "injection-after-scan",
-        f"The injection is {-direct / 60:.1f} min after the scan",
+        f"The injection is {early / 60:.1f} min after the scan",
         hint="Correct Radiopharmaceutical Start Time (0018,1072) or the acquisition time",
-        measured=f"{-direct / 60:.1f} min",
+        measured=f"{early / 60:.1f} min",
     )
 
 

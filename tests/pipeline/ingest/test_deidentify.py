@@ -210,7 +210,7 @@ def test_the_official_validator_finds_no_error(make_series, tmp_path):
             if name in dataset:
                 delattr(dataset, name)
 
-    make_series(folder=tmp_path / "src" / "c", edit=tells_little)
+    make_series(folder=tmp_path / "src" / "c", edit=tells_little, seed=1)
     out = tmp_path / "bids"
     found = find_scans(tmp_path / "src")
     assert len(found.scans) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from pydicom.fileset import FileSet
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from pipeline.errors import RefusedScan
+from pipeline.errors import InputError, RefusedScan
 from pipeline.ingest.convert import read_found
 from pipeline.ingest.dicom import read_series
 from pipeline.ingest.sources import find_scans
@@ -159,6 +160,41 @@ def test_files_without_preamble_or_meta_are_read(make_series, syntax, cut):
         assert pydicom.dcmread(path, force=True).file_meta.get("TransferSyntaxUID") is None
     np.testing.assert_allclose(read_series(series.folder).array, series.values, rtol=1e-6)
     assert len(find_scans(series.folder).scans) == 1
+
+
+@pytest.mark.parametrize("name", ["last.dcm", "last.IMA", "IM0005", "1.2.840.5"])
+@pytest.mark.parametrize("content", ["empty", "zeros"])
+def test_a_slice_whose_copy_broke_off_is_not_lost(make_series, name, content):
+    series = make_series()
+    last = next(p for p in series.folder.iterdir() if pydicom.dcmread(p).InstanceNumber == 5)
+    (series.folder / name).write_bytes(bytes(last.stat().st_size) if content == "zeros" else b"")
+    last.unlink()
+    (found,) = find_scans(series.folder).scans
+    for read in (lambda: read_series(series.folder), lambda: read_found(found)):
+        with pytest.raises(RefusedScan, match="is incomplete: it breaks off") as refusal:
+            read()
+        assert refusal.value.rule == "truncated-file"
+
+
+def test_what_systems_leave_beside_slices_does_no_harm(make_series):
+    series = make_series()
+    left = {".DS_Store": b"\0\0\0\1Bud1", "._IM0001": b"", "Thumbs.db": b"\xd0\xcf", "Icon\r": b"",
+            "VERSION": b"", "README.txt": b"read me", "desktop.ini": b"[x]", "LOCKFILE": b""}  # fmt: skip
+    for name, content in left.items():
+        (series.folder / name).write_bytes(content)
+    np.testing.assert_allclose(read_series(series.folder).array, series.values, rtol=1e-6)
+    assert find_scans(series.folder).ignored == {"files that are not DICOM": 6}
+
+
+def test_compressed_slices_are_named_as_such(make_series):
+    series = make_series()
+    for path in list(series.folder.iterdir()):
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    with pytest.raises(RefusedScan, match="5 compressed files that are to be unpacked"):
+        read_series(series.folder)
+    with pytest.raises(InputError, match="5 compressed files that are to be unpacked"):
+        find_scans(series.folder)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from copy import deepcopy
 
 import numpy as np
 import pydicom
@@ -169,6 +170,162 @@ def test_a_copy_is_taken_once_and_another_image_of_one_uid_is_refused(make_serie
     assert read_all(series.folder) == ["conflicting-duplicates"]
     with pytest.raises(RefusedScan, match="Two different images have the same SOP Instance UID"):
         read_series(series.folder)
+
+
+@pytest.mark.parametrize("numbers", ["001234", "ab 07"], ids=["zeros lost", "zeros in words stay"])
+def test_an_id_that_lost_its_leading_zeros_is_the_same_person(two, numbers):
+    change(two[0], PatientID=numbers)
+    change(two[1], PatientID=numbers.lstrip("0") + " ", AcquisitionDate="20200510", SeriesDate="20200510")
+    assert {scan.subject_label for scan in find_scans(two[0].folder.parent).scans} == {numbers}
+
+
+def test_leading_zeros_tell_two_people_apart_who_differ_otherwise(two):
+    change(two[0], PatientID="001", PatientName="Doe^Jane", PatientBirthDate="19400101")
+    change(two[1], PatientID="1", PatientName="Roe^Karl", PatientBirthDate="19500101")
+    assert {scan.subject_label for scan in find_scans(two[0].folder.parent).scans} == {"001", "1"}
+    assert are_both(read_all(two[0].folder.parent), two)
+
+
+@pytest.mark.parametrize("one", ["ANON001", "anon_2", "Subject 3"])
+def test_a_number_after_a_placeholder_is_an_id(two, one):
+    for n, series in enumerate(two):
+        change(series, PatientID=f"{one}{n}", PatientName=f"{one}{n}")
+    labels = [scan.subject_label for scan in find_scans(two[0].folder.parent).scans]
+    assert labels == [f"{one}0", f"{one}1"]
+
+
+@pytest.mark.parametrize("blank", ["Anonymous^Patient", "No^Name", "N/A", "***", "X^X", "De-identified"])
+def test_people_named_by_the_same_placeholders_are_not_one_subject(two, blank):
+    for series in two:
+        change(series, PatientID="", PatientName=blank)
+    assert len({scan.subject_label for scan in find_scans(two[0].folder.parent).scans}) == 2
+
+
+def test_a_series_whose_halves_have_two_ids_is_refused_once(make_series):
+    series = make_series()
+    change(series, PatientID=lambda n: "001234" if n < 3 else "MRN9", PatientName="")
+    assert read_all(series.folder) == ["two-people"]
+    with pytest.raises(RefusedScan, match=r"disagree on Patient ID \(0010,0020\)"):
+        read_series(series.folder)
+
+
+@pytest.mark.parametrize(
+    ("charset", "name", "other"),
+    [
+        ("ISO_IR 192", "Müller^Änne", "=Müller^Änne"),
+        ("ISO_IR 192", "Yamada^Tarou=山田^太郎=やまだ^たろう", "=山田^太郎"),
+        ("ISO_IR 192", "Yamada^Tarou=山田^太郎", "Yamada^Tarou"),
+    ],
+)
+def test_one_person_in_several_scripts_is_one(make_series, charset, name, other):
+    series = make_series()
+    change(series, SpecificCharacterSet=charset, PatientName=lambda n: name if n < 3 else other)
+    np.testing.assert_allclose(read_series(series.folder).array, series.values, rtol=1e-6)
+
+
+@pytest.mark.parametrize("claimed", [b"ISO_IR 100", b"ISO_IR 6  "])
+def test_utf8_that_is_called_latin_1_is_the_same_name(make_series, claimed):
+    series = make_series()
+    change(series, SpecificCharacterSet="ISO_IR 192", PatientName="Müller^Änne")
+    for path in sorted(series.folder.iterdir())[:2]:
+        path.write_bytes(path.read_bytes().replace(b"ISO_IR 192", claimed))
+    np.testing.assert_allclose(read_series(series.folder).array, series.values, rtol=1e-6)
+
+
+def drugs(series, **values):
+    """Set elements of the injection in slices from the third on."""
+    item = series.datasets[0].RadiopharmaceuticalInformationSequence[0]
+    other = deepcopy(item)
+    for keyword, value in values.items():
+        setattr(other, keyword, value)
+    change(series, RadiopharmaceuticalInformationSequence=lambda n: [other if n > 2 else item])
+
+
+def test_a_series_of_two_doses_is_refused(make_series):
+    series = make_series()
+    drugs(series, RadionuclideTotalDose="2.0e8")
+    with pytest.raises(RefusedScan, match=r"disagree on Radionuclide Total Dose") as refusal:
+        read_series(series.folder)
+    assert refusal.value.rule == "two-people"
+
+
+def test_a_series_of_two_units_is_refused(make_series):
+    series = make_series()
+    change(series, Units=lambda n: "GML" if n == 3 else "BQML")
+    with pytest.raises(RefusedScan, match="different units or scale factors: Bq/mL, SUV") as refusal:
+        read_series(series.folder)
+    assert refusal.value.rule == "units-unknown"
+
+
+def test_what_one_image_alone_states_is_found(make_series):
+    series = make_series()
+    whole = read_series(series.folder).facts
+    for n, path in enumerate(sorted(series.folder.iterdir())):
+        ds = pydicom.dcmread(path)
+        if n != 3:
+            del ds.PatientWeight, ds.RadiopharmaceuticalInformationSequence
+        ds.save_as(path)
+    assert read_series(series.folder).facts == whole
+
+
+def exported_again(series, folder, **values):
+    """Copy a series as an anonymiser writes it that is run once more: all UIDs are new."""
+    shutil.copytree(series.folder, folder)
+    for n, path in enumerate(sorted(folder.iterdir())):
+        ds = pydicom.dcmread(path)
+        ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.SOPInstanceUID = "1.9", "1.8", f"1.7.{n}"
+        for keyword, value in values.items():
+            setattr(ds, keyword, value)
+        ds.save_as(path)
+
+
+def test_a_scan_that_was_exported_twice_is_taken_once(make_series, tmp_path):
+    series = make_series(folder=tmp_path / "in" / "a")
+    exported_again(series, tmp_path / "in" / "b")
+    found = find_scans(tmp_path / "in")
+    assert len(found.scans) == 1
+    assert found.ignored == {"copies of a scan that is taken": 1}
+    np.testing.assert_allclose(read_all(tmp_path / "in")[0], series.values, rtol=1e-6)
+
+
+def test_the_same_images_of_two_people_are_refused(make_series, tmp_path):
+    series = make_series(folder=tmp_path / "in" / "a")
+    exported_again(series, tmp_path / "in" / "b", PatientID="ANON7", PatientName="ANON7")
+    assert read_all(tmp_path / "in") == ["whose-scan"] * 2
+
+
+def test_the_same_images_on_another_day_are_taken_with_a_warning(make_series, tmp_path):
+    series = make_series(folder=tmp_path / "in" / "a")
+    exported_again(series, tmp_path / "in" / "b", AcquisitionDate="20200101", SeriesDate="20200101")
+    notes = [scan.notes for scan in find_scans(tmp_path / "in").scans]
+    assert sorted(notes) == [(), ("the same images are there with another date",)]
+
+
+def test_two_reconstructions_of_one_acquisition_are_two_scans(two):
+    change(two[1], StudyInstanceUID=two[0].datasets[0].StudyInstanceUID, ReconstructionMethod="FBP")
+    assert are_both(read_all(two[0].folder.parent), two)
+
+
+def test_two_reconstructions_under_one_series_uid_are_not_averaged(two):
+    first = two[0].datasets[0]
+    uids = {k: first[k].value for k in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")}
+    change(two[1], **uids, ReconstructionMethod="FBP", InstanceNumber=lambda n: n + 6, ImageIndex=None)
+    with pytest.raises(RefusedScan, match="2 images of each place at the same time") as refusal:
+        read_series(two[0].folder.parent)
+    assert refusal.value.rule == "overlapping-frames"
+
+
+@pytest.mark.parametrize("spread", [False, True], ids=["twice", "in parts"])
+def test_an_adni_series_in_two_folders_is_one_scan(make_series, tmp_path, spread):
+    folder = tmp_path / "in" / "002_S_1234" / "AV1451" / "2019-05-10_10_00_00.0" / "I1"
+    series = make_series(folder=folder)
+    shutil.copytree(folder, folder.with_name("I2"))
+    for n, path in enumerate(sorted(folder.iterdir())):
+        if spread:
+            (folder.with_name("I2") / path.name if n % 2 else path).unlink()
+    assert find_scans(tmp_path / "in").layout == "adni"
+    (read,) = read_all(tmp_path / "in")
+    np.testing.assert_allclose(read, series.values, rtol=1e-6)
 
 
 @st.composite

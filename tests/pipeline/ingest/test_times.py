@@ -14,7 +14,15 @@ from pydicom.sequence import Sequence
 
 from pipeline.errors import RefusedScan
 from pipeline.ingest.dicom import read_series
-from pipeline.ingest.times import Moment, delay_after_injection, on_one_clock, parse_datetime, parse_moment
+from pipeline.ingest.times import (
+    Moment,
+    delay_after_injection,
+    on_one_clock,
+    parse_clock,
+    parse_datetime,
+    parse_moment,
+    without_clock_change,
+)
 
 FAST = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -89,6 +97,142 @@ def test_blanked_clocks_are_unknown(facts_of, blank):
     assert facts_of(clock=blank or "")["scan_after_injection_s"] is None
     assert facts_of("20190510090500", AcquisitionTime=blank)["scan_after_injection_s"] is None
     assert facts_of(f"20190510{blank or '000000'}")["scan_after_injection_s"] is None
+
+
+def test_the_same_clock_everywhere_was_blanked(facts_of):
+    clocks = dict.fromkeys(("StudyTime", "SeriesTime", "ContentTime", "AcquisitionTime"), "120000")
+    for injection in ("20190510120000", "20190510120000.000000"):
+        facts = facts_of(injection, **clocks)
+        assert (facts["scan_after_injection_s"], facts["suv_factor"]) == (None, None)
+        assert facts["time_note"] == "all clocks of the header are the same: taken as blanked"
+    assert facts_of(clock="120000", **clocks)["scan_after_injection_s"] is None
+    assert facts_of("20190510110000", **clocks)["scan_after_injection_s"] == 3600
+
+
+def test_an_injection_a_few_seconds_after_the_start_is_the_start(facts_of):
+    facts = facts_of("20190510102010", SeriesTime="101900")
+    assert facts["scan_after_injection_s"] == 0
+    assert facts["time_note"] == "the injection is 10 s after the scan began: taken as its beginning"
+
+
+def test_an_injection_of_the_day_before_is_no_uptake_of_23_hours(facts_of):
+    with pytest.raises(RefusedScan, match=r"injection is 40\.0 min after the scan") as refusal:
+        facts_of("20190509110000")
+    assert refusal.value.rule == "injection-after-scan"
+
+
+def test_a_series_that_was_opened_before_the_injection(facts_of):
+    facts = facts_of(SeriesTime="085000", injection="20190510090000")
+    assert facts["scan_after_injection_s"] == 80 * 60
+    assert facts["suv_factor"] == pytest.approx(70_000 / (3.7e8 * 2 ** (-4800 / 6586.2)), rel=1e-3)
+
+
+def test_an_offset_that_a_deidentifier_made_up_gives_way_to_the_clock(facts_of):
+    facts = facts_of("20190510090000-0500", TimezoneOffsetFromUTC="+0000")
+    assert facts["scan_after_injection_s"] == 80 * 60
+    assert facts["time_note"] == "offsets from UTC ignored"
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("08:30:00", 30600), ("0830", 30600), ("083000.000000", 30600), ("08:30", 30600), ("08", 28800),
+        ("240000", 86400), ("240001", None), ("12000", None), ("8:30:00", None), ("083060", 30660),
+        ("0830-0900", None), ("08:3000", None), ("083000.5 ", 30600.5),
+    ],
+)  # fmt: skip
+def test_clocks_as_scanners_write_them(written, seconds):
+    assert parse_clock(written) == seconds
+
+
+def _clocks(clocks, references=None):
+    def edit(ds, _, t):
+        ds.AcquisitionTime, ds.SeriesTime = clocks[t], clocks[0]
+        ds.RadiopharmaceuticalInformationSequence[0].RadiopharmaceuticalStartTime = "003000"
+        del ds.RadiopharmaceuticalInformationSequence[0].RadiopharmaceuticalStartDateTime
+        if references:
+            ds.FrameReferenceTime = str(1000 * references[t])
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    "clocks",
+    [["025000", "025500", "020000", "020500"], ["015000", "015500", "030000", "030500"]],
+    ids=["autumn", "spring"],
+)
+def test_a_clock_set_by_an_hour_between_frames(make_series, clocks):
+    series = make_series(frames=4, edit=_clocks(clocks))
+    volume = read_series(series.folder)
+    np.testing.assert_allclose(volume.array, series.values, rtol=1e-6)
+    assert [frame.start_s for frame in volume.frames] == [0, 300, 600, 900]
+    assert "the clock changed by an hour between frames" in volume.facts["time_note"]
+
+
+def test_a_pause_between_frames_is_kept(make_series):
+    clocks, references = ["015000", "015500", "030000"], [148, 448, 4348]
+    volume = read_series(make_series(frames=3, edit=_clocks(clocks, references)).folder)
+    assert [frame.start_s for frame in volume.frames] == [0, 300, 4200]
+    assert volume.facts["time_note"] is None
+
+
+def test_midnight_written_as_24_hours(make_series):
+    def edit(ds, _, t):
+        _clocks(["235500", "240000", "000500"])(ds, _, t)
+        ds.RadiopharmaceuticalInformationSequence[0].RadiopharmaceuticalStartTime = "223500"
+        ds.AcquisitionDate = ("20190510", "20190510", "20190511")[t]
+
+    volume = read_series(make_series(frames=3, edit=edit).folder)
+    assert [frame.start_s for frame in volume.frames] == [0, 300, 600]
+    assert volume.facts["scan_after_injection_s"] == 80 * 60
+
+
+def test_times_that_contradict_each_other_are_reported(make_series):
+    volume = read_series(
+        make_series(frames=3, edit=_clocks(["015000", "015500", "020000"], [148, 1048, 1948])).folder
+    )
+    assert [frame.start_s for frame in volume.frames] == [0, 300, 600]
+    assert "Frame Reference Time place frames up to 1200 s apart" in volume.facts["time_note"]
+
+
+def test_frames_some_of_which_lack_a_clock_are_ordered_by_their_reference(make_series):
+    series = make_series(
+        frames=3, edit=lambda ds, _, t: setattr(ds, "AcquisitionTime", "" if t else "102000")
+    )
+    volume = read_series(series.folder)
+    np.testing.assert_allclose(volume.array, series.values, rtol=1e-6)
+    assert [frame.start_s for frame in volume.frames] == pytest.approx([0, 300, 600])
+
+
+def test_a_frame_with_an_image_of_another_is_refused(make_series, rewrite):
+    series = make_series(frames=2)
+
+    def twice(ds, _):
+        if ds.InstanceNumber == 6:  # the first place of the second frame becomes the first frame's once more
+            first = series.datasets[0]
+            ds.AcquisitionTime, ds.FrameReferenceTime = first.AcquisitionTime, first.FrameReferenceTime
+            ds.PixelData, ds.RescaleSlope = first.PixelData, first.RescaleSlope
+
+    rewrite(series.folder, twice)
+    with pytest.raises(RefusedScan, match="Frames 1 and 2 hold images of the same time") as refusal:
+        read_series(series.folder)
+    assert refusal.value.rule == "overlapping-frames"
+
+
+@FAST
+@given(
+    starts=st.lists(st.integers(0, 8000), min_size=2, max_size=5, unique=True),
+    change=st.sampled_from([-3600.0, 3600.0]),
+    at=st.integers(1, 4),
+)
+def test_a_changed_clock_is_undone_and_no_other_is_touched(starts, change, at):
+    starts = sorted(starts)
+    true = [Moment(1e9 + s) for s in starts]
+    references = [float(s) for s in starts]
+    assert without_clock_change(true, references) == true
+    changed = [m._replace(local=m.local + change * (n >= at)) for n, m in enumerate(true)]
+    assert without_clock_change(changed, references) == true
+    assert without_clock_change(changed, [0.0] * len(starts)) == changed
 
 
 def _times(starts, durations=None, date=None):
