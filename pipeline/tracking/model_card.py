@@ -105,10 +105,10 @@ def _trained_on(classifier: CalibratedClassifier) -> list[str]:
 def _tested_on(card: Card) -> list[str]:
     metrics = card.metrics
     if not metrics:
-        return ["No test is on record."]
+        return ["No test results are recorded."]
     return [
-        f"{_parts(card, 'test')}, none of whom is in training or calibration. Intervals over subjects, "
-        "of 95 % unless the study sets another level.",
+        f"{_parts(card, 'test')}, none of which was used for training or calibration. The intervals are over "
+        "subjects, at 95 % unless the study sets another level.",
         "",
         *_table(
             ("metric", "value [interval]"),
@@ -122,21 +122,25 @@ def _calibration(classifier: CalibratedClassifier) -> list[str]:
     lines = [
         f"- calibrator: {card.calibrator.name}. {card.calibrator.reason}".rstrip(),
         f"- prediction sets hold the true class of {classifier.conformal.coverage:.0%} of the scans of every "
-        "class, if new scans are like those of calibration",
+        "class, if new scans resemble the calibration scans",
         *_held(card),
-        f"- below a confidence of {classifier.operating_point:.2f} a scan is referred",
+        f"- a scan with a confidence below {classifier.operating_point:.2f} is referred",
     ]
     rows = [
         (f"{low:.0%} - {high:.0%}", str(count), str(right))
         for low, high, count, right in card.likeness
         if count
     ]
-    return [*lines, "", *_table(("confidence", "held-out scans", "of which right"), rows)] if rows else lines
+    return (
+        [*lines, "", *_table(("confidence", "held-out scans", "classified correctly"), rows)]
+        if rows
+        else lines
+    )
 
 
 def _held(card: Card) -> list[str]:
     counts = ", ".join(f"{held} of {of} {name}" for name, (held, of) in card.coverage.items())
-    return [f"- on the test scans they held {counts}"] if counts else []
+    return [f"- of the test scans the sets contained the true class for {counts}"] if counts else []
 
 
 def _failures(classifier: CalibratedClassifier) -> list[str]:
@@ -148,10 +152,10 @@ def _failures(classifier: CalibratedClassifier) -> list[str]:
             "Off-target binding (choroid plexus, striatum, brainstem, meninges, skull) can look like tau; "
             "other tauopathies bind this tracer weakly or not at all.",
             "Other scanners, reconstructions, time windows and populations than those of training shift the "
-            "probabilities; the checks for unlike scans find large shifts only.",
+            "probabilities; the out-of-distribution checks detect only large shifts.",
             "At class shares other than those of training the probabilities must be adjusted "
             "(`--prevalence`).",
-            "The intervals of a probability cover the doubt about its calibration, not all doubt.",
+            "The interval of a probability covers the uncertainty of its calibration, not all uncertainty.",
         )
     ]
 
@@ -159,20 +163,20 @@ def _failures(classifier: CalibratedClassifier) -> list[str]:
 def _weak_points(classifier: CalibratedClassifier) -> Iterator[str]:
     card = classifier.card
     if card.synthetic:
-        yield "It was trained and tested on synthetic scans: nothing here speaks of patients."
+        yield "It was trained and tested on synthetic scans: the results do not apply to patients."
     subjects = card.subjects.test
     if subjects is not None and subjects < _FEW_SUBJECTS:
-        yield f"It was tested on {subjects} subjects only: the intervals are wide and small groups unseen."
+        yield f"It was tested on only {subjects} subjects: intervals are wide, small subgroups are untested."
     balanced, chance = card.metrics.get("balanced_accuracy"), 1 / len(classifier.class_names)
     if balanced is not None and balanced.low <= chance:
         found = metric_named("balanced_accuracy").text(balanced)
-        yield f"It is not shown to do better than chance: balanced accuracy {found}."
+        yield f"It is not significantly better than chance: balanced accuracy {found}."
     counts = card.class_counts
     for name in (name for name, n in counts.items() if n < _FEW_SUBJECTS):
-        yield f"Few scans of {name} were trained on ({counts[name]})."
+        yield f"It was trained on few scans of {name} ({counts[name]})."
     for low, high, count, right in card.likeness:
         if count >= _FEW_SCANS and right / count < low:
-            yield f"It was too sure between {low:.0%} and {high:.0%}: {right} of {count} scans were right."
+            yield f"It was overconfident between {low:.0%} and {high:.0%}: {right} of {count} were right."
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

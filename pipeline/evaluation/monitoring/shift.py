@@ -132,7 +132,9 @@ def check_shift(
     now = current.take(current.last_scans())
     for name, period in {"calibration split": then, "period": now}.items():
         if len(period) < FEWEST_SUBJECTS:
-            reason = f"Not tested: the {name} has {len(period)} subjects, {FEWEST_SUBJECTS} are needed."
+            reason = (
+                f"Not tested: the {name} has {len(period)} subjects, and the test needs {FEWEST_SUBJECTS}."
+            )
             return Shift("nothing", (reason,), ())
     found = _tests(then, labels, now, draws, np.random.default_rng(seed))
     adjusted = holm([p_value for _, _, p_value, _ in found]).tolist()
@@ -180,7 +182,7 @@ def _regions(
 def _out_of_distribution(then: PeriodScans, now: PeriodScans) -> _Found:
     before, after = then.out_of_distribution, now.out_of_distribution
     sentence = (
-        f"{after.sum()} of {len(after)} scans are out of distribution, {before.sum()} of {len(before)} were"
+        f"{after.sum()} of {len(after)} scans are out of distribution, before {before.sum()} of {len(before)}"
     )
     return "out of distribution", float(after.mean() - before.mean()), rate_p_value(before, after), sentence
 
@@ -194,7 +196,7 @@ def _class_mix(
     before, after = (estimate_prevalence(p.probabilities, counts / counts.sum()) for p in (then, now))
     worst = int(np.abs(after - before).argmax())
     sentence = (
-        f"{then.class_names[worst]} is estimated at {after[worst]:.0%} of scans, from {before[worst]:.0%}"
+        f"{then.class_names[worst]} is estimated at {after[worst]:.0%} of scans, before {before[worst]:.0%}"
     )
     return "class mix", float(np.abs(after - before)[worst]), p_value, sentence
 
@@ -202,7 +204,7 @@ def _class_mix(
 def _confidence(then: PeriodScans, now: PeriodScans) -> _Found:
     before, after = then.probabilities.max(axis=1), now.probabilities.max(axis=1)
     p_value = float(stats.ks_2samp(before, after).pvalue)
-    sentence = f"mean confidence is {after.mean():.2f}, from {before.mean():.2f}"
+    sentence = f"the mean confidence is {after.mean():.2f}, before {before.mean():.2f}"
     return "confidence", float(abs(after.mean() - before.mean())), p_value, sentence
 
 
@@ -212,7 +214,7 @@ def _scanner(then: PeriodScans, now: PeriodScans, draws: int, rng: np.random.Gen
     after = np.bincount(place[len(then) :], minlength=len(names))
     change = after / after.sum() - before / before.sum()
     worst = int(np.abs(change).argmax())
-    now_and_then = f"{after[worst]} of {len(now)} scans, {before[worst]} of {len(then)} before"
+    now_and_then = f"{after[worst]} of {len(now)} scans, before {before[worst]} of {len(then)}"
     sentence = f"scanner {names[worst]} made {now_and_then}"
     return "scanner", float(abs(change[worst])), shares_p_value(before, after, draws, rng), sentence
 
@@ -226,9 +228,9 @@ def _conclude(tests: tuple[ShiftTest, ...], level: float) -> Shift:
         answer = "retrain"
     reasons = tuple(f"{t.sentence} (p = {t.p_holm:.3f} after Holm)." for t in changed.values())
     if not reasons:
-        reasons = (f"No test of {len(tests)} finds a change at level {level:g}.",)
+        reasons = (f"None of the {len(tests)} tests finds a change at the level {level:g}.",)
     elif answer == "nothing":
-        reasons = (*reasons, "Its scans look like the others, so no action is needed.")
+        reasons = (*reasons, "The scans of the new scanner look like the others, so no action is needed.")
     return Shift(answer, tuple(reason[0].upper() + reason[1:] for reason in reasons), tests)
 
 

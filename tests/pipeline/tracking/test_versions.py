@@ -106,14 +106,14 @@ def test_the_card_tells_use_data_metrics_and_where_it_fails(registered):
         "0.81 [0.52 to 1.14]",
         "| 80% - 90% | 20 | 11 |",
         "It had the lowest NLL.",
-        "nothing here speaks of patients",
-        "not shown to do better than chance: balanced accuracy 0.41 [",
-        "Few scans of AD were trained on (10)",
-        "too sure between 80% and 90%: 11 of 20",
+        "the results do not apply to patients",
+        "not significantly better than chance: balanced accuracy 0.41 [",
+        "It was trained on few scans of AD (10)",
+        "overconfident between 80% and 90%: 11 of 20",
         "- data.digest: `d1`",
     ):
         assert needed in card, needed
-    assert "too sure between 50%" not in card, "four scans tell nothing"
+    assert "overconfident between 50%" not in card, "four scans are too few"
     version = registered.store.client().get_model_version("taucal", str(registered.version))
     assert version.description in card
     assert version.description.startswith("**Research use only")

@@ -56,7 +56,7 @@ def answer_for(reference, current, **options):
 def test_a_period_like_the_reference_asks_for_nothing(reference, rng):
     shift = answer_for(reference, clinic(80, rng)[0])
     assert shift.answer == "nothing"
-    assert shift.reasons == ("No test of 5 finds a change at level 0.01.",)
+    assert shift.reasons == ("None of the 5 tests finds a change at the level 0.01.",)
     assert [test.kind for test in shift.tests] == [
         "regions", "out of distribution", "class mix", "confidence", "scanner",
     ]  # fmt: skip
@@ -78,7 +78,7 @@ def test_a_scanner_that_biases_asks_for_retraining(reference, rng):
     assert shift.reasons[0].startswith("SUVR of region ")
     assert "from what the mix of classes explains" in shift.reasons[0]
     assert any(
-        reason.startswith("Scanner C made 80 of 80 scans, 0 of 300 before") for reason in shift.reasons
+        reason.startswith("Scanner C made 80 of 80 scans, before 0 of 300") for reason in shift.reasons
     )
 
 
@@ -97,7 +97,7 @@ def test_a_new_scanner_whose_scans_look_alike_asks_for_nothing_and_is_named(refe
     shift = answer_for(reference, clinic(80, rng, scanners=("A", "B", "C"))[0])
     assert shift.answer == "nothing"
     assert shift.reasons[0].startswith("Scanner C made ")
-    assert shift.reasons[1] == "Its scans look like the others, so no action is needed."
+    assert shift.reasons[1] == "The scans of the new scanner look like the others, so no action is needed."
 
 
 def test_a_sure_but_tiny_change_asks_for_nothing(rng):
@@ -192,7 +192,7 @@ def test_only_the_last_scan_of_a_subject_counts(reference, rng):
 def test_too_few_subjects_are_not_tested_and_said_so(reference, rng):
     shift = answer_for(reference, clinic(9, rng)[0])
     assert (shift.answer, shift.tests) == ("nothing", ())
-    assert shift.reasons == ("Not tested: the period has 9 subjects, 10 are needed.",)
+    assert shift.reasons == ("Not tested: the period has 9 subjects, and the test needs 10.",)
 
 
 def test_the_answer_repeats_with_the_seed_and_is_json(reference, rng):
