@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from flows.ingestion.ingest_tables import DatasetTables, IngestResult, ScanDone, result_of, write_tables
+from flows.ingestion.ingest_tables import (
+    DatasetTables,
+    IngestResult,
+    ScanDone,
+    read_outcomes,
+    result_of,
+    write_tables,
+)
 from flows.ingestion.scan_jobs import ScanJob, ingest_scans
 from flows.running.console import progress, say, show_table
 from flows.running.jobs import Runner
 from flows.running.locks import locked
 from flows.running.steps import as_flow, as_task
 from pipeline.config import DaskSettings, ImagingSettings, IngestSettings, Study
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InputError
 from pipeline.files import remove_unfinished
 from pipeline.ingest.deidentify import Pseudonymiser, key_beside, load_or_make_key
-from pipeline.ingest.records import ScanRecord, keep_sessions, no_longer_held, read_records, remove_files
+from pipeline.ingest.found import Found, NoScans
+from pipeline.ingest.records import keep_sessions, no_longer_held, read_records, record_path, remove_files
+from pipeline.ingest.same_scans import compare_people, refuse_copies, release_copies
 from pipeline.ingest.source_map import log_failures, remember_sources
 from pipeline.ingest.sources import find_scans
 
@@ -23,7 +34,7 @@ _NO_CLUSTER = DaskSettings()
 
 
 def ingest(
-    source: Path,
+    source: Path | Sequence[Path],
     bids: Path,
     settings: IngestSettings,
     imaging: ImagingSettings,
@@ -34,8 +45,8 @@ def ingest(
 
     Parameters
     ----------
-    source : Path
-        Folder of scans in any layout `find_scans` knows.
+    source : Path or sequence of Path
+        Folders of scans in any layout `find_scans` knows.
     bids : Path
         The dataset to write.
     settings, imaging
@@ -48,8 +59,9 @@ def ingest(
     Raises
     ------
     InputError
-        If there is nothing to read, the folder cannot be written, or another ingest is writing it and
-        ``settings.wait`` is not set.
+        If a source is not there, there is nothing to read and nothing was read before, the folder cannot be
+        written, or another ingest is writing it and ``settings.wait`` is not set. With ``settings.prune``, if
+        a source holds no scan at all: all that came from it would be removed.
     """
     return as_flow("ingest", lambda: _ingest(source, bids, settings, imaging, classes, dask))
 
@@ -74,46 +86,110 @@ def ingest_study(study: Study) -> IngestResult:
 
 
 def _ingest(
-    source: Path,
+    source: Path | Sequence[Path],
     bids: Path,
     settings: IngestSettings,
     imaging: ImagingSettings,
     classes: tuple[str, ...],
     dask: DaskSettings = _NO_CLUSTER,
 ) -> IngestResult:
-    found = find_scans(source, settings.layout, settings.tracer)
+    given = [source] if isinstance(source, Path) else list(source)
+    folders = list({folder.resolve(): folder for folder in given}.values())
+    found, empty = _find_all(folders, bids, settings)
     # A folder that cannot be written is refused before the key is made or a scan is read.
     with locked(bids.parent / f".{bids.name}.lock", "dataset", wait=settings.wait) as waited:
         if waited:
-            # More may have come to the source meanwhile.
-            found = find_scans(source, settings.layout, settings.tracer)
+            # More may have come to the sources meanwhile.
+            found, empty = _find_all(folders, bids, settings)
         remove_unfinished(bids)
         key_file = settings.key_file or key_beside(bids)
         names = Pseudonymiser(load_or_make_key(key_file, bids))
-        place = names.code("source", str(source.resolve()))
-        left_alone = _in_words(found.ignored)
-        say(f"Found {len(found.scans)} PET series ({found.layout} layout); left alone: {left_alone}.")
-        scans = keep_sessions(found.scans, read_records(bids), bids, names)
-        remember_sources(key_file, scans, names)
-        jobs = [
-            ScanJob(scan, bids, names.key, settings.tracer, settings.max_days_to_diagnosis, imaging, place)
-            for scan in scans
-        ]
-        with progress("ingest") as tick:
-            runner = _runner(settings, dask, len(jobs))
-            done = as_task("ingest scans", lambda: ingest_scans(jobs, runner, tick))
+        held = {names.code("source", str(folder.resolve())): one for folder, one in found.items()}
+        done: list[ScanDone] = []
+        pruned = 0
+        for place, one in held.items():
+            pruned += _find_missing(one, place, bids, names, prune=settings.prune)
+            jobs = _jobs_of(one, place, bids, settings, imaging, names)
+            remember_sources(key_file, [job.found for job in jobs], names)
+            with progress("ingest") as tick:
+                runner = _runner(settings, dask, len(jobs))
+                done += as_task("ingest scans", functools.partial(ingest_scans, jobs, runner, tick))
+        copies = refuse_copies(bids, {o.scan for o in read_outcomes(bids)[0] if o.verdict != "refused"})
+        done = [replace(scan, outcome=copies.get(scan.record, scan.outcome)) for scan in done]
         log = log_failures(key_file, {s.outcome.scan: (s.place, s.trace) for s in done if s.trace})
-        missing = no_longer_held(bids, place, [scan.record for scan in done])
-        pruned = _prune(missing, place, bids) if settings.prune else 0
-        tables = write_tables(found, place, bids, classes)
-        result = result_of(done, tables, found.layout, bids, pruned)
-        _show(result, {scan.outcome.scan: scan for scan in done}, log)
-        _show_others(len(missing) - pruned, tables)
+        tables = write_tables(held, bids, classes)
+        result = result_of(done, tables, held.values(), bids, pruned)
+        result = replace(result, empty=tuple(one.where for one in empty))
+        _show(result, done, log)
+        _show_dataset(empty, tables)
         return result
 
 
-def _prune(missing: Mapping[Path, ScanRecord], source: str, bids: Path) -> int:
-    """List what no source holds any more, then remove it; return how many scans."""
+def _find_all(
+    folders: Sequence[Path], bids: Path, settings: IngestSettings
+) -> tuple[dict[Path, Found], list[NoScans]]:
+    """Find the scans of every source, and the sources without any.
+
+    Raises
+    ------
+    InputError
+        If no source has a scan and nothing was read before, or one without any would remove all of its scans.
+    """
+    found: dict[Path, Found] = {}
+    empty: list[NoScans] = []
+    for folder in folders:
+        try:
+            found[folder] = find_scans(folder, settings.layout, settings.tracer)
+        except NoScans as nothing:
+            if nothing.found.unopened:
+                raise
+            empty.append(nothing)
+    if empty and settings.prune:
+        raise InputError(
+            f"{empty[0].problem}: --prune would remove every scan that came from it",
+            where=empty[0].where,
+            hint="see whether its disk is there; without --prune, the scans of the dataset stay",
+        )
+    if not found and not any(record is not None for record in read_records(bids).values()):
+        raise empty[0]
+    return found, empty
+
+
+def _jobs_of(
+    found: Found, place: str, bids: Path, settings: IngestSettings, imaging: ImagingSettings,
+    names: Pseudonymiser,
+) -> list[ScanJob]:  # fmt: skip
+    """Return the work on the scans of a source; say what was found and what is in doubt."""
+    left_alone = _in_words(found.ignored)
+    say(f"Found {len(found.scans)} PET series ({found.layout} layout); left alone: {left_alone}.")
+    if found.unopened:
+        shown = ", ".join(map(str, found.unopened[:5])) + (" ..." if len(found.unopened) > 5 else "")
+        say(f"{len(found.unopened)} folders cannot be opened; what is in them is left out: {shown}.")
+    release_copies(bids)
+    records = read_records(bids)
+    scans, shared = compare_people(found.scans, records, place, bids, names)
+    if shared and found.layout != "adni":
+        say(
+            f"{len(shared)} subjects of this source are in the dataset from another one; they are taken as "
+            f"the same people: {_first([f'sub-{subject}' for subject in shared])}."
+        )
+    return [
+        ScanJob(scan, bids, names.key, settings.tracer, settings.max_days_to_diagnosis, imaging, place)
+        for scan in keep_sessions(scans, records, bids, names)
+    ]
+
+
+def _find_missing(found: Found, source: str, bids: Path, names: Pseudonymiser, *, prune: bool) -> int:
+    """Say how many scans the source no longer holds, or remove them; return how many were removed."""
+    here = [record_path(bids, scan, names) for scan in found.scans]
+    missing = no_longer_held(bids, source, here)
+    if prune and missing and found.unopened:
+        say("Nothing is removed: what seems missing may be in the folders that cannot be opened.")
+        return 0
+    if not prune:
+        if missing:
+            say(f"{len(missing)} scans that were in this source are not there now; they stay (see --prune).")
+        return 0
     alone = {path: record for path, record in missing.items() if record.sources == (source,)}
     for record in alone.values():
         say(f"To be removed, its source does not hold it any more: {record.outcome.scan}.")
@@ -123,6 +199,12 @@ def _prune(missing: Mapping[Path, ScanRecord], source: str, bids: Path) -> int:
             path.unlink()
         else:
             record.without(source).write(path)
+    if len(missing) > len(alone):
+        others = [record.outcome.scan for path, record in missing.items() if path not in alone]
+        say(
+            f"{len(others)} scans stay, as they came from another source too: {_first(others)}. Ingest that "
+            "one with --prune; or remove their folders from the dataset: that takes them out of every table."
+        )
     return len(alone)
 
 
@@ -131,21 +213,27 @@ def _runner(settings: IngestSettings, dask: DaskSettings, scans: int) -> Runner:
     return Runner("local" if alone else settings.runner, settings.workers, retries=1, dask=dask)
 
 
-def _show(result: IngestResult, done: Mapping[str, ScanDone], log: Path | None) -> None:
-    """Say what became of the scans of this source, with the input of each refused one: console only."""
+def _show(result: IngestResult, done: Sequence[ScanDone], log: Path | None) -> None:
+    """Say what became of the scans of these sources, with the input of each refused one: console only."""
     say(f"{result.accepted} accepted, {result.warned} with a warning, {result.refused} refused.")
-    if result.refusals:
-        shown = [done[refusal["scan"]] for refusal in result.refusals[:12]]
-        rows = [[s.outcome.scan, s.place, s.outcome.stage, s.outcome.rule, s.outcome.measured] for s in shown]
+    refused = [scan for scan in done if scan.outcome.verdict == "refused"]
+    if refused:
+        rows = [
+            [s.outcome.scan, s.place, s.outcome.stage, s.outcome.rule, s.outcome.measured]
+            for s in refused[:12]
+        ]
         more = f" (first 12 of {result.refused})" if result.refused > 12 else ""
         show_table(f"Refused scans{more}", ["scan", "input", "stage", "rule", "measured"], rows)
+    changed = [f"{scan.outcome.scan} {scan.changed}" for scan in done if scan.changed]
+    if changed:
+        say(f"The diagnosis of {len(changed)} scans changed: {_first(changed)}.")
     if log is not None:
         say(f"{result.failed} failed unexpectedly; tracebacks are in {log}.")
 
 
-def _show_others(missing: int, tables: DatasetTables) -> None:
-    if missing:
-        say(f"{missing} scans that were in this source are not there now; they stay (see --prune).")
+def _show_dataset(empty: Sequence[NoScans], tables: DatasetTables) -> None:
+    for nothing in empty:
+        say(f"{nothing.where}: {nothing.problem}. The dataset keeps its {tables.scans} scans.")
     if tables.gone:
         say(f"Files of {len(tables.gone)} scans are missing; no table lists them: {_first(tables.gone)}.")
 

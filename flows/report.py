@@ -57,7 +57,13 @@ class Request:
     send: str | None = None
 
 
-def report_scans(scans: Sequence[Path], request: Request) -> list[dict[str, Path]]:
+class ScanPages(dict[str, Path]):
+    """The files of a report by kind; `refusal` states why the scan of the report has no prediction."""
+
+    refusal: RefusedScan | None = None
+
+
+def report_scans(scans: Sequence[Path], request: Request) -> list[ScanPages]:
     """Write a report for each scan, which need not be in any cohort.
 
     Parameters
@@ -67,40 +73,58 @@ def report_scans(scans: Sequence[Path], request: Request) -> list[dict[str, Path
 
     Returns
     -------
-    list of dict
+    list of ScanPages
         For each scan the written files by kind, as in `write_scan_report` and `write_dicom_objects`.
 
     Raises
     ------
     InputError
-        If a path or the model is not there, the prevalence does not name the model's classes, or DICOM is
-        asked for a scan of another format.
+        If a path or the model is not there, no path holds a scan, the prevalence does not name the model's
+        classes, or DICOM is asked for a scan of another format.
     TaucalError
-        If a report failed, once all others are written; or if the node does not store the report, whose
-        files are written nevertheless.
+        If a report failed or a path holds no scan, once all others are written; or if the node does not
+        store the report, whose files are written nevertheless.
     """
-    found = [scan for path in scans for scan in scans_at(path)]
+    found, failed = _find_all(scans)
     _check_dicom(found, request)
     writer = ReportWriter.of(tracking.store_at(request.output), request.model)
     shares = None if request.prevalence is None else check_prevalence(writer.classifier, request.prevalence)
     key_file = request.key_file or key_of_study(request.output) or key_beside(request.out)
     pseudonymiser = Pseudonymiser(load_or_make_key(key_file, request.out))
     remember_sources(key_file, found, pseudonymiser)
-    written, failed = [], []
+    written = []
     for scan, label in zip(found, _labels(found, pseudonymiser), strict=True):
         try:
             inference = infer(writer.classifier, scan, shares)
             measured = _measured(scan, label, inference, pseudonymiser)
             report, pages = writer.write_scan(measured, inference, request.out / label, pdf=request.pdf)
-            written.append(pages | _dicom_objects(scan, report, pages, request))
+            written.append(ScanPages(pages | _dicom_objects(scan, report, pages, request)))
+            written[-1].refusal = inference.refusal
         except Exception as error:
-            if len(found) == 1 or isinstance(error, OutputError):
+            if (len(found) == 1 and not failed) or isinstance(error, OutputError):
                 raise
-            failed.append((scan, error))
+            failed.append((place_of(scan), error))
     if failed:
-        listed = "; ".join(f"{place_of(scan)} ({type(e).__name__}: {e})" for scan, e in failed)
-        raise TaucalError(f"{len(failed)} of {len(found)} scans have no complete report: {listed}")
+        listed = "; ".join(f"{place} ({type(e).__name__}: {e})" for place, e in failed)
+        total = len(written) + len(failed)
+        raise TaucalError(f"{len(failed)} of {total} scans have no complete report: {listed}")
     return written
+
+
+def _find_all(paths: Sequence[Path]) -> tuple[list[FoundScan], list[tuple[str, Exception]]]:
+    """Return the scans at some paths, and the paths without one; raise where none has one."""
+    found: list[FoundScan] = []
+    failed: list[tuple[str, Exception]] = []
+    for path in paths:
+        try:
+            found += scans_at(path)
+        except InputError as error:
+            if len(paths) == 1 or not path.exists():
+                raise
+            failed.append((str(path), error))
+    if not found:
+        raise failed[0][1]
+    return found, failed
 
 
 def scans_at(path: Path) -> tuple[FoundScan, ...]:

@@ -77,7 +77,7 @@ def report(
 ) -> Any:
     """Write a report of each scan for a clinician.
 
-    The scans need not belong to a cohort.
+    The scans need not belong to a cohort. Exit code 1 if a scan got no prediction; its report says why.
     """
     shares, named = _shares(prevalence), locate(study).named
     with _no_search_for_garbage():
@@ -85,8 +85,9 @@ def report(
 
     written = report_scans(scans, Request(out, model, named, shares, key_file, pdf, dicom, send))
     for pages in written:
-        say(f"Report: {pages['html']}")
-    return written
+        refused = f" (no prediction: {pages.refusal.rule})" if pages.refusal else ""
+        say(f"Report: {pages['html']}{refused}")
+    return PartFailed(written) if any(pages.refusal for pages in written) else written
 
 
 @contextlib.contextmanager

@@ -80,9 +80,9 @@ def phantom(
 
 def ingest(
     source: Annotated[
-        Path,
+        list[Path],
         typer.Argument(
-            metavar="SOURCE", help="Folder of scans.", show_default=False, exists=True, file_okay=False
+            metavar="SOURCE", help="Folders of scans.", show_default=False, exists=True, file_okay=False
         ),
     ],
     out: Annotated[
@@ -116,9 +116,10 @@ def ingest(
     """Add scans to a dataset of de-identified BIDS-PET and SUVR.
 
     Scans that are done are skipped; scans of other sources stay. A report lists every refused scan with the
-    reason. Exit code 1 if a scan failed unexpectedly or none was usable.
+    reason. Exit code 1 if a scan failed unexpectedly, a folder could not be opened, or none of the scans that
+    were found is usable.
     """
-    say(f"Ingest: {source} to {out}.")
+    say(f"Ingest: {', '.join(map(str, source))} to {out}.")
     from pipeline.config import DaskSettings, ImagingSettings, IngestSettings
 
     runner = "processes" if dask is None else "dask"
@@ -139,8 +140,8 @@ def ingest(
     say(f"Report: {result.report}")
     if result.exit_code == 0:
         return vars(result)
-    if not result.accepted + result.warned:
-        say("No scan of this source is usable; the report says why.")
+    if result.refused and not result.accepted + result.warned:
+        say("No scan found is usable; the report says why.")
     return PartFailed(vars(result))
 
 

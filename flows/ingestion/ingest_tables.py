@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import InputError
 from pipeline.files import read_json, write_json
 from pipeline.imaging.derivative import write_region_table
 from pipeline.ingest import bids as bids_files
@@ -15,6 +16,7 @@ from pipeline.ingest.converted import ConvertedScan
 from pipeline.ingest.found import Found
 from pipeline.ingest.outcomes import ScanOutcome, write_outcomes
 from pipeline.ingest.records import ScanRecord, usable_records
+from pipeline.ingest.same_scans import SAME_IMAGE
 from pipeline.reporting.ingest.ingest_page import build_ingest_report, write_ingest_page
 from pipeline.scan import Cohort, Fact, Scan
 
@@ -38,6 +40,8 @@ class ScanDone:
         It met an error that no rule foresees.
     trace : str
         The traceback, for the private log.
+    changed : str
+        How its diagnosis changed since the last ingest.
     """
 
     outcome: ScanOutcome
@@ -45,6 +49,7 @@ class ScanDone:
     place: str = ""
     failed: bool = False
     trace: str = ""
+    changed: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,16 +60,20 @@ class IngestResult:
     ----------
     bids, cohort, report : Path
     layout : str
-        Of the source.
+        Of the sources.
     converted, accepted, warned, refused, failed : int
-        Scans of this source. The tables hold those of every source.
+        Scans of these sources. The tables hold those of every source.
     scans : int
         In the cohort table.
     pruned : int
         Scans that were removed because their source does not hold them any more.
     refusals : tuple of dict
-        ``scan``, ``input``, ``rule`` and ``message`` of every refused scan of this source. Private: the input
-        may name a person.
+        ``scan``, ``input``, ``rule`` and ``message`` of every refused scan of these sources. Private: the
+        input may name a person.
+    unopened : tuple of str
+        Folders of the sources that cannot be opened. Private as well.
+    empty : tuple of str
+        Sources in which nothing was found. Private as well.
     """
 
     bids: Path
@@ -79,11 +88,18 @@ class IngestResult:
     scans: int = 0
     pruned: int = 0
     refusals: tuple[dict[str, str], ...] = ()
+    unopened: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """1 where a scan failed unexpectedly or none was usable; a refusal by a rule is no failure."""
-        return int(self.failed > 0 or self.accepted + self.warned == 0)
+        """1 where a scan failed unexpectedly, a folder was not opened, or of those found none was usable.
+
+        A refusal by a rule is no failure, nor is a source without anything new; a copy is in the dataset.
+        """
+        copies = sum(refusal["rule"] == SAME_IMAGE for refusal in self.refusals)
+        unusable = self.refused > copies and self.accepted + self.warned + copies == 0
+        return int(self.failed > 0 or bool(self.unopened) or unusable)
 
 
 @dataclass(frozen=True)
@@ -95,15 +111,13 @@ class DatasetTables:
     gone: tuple[str, ...]
 
 
-def write_tables(found: Found, source: str, bids: Path, classes: tuple[str, ...]) -> DatasetTables:
+def write_tables(sources: Mapping[str, Found], bids: Path, classes: tuple[str, ...]) -> DatasetTables:
     """Write what is beside the scans: tables, outcomes, the report of the ingest.
 
     Parameters
     ----------
-    found : Found
-        What the source holds: its layout, and what was left alone.
-    source : str
-        The code of the source.
+    sources : mapping of str to Found
+        What each source holds, by its code: its layout, and what was left alone.
     bids : Path
     classes : tuple of str
         Other diagnoses become unknown.
@@ -128,29 +142,37 @@ def write_tables(found: Found, source: str, bids: Path, classes: tuple[str, ...]
     cohort.write_tsv(bids / COHORT_TABLE)
     write_region_table(regions, bids / REGION_TABLE)
     outcomes = [record.outcome for record in records.values()]
-    ignored = _ignored_of_all(bids, source, found)
+    before = _stored(bids)
+    ignored = before.get("ignored_by_source", {}) | {code: dict(f.ignored) for code, f in sources.items()}
+    layouts = before.get("layouts", {}) | {code: found.layout for code, found in sources.items()}
     left_alone = sum((Counter(counts) for counts in ignored.values()), Counter())
     write_json(
         bids / DERIVATIVES / "ingest.json",
-        {"outcomes": [asdict(o) for o in outcomes], "ignored": left_alone, "ignored_by_source": ignored},
+        {
+            "outcomes": [asdict(o) for o in outcomes],
+            "ignored": left_alone,
+            "ignored_by_source": ignored,
+            "layouts": layouts,
+        },
     )
     write_outcomes(outcomes, bids / DERIVATIVES)
-    report = build_ingest_report(outcomes, left_alone, found.layout, cohort)
+    report = build_ingest_report(outcomes, left_alone, ", ".join(sorted({*layouts.values()})), cohort)
     page = write_ingest_page(report, bids / DERIVATIVES)
     return DatasetTables(len(scans), page, tuple(gone))
 
 
 def result_of(
-    done: Sequence[ScanDone], tables: DatasetTables, layout: str, bids: Path, pruned: int = 0
+    done: Sequence[ScanDone], tables: DatasetTables, sources: Iterable[Found], bids: Path, pruned: int = 0
 ) -> IngestResult:
-    """Return the result of an ingest of one source."""
+    """Return the result of an ingest."""
+    found = list(sources)
     verdicts = Counter(scan.outcome.verdict for scan in done)
     refused = [scan for scan in done if scan.outcome.verdict == "refused"]
     return IngestResult(
         bids=bids,
         cohort=bids / COHORT_TABLE,
         report=tables.report,
-        layout=layout,
+        layout=", ".join(sorted({one.layout for one in found})),
         converted=sum(scan.outcome.stage != "conversion" for scan in done),
         accepted=verdicts["accepted"],
         warned=verdicts["warned"],
@@ -162,23 +184,26 @@ def result_of(
             {"scan": s.outcome.scan, "input": s.place, "rule": s.outcome.rule, "message": s.outcome.message}
             for s in refused
         ),
+        unopened=tuple(str(path) for one in found for path in one.unopened),
     )
 
 
 def read_outcomes(bids: Path) -> tuple[list[ScanOutcome], dict[str, int]]:
     """Return what became of every scan of the dataset, and what the ingests left alone."""
-    path = bids / DERIVATIVES / "ingest.json"
-    if not path.is_file():
-        return [], {}
-    stored = read_json(path)
-    return [ScanOutcome(**o) for o in stored["outcomes"]], stored["ignored"]
+    stored = _stored(bids)
+    return [ScanOutcome(**o) for o in stored.get("outcomes", ())], stored.get("ignored", {})
 
 
-def _ignored_of_all(bids: Path, source: str, found: Found) -> dict[str, Mapping[str, int]]:
-    """Return what was left alone in each source, by its code, the newest counts of each."""
+def _stored(bids: Path) -> dict[str, Any]:
     path = bids / DERIVATIVES / "ingest.json"
-    before = read_json(path).get("ignored_by_source", {}) if path.is_file() else {}
-    return {**before, source: dict(found.ignored)}
+    try:
+        return dict(read_json(path)) if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "The list of what was ingested cannot be read",
+            where=str(path),
+            hint="remove this file and ingest again: it is made from the records of the scans",
+        ) from error
 
 
 def _scan_of(converted: ConvertedScan, record: ScanRecord, bids: Path, classes: tuple[str, ...]) -> Scan:

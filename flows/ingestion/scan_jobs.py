@@ -29,7 +29,7 @@ from pipeline.processes import give_back_memory
 _REVISION = 3
 
 KILLED, VANISHED = "worker-killed", "vanished"
-_TRY_AGAIN = (UNEXPECTED, KILLED, VANISHED)
+_TRY_AGAIN = (UNEXPECTED, KILLED, VANISHED, "no-permission")
 """Rules of refusals that say nothing about the scan: it is tried again, and an earlier version stays."""
 
 
@@ -112,12 +112,15 @@ def ingest_scan(job: ScanJob) -> ScanDone:
     work = _ScanWork(job, label=job.found.label(job.names))
     trace = ""
     try:
-        content = job.found.fingerprint()
+        digests = job.found.digests()
+        content = job.found.fingerprint(digests)
+        image = fingerprint(sorted(digests[path] for path in job.found.files))
         key = fingerprint(job.settings, content)
-        if before is not None and before.key == key and before.is_whole(job.bids):
-            return _recorded(job, before.seen_in([job.source]), before)
-        work.record = replace(work.record, key=key, content=content)
-        _check_name_is_free(job, before, content)
+        known = before is not None and (before.key == key or _knows_more(before, job, image))
+        if before is not None and known and before.is_whole(job.bids):
+            return _recorded(job, replace(before.seen_in([job.source]), image=image), before)
+        work.record = replace(work.record, key=key, content=content, image=image)
+        _check_name_is_free(job, before, work.record)
         work.run()
     except OutputError:
         raise
@@ -175,11 +178,30 @@ class _ScanWork:
         self.record = replace(self.record, converted=converted.to_dict(self.job.bids), files=sizes)
 
 
-def _check_name_is_free(job: ScanJob, before: ScanRecord | None, content: str) -> None:
+def _knows_more(before: ScanRecord, job: ScanJob, image: str) -> bool:
+    """Return whether another source holds the same image with the diagnosis that this one lacks."""
+    return (
+        job.found.diagnosis is None
+        and before.image == image
+        and before.settings == job.settings
+        and before.suvr is not None
+        and bool({*before.sources} - {job.source})
+        and diagnosis_in(before) is not None
+    )
+
+
+def diagnosis_in(record: ScanRecord) -> str | None:
+    """Return the diagnosis a record holds."""
+    found = (record.converted or {}).get("diagnosis")
+    return None if found is None else str(found)
+
+
+def _check_name_is_free(job: ScanJob, before: ScanRecord | None, record: ScanRecord) -> None:
     """Refuse a bare image that is named as another one of another source, which it would replace."""
     if job.found.format == "dicom" or before is None or not before.sources or not before.content:
         return
-    if job.source not in before.sources and before.content != content:
+    same = before.image == record.image if before.image else before.content == record.content
+    if job.source not in before.sources and not same:
         raise RefusedScan(
             _NAME_TAKEN,
             "Another source holds a different image under the same name",
@@ -219,7 +241,15 @@ def _recorded(job: ScanJob, record: ScanRecord, before: ScanRecord | None, trace
             remove_files(job.bids, sorted(set(before.files) - set(record.files)))
     if record != before:
         record.write(path)
-    return ScanDone(outcome, path, place_of(job.found), failed, trace)
+    return ScanDone(outcome, path, place_of(job.found), failed, trace, _changed(before, record))
+
+
+def _changed(before: ScanRecord | None, record: ScanRecord) -> str:
+    """Return how the diagnosis of a scan changed, empty where it did not."""
+    if before is None or before.suvr is None or record.suvr is None:
+        return ""
+    old, new = diagnosis_in(before), diagnosis_in(record)
+    return "" if old == new else f"{old or 'none'} -> {new or 'none'}"
 
 
 def _stays(record: ScanRecord, before: ScanRecord, job: ScanJob) -> bool:

@@ -88,7 +88,7 @@ class AdniVisit:
 
 
 @dataclass(frozen=True)
-class Person:
+class AdniSubject:
     """What the tables state about a subject."""
 
     visits: tuple[AdniVisit, ...] = ()
@@ -126,7 +126,7 @@ class Tables:
 
     Parameters
     ----------
-    people : mapping of int to Person
+    people : mapping of int to AdniSubject
         By roster number.
     truth : mapping of str to Truth
         By image number, phantoms only.
@@ -134,14 +134,14 @@ class Tables:
         Which tables were read.
     """
 
-    people: Mapping[int, Person] = field(default_factory=dict)
+    people: Mapping[int, AdniSubject] = field(default_factory=dict)
     truth: Mapping[str, Truth] = field(default_factory=dict)
     names: tuple[str, ...] = ()
 
-    def person(self, ptid: str) -> Person:
+    def person(self, ptid: str) -> AdniSubject:
         """Return what is known of a subject."""
         number = roster_id(ptid)
-        return self.people.get(number, Person()) if number is not None else Person()
+        return self.people.get(number, AdniSubject()) if number is not None else AdniSubject()
 
 
 _SUBJECT = ("PTID", "RID")
@@ -177,7 +177,7 @@ def read_tables(root: Path, unread: Counter[str] | None = None) -> Tables:
     """
     unread = Counter() if unread is None else unread
     visits: dict[int, dict[date, AdniVisit]] = defaultdict(dict)
-    people: dict[int, Person] = {}
+    people: dict[int, AdniSubject] = {}
     truth: dict[str, Truth] = {}
     read = []
     for path in _table_files(root):
@@ -190,9 +190,9 @@ def read_tables(root: Path, unread: Counter[str] | None = None) -> Tables:
         for row in rows:
             number = _number(row)
             if number is not None:
-                people[number] = _merged(people.get(number, Person()), row)
+                people[number] = _merged(people.get(number, AdniSubject()), row)
     together = {
-        n: Person(tuple(visits[n].values()), people[n].sex, people[n].born, people[n].age_at)
+        n: AdniSubject(tuple(visits[n].values()), people[n].sex, people[n].born, people[n].age_at)
         for n in sorted(people)
     }
     return Tables(together, truth, tuple(read))
@@ -269,12 +269,12 @@ def _day_of_visit(code: str, baseline: date | None) -> date | None:
 _SEXES = {"1": "M", "2": "F", "male": "M", "female": "F", "m": "M", "f": "F"}
 
 
-def _merged(person: Person, row: Row) -> Person:
+def _merged(person: AdniSubject, row: Row) -> AdniSubject:
     sex = _SEXES.get(row.get("PTGENDER", "").strip().lower())
     born = _born(row)
     age, baseline = number_of(row.get("AGE", "")), parse_date(row.get("EXAMDATE_BL"))
     age_at = (age, baseline) if baseline and age is not None and age > 0 else None
-    return Person((), sex or person.sex, born or person.born, age_at or person.age_at)
+    return AdniSubject((), sex or person.sex, born or person.born, age_at or person.age_at)
 
 
 def _born(row: Row) -> date | None:

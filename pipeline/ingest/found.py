@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from pipeline.errors import RefusedScan
+from pipeline.errors import InputError, RefusedScan
 from pipeline.files import fingerprint, sha256_of_file
 from pipeline.ingest.deidentify import Pseudonymiser
+
+UNOPENED = "folders that cannot be opened"
 
 
 def files_below(folder: Path, ignored: Counter[str]) -> Iterator[Path]:
@@ -26,7 +28,7 @@ def files_below(folder: Path, ignored: Counter[str]) -> Iterator[Path]:
     pending = [folder]
 
     def count(_error: OSError) -> None:
-        ignored["folders that cannot be opened"] += 1
+        ignored[UNOPENED] += 1
 
     while pending:
         start = pending.pop(0)
@@ -155,22 +157,33 @@ class FoundScan:
         """Return ``sub-<pseudonym>_ses-<session>``, the id the scan has in every table."""
         return f"sub-{pseudonymiser.subject(self.subject_label)}_ses-{self.session(pseudonymiser)}"
 
-    def fingerprint(self) -> str:
+    def digests(self) -> dict[Path, str]:
+        """Return the SHA-256 of each file and sidecar.
+
+        Raises
+        ------
+        RefusedScan
+            ``"no-permission"``, or ``"vanished"`` where a file is gone since it was found.
+        """
+        try:
+            return {path: sha256_of_file(path) for path in (*self.files, *self.sidecars)}
+        except PermissionError as error:
+            raise no_permission() from error
+        except OSError as error:
+            raise RefusedScan(
+                "vanished", "A file of the scan disappeared while it was read", hint="Ingest again"
+            ) from error
+
+    def fingerprint(self, digests: Mapping[Path, str] | None = None) -> str:
         """Return sixteen hex digits that change with the files' bytes and with what the tables say of them.
 
         Raises
         ------
         RefusedScan
-            ``"vanished"`` where a file is gone since it was found.
+            As `digests`.
         """
-        rows = []
-        for path in (*self.files, *self.sidecars):
-            try:
-                rows.append((path.name, sha256_of_file(path)))
-            except OSError as error:
-                raise RefusedScan(
-                    "vanished", "A file of the scan disappeared while it was read", hint="Ingest again"
-                ) from error
+        known = self.digests() if digests is None else digests
+        rows = [(path.name, known[path]) for path in (*self.files, *self.sidecars)]
         stated = (
             self.identity, str(self.scan_date), self.twin, self.diagnosis, self.days_to_diagnosis, self.age,
             self.sex, self.site, self.visit, self.posterior, self.notes, *(self.doubt or ()),
@@ -198,8 +211,56 @@ class Found:
     scans : tuple of FoundScan
     ignored : dict of str to int
         What is not a PET scan or not taken, counted.
+    unopened : tuple of Path
+        Folders that cannot be opened: what lies in them is not known.
     """
 
     layout: str
     scans: tuple[FoundScan, ...]
     ignored: dict[str, int] = field(default_factory=dict)
+    unopened: tuple[Path, ...] = ()
+
+
+class NoScans(InputError):  # noqa: N818 - what is found is an answer, an error only for who needs a scan
+    """A folder that is there and holds no PET scan.
+
+    Parameters
+    ----------
+    found : Found
+        What it holds instead.
+    source : Path
+    """
+
+    def __init__(self, found: Found, source: Path) -> None:
+        self.found = found
+        seen = ", ".join(f"{n} {what}" for what, n in sorted(found.ignored.items())) or "an empty folder"
+        hint = "Name the folder above the scans, or its --layout"
+        if found.unopened:
+            hint = f"Correct the permissions of {', '.join(map(str, found.unopened[:3]))}"
+        super().__init__(
+            f"No PET scan in this folder (read in the {found.layout} layout): found {seen}",
+            where=str(source),
+            hint=hint,
+        )
+
+
+def unopened_below(source: Path) -> tuple[Path, ...]:
+    """Return the folders below a source, or itself, that cannot be opened: `os.walk` skips them silently."""
+    found: list[Path] = []
+    for place, folders, _ in os.walk(source, onerror=lambda error: found.append(Path(error.filename))):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        # Its names can be read, and nothing that they name.
+        if not os.access(place, os.X_OK):
+            found.append(Path(place))
+            folders.clear()
+    return tuple(dict.fromkeys(found))
+
+
+def no_permission() -> RefusedScan:
+    """Return the refusal of a scan whose file may not be read."""
+    return RefusedScan(
+        "no-permission",
+        "A file of the scan may not be read by this user",
+        hint="correct its permissions, then ingest again",
+        measured="permission denied",
+    )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pipeline.errors import RefusedScan
 from pipeline.files import written_whole
 from pipeline.ingest import sidecar
+from pipeline.ingest.found import no_permission
 from pipeline.scan import Fact, FloatArray, Volume
 
 _BROKEN = (
@@ -60,9 +61,9 @@ def read_nifti(path: Path, stated: Mapping[str, Any] | None = None) -> Volume:
     Raises
     ------
     RefusedScan
-        ``"truncated-file"``, ``"no-geometry"``, ``"mixed-geometry"``, ``"colour-image"``,
-        ``"complex-image"``, ``"not-attenuation-corrected"``, ``"injection-after-scan"``,
-        ``"unreadable-sidecar"`` or ``"units-unknown"``.
+        ``"truncated-file"``, ``"no-permission"``, ``"no-geometry"``, ``"mixed-geometry"``,
+        ``"colour-image"``, ``"complex-image"``, ``"not-attenuation-corrected"``,
+        ``"injection-after-scan"``, ``"unreadable-sidecar"`` or ``"units-unknown"``.
     """
     try:
         # A value too large for float32 becomes infinite, and is counted as such.
@@ -73,6 +74,8 @@ def read_nifti(path: Path, stated: Mapping[str, Any] | None = None) -> Volume:
             _check_values(header, path)
             array = _squeezed(np.asarray(image.dataobj, dtype=np.float32))
         affine, note = _affine(header)
+    except PermissionError as error:
+        raise no_permission() from error
     except _BROKEN as error:
         raise RefusedScan(
             "truncated-file",

@@ -29,8 +29,9 @@ class ScanRecord:
         Sizes in bytes by name, relative to the dataset.
     sources : tuple of str
         Codes of the source folders that held the scan. Records of earlier versions have none.
-    settings, content : str
-        Fingerprints of the settings and of the scan alone; empty in records of earlier versions.
+    settings, content, image : str
+        Fingerprints of the settings, of the scan with what tables state of it, and of its images' bytes;
+        empty in records of earlier versions.
     converted : mapping or None
         Of `ConvertedScan.to_dict`; None where the scan could not be converted.
     suvr : str or None
@@ -45,6 +46,7 @@ class ScanRecord:
     sources: tuple[str, ...] = ()
     settings: str = ""
     content: str = ""
+    image: str = ""
     converted: Mapping[str, Any] | None = None
     suvr: str | None = None
     regions: Mapping[str, float] = field(default_factory=dict)

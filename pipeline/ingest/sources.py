@@ -15,7 +15,7 @@ from pipeline.ingest.adni import PTID, read_tables
 from pipeline.ingest.adni_tree import find_adni, folder_notes, is_adni, one_level_per_visit
 from pipeline.ingest.bids_tree import find_bids, is_bids
 from pipeline.ingest.copies import Image, without_copies, without_exports
-from pipeline.ingest.found import Found, FoundScan, files_below
+from pipeline.ingest.found import UNOPENED, Found, FoundScan, NoScans, files_below, unopened_below
 from pipeline.ingest.headers import SeriesHeader
 from pipeline.ingest.instances import is_dicom, kind_of, kind_of_other, read_file
 from pipeline.ingest.labels import with_tables
@@ -48,7 +48,9 @@ def find_scans(source: Path, layout: str = "auto", tracer: str | None = None) ->
     Raises
     ------
     InputError
-        If the folder is missing, the layout unknown, or no PET scan is found.
+        If the folder is missing, the layout unknown, or a table cannot be read.
+    NoScans
+        If no PET scan is found.
 
     Examples
     --------
@@ -65,14 +67,13 @@ def find_scans(source: Path, layout: str = "auto", tracer: str | None = None) ->
     scans = _FINDERS[chosen](source, ignored)
     if tracer is not None and chosen == "adni":
         scans = _of_tracer(scans, canonical_tracer(tracer), ignored)
+    unopened = unopened_below(source)
+    if unopened:
+        ignored[UNOPENED] = max(ignored[UNOPENED], len(unopened))
+    found = Found(chosen, tuple(_mark_twins(scans)), dict(ignored), unopened)
     if not scans:
-        seen = ", ".join(f"{n} {what}" for what, n in sorted(ignored.items())) or "an empty folder"
-        raise InputError(
-            f"No PET scan in this folder (read in the {chosen} layout): found {seen}",
-            where=str(source),
-            hint="Name the folder above the scans, or its --layout",
-        )
-    return Found(chosen, tuple(_mark_twins(scans)), dict(ignored))
+        raise NoScans(found, source)
+    return found
 
 
 def _of_tracer(scans: list[FoundScan], wanted: str, ignored: Counter[str]) -> list[FoundScan]:

@@ -160,3 +160,20 @@ class TestOnePatientHasOnePseudonym:
         with pytest.raises(TaucalError, match=r"1 of 2 scans have no complete report: .*ValueError: no page"):
             report_scans([bids], Request(tmp_path / "b", "@x", trained, pdf=False))
         assert len(list((tmp_path / "b").glob("*/*.html"))) == 1
+
+    def test_a_path_without_a_scan_does_not_stop_the_others(self, bids, tmp_path, trained):
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        with pytest.raises(TaucalError, match=r"1 of 3 scans have no .*No PET scan") as error:
+            report_scans([empty, bids], Request(tmp_path / "a", "@x", trained, pdf=False))
+        assert error.value.exit_code == 1
+        assert len(list((tmp_path / "a").glob("*/*.html"))) == 2
+        with pytest.raises(InputError, match="No PET scan"):
+            report_scans([empty], Request(tmp_path / "a", "@x", trained, pdf=False))
+
+    def test_a_refused_scan_is_exit_code_1_and_its_page_says_why(self, bids, tmp_path, trained):
+        call = ["report", str(bids), "--out", str(tmp_path / "a"), "--study", str(trained), "--no-pdf"]
+        answer = CliRunner().invoke(app, call)
+        assert answer.exit_code == 1, answer.output
+        assert answer.stderr.count("(no prediction: ") == 2
+        assert len(list((tmp_path / "a").glob("*/*.html"))) == 2

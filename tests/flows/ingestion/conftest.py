@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,15 +21,21 @@ CLASSES = ("CN", "MCI", "AD")
 
 @pytest.fixture
 def put():
-    """The function that writes one PET image of a subject into a BIDS source; returns the image."""
+    """The function that writes one PET image of a subject into a BIDS source; returns the image.
 
-    def write(source: Path, subject: str, session: str = "01", *, value: float = 1.0, **sidecar) -> Path:
+    Each subject's session has an image of its own.
+    """
+
+    def write(
+        source: Path, subject: str, session: str = "01", *, value: float | None = None, **sidecar
+    ) -> Path:
         stem = f"sub-{subject}_ses-{session}_pet"
         folder = source / f"sub-{subject}" / f"ses-{session}" / "pet"
         folder.mkdir(parents=True, exist_ok=True)
         told = {"TracerName": "AV1451", "Units": "Bq/mL", "AttenuationCorrection": "CT", **sidecar}
         (folder / f"{stem}.json").write_text(json.dumps(told))
-        array = np.arange(64, dtype=np.float32).reshape(4, 4, 4) + np.float32(value)
+        shown = float(zlib.crc32(f"{subject} {session}".encode()) % 1000) if value is None else value
+        array = np.arange(64, dtype=np.float32).reshape(4, 4, 4) + np.float32(shown)
         nib.save(nib.Nifti1Image(array, np.diag([40.0, 40, 40, 1])), folder / f"{stem}.nii.gz")
         return folder / f"{stem}.nii.gz"
 

@@ -111,6 +111,48 @@ class TestAnIngestAdds:
         assert {o.rule for o in read_outcomes(bids)[0] if o.verdict == "refused"} == {"name-taken"}
         assert len(cohort(bids)) == 1
 
+    @pytest.mark.parametrize("what", ["empty", "nothing of PET"])
+    def test_an_empty_source_is_named_and_the_dataset_stays(self, put, run, tmp_path, what, capsys):
+        put(tmp_path / "a", "01")
+        run(tmp_path / "a", tmp_path / "bids")
+        before = tree(tmp_path / "bids")
+        (tmp_path / "night").mkdir()
+        if what == "nothing of PET":
+            (tmp_path / "night" / "notes.txt").write_text("none")
+        done = run(tmp_path / "night", tmp_path / "bids")
+        assert (done.scans, done.exit_code, done.empty) == (1, 0, (str(tmp_path / "night"),))
+        assert "No PET scan in this folder" in (said := " ".join(capsys.readouterr().err.split()))
+        assert "The dataset keeps its 1 scans." in said
+        assert tree(tmp_path / "bids") == before
+
+    def test_an_empty_source_before_anything_was_read_is_an_error(self, run, tmp_path):
+        (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+        with pytest.raises(InputError, match="No PET scan in this folder"):
+            run([tmp_path / "a", tmp_path / "b"], tmp_path / "bids")
+
+    def test_an_empty_source_never_prunes(self, put, run, tmp_path):
+        put(tmp_path / "a", "01"), put(tmp_path / "b", "02")
+        run([tmp_path / "a", tmp_path / "b"], tmp_path / "bids")
+        before = tree(tmp_path / "bids")
+        shutil.rmtree(tmp_path / "a" / "sub-01")
+        with pytest.raises(InputError, match="--prune would remove every scan that came from it") as error:
+            run([tmp_path / "b", tmp_path / "a"], tmp_path / "bids", prune=True)
+        assert error.value.where == str(tmp_path / "a")
+        assert tree(tmp_path / "bids") == before
+
+    def test_several_sources_in_one_call_as_in_one_after_the_other(self, put, run, tmp_path):
+        put(tmp_path / "a", "01"), put(tmp_path / "b", "02"), put(tmp_path / "b", "03")
+        sources = [tmp_path / "a", tmp_path / "b"]
+        for source in sources:
+            run(source, tmp_path / "bids")
+        done = run([*sources, tmp_path / "a"], tmp_path / "bids")  # named twice, read once
+        assert done.accepted + done.warned == 3
+        again = tree(tmp_path / "bids")
+        shutil.rmtree(tmp_path / "bids")
+        run(sources, tmp_path / "bids")
+        assert tree(tmp_path / "bids") == again
+        assert len(cohort(tmp_path / "bids")) == 3
+
     def test_a_disk_that_is_mounted_elsewhere_gives_the_same_scans(self, put, run, tmp_path):
         bids = tmp_path / "bids"
         put(tmp_path / "a", "01")
@@ -150,7 +192,7 @@ class TestAnIngestAdds:
     def test_two_scans_of_one_day_from_two_sources_are_two_sessions(self, put, run, tmp_path):
         bids = tmp_path / "bids"
         for source, name in (("a", "first"), ("b", "second")):
-            image = put(tmp_path / source, "01", "01")
+            image = put(tmp_path / source, "01", "01", value=float(len(name)))
             renamed = image.with_name(f"sub-01_ses-01_rec-{name}_pet.nii.gz")
             image.rename(renamed)
             image.with_name("sub-01_ses-01_pet.json").rename(renamed.with_name(renamed.name[:-7] + ".json"))
@@ -190,6 +232,117 @@ class TestAnIngestAdds:
                 put(folder / source, subject)
             run(folder / source, folder / "bids")
         assert len(cohort(folder / "bids")) == len({s for source in order for s in held[source]})
+
+
+class TestOneImageTwoNames:
+    def test_a_renamed_subject_is_not_counted_twice(self, put, run, tmp_path):
+        bids = tmp_path / "bids"
+        put(tmp_path / "a", "01", value=4.0), put(tmp_path / "a", "02")
+        run(tmp_path / "a", bids)
+        before = cohort(bids)
+        shutil.rmtree(tmp_path / "a" / "sub-01")
+        put(tmp_path / "a", "01x", value=4.0)
+        for _ in range(2):
+            done = run(tmp_path / "a", bids)
+            assert [r["rule"] for r in done.refusals] == ["same-image"]
+            assert "taucal who" in done.refusals[0]["message"]
+            assert cohort(bids) == before
+            assert len(list(bids.glob("sub-*"))) == 2
+        assert run(tmp_path / "a", bids, prune=True).refused == 0
+        assert len(cohort(bids)) == 2
+        assert len(cohort(bids) & before) == 1
+
+    def test_copies_in_one_source_are_one_scan(self, put, run, tmp_path):
+        put(tmp_path / "a", "01", value=4.0), put(tmp_path / "a", "02", value=4.0)
+        done = run(tmp_path / "a", tmp_path / "bids")
+        assert (done.scans, [r["rule"] for r in done.refusals], done.exit_code) == (1, ["same-image"], 0)
+        assert len(table(tmp_path / "bids", "participants.tsv")) == 1
+
+    def test_a_folder_mounted_one_level_up_does_not_double_its_bare_images(self, put, run, tmp_path):
+        bids = tmp_path / "bids"
+        (tmp_path / "disk" / "night").mkdir(parents=True)
+        shutil.copyfile(put(tmp_path / "a", "01"), tmp_path / "disk" / "night" / "Meier.nii.gz")
+        run(tmp_path / "disk" / "night", bids)
+        done = run(tmp_path / "disk", bids)
+        assert (done.scans, done.exit_code) == (1, 0)
+
+
+class TestTwoPeopleOneLabel:
+    def people(self, source: Path, *rows: str) -> None:
+        (source / "participants.tsv").write_text(
+            "\n".join(("participant_id\tsex\tage\tdiagnosis", *rows)) + "\n"
+        )
+
+    @pytest.mark.parametrize("row", ["sub-01\tF\t70\tCN", "sub-01\tM\t40\tCN"])
+    def test_of_another_sex_or_age_are_not_one_subject(self, put, run, tmp_path, row):
+        put(tmp_path / "a", "01", "01"), put(tmp_path / "b", "01", "02")
+        self.people(tmp_path / "a", "sub-01\tM\t70\tCN"), self.people(tmp_path / "b", row)
+        run(tmp_path / "a", tmp_path / "bids")
+        done = run(tmp_path / "b", tmp_path / "bids")
+        assert [r["rule"] for r in done.refusals] == ["whose-scan"]
+        assert "another sex or age" in done.refusals[0]["message"]
+        assert (run(tmp_path / "a", tmp_path / "bids").refused, done.scans) == (0, 1)
+
+    def test_who_may_be_one_are_named(self, put, run, tmp_path, capsys):
+        put(tmp_path / "a", "01", "01"), put(tmp_path / "b", "01", "02")
+        self.people(tmp_path / "a", "sub-01\tM\t70\tCN"), self.people(tmp_path / "b", "sub-01\tM\t72\tCN")
+        assert run([tmp_path / "a", tmp_path / "b"], tmp_path / "bids").scans == 2
+        assert "are taken as the same people: sub-" in capsys.readouterr().err
+
+    def test_a_second_source_without_a_diagnosis_takes_none_away(self, put, run, tmp_path):
+        bids = tmp_path / "bids"
+        put(tmp_path / "a", "01"), put(tmp_path / "b", "01")
+        self.people(tmp_path / "a", "sub-01\tM\t70\tAD")
+        for source in ("a", "b", "b"):
+            assert run(tmp_path / source, bids).refused == 0
+            assert list(table(bids, COHORT_TABLE).diagnosis) == ["AD"]
+
+    def test_a_changed_diagnosis_is_taken_and_named(self, put, run, tmp_path, capsys):
+        put(tmp_path / "a", "01")
+        self.people(tmp_path / "a", "sub-01\tM\t70\tMCI")
+        run(tmp_path / "a", tmp_path / "bids")
+        self.people(tmp_path / "a", "sub-01\tM\t70\tAD")
+        run(tmp_path / "a", tmp_path / "bids")
+        assert list(table(tmp_path / "bids", COHORT_TABLE).diagnosis) == ["AD"]
+        assert "The diagnosis of 1 scans changed" in (said := capsys.readouterr().err)
+        assert "MCI -> AD" in said
+
+
+class TestFoldersThatCannotBeOpened:
+    @pytest.fixture
+    def shut(self, monkeypatch):
+        """The function that shuts a folder, also for root, who may read everything."""
+        import os
+
+        scan = os.scandir
+        closed: set[str] = set()
+
+        def scandir(path="."):
+            if os.fspath(path) in closed:
+                raise PermissionError(13, "Permission denied", os.fspath(path))
+            return scan(path)
+
+        monkeypatch.setattr(os, "scandir", scandir)
+        return lambda folder: closed.add(str(folder))
+
+    def test_are_named_and_their_scans_are_never_pruned(self, put, run, tmp_path, shut, capsys):
+        put(tmp_path / "a", "01"), put(tmp_path / "a", "02")
+        run(tmp_path / "a", tmp_path / "bids")
+        shut(tmp_path / "a" / "sub-02")
+        for prune in (False, True):
+            done = run(tmp_path / "a", tmp_path / "bids", prune=prune)
+            assert (done.scans, done.exit_code) == (2, 1)
+            assert done.unopened == (str(tmp_path / "a" / "sub-02"),)
+        assert "cannot be opened" in (said := " ".join(capsys.readouterr().err.split()))
+        assert "Nothing is removed" in said
+        assert read_outcomes(tmp_path / "bids")[1]["folders that cannot be opened"] == 1
+
+    def test_with_nothing_else_is_an_error(self, put, run, tmp_path, shut):
+        put(tmp_path / "a", "01"), put(tmp_path / "b", "02")
+        run(tmp_path / "a", tmp_path / "bids")
+        shut(tmp_path / "b")
+        with pytest.raises(InputError, match="Correct the permissions of"):
+            run(tmp_path / "b", tmp_path / "bids")
 
 
 class TestOneBadScan:
@@ -245,7 +398,7 @@ class TestOneBadScan:
             raise OutputError("The disk is full")
 
         monkeypatch.setattr(scan_jobs, "convert_scan", full)
-        with pytest.raises(OutputError, match="fit on the disk"):
+        with pytest.raises(OutputError, match="The disk is full"):
             run(tmp_path / "a", tmp_path / "bids")
 
     def test_bytes_in_a_file_name_that_are_no_text_do_not_matter(self, put, run, tmp_path):
@@ -253,7 +406,7 @@ class TestOneBadScan:
         folder = tmp_path / "bare"
         folder.mkdir()
         shutil.copyfile(image, bytes(folder) + b"/M\xfcller.nii.gz")
-        shutil.copyfile(image, folder / "Meier.nii.gz")
+        shutil.copyfile(put(tmp_path / "source", "02"), folder / "Meier.nii.gz")
         done = run(folder, tmp_path / "bids")
         assert (done.layout, done.scans, done.refused) == ("nifti", 2, 0)
         assert len(read_map(map_beside(tmp_path / "key"))) == 2
