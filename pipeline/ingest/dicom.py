@@ -233,8 +233,8 @@ def _philips(header: SeriesHeader) -> tuple[Unit, float]:
 
 def _stated(header: SeriesHeader) -> int:
     """Return how much a header states of what some programs write into one image only."""
-    drug = header.item("RadiopharmaceuticalInformationSequence")
-    return (header.number("PatientWeight") is not None) + 2 * bool(drug.layers)
+    drug = header.get("RadiopharmaceuticalInformationSequence")
+    return (header.number("PatientWeight") is not None) + 2 * (drug is not None)
 
 
 def _check_attenuation(first: SeriesHeader) -> None:

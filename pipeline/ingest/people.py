@@ -39,12 +39,15 @@ class Person:
     birth : str
         ISO date.
     sex : {"M", "F", ""}
+    issuer : str
+        Who gave the ID.
     """
 
     patient_id: str
     name: frozenset[str]
     birth: str
     sex: str
+    issuer: str = ""
 
     @property
     def key(self) -> Hashable:
@@ -75,12 +78,12 @@ def conflicts(people: Iterable[Person]) -> list[str]:
 
 def person_of(header: SeriesHeader) -> Person:
     """Return who an image is of."""
-    keywords = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
+    keywords = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "IssuerOfPatientID")
     return _person(*(header.text(keyword) or "" for keyword in keywords))
 
 
 @lru_cache(1024)
-def _person(patient_id: str, name: str, birth: str, sex: str) -> Person:
+def _person(patient_id: str, name: str, birth: str, sex: str, issuer: str) -> Person:
     day = str(parse_date(birth) or "")
     plain = unicodedata.normalize("NFKD", _decoded(name)).casefold()
     words = _WORD.findall("".join(c for c in plain if not unicodedata.combining(c)))
@@ -89,6 +92,7 @@ def _person(patient_id: str, name: str, birth: str, sex: str) -> Person:
         frozenset(words) if stated(name) else frozenset(),
         "" if day in _BLANK_BIRTHS else day,
         sex.upper() if sex.upper() in ("M", "F") else "",
+        spelled(stated(issuer)),
     )
 
 
@@ -101,8 +105,8 @@ def _decoded(name: str) -> str:
 
 
 def spelled(text: str) -> str:
-    """Return an ID such that case and blanks do not matter."""
-    return " ".join(text.split()).casefold()
+    """Return an ID such that case, blanks and the width of letters do not matter."""
+    return " ".join(unicodedata.normalize("NFKC", text).split()).casefold()
 
 
 def stated(text: str | None) -> str:
@@ -172,8 +176,11 @@ def check_one_person(headers: Sequence[SeriesHeader]) -> None:
         ``"two-people"``, ``"mixed-studies"`` or ``"mixed-geometry"``.
     """
     found = conflicts(map(person_of, headers))
+    # Headers of one series share what they state: each injection is looked at once.
+    drugs = {id(h.get(_DRUG)): h for h in headers}.values()
     for keyword, what in _ONE_PERSON.items():
-        sizes = {size for header in headers if (size := _number(header, keyword)) and size > 0}
+        among = (h.item(_DRUG) for h in drugs) if keyword.startswith("Radio") else headers
+        sizes = {size for one in among if (size := one.number(keyword)) and size > 0}
         if sizes and max(sizes) > 1.001 * min(sizes):
             found.append(what)
     if found:
@@ -189,16 +196,12 @@ def check_one_person(headers: Sequence[SeriesHeader]) -> None:
             raise RefusedScan(
                 rule,
                 f"The images of the series have {len(uids)} different values of {what}",
-                hint="Export the original series again",
+                hint="Export the original series alone",
                 measured=f"{len(uids)} values of {what}",
             )
 
 
-def _number(header: SeriesHeader, keyword: str) -> float | None:
-    drug = keyword.startswith("Radio")
-    return (header.item("RadiopharmaceuticalInformationSequence") if drug else header).number(keyword)
-
-
+_DRUG = "RadiopharmaceuticalInformationSequence"
 _ONE_PERSON = {
     "PatientSize": "Patient's Size (0010,1020)",
     "PatientWeight": "Patient's Weight (0010,1030)",
@@ -206,6 +209,7 @@ _ONE_PERSON = {
 }
 _ONE_EACH = (
     ("StudyInstanceUID", "Study Instance UID (0020,000D)", "mixed-studies"),
+    ("SOPClassUID", "SOP Class UID (0008,0016)", "mixed-geometry"),
     ("FrameOfReferenceUID", "Frame of Reference UID (0020,0052)", "mixed-geometry"),
 )
 
@@ -224,4 +228,6 @@ def are_two_people(first: Person, second: Person) -> bool:
     facts = [what for what in conflicts((first, second)) if what != _NAME]
     strangers = first.name and second.name and not first.name & second.name
     same_birth = first.birth and first.birth == second.birth
-    return bool(facts) or bool(strangers and not same_birth)
+    issuers = first.issuer and second.issuer and first.issuer != second.issuer
+    known = same_birth or first.name & second.name
+    return bool(facts) or bool(strangers and not same_birth) or bool(issuers and not known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -31,6 +32,7 @@ def stack(planes: Sequence[Plane]) -> list[list[Plane]]:
         ``"mixed-geometry"`` or ``"missing-slices"``.
     """
     _check_one_grid(planes)
+    planes = _each_once(planes)
     normal = np.cross(planes[0].along_row, planes[0].along_column)
     heights = np.array([plane.position @ normal for plane in planes])
     places: list[list[Plane]] = []
@@ -47,6 +49,17 @@ def stack(planes: Sequence[Plane]) -> list[list[Plane]]:
     frames = [list(frame) for frame in zip(*places, strict=True)]
     _check_frames([[(*_time_of(p, timed=timed), p.order or 0) for p in frame] for frame in frames])
     return frames
+
+
+def _each_once(planes: Sequence[Plane]) -> Sequence[Plane]:
+    """Leave out copies under other UIDs, if all that lie at one place and time are copies."""
+    same: dict[tuple[object, ...], list[Plane]] = defaultdict(list)
+    for plane in planes:
+        key = (plane.position.tobytes(), plane.acquired, plane.reference_s, plane.slope, plane.intercept)
+        same[key].append(plane)
+    repeated = [(group[0], other) for group in same.values() for other in group[1:]]
+    copies = all(np.array_equal(first.stored, other.stored) for first, other in repeated)
+    return [group[0] for group in same.values()] if repeated and copies else planes
 
 
 def _time_of(plane: Plane, *, timed: bool) -> tuple[float, float]:
@@ -94,6 +107,10 @@ def _check_complete(places: list[list[Plane]], normal: NDArray[np.float64]) -> N
         for k in range(1, int(min(steps[n], 1000)))
     ]
     most = max(map(len, places))
+    usual = sorted(map(len, places))[len(places) // 2]
+    if most > usual and not lacking:
+        extra = [f"{place[0].position[axis]:.1f}" for place in places if len(place) > usual]
+        raise _mixed(f"more images than elsewhere at {'xyz'[axis]} = {', '.join(extra[:8])} mm")
     lacking += [place[0].position[axis] for place in places if len(place) < most]
     if lacking:
         raise _missing("xyz"[axis], sorted(lacking))

@@ -301,6 +301,55 @@ def test_the_same_images_on_another_day_are_taken_with_a_warning(make_series, tm
     assert sorted(notes) == [(), ("the same images are there with another date",)]
 
 
+def test_images_sent_twice_under_new_uids_are_taken_once(make_series):
+    series = make_series(frames=2)
+    for n, path in enumerate(sorted(series.folder.iterdir())):
+        ds = pydicom.dcmread(path)
+        ds.SOPInstanceUID, ds.InstanceNumber, ds.ImageIndex = f"1.7.{n}", 90 + n, 90 + n
+        ds.save_as(series.folder / f"again{n}.dcm")
+    volume = read_series(series.folder)
+    np.testing.assert_allclose(volume.array, series.values, rtol=1e-6)
+    assert len(volume.frames) == 2
+
+
+def test_one_image_too_many_is_named(make_series):
+    series = make_series()
+    path = next(p for p in series.folder.iterdir() if pydicom.dcmread(p).InstanceNumber == 3)
+    ds = pydicom.dcmread(path)
+    ds.SOPInstanceUID, ds.InstanceNumber, ds.PixelData = "1.7", 90, bytes(len(ds.PixelData))
+    ds.save_as(series.folder / "other.dcm")
+    with pytest.raises(RefusedScan, match=r"more images than elsewhere at z = 46\.0 mm") as refusal:
+        read_series(series.folder)
+    assert refusal.value.rule == "mixed-geometry"
+
+
+def test_an_enhanced_image_under_the_uid_of_slices_is_refused(make_series, make_enhanced):
+    series = make_series()
+    make_enhanced(series.folder)
+    path = series.folder / "enhanced.dcm"
+    ds = pydicom.dcmread(path)
+    for keyword in ("SeriesInstanceUID", "StudyInstanceUID"):
+        setattr(ds, keyword, series.datasets[0][keyword].value)
+    ds.save_as(path)
+    with pytest.raises(RefusedScan, match=r"2 different values of SOP Class UID") as refusal:
+        read_series(series.folder)
+    assert refusal.value.rule == "mixed-geometry"
+
+
+@pytest.mark.parametrize(("name", "labels"), [("", ["whose-scan"] * 2), ("Doe^Jane", None)])
+def test_one_id_of_two_issuers_is_one_person_only_if_the_name_agrees(two, name, labels):
+    for n, series in enumerate(two):
+        change(series, PatientID="77", PatientName=name, IssuerOfPatientID=f"SITE {n}")
+    read = read_all(two[0].folder.parent)
+    assert read == labels if labels else are_both(read, two)
+
+
+def test_wide_letters_spell_the_same_id(two):
+    for series, number in zip(two, ("AB1", "\uff21\uff22\uff11"), strict=True):
+        change(series, SpecificCharacterSet="ISO_IR 192", PatientID=number)
+    assert len({scan.subject_label for scan in find_scans(two[0].folder.parent).scans}) == 1
+
+
 def test_two_reconstructions_of_one_acquisition_are_two_scans(two):
     change(two[1], StudyInstanceUID=two[0].datasets[0].StudyInstanceUID, ReconstructionMethod="FBP")
     assert are_both(read_all(two[0].folder.parent), two)

@@ -204,19 +204,28 @@ def test_frames_some_of_which_lack_a_clock_are_ordered_by_their_reference(make_s
     assert [frame.start_s for frame in volume.frames] == pytest.approx([0, 300, 600])
 
 
-def test_a_frame_with_an_image_of_another_is_refused(make_series, rewrite):
+@pytest.mark.parametrize(
+    ("copied", "rule", "match"),
+    [
+        (True, "missing-slices", r"1 slices are missing at z = 40\.0 mm"),
+        (False, "overlapping-frames", "Frames 1 and 2 hold images of the same time"),
+    ],
+    ids=["a copy", "another image"],
+)
+def test_a_frame_with_an_image_of_another_is_refused(make_series, rewrite, copied, rule, match):
     series = make_series(frames=2)
 
     def twice(ds, _):
-        if ds.InstanceNumber == 6:  # the first place of the second frame becomes the first frame's once more
+        if ds.InstanceNumber == 6:  # the first place of the second frame gets the first frame's time
             first = series.datasets[0]
             ds.AcquisitionTime, ds.FrameReferenceTime = first.AcquisitionTime, first.FrameReferenceTime
-            ds.PixelData, ds.RescaleSlope = first.PixelData, first.RescaleSlope
+            if copied:
+                ds.PixelData, ds.RescaleSlope = first.PixelData, first.RescaleSlope
 
     rewrite(series.folder, twice)
-    with pytest.raises(RefusedScan, match="Frames 1 and 2 hold images of the same time") as refusal:
+    with pytest.raises(RefusedScan, match=match) as refusal:
         read_series(series.folder)
-    assert refusal.value.rule == "overlapping-frames"
+    assert refusal.value.rule == rule
 
 
 @FAST
