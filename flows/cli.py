@@ -87,7 +87,7 @@ def main() -> None:
     except TaucalError as error:
         if chosen.verbose:
             traceback.print_exc()
-        warn(f"taucal: {error}")
+        warn(f"taucal: {_ended(str(error))}")
         code = error.exit_code
     except typer.TyperException as error:
         code = _explain(error)
@@ -97,16 +97,20 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _ended(text: str) -> str:
+    """Return a text of one line with a full stop at its end."""
+    return text if "\n" in text or text.endswith((".", "?", "!")) else f"{text}."
+
+
 def _explain(error: typer.TyperException) -> int:
     """Print what is wrong with the call in the style of every other error."""
     context = getattr(error, "ctx", None)
     where = context.command_path if context else "taucal"
     text = error.format_message().strip()
-    if not text:  # `taucal` alone: its help
-        typer.echo(context.get_help() if context else "", err=True)
+    if context and (not text or text.startswith("Usage:")):  # `taucal` alone: its help
+        typer.echo(context.get_help(), err=True)
     else:
-        end = "" if text.endswith((".", "?")) else "."
-        warn(f"{where}: {text}{end} `{where} --help` lists what it takes.")
+        warn(f"{where}: {_ended(text)} `{where} --help` lists what it takes.")
     return error.exit_code
 
 

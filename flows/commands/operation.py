@@ -61,7 +61,7 @@ def shift(config: Config, overrides: Overrides = None) -> Any:
 
     They are compared with the calibration scans of the champion. The model is not changed.
     """
-    study = study_of(config, overrides, "retrain")
+    study = study_of(config, overrides, "retrain", writes=False)
     check_cohort(study)
     from flows.retraining.shift_check import check_shift
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typer.core import TyperCommand
 
 from flows.running.console import chosen, emit_json, say
 from flows.running.environment import log_to_console
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InputError
 
 if TYPE_CHECKING:  # pydantic is imported once the arguments are parsed: help and usage errors need none
     from pipeline.config import Purpose, Study
@@ -118,6 +119,8 @@ def study_of(
     overrides: list[str] | None,
     purpose: Purpose | None = None,
     places: Mapping[str, Path] = MappingProxyType({}),
+    *,
+    writes: bool = True,
 ) -> Study:
     """Read the study of a command, and print where it writes to.
 
@@ -131,14 +134,34 @@ def study_of(
         What the study is used for, see `pipeline.config.check_purpose`.
     places : mapping of str to Path
         Settings that another option decides; ``--set`` wins.
+    writes : bool
+        Whether the command writes to the study's output folder.
     """
     from pipeline.config import check_purpose, load_study
 
     study = load_study(config, tuple(overrides or ()), places)
     if purpose is not None:
         check_purpose(study, purpose)
+    if writes:
+        _check_output(study.output)
     say(f"Study {study.name} ({config}), output in {study.output}.")
     return study
+
+
+def _check_output(folder: Path) -> None:
+    found = next(place for place in (folder, *folder.parents) if os.path.exists(place))  # noqa: PTH110 - answers False where it may not look
+    if not found.is_dir():
+        raise InputError(
+            f"{found} is a file, so that nothing can be written to this folder",
+            where=f"output {folder}",
+            hint="choose another folder",
+        )
+    if not os.access(found, os.W_OK | os.X_OK):
+        raise InputError(
+            f"The folder {found} cannot be written to",
+            where=f"output {folder}",
+            hint="choose another folder or change its permissions",
+        )
 
 
 def check_cohort(study: Study) -> None:

@@ -62,7 +62,7 @@ def phantom(
         Literal["three_class", "three_class_clinical", "five_class"],
         typer.Option(help="The classes, and how much they overlap."),
     ] = "three_class",
-    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 2026,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Random seed.")] = 2026,
 ) -> Any:
     """Write a synthetic AV1451 cohort as PET DICOM.
 
@@ -72,6 +72,7 @@ def phantom(
     from pipeline.config import PhantomSettings
 
     settings = _settings(PhantomSettings, subjects=subjects, scans=scans, preset=preset)
+    settings.check_visits()
     from flows.phantom import make_phantom
 
     make_phantom(settings, out, seed)

@@ -12,10 +12,12 @@ _DEFAULTS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_LEVEL": "CRITICAL",  # errors are printed once, by the command line
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # its 20 s are too few on a busy machine
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven idle worker processes for what is not used here
     "GIT_PYTHON_REFRESH": "quiet",
 }
@@ -31,5 +33,5 @@ def log_to_console() -> None:
     """Let the libraries' log messages be seen on standard error."""
     import logging
 
-    os.environ["PREFECT_LOGGING_LEVEL"] = "INFO"
+    os.environ["PREFECT_LOGGING_LEVEL"] = os.environ["MLFLOW_LOGGING_LEVEL"] = "INFO"
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")

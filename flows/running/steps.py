@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from prefect import flow, tags, task
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
+from prefect.exceptions import TerminationSignal
+from prefect.settings import (
+    PREFECT_CLIENT_MAX_RETRIES,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    get_current_settings,
+    temporary_settings,
+)
 
 from flows.running.lifetime import end_server_with_this_process, process_tag
 from pipeline.files import read_json, write_json
@@ -91,17 +97,26 @@ def _without_heartbeat() -> Iterator[None]:
 
 
 def _privately(decorate: Callable[[Callable[[], T]], Callable[[], T]], work: Callable[[], T]) -> T:
-    caught: list[Exception] = []
+    caught: list[BaseException] = []
 
     def run() -> T:
         end_server_with_this_process()
         try:
             return work()
+        except (KeyboardInterrupt, TerminationSignal):
+            caught.append(KeyboardInterrupt())
+            # What ended this process has often ended its server too: Prefect would wait a minute for it.
+            leaving.enter_context(temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}))
+            raise
         except Exception as error:  # noqa: BLE001 - raised again below, whatever it is
             caught.append(error)
             raise WorkFailed(type(error).__name__) from None
 
-    try:
-        return decorate(run)()
-    except WorkFailed:
-        raise caught[-1] from None
+    with contextlib.ExitStack() as leaving:
+        try:
+            return decorate(run)()
+        except (Exception, TerminationSignal):
+            # Where this process is being ended, also what Prefect cannot report to its server any more.
+            if caught:
+                raise caught[-1] from None
+            raise

@@ -44,6 +44,8 @@ def check_purpose(study: Study, purpose: Purpose) -> None:
     found = conflicts(study) or [problem for check in checks[purpose] for problem in check(study)]
     if found:
         raise ConfigError(" ".join(found), where=study.name)
+    if purpose in ("demo", "year"):
+        study.phantom.check_visits()
 
 
 def _names(study: Study) -> Iterator[str]:

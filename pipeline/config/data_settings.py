@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config.section import Count, Fraction, Positive, Section
+from pipeline.errors import ConfigError
 
 PRESET_CLASSES = {
     "three_class": ("CN", "MCI", "AD"),
@@ -15,6 +16,9 @@ PRESET_CLASSES = {
     "five_class": ("CN-", "CN+", "MCI+", "AD-typical", "AD-posterior"),
 }
 """Class names of each `phantom.preset`; a test holds them equal to `pipeline.phantom.population.PRESETS`."""
+
+MAX_VISITS = 3
+"""Scans of a subject of the phantom."""
 
 
 class CohortSettings(Section):
@@ -80,9 +84,11 @@ class SplitSettings(Section):
 
     @model_validator(mode="after")
     def _leaves_training(self) -> Self:
-        if self.validation + self.calibration + self.test >= 0.9:
+        held_out = self.validation + self.calibration + self.test
+        if held_out >= 0.9:
             raise ValueError(
-                "validation + calibration + test is 0.9 or more, which leaves too few scans for training"
+                f"validation + calibration + test is {held_out:.3g}, but must be less than 0.9 to leave "
+                "enough scans for training"
             )
         return self
 
@@ -135,3 +141,19 @@ class PhantomSettings(Section):
     workers: Count = 2
     batches: tuple[BatchSettings, ...] = ()
     """What comes after the cohort, a batch a month; see `pipeline.phantom.write_batch`."""
+
+    def check_visits(self) -> None:
+        """Refuse scans that cannot be spread over the subjects.
+
+        Raises
+        ------
+        ConfigError
+            If a subject would have none, or more than three.
+        """
+        most = MAX_VISITS * self.subjects
+        if not self.subjects <= self.scans <= most:
+            raise ConfigError(
+                f"{self.subjects} subjects cannot have {self.scans} scans: each has 1 to {MAX_VISITS}",
+                where="phantom.scans",
+                hint=f"choose {self.subjects} to {most} scans, or other subjects",
+            )

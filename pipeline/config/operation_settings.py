@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pipeline.config.learning_settings import LossSettings
-from pipeline.config.section import Count, Fraction, NotNegative, Positive, Section
+from pipeline.config.section import Count, Fraction, NotNegative, Positive, Section, Seed
 
 
 class TrackingSettings(Section):
@@ -28,7 +28,7 @@ class CompareSettings(Section):
     """Losses x seeds x folds, all else equal."""
 
     losses: tuple[LossSettings, ...] = (LossSettings(name="ce"), LossSettings(name="gce"))
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     folds: Count = 1
     """Subject-grouped test folds; 1 is the one split of the study, or the published one."""
     baseline: str = "ce"

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from pipeline.config import data_settings as data
 from pipeline.config import learning_settings as learning
 from pipeline.config import operation_settings as operation
 from pipeline.config.addresses import without_password
 from pipeline.config.conflicts import conflicts
-from pipeline.config.section import Count, Section
+from pipeline.config.section import Count, Section, Seed
 
 
 class Study(Section):
@@ -26,8 +26,8 @@ class Study(Section):
     'gce'
     """
 
-    name: str
-    seed: int = 2026
+    name: Annotated[str, Field(min_length=1)]
+    seed: Seed = 2026
     output: Path
     cohort: data.CohortSettings
     ingest: data.IngestSettings = data.IngestSettings()

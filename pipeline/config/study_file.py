@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Hashable, Mapping
@@ -188,7 +189,9 @@ def _put(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
         node = node[parent]
         if not isinstance(node, dict):
             kind = "a list" if isinstance(node, list) else "a value"
-            raise ConfigError(f"{parent} is {kind}, not a section", where=where, hint=f"set {parent} whole")
+            raise ConfigError(
+                f"The key {parent} holds {kind}, no section", where=where, hint=f"set the whole of {parent}"
+            )
     node[last] = value
 
 
@@ -205,8 +208,16 @@ def _explain(error: ValidationError, path: Path) -> ConfigError:
             texts = problem["msg"].removeprefix("Value error, ").splitlines()
             lines += [f"{key}: {text}" if key else text for text in texts]
         else:
-            lines.append(f"{key or 'study'}: {problem['msg']}, found {problem.get('input')!r:.80}")
+            lines.append(f"{key or 'study'}: {_expected(problem['msg'])}, found {problem.get('input')!r:.80}")
     return ConfigError("These settings are wrong:\n  " + "\n  ".join(lines), where=str(path))
+
+
+def _expected(text: str) -> str:
+    """Return what pydantic expects in the words of YAML."""
+    text = re.sub(
+        "a valid dictionary or instance of .*|a valid dictionary", "a section of keys and values", text
+    )
+    return text.replace("a valid tuple", "a list, as [a, b]")
 
 
 def _valid_keys(place: list[str]) -> list[str]:

@@ -13,7 +13,6 @@ import numpy as np
 
 from models.arrays import Floats
 from pipeline.config import PhantomSettings
-from pipeline.errors import InputError
 from pipeline.phantom.population import (
     PRESETS,
     Latents,
@@ -35,7 +34,6 @@ SPOILED_RULES = (
 BROKEN_RULES = ("wrong-attenuation-map", "attenuation-only-claimed")
 """What a broken reconstruction does without a word in the header: it dims the front, which passes every check
 of quality, or all but the rim, of which checks warn."""
-MAX_VISITS = 3
 VENDORS = ("SIEMENS", "GE MEDICAL SYSTEMS", "Philips")
 _SITES = 12
 _DYNAMIC_SHARE = 0.15
@@ -108,10 +106,10 @@ def plan_cohort(settings: PhantomSettings, seed: int) -> tuple[PlannedScan, ...]
 
     Raises
     ------
-    InputError
+    ConfigError
         If the scans cannot be spread over the subjects, one to three each.
     """
-    _check(settings)
+    settings.check_visits()
     preset = PRESETS[settings.preset]
     rng = np.random.default_rng([seed, COHORT_STREAM])
     labels, stages, typical = sample_classes(preset, settings.subjects, rng)
@@ -126,15 +124,6 @@ def plan_cohort(settings: PhantomSettings, seed: int) -> tuple[PlannedScan, ...]
     for n, where in enumerate(chosen):
         scans[where] = spoil(scans[where], SPOILED_RULES[n % len(SPOILED_RULES)])
     return tuple(scans)
-
-
-def _check(settings: PhantomSettings) -> None:
-    if not settings.subjects <= settings.scans <= MAX_VISITS * settings.subjects:
-        raise InputError(
-            f"{settings.subjects} subjects cannot have {settings.scans} scans: each has 1 to {MAX_VISITS}",
-            where="phantom.scans",
-            hint=f"choose {settings.subjects} to {MAX_VISITS * settings.subjects} scans, or other subjects",
-        )
 
 
 def _visits_per_subject(subjects: int, scans: int, rng: np.random.Generator) -> list[int]:

@@ -109,8 +109,8 @@ def champion_and_previous(store: Store) -> tuple[int, int]:
     if now is None or before is None or now == before:
         raise InputError(
             "There is no previous champion to roll back to",
-            where=store.model_name,
-            hint="promote a second version first",
+            where=f"model {store.model_name}",
+            hint="promote a second version first: `taucal audit` lists what was promoted",
         )
     return now, before
 
@@ -210,7 +210,7 @@ def _no_model(uri: str, store: Store, seen: str) -> InputError:
     return InputError(
         f"The registered model was not found ({seen})",
         where=f"{uri} at {store.address}",
-        hint="run `taucal train` or `taucal demo` first, or name another with --model and --study",
+        hint="check the version and the study; `taucal train` or `taucal demo` makes a first one",
     )
 
 

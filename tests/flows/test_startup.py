@@ -47,8 +47,12 @@ WRONG = {
     "no study": (("promote", "2"), "No study"),
     "source": (("ingest", "nowhere", "--out", "bids"), "nowhere"),
     "scan": (("predict", "nowhere"), "nowhere"),
-    "prevalence": (("report", ".", "--out", "r", "--prevalence", "CN=2"), "--prevalence"),
+    "prevalence": (("report", ".", "--out", "r", "--prevalence", "CN=.6,AD=.5"), "add up to 1.1. "),
     "choice": (("phantom", "out", "--preset", "six_class"), "--preset"),
+    "visits": (("demo", "--set", "phantom.scans=20"), "Choose 160 to 480 scans"),
+    "visits of a phantom": (("phantom", "out", "--subjects", "9"), "Choose 9 to 27 scans"),
+    "output": (("demo", "--out", "s.yaml"), "s.yaml is a file"),
+    "output in a file": (("retrain", "s.yaml", "--set", "output=s.yaml/x"), "s.yaml is a file"),
     "schedule": (("serve", "s.yaml", "--set", "serve.prefect_port=99999"), "serve.prefect_port"),
 }
 
@@ -76,6 +80,13 @@ def test_what_is_wrong_is_answered_before_anything_slow_is_imported(name, here):
     assert set(imported) <= LIGHT
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in here.iterdir()) == ["s.yaml"]
+
+
+def test_the_command_alone_shows_its_help():
+    done = probe()
+    assert done.stdout.split()[0] == "2"
+    assert done.stderr.startswith("Usage: ")
+    assert "lists what it takes" not in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("compare", "--help"), ("--version",)])

@@ -82,8 +82,13 @@ def test_an_override_wins_and_reaches_any_depth(tmp_path):
         ("training", "look like KEY=VALUE"),
         ("=3", "look like"),
         ("a..b=3", "look like"),
-        ("name.a=3", "value, not a section"),
+        ("name.a=3", "key name holds a value, no section. Set the whole of name"),
         ("seed=[1", "YAML"),
+        ("seed=-1", "seed: Input should be greater than or equal to 0, found -1"),
+        ("name=", "name: Input should be a valid string"),
+        ("training.learning_rate=inf", "training.learning_rate: Input should be a finite number"),
+        ("training=5", "training: Input should be a section of keys and values, found 5"),
+        ("cohort.classes=CN", r"cohort.classes: Input should be a list, as \[a, b\], found 'CN'"),
     ],
 )
 def test_a_bad_override_is_refused(tmp_path, override, message):
@@ -127,7 +132,7 @@ def test_a_place_is_taken_as_it_is_and_an_override_wins(tmp_path):
 
 def test_a_split_must_leave_scans_to_train_on(tmp_path):
     path = write(tmp_path, {**MINIMAL, "split": {"validation": 0.3, "calibration": 0.3, "test": 0.35}})
-    with pytest.raises(ConfigError, match="leaves too few scans for training"):
+    with pytest.raises(ConfigError, match=r"is 0\.95, but must be less than 0\.9 to leave enough scans for training"):
         load_study(path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -126,3 +127,36 @@ except ValueError as error:
     assert b"WorkFailed" in written, "the failure itself is recorded"
     assert database.is_file()
     assert secret.encode() not in written
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_the_end_of_a_process_and_its_server_is_one_interruption(tmp_path):
+    script = """
+import signal, time
+from flows.running.environment import set_quiet_defaults
+set_quiet_defaults()
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+from flows.running.steps import as_flow, as_task
+def work():
+    print("at work", flush=True)
+    time.sleep(600)
+try:
+    as_flow("ended", lambda: as_task("inner", work))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at work\n"
+    os.killpg(process.pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=100)
+    assert (out, process.returncode) == ("interrupted\n", 0), err
+    assert err == ""
