@@ -132,7 +132,9 @@ def test_a_place_is_taken_as_it_is_and_an_override_wins(tmp_path):
 
 def test_a_split_must_leave_scans_to_train_on(tmp_path):
     path = write(tmp_path, {**MINIMAL, "split": {"validation": 0.3, "calibration": 0.3, "test": 0.35}})
-    with pytest.raises(ConfigError, match=r"is 0\.95, but must be less than 0\.9 to leave enough scans for training"):
+    with pytest.raises(
+        ConfigError, match=r"is 0\.95, but must be less than 0\.9 to leave enough scans for training"
+    ):
         load_study(path)
 
 
