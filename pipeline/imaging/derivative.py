@@ -143,27 +143,24 @@ def read_derivative(folder: Path, stem: str) -> Normalised:
     sidecar = read_json(sidecar_path)
     image = nib.load(image_path)
     found = sidecar["Registration"]
-    nan = float("nan")
     return Normalised(
         Volume(np.asanyarray(image.dataobj, dtype=np.float32), image.affine, "SUVR", facts=sidecar["Facts"]),
         pd.read_csv(table_path, sep="\t", na_values=["n/a"], keep_default_na=False)[list(COLUMNS)],
         sidecar["Composites"],
         tuple(
-            Finding(
-                f["Rule"],
-                f["Verdict"],
-                nan if f["Measured"] is None else f["Measured"],
-                f["Limit"],
-                f["Message"],
-            )
+            Finding(f["Rule"], f["Verdict"], _or_nan(f["Measured"]), f["Limit"], f["Message"])
             for f in sidecar["Findings"]
         ),
         Registration(
             np.array(found["TemplateToNativeMm"]),
             np.array(found["RigidMm"]),
-            nan if found["MutualInformation"] is None else found["MutualInformation"],
-            nan if found["Explained"] is None else found["Explained"],
-            nan if found["TurnedGain"] is None else found["TurnedGain"],
+            _or_nan(found["MutualInformation"]),
+            _or_nan(found["Explained"]),
+            _or_nan(found["TurnedGain"]),
             found["Settings"],
         ),
     )
+
+
+def _or_nan(stored: float | None) -> float:
+    return float("nan") if stored is None else stored
