@@ -186,7 +186,7 @@ def read_tables(root: Path, unread: Counter[str] | None = None) -> Tables:
         if path.name.upper().startswith("PHANTOM_TRUTH"):
             truth |= {row.get("IMAGEUID", "").lstrip("I"): _truth(row, path) for row in rows}
             continue
-        _read_visits(rows, visits)
+        _read_visits(rows, visits, unread)
         for row in rows:
             number = _number(row)
             if number is not None:
@@ -237,20 +237,27 @@ def _number(row: Row) -> int | None:
     return by_name if by_name is not None else _code(row, "RID")
 
 
-def _read_visits(rows: list[dict[str, str]], visits: dict[int, dict[date, AdniVisit]]) -> None:
+def _read_visits(
+    rows: list[dict[str, str]], visits: dict[int, dict[date, AdniVisit]], unread: Counter[str]
+) -> None:
+    """Add the visits of one table; a day on which it states two diagnoses has none, and is counted."""
+    here: dict[tuple[int, date], list[AdniVisit]] = defaultdict(list)
     baselines = {}
     for row in rows:
         number, day = _number(row), parse_date(row.get("EXAMDATE"))
         if number is not None and day and months_of(_viscode(row)) == 0:
             baselines[number] = day
     for row in rows:
-        number, diagnosis = _number(row), diagnosis_of(row)
-        if number is None or diagnosis is None:
-            continue
-        code = _viscode(row)
-        day = parse_date(row.get("EXAMDATE")) or _day_of_visit(code, baselines.get(number))
-        if day:
-            visits[number][day] = AdniVisit(day, diagnosis, code)
+        number, diagnosis, code = _number(row), diagnosis_of(row), _viscode(row)
+        day = parse_date(row.get("EXAMDATE")) or _day_of_visit(code, baselines.get(number or 0))
+        if number is not None and diagnosis is not None and day is not None:
+            here[number, day].append(AdniVisit(day, diagnosis, code))
+    for (number, day), stated in here.items():
+        if len({visit.diagnosis for visit in stated}) == 1:
+            visits[number][day] = stated[-1]
+        else:
+            visits[number].pop(day, None)
+            unread["days with two diagnoses in one table"] += 1
 
 
 def _viscode(row: Row) -> str:

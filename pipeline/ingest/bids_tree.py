@@ -25,7 +25,7 @@ def is_bids(source: Path) -> bool:
 
 def find_bids(source: Path, ignored: Counter[str]) -> list[FoundScan]:
     """Find the PET images of a BIDS dataset; other images are counted. Derivatives are left alone."""
-    people = _participants(source / "participants.tsv")
+    people = _participants(source / "participants.tsv", ignored)
     scans = []
     for path in sorted(files_below(source, ignored)):
         below = path.relative_to(source).parts
@@ -73,9 +73,16 @@ def sidecars_of(image: Path, root: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def _participants(path: Path) -> dict[str, Mapping[str, str]]:
-    rows = _table(path, "participant_id")
-    return {row["participant_id"].removeprefix("sub-"): row for row in rows}
+def _participants(path: Path, ignored: Counter[str]) -> dict[str, dict[str, str]]:
+    """Return the row of each subject; what two rows of one state differently is left empty and counted."""
+    people: dict[str, dict[str, str]] = {}
+    for row in _table(path, "participant_id"):
+        known = people.setdefault(row["participant_id"].removeprefix("sub-"), dict(row))
+        for column, value in row.items():
+            if column != "participant_id" and value != known[column]:
+                known[column] = ""
+                ignored["cells of participants.tsv that another row contradicts"] += 1
+    return people
 
 
 def _table(path: Path, key: str) -> list[dict[str, str]]:

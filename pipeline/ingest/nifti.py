@@ -7,7 +7,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal, cast
 
 import nibabel as nib
 import numpy as np
@@ -68,11 +68,15 @@ def read_nifti(path: Path, stated: Mapping[str, Any] | None = None) -> Volume:
     try:
         # A value too large for float32 becomes infinite, and is counted as such.
         with np.errstate(over="ignore", invalid="ignore"):
-            _check_extensions(path)
-            image = nib.load(path)
-            header = image.header
-            _check_values(header, path)
-            array = _squeezed(np.asarray(image.dataobj, dtype=np.float32))
+            kind = nib.Nifti1Image if _header_size(path) == 348 else nib.Nifti2Image
+            with _opened(path) as stream:
+                image = kind.from_stream(stream)
+                header = image.header
+                _check_values(header, path)
+                array = _squeezed(np.asarray(image.dataobj, dtype=np.float32))
+                # The checksum of a packed file is compared at its end alone.
+                while stream.read(4096):
+                    pass
         affine, note = _affine(header)
     except PermissionError as error:
         raise no_permission() from error
@@ -80,7 +84,8 @@ def read_nifti(path: Path, stated: Mapping[str, Any] | None = None) -> Volume:
         raise RefusedScan(
             "truncated-file",
             "The file is no whole NIfTI image",
-            hint="fetch the image again",
+            hint="fetch the image again"
+            + (", with `git lfs pull` or `datalad get`: it is a pointer" if _is_pointer(path) else ""),
         ) from error
     read = sidecar.understand(stated or {}, name=path.name, frames=array.shape[3] if array.ndim == 4 else 1)
     facts: dict[str, Fact] = {**read.facts}
@@ -92,14 +97,34 @@ def read_nifti(path: Path, stated: Mapping[str, Any] | None = None) -> Volume:
     )
 
 
-def _check_extensions(path: Path) -> None:
-    """Refuse a header whose extensions state more bytes than lie before the image: they are read at once.
+def _is_packed(path: Path) -> bool:
+    """Return whether a file is gzip by its first bytes: tools add and remove ``.gz`` from the name alone."""
+    with path.open("rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"
+
+
+def _is_pointer(path: Path) -> bool:
+    """Return whether git-lfs or git-annex left a few words or a link in place of the image."""
+    if path.is_symlink() or not path.is_file():
+        return path.is_symlink() and not path.exists()
+    with path.open("rb") as stream:
+        return stream.read(200).startswith((b"version https://git-lfs", b"/annex/objects"))
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path)) if _is_packed(path) else path.open("rb")
+
+
+def _header_size(path: Path) -> int:
+    """Return 348 or 540; refuse a header whose extensions state more bytes than lie before the image.
+
+    They are read at once.
 
     Raises
     ------
     ValueError
     """
-    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
+    with _opened(path) as stream:
         head = stream.read(544)
         order: Literal["little", "big"] = "little" if head[:2] in _SIZES else "big"
         size = int.from_bytes(head[:4], order)
@@ -116,6 +141,7 @@ def _check_extensions(path: Path) -> None:
             if not 8 <= length <= begin - at:
                 raise ValueError("an extension is longer than the header")
             at += length
+        return size
 
 
 def _check_values(header: Any, path: Path) -> None:
@@ -143,7 +169,7 @@ def _check_values(header: Any, path: Path) -> None:
 
 def _held(path: Path, needed: int) -> int:
     """Return how many bytes a file holds unpacked; one that would have to be packed very well is counted."""
-    packed, size = path.suffix.lower() == ".gz", path.stat().st_size
+    packed, size = _is_packed(path), path.stat().st_size
     if not packed or needed > size * _LARGEST_RATIO:
         return size
     if needed <= 16 * size:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -39,8 +40,13 @@ _UNITS: dict[str, tuple[Unit, float]] = {
     "unitless": ("counts", 1.0),
 }  # fmt: skip
 _ACTIVITY_BQ = {"bq": 1.0, "kbq": 1e3, "mbq": 1e6, "gbq": 1e9, "uci": 3.7e4, "mci": 3.7e7, "ci": 3.7e10}
+_NOT_CORRECTED = re.compile(
+    r"none|(no|not|non|un|without)(ac|attn|attenuation)?(correct(ion|ed))?|nac|notapplied|false|off|0"
+)
 _LONGEST_FRAME_S = 4 * 3600.0
 _LONGEST_UPTAKE_S = 24 * 3600.0
+_TOLERANCE_S = 1.0
+"""Rounded times of frames that follow each other overlap by less."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +176,9 @@ def _frames(
     if not pairs or (wanted == 1 and len(pairs) != 1):
         return (), {}  # one image of several frames: their average, over a time that is not stated
     ordered = all(b[0] > a[0] for a, b in pairwise(pairs))
-    if len(pairs) != wanted or not ordered:
-        order = "" if ordered else " out of order"
+    apart = all(b[0] > a[0] + a[1] - _TOLERANCE_S for a, b in pairwise(pairs))
+    if len(pairs) != wanted or not ordered or not apart:
+        order = " out of order" if not ordered else "" if apart else " that overlap"
         return (), {FRAMES_IN_DOUBT: f"the sidecar states {len(pairs)} frames{order}, the image has {wanted}"}
     first = pairs[0][0]
     return tuple(Frame(s - first, d) for s, d in pairs), {}
@@ -234,8 +241,10 @@ def _activity(stated: Mapping[str, Any]) -> float | None:
 
 
 def _check_attenuation(stated: Mapping[str, Any]) -> None:
-    value = _text(stated, "AttenuationCorrection")
-    if value is not None and squeeze(value) in ("none", "no", "nac", "uncorrected", "noac", "false"):
+    given = stated.get("AttenuationCorrection")
+    first = given[0] if isinstance(given, list) and len(given) == 1 else given
+    value = "false" if first is False else _text({"AttenuationCorrection": first}, "AttenuationCorrection")
+    if value is not None and _NOT_CORRECTED.fullmatch(squeeze(value)):
         raise RefusedScan(
             "not-attenuation-corrected",
             f"The image is not corrected for attenuation: AttenuationCorrection is {value}",

@@ -87,3 +87,39 @@ def test_any_header_is_read_or_refused_within_sixteen_times_the_image(tmp_path, 
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert most < 16 * len(data) + 3_000_000
+
+
+def test_a_packed_file_is_known_by_its_bytes_not_by_its_name(tmp_path):
+    plain = save(tmp_path / "a.nii")
+    (tmp_path / "b.nii.gz").write_bytes(plain.read_bytes())
+    (tmp_path / "c.nii").write_bytes(gzip.compress(plain.read_bytes()))
+    for name in ("b.nii.gz", "c.nii"):
+        np.testing.assert_array_equal(read_nifti(tmp_path / name).array, ARRAY)
+
+
+def test_a_packed_file_whose_checksum_is_wrong_is_refused(tmp_path):
+    content = bytearray(gzip.compress(save(tmp_path / "a.nii").read_bytes()))
+    content[-6] ^= 255
+    (tmp_path / "b.nii.gz").write_bytes(content)
+    with pytest.raises(RefusedScan, match="no whole NIfTI image"):
+        read_nifti(tmp_path / "b.nii.gz")
+
+
+def test_a_pointer_in_place_of_an_image_is_refused_with_the_command_that_fetches_it(tmp_path):
+    (tmp_path / "lfs.nii.gz").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n")
+    (tmp_path / "annex.nii.gz").symlink_to(".git/annex/objects/none")
+    for name in ("lfs.nii.gz", "annex.nii.gz"):
+        with pytest.raises(RefusedScan, match="git lfs pull"):
+            read_nifti(tmp_path / name)
+
+
+def test_a_file_that_may_not_be_read_is_not_said_to_be_broken(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.nii")
+
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "open", denied)
+    with pytest.raises(RefusedScan, match="may not be read") as refusal:
+        read_nifti(path)
+    assert refusal.value.rule == "no-permission"

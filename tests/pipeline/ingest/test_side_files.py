@@ -24,6 +24,7 @@ from pipeline.ingest.side_files import (
     with_iso_dates,
 )
 from pipeline.ingest.sidecar import read_sidecar, understand
+from pipeline.ingest.sources import find_scans
 
 TIMES = {"FrameTimesStart": [0, 300], "FrameDuration": [300, 300], "InjectionStart": -4800, "ScanStart": 0}
 QUIET = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -231,3 +232,44 @@ def test_numbers_with_a_comma_that_groups_thousands_are_none():
 def test_a_folder_in_place_of_a_file_is_named(tmp_path):
     with pytest.raises(SideFileError, match="cannot be read"):
         read_text(tmp_path)
+
+
+def test_a_day_with_two_diagnoses_in_one_table_has_none_and_is_counted(tmp_path):
+    header = "PTID,EXAMDATE,DIAGNOSIS\n"
+    same = "011_S_0002,2017-04-03,2\n011_S_0002,2017-04-03,2\n"
+    rows = "011_S_0001,2017-04-03,1\n011_S_0001,2017-04-03,3\n011_S_0001,2018-04-03,3\n"
+    (tmp_path / "DXSUM.csv").write_text(header + rows + same)
+    unread: Counter[str] = Counter()
+    tables = read_tables(tmp_path, unread)
+    found = [[visit.diagnosis for visit in tables.person(f"011_S_000{n}").visits] for n in (1, 2)]
+    assert found == [["AD"], ["MCI"]]
+    assert unread == {"days with two diagnoses in one table": 1}
+
+
+def test_rows_of_participants_that_contradict_each_other_state_nothing(tmp_path):
+    (tmp_path / "sub-01" / "pet").mkdir(parents=True)
+    (tmp_path / "sub-01" / "pet" / "sub-01_pet.nii.gz").write_bytes(b"")
+    rows = "participant_id\tsex\tdiagnosis\nsub-01\tF\tCN\nsub-01\tF\tAD\n"
+    (tmp_path / "participants.tsv").write_text(rows)
+    found = find_scans(tmp_path, "bids")
+    assert [(scan.sex, scan.diagnosis) for scan in found.scans] == [("F", None)]
+    assert found.ignored == {"cells of participants.tsv that another row contradicts": 1}
+
+
+def test_frames_that_overlap_are_in_doubt():
+    stated = {"FrameTimesStart": [0, 100], "FrameDuration": [300, 300]}
+    assert "that overlap" in understand(stated, frames=2).facts["frames_in_doubt"]
+    assert understand({**stated, "FrameTimesStart": [0, 299.5]}, frames=2).frames
+
+
+@pytest.mark.parametrize(
+    "value", [False, "false", ["none"], "No attenuation correction", "NAC", "not applied"]
+)
+def test_every_way_to_write_that_attenuation_was_not_corrected(value):
+    with pytest.raises(RefusedScan, match="not corrected for attenuation"):
+        understand({"AttenuationCorrection": value})
+
+
+@pytest.mark.parametrize("value", [True, "CT", "measured", "[10.1] CTAC", ["CT"], "transmission"])
+def test_other_words_are_no_refusal(value):
+    understand({"AttenuationCorrection": value})
