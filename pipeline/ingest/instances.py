@@ -28,7 +28,7 @@ PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 _MODALITIES = {
     "CT": "CT images", "MR": "MR images", "RTSTRUCT": "RT structure sets", "SEG": "segmentations",
-    "SR": "structured reports", "OT": "other DICOM objects", "RTDOSE": "RT doses", "RTPLAN": "RT plans",
+    "SR": "structured reports", "RTDOSE": "RT doses", "RTPLAN": "RT plans",
     "NM": "NM images", "CR": "X-ray images", "DX": "X-ray images", "US": "ultrasound images",
     "PR": "presentations", "DOC": "documents", "REG": "registrations", "KO": "key object notes",
 }  # fmt: skip
@@ -39,15 +39,12 @@ _DIRECTORY, _NO_IMAGE, _PROJECTION = (
 NEIGHBOURS = frozenset({_DIRECTORY, _NO_IMAGE, _PROJECTION})
 """What lies in the folder of a PET series and is none of its slices."""
 _NOT_A_SCAN = frozenset({"MIP", "LOCALIZER", "PROJECTION", "PROJECTION IMAGE", "MAXIMUM", "SCOUT"})
-
 _SUFFIXES = (".dcm", ".dicom", ".dic", ".ima", ".img")
 _PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".rar", ".tar", ".tgz")
-
 _UNDEFINED = _NEVER = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _MAGIC, _META = b"DICM", b"\x02\x00\x00\x00"
 _SOP_CLASS, _SYNTAX, _PIXELS = 0x00080016, 0x00020010, 0x7FE00008
-
 _IMPLICIT = struct.Struct("<HHL").unpack_from
 _EXPLICIT = struct.Struct("<HH2sH").unpack_from
 _LENGTH = struct.Struct("<L").unpack_from
@@ -106,15 +103,13 @@ def read_file(path: Path, *, pixels: bool = False) -> SeriesHeader | None:
     Raises
     ------
     RefusedScan
-        ``"truncated-file"`` where it starts as DICOM and cannot be read on, or where a file named as a slice
-        is empty or holds zeros, as interrupted copies leave them.
+        ``"truncated-file"`` where it starts as DICOM and breaks off, or is named as a slice and is empty.
     """
     try:
         with path.open("rb") as stream:
             data = stream.read(-1 if pixels else _HEAD_BYTES)
             if not _starts_as_dicom(data):
-                if _is_lost(path, data):
-                    raise _breaks_off()
+                _refuse_lost(path, data)
                 return None
             try:
                 return _walked(_as_part_10(data), pixels=pixels)
@@ -124,10 +119,11 @@ def read_file(path: Path, *, pixels: bool = False) -> SeriesHeader | None:
         return None
 
 
-def _is_lost(path: Path, data: bytes) -> bool:
+def _refuse_lost(path: Path, data: bytes) -> None:
     suffix = path.suffix.lower()
     numbered = not suffix.strip(".0123456789") and any(c.isdigit() for c in path.name)
-    return (suffix in _SUFFIXES or numbered) and not any(data)
+    if (suffix in _SUFFIXES or numbered) and not any(data):
+        raise _breaks_off("is empty" if not data else "holds zeros")
 
 
 def kind_of(header: SeriesHeader) -> str | None:
@@ -154,8 +150,8 @@ def kind_of_other(path: Path) -> str:
     """Return what a file is that is no DICOM, in words that count it."""
     if path.name.lower().endswith((".nii", ".nii.gz")):
         return "NIfTI images beside DICOM"
-    packed = path.suffix.lower() in _PACKED
-    return "compressed files that are to be unpacked" if packed else "files that are not DICOM"
+    packed, other = "compressed files that are to be unpacked", "files that are not DICOM"
+    return packed if path.suffix.lower() in _PACKED else other
 
 
 def _read_by_pydicom(data: bytes, *, pixels: bool) -> SeriesHeader:
@@ -177,10 +173,9 @@ def _read_by_pydicom(data: bytes, *, pixels: bool) -> SeriesHeader:
     return header
 
 
-def _breaks_off() -> RefusedScan:
-    return RefusedScan(
-        "truncated-file", "A DICOM file is incomplete: it breaks off", hint="Fetch the series again"
-    )
+def _breaks_off(seen: str = "breaks off") -> RefusedScan:
+    problem = f"A DICOM file is incomplete: it {seen}"
+    return RefusedScan("truncated-file", problem, hint="Fetch the series again", measured=seen)
 
 
 def _walked(data: bytes, *, pixels: bool) -> SeriesHeader:
@@ -195,8 +190,7 @@ def _walked(data: bytes, *, pixels: bool) -> SeriesHeader:
     found: dict[int, Encoded] = {}
     implicit = syntax == ImplicitVRLittleEndian
     at = _walk(data, start, found, implicit=implicit, stop=_NEVER if pixels else _PIXELS)
-    cut_off = not pixels and len(data) >= _HEAD_BYTES and at + 8 > len(data)
-    if cut_off or _SOP_CLASS not in found:
+    if (not pixels and len(data) >= _HEAD_BYTES and at + 8 > len(data)) or _SOP_CLASS not in found:
         raise _UnusualError
     return SeriesHeader((found,), syntax, encodings_of(found))
 
@@ -284,7 +278,7 @@ def series_of(
             series[uid].append(header)
         else:
             ignored["PET images of other series"] += 1
-    parted = [part for members in series.values() for part in split_series(members, lambda one: one)]
+    parted = (part for members in series.values() for part in split_series(members, lambda one: one))
     return [_without_duplicates(part, ignored) for part in parted], ignored
 
 

@@ -171,7 +171,7 @@ def test_a_slice_whose_copy_broke_off_is_not_lost(make_series, name, content):
     last.unlink()
     (found,) = find_scans(series.folder).scans
     for read in (lambda: read_series(series.folder), lambda: read_found(found)):
-        with pytest.raises(RefusedScan, match="is incomplete: it breaks off") as refusal:
+        with pytest.raises(RefusedScan, match=r"is incomplete: it (is empty|holds zeros)") as refusal:
             read()
         assert refusal.value.rule == "truncated-file"
 
