@@ -144,7 +144,7 @@ def _check_tracer(volume: Volume, expected: str) -> None:
     if tracer not in (None, expected):
         raise RefusedScan(
             "wrong-tracer",
-            f"The tracer is {tracer}, expected {expected}, on which the classifier was trained",
+            f"The tracer is {tracer}, but the classifier was trained on {expected}",
             hint=f"use a classifier that was trained on {tracer}",
             measured=str(tracer),
         )
@@ -160,8 +160,8 @@ def check_prevalence(classifier: CalibratedClassifier, prevalence: Mapping[str, 
     """
     if set(prevalence) != set(classifier.class_names):
         raise ConfigError(
-            f"The prevalence names {', '.join(prevalence)}, "
-            f"expected the classes {', '.join(classifier.class_names)}",
+            f"The prevalence has shares of {', '.join(prevalence)}. Expected one of each class: "
+            f"{', '.join(classifier.class_names)}",
             where="--prevalence",
         )
     return {name: prevalence[name] for name in classifier.class_names}

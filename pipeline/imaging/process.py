@@ -146,7 +146,7 @@ def _invalid_finding(bad: Mask | None, window: Window, matrices: list[Matrix], a
     found = locate(frames, matrices, affine)
     finding = judge("invalid-voxels", found.worst, str(found))
     if finding.verdict == "pass" and found.voxels:
-        message = f"Not every voxel is a number: {found}. They count as 0"
+        message = f"Some voxels are NaN or infinite and count as 0: {found}"
         return note("invalid-voxels", "warn", message, found.worst)
     return finding
 
@@ -156,17 +156,19 @@ def _window_findings(window: Window) -> list[Finding]:
         return [note("window", "warn", "The time after injection is unknown: all frames were averaged")]
     span = f"{window.start_min:.1f}-{window.end_min:.1f} min after injection"
     if window.overlap < 0.5:
-        message = f"Only {window.overlap:.0%} of the averaged time ({span}) lies in the window asked for"
+        message = f"Only {window.overlap:.0%} of the averaged time ({span}) lies in the window that is set"
         return [note("window", "warn", message, window.overlap)]
     return [note("window", "pass", f"Averaged {len(window.frames)} frames, {span}", window.overlap)]
 
 
 def _side_finding(volume: Volume) -> Finding:
-    """Tell what left and right rest on: a brain's two sides are too alike in PET to show it."""
+    """Report the source of left and right: the two sides of a brain are too similar in PET to show it."""
     doubt = volume.facts.get("geometry_note")
     if doubt:
-        return note("left-right", "warn", f"Left and right rest on a header in doubt ({doubt})")
-    return note("left-right", "pass", "Left and right are the header's; the image cannot show them")
+        return note("left-right", "warn", f"Left and right are uncertain because of the header ({doubt})")
+    return note(
+        "left-right", "pass", "Left and right are taken from the header; the image cannot confirm them"
+    )
 
 
 def _resolution(volume: Volume) -> tuple[float, Finding]:
@@ -174,7 +176,7 @@ def _resolution(volume: Volume) -> tuple[float, Finding]:
     if isinstance(stated, int | float) and stated > 0:
         return float(stated), note("resolution", "pass", f"Native resolution {stated:g} mm", float(stated))
     # Most headers do not state it: an assumption to print, no reason to refer a scan.
-    message = f"The resolution is unknown: {ASSUMED_RESOLUTION_MM:g} mm was assumed"
+    message = f"The resolution is unknown; {ASSUMED_RESOLUTION_MM:g} mm was assumed"
     return ASSUMED_RESOLUTION_MM, note("resolution", "pass", message, ASSUMED_RESOLUTION_MM)
 
 
@@ -210,29 +212,29 @@ def claims_template(volume: Volume) -> bool:
 
 
 def _unit_findings(volume: Volume, image: FloatArray) -> list[Finding]:
-    """Tell whether a scan was a ratio already; dividing again by our own reference harms none."""
+    """Report whether a scan was a ratio already; dividing again by our own reference does no harm."""
     mean = float(image[load_atlas().reference].mean())
     if volume.unit == "SUVR" and not 0.85 <= mean <= 1.15:
-        message = f"An SUVR image whose reference region has {mean:.2f}: rescaled to inferior cerebellar grey"
+        message = f"SUVR image with {mean:.2f} in the reference region: rescaled to inferior cerebellar grey"
         return [note("already-suvr", "warn", message, mean)]
     if volume.unit == "SUVR":
-        return [note("already-suvr", "pass", "An SUVR image already", mean)]
+        return [note("already-suvr", "pass", "The image was SUVR already", mean)]
     if volume.unit in ("Bq/mL", "counts") and 0.7 <= mean <= 1.4:
-        message = f"Given as {volume.unit}, but its values look like SUVR"
+        message = f"The unit is {volume.unit}, but the values look like SUVR"
         return [note("already-suvr", "warn", message, mean)]
     return []
 
 
 def _suv_finding(volume: Volume, image: FloatArray) -> Finding:
-    """Tell whether the unit agrees with weight, dose and times: SUVR does not need it, so none is refused."""
+    """Check that the unit agrees with weight, dose and times; SUVR does not need it, so it never refuses."""
     factor = 1.0 if volume.unit == "SUV" else volume.facts.get("suv_factor")
     if isinstance(factor, bool) or not isinstance(factor, int | float):
-        return note("suv", "pass", "Units could not be checked by SUV: weight, dose or a time is missing")
+        return note("suv", "pass", "The unit could not be checked by SUV: weight, dose or a time is missing")
     suv = float(image[load_atlas().reference].mean()) * float(factor)
     message = f"SUV of the reference region: {suv:.3g}"
     if 1 / _SUV_RANGE <= suv <= _SUV_RANGE:
         return note("suv", "pass", message, suv)
-    doubt = f"{message}, not within {1 / _SUV_RANGE:g}-{_SUV_RANGE:g}: check unit, weight, dose and times"
+    doubt = f"{message} (expected {1 / _SUV_RANGE:g}-{_SUV_RANGE:g}): check unit, weight, dose and times"
     return note("suv", "warn", doubt, suv)
 
 

@@ -32,7 +32,7 @@ class Finding:
     message : str
         For a person.
     detail : str
-        What the measured value rests on, as in ``"412 voxels, most in left amygdala"``.
+        What the measured value is based on, as in ``"412 voxels, most in left amygdala"``.
     """
 
     rule: str
@@ -50,7 +50,7 @@ class Limit:
     Parameters
     ----------
     what : str
-        The thing measured, to begin a sentence with.
+        Name of the measured quantity; a sentence begins with it.
     warn, refuse : float or None
         None where a rule never warns or never refuses.
     bad : {"above", "below"}
@@ -91,18 +91,20 @@ class Limit:
         return math.isnan(measured) or (measured > bound if self.bad == "above" else measured < bound)
 
 
-_LOOK = "look at the scan"
+_LOOK = "open the scan in a viewer and check it"
 _WHOLE = "use a scan of the whole head"
+_EXPORT = "export the series again"
+_UNCUT = "use a scan that is not cut or masked"
 LIMITS: dict[str, Limit] = {
-    "invalid-voxels": Limit("Share of a region that holds no numbers", 0.0, 0.01, "above", "export it again"),
-    "constant-voxels": Limit("Share of a region in blocks of one value", 0.02, 0.1, "above", _WHOLE),
-    "negative-voxels": Limit("Share of negative voxels in the brain", 0.01, 0.1, "above", "check the slopes"),
-    "frame-motion": Limit("Motion between frames (mm)", 6.0, 12.0, "above", "choose a calmer window"),
+    "invalid-voxels": Limit("Share of NaN or infinite voxels in a region", 0.0, 0.01, "above", _EXPORT),
+    "constant-voxels": Limit("Share of a region with one constant value", 0.02, 0.1, "above", _UNCUT),
+    "negative-voxels": Limit("Share of negative voxels in the brain", 0.01, 0.1, "above", "check its slopes"),
+    "frame-motion": Limit("Motion between frames (mm)", 6.0, 12.0, "above", "choose a window without motion"),
     "registration-failed": Limit("Variance explained by the tissue model", 0.72, 0.65, "below", _LOOK),
-    "upside-down": Limit("Gain from turning the head over", 0.0, 0.05, "above", "correct the orientation"),
-    "not-a-brain": Limit("Information shared with a brain", 0.45, 0.33, "below", "send brain scans only"),
-    "implausible-size": Limit("Size of the head against the template's", 1.25, 1.4, "above", _LOOK),
-    "implausible-shear": Limit("Shear of the head against the template", 0.12, 0.2, "above", _LOOK),
+    "upside-down": Limit("Better fit of the head turned over", 0.0, 0.05, "above", "correct the orientation"),
+    "not-a-brain": Limit("Mutual information with a brain", 0.45, 0.33, "below", "use brain scans only"),
+    "implausible-size": Limit("Size of the head relative to the template", 1.25, 1.4, "above", _LOOK),
+    "implausible-shear": Limit("Shear of the head relative to the template", 0.12, 0.2, "above", _LOOK),
     "head-turned": Limit("Rotation of the head (degrees)", 40.0, 60.0, "above", "check the orientation"),
     "brain-overlap": Limit("Dice overlap with the template's brain", 0.8, 0.7, "below", _LOOK),
     "brain-coverage": Limit("Share of the brain in the field of view", 0.98, 0.93, "below", _WHOLE),
@@ -114,14 +116,14 @@ LIMITS: dict[str, Limit] = {
 
 
 def judge(rule: str, measured: float, detail: str = "") -> Finding:
-    """Hold a measured value against its limits.
+    """Compare a measured value with its limits.
 
     Parameters
     ----------
     rule : str
         Of `LIMITS`.
     detail : str
-        What the value rests on, in words.
+        What the value is based on, in words.
 
     Examples
     --------
@@ -130,14 +132,21 @@ def judge(rule: str, measured: float, detail: str = "") -> Finding:
     """
     limit = LIMITS[rule]
     verdict = limit.verdict(measured)
-    message = f"{limit.what}: {measured:.3g}" + (f" ({detail})" if detail else "")
-    if verdict != "pass":
-        message += f" ({limit}): {limit.hint}"
+    passed = verdict == "pass"
+    message = f"{limit.what}: {measured:.3g}{_noted(detail, '' if passed else str(limit))}"
+    if not passed:
+        message += f": {limit.hint}"
     return Finding(rule, verdict, float(measured), str(limit), message, detail)
 
 
+def _noted(*parts: str) -> str:
+    """Return what there is to add to a value, in brackets."""
+    given = "; ".join(part for part in parts if part)
+    return f" ({given})" if given else ""
+
+
 def note(rule: str, verdict: Verdict, message: str, measured: float = math.nan) -> Finding:
-    """Tell a fact that is not held against a number, as an assumption that was made."""
+    """Return a finding without a limit, such as an assumption that was made."""
     return Finding(rule, verdict, measured, "", message)
 
 
@@ -153,8 +162,7 @@ def refuse_if_needed(findings: Iterable[Finding]) -> None:
         if finding.verdict == "refuse":
             limit = LIMITS.get(finding.rule)
             problem = (
-                f"{limit.what} is {finding.measured:.3g}, its limit: {finding.limit}"
-                + (f" ({finding.detail})" if finding.detail else "")
+                f"{limit.what} is {finding.measured:.3g}{_noted(finding.detail, finding.limit)}"
                 if limit
                 else ""
             )

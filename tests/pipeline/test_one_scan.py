@@ -56,7 +56,7 @@ def test_a_scan_of_another_tracer_is_refused_without_its_path(small_classifier, 
     other = dataclasses.replace(small_classifier, card=Card(tracer="PI2620"))
     told = answer(other, pet_scans["nifti"])
     assert (told["decision"], told["rule"]) == ("refused", "wrong-tracer")
-    assert "The tracer is AV1451, expected PI2620" in told["reasons"][0]
+    assert "The tracer is AV1451, but the classifier was trained on PI2620" in told["reasons"][0]
     assert str(pet_scans["nifti"]) not in told["reasons"][0]
 
 
@@ -71,5 +71,5 @@ def test_a_path_to_nothing_is_refused_where_it_is_served_and_an_error_where_it_i
 def test_a_prevalence_names_the_classes(small_classifier):
     shares = {"AD": 0.2, "CN": 0.5, "MCI": 0.3}
     assert list(check_prevalence(small_classifier, shares)) == ["CN", "MCI", "AD"]
-    with pytest.raises(ConfigError, match="names CN, expected the classes CN, MCI, AD"):
+    with pytest.raises(ConfigError, match=r"has shares of CN\. Expected one of each class: CN, MCI, AD"):
         check_prevalence(small_classifier, {"CN": 1.0})
