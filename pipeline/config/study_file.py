@@ -133,6 +133,8 @@ def _where_in_yaml(error: yaml.YAMLError) -> str:
     if mark is None:
         return str(error).partition("\n")[0]
     problem = getattr(error, "problem", None) or "it cannot be read"
+    if r"'\t'" in problem:
+        problem = "a tab; indent with spaces"
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
@@ -201,7 +203,9 @@ def _explain(error: ValidationError, path: Path) -> ConfigError:
         place = [str(part) for part in problem["loc"]]
         key = ".".join(place)
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{key}: no such key. {nearest(place[-1], _valid_keys(place[:-1]))}")
+            homes = [] if place[1:] else [f"{s}.{key}" for s in _sections() if key in _valid_keys([s])]
+            hint = f"Did you mean {' or '.join(homes)}?" if homes else ""
+            lines.append(f"{key}: no such key. {hint or nearest(place[-1], _valid_keys(place[:-1]))}")
         elif problem["type"] == "missing":
             lines.append(f"{key}: this key is missing")
         elif problem["type"] == "value_error":
@@ -227,6 +231,10 @@ def _valid_keys(place: list[str]) -> list[str]:
             continue
         model = _section_of(model.model_fields[part].annotation)
     return list(model.model_fields)
+
+
+def _sections() -> list[str]:
+    return [name for name, field in Study.model_fields.items() if hasattr(field.annotation, "model_fields")]
 
 
 def _section_of(annotation: Any) -> Any:

@@ -71,6 +71,17 @@ def test_a_missing_file_is_named(tmp_path):
         load_study(tmp_path / "nowhere.yaml")
 
 
+def test_a_key_outside_its_section_is_sent_there(tmp_path):
+    with pytest.raises(ConfigError, match=r"epochs: no such key\. Did you mean training\.epochs\?"):
+        load_study(write(tmp_path, {**MINIMAL, "epochs": 3}))
+
+
+def test_a_tab_is_named(tmp_path):
+    (tmp_path / "s.yaml").write_text("name: x\n\toutput: y\n")
+    with pytest.raises(ConfigError, match=r"line 2, column 1: a tab; indent with spaces"):
+        load_study(tmp_path / "s.yaml")
+
+
 def test_an_override_wins_and_reaches_any_depth(tmp_path):
     study = load_study(write(tmp_path, MINIMAL), ("training.loss.name=ce", "seed=7", "split.test=.3"))
     assert (study.training.loss.name, study.seed, study.split.test) == ("ce", 7, 0.3)
