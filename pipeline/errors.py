@@ -98,7 +98,7 @@ class LeakageError(InputError):
         self.subjects = tuple(sorted(subjects))
         shown = ", ".join(self.subjects[:10]) + (" ..." if len(self.subjects) > 10 else "")
         super().__init__(
-            f"{first} and {second} share {len(self.subjects)} subject{'s' * (len(self.subjects) > 1)}",
+            f"subjects in both {first} and {second}: {len(self.subjects)}",
             where=shown,
             hint="split by subject, never by scan",
         )

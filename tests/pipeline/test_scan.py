@@ -103,6 +103,6 @@ def test_a_missing_or_foreign_table_is_refused(tmp_path):
 
 def test_a_split_that_shares_a_subject_names_them():
     subject_of = {"a1": "anna", "a2": "anna", "b": "bert", "c": "carl"}
-    with pytest.raises(LeakageError, match=r"^anna: Train and test share 1 subject\."):
+    with pytest.raises(LeakageError, match=r"^anna: Subjects in both train and test: 1\."):
         Split(("a1",), ("b",), ("c",), ("a2",), subject_of)
     assert Split(("a1", "a2"), ("b",), ("c",), (), subject_of).part("train") == ("a1", "a2")

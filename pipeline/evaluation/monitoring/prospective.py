@@ -107,7 +107,7 @@ class PeriodPredictions:
                 policy: PolicyPredictions(
                     p["version"], **{name: np.array(p[name], dtype=kind) for name, kind in _PER_SCAN.items()}
                 )
-                for policy, p in (value.get("by_policy") or value["said"]).items()
+                for policy, p in value.get("by_policy", value.get("said")).items()
             },
         )
 

@@ -140,7 +140,7 @@ def test_a_scan_without_a_diagnosis_is_refused_by_name():
 
 
 def test_a_split_that_shares_a_subject_cannot_be_made():
-    with pytest.raises(LeakageError, match=r"07: Train and test share 1 subject\. Split by subject"):
+    with pytest.raises(LeakageError, match=r"07: Subjects in both train and test: 1\. Split by subject"):
         Split(("a",), (), (), ("b",), {"a": "07", "b": "07"})
 
 
