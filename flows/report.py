@@ -80,7 +80,7 @@ def report_scans(scans: Sequence[Path], request: Request) -> list[ScanPages]:
     ------
     InputError
         If a path or the model is not there, no path holds a scan, the prevalence does not name the model's
-        classes, or DICOM is asked for a scan of another format.
+        classes, or DICOM objects are requested for a scan of another format.
     TaucalError
         If a report failed or a path holds no scan, once all others are written; or if the node does not
         store the report, whose files are written nevertheless.
@@ -185,10 +185,10 @@ def _measured(
 
 
 def _check_dicom(scans: Sequence[FoundScan], request: Request) -> None:
-    """Raise before any work is done where DICOM objects are asked for that cannot be made."""
+    """Raise before any work is done where the requested DICOM objects cannot be made."""
     if not request.dicom and request.send is None:
         return
-    from pipeline.reporting import dicom_objects  # slow to import, and seldom asked for
+    from pipeline.reporting import dicom_objects  # slow to import, and seldom needed
 
     if request.send is not None:
         dicom_objects.parse_destination(request.send)
@@ -204,7 +204,7 @@ def _check_dicom(scans: Sequence[FoundScan], request: Request) -> None:
 def _dicom_objects(
     scan: FoundScan, report: ScanReport, pages: Mapping[str, Path], request: Request
 ) -> dict[str, Path]:
-    """Write and send the DICOM objects of a report as far as they were asked for."""
+    """Write and send the DICOM objects of a report as far as they were requested."""
     if not request.dicom and request.send is None:
         return {}
     from pipeline.reporting import dicom_objects

@@ -266,7 +266,7 @@ class Split:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, list[str]]) -> Split:
-        """Read what `to_dict` gave; scan ids tell their subject."""
+        """Read what `to_dict` gave; a scan id contains its subject."""
         subject_of = {i: subject_of_scan_id(i) for part in PARTS for i in value[part]}
         return cls(**{part: tuple(value[part]) for part in PARTS}, subject_of=subject_of)
 

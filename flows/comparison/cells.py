@@ -91,7 +91,7 @@ def load_material(study: Study) -> ComparisonData:
     Raises
     ------
     ConfigError
-        If folds are asked for and the cohort has a split of its own.
+        If there are several folds and the cohort has a published split.
     CohortError
         If the cohort cannot be learned from.
     """

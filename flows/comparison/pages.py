@@ -32,10 +32,10 @@ class ComparisonLog:
         self._tags = {"data.digest": data, "split.digest": split_digest}
         settings = {**study.learning_settings()["training"]}
         settings.pop("loss")
-        held_against = (study.compare.baseline, study.compare.calibrators)
+        compared_with = (study.compare.baseline, study.compare.calibrators)
         record = tracking.RunRecord(
             name=f"{study.name}: comparison",
-            key=fingerprint("comparison", study.name, data, splits, study.learning_settings(), held_against),
+            key=fingerprint("comparison", study.name, data, splits, study.learning_settings(), compared_with),
             params={"baseline": study.compare.baseline}
             | {f"training.{name}": value for name, value in settings.items()},
             tags=self._tags,

@@ -20,7 +20,7 @@ from pipeline.files import whoami
 MOVES = ("promote", "approve", "rollback")
 """Decisions that move the champion."""
 _REGISTERED = "registered_ms"
-"""Fact that distinguishes a version from one of the same number in a registry that was made anew."""
+"""Fact that distinguishes a version from one of the same number in a registry that was created again."""
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def show_table(title: str, header: list[str], rows: list[list[str]]) -> None:
 
 
 def show_result(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """Print the table a command was asked for on standard output, unless JSON comes in its place."""
+    """Print the result of a command as a table on standard output, unless JSON is printed in its place."""
     if not chosen.json:
         _draw(terminal(results=True), title, header, rows)
 

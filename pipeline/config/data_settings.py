@@ -31,7 +31,7 @@ class CohortSettings(Section):
     min_subjects_per_class: Count = 8
     """Fewer cannot stand in four parts with two subjects each."""
     image_size: Annotated[int, Field(ge=8)] | None = None
-    """Pixels of a side pictures of an `image_folder` are resized to; none asks for pictures of one size."""
+    """Side in pixels to which pictures of an `image_folder` are resized; without it all have one size."""
 
     @model_validator(mode="before")
     @classmethod

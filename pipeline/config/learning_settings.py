@@ -1,4 +1,4 @@
-"""How a network is trained, calibrated, judged and allowed to speak."""
+"""How a network is trained, calibrated and evaluated, and when it gives a prediction."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class CompareSettings(Section):
     """Subject-grouped test folds; 1 is the one split of the study, or the published one."""
     baseline: str = "ce"
     calibrators: Annotated[tuple[str, ...], Field(min_length=1)] = ("temperature", "adaptive_temperature")
-    """What each loss is also judged after, fitted on the calibration part; figures draw the last."""
+    """Calibrators after which losses are compared, fitted on the calibration part; figures show the last."""
     undo_weighting: bool = True
     """Whether calibrators get logits at the class shares of training; no for a balanced test part."""
     runner: Literal["local", "processes", "dask"] = "local"
@@ -106,7 +106,7 @@ class EmailSettings(Section):
 
 
 class NotifySettings(Section):
-    """Who is told of failures, promotions and shifts."""
+    """Receivers of notices about failures, promotions and shifts."""
 
     webhook: str | None = None
     """Gets a POST of JSON: event, study, time, facts."""

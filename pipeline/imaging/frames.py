@@ -19,7 +19,7 @@ TOLERANCE_MIN = 5.0
 _GRID_MM = 4.0
 _SIGMA_MM = 3.0
 WINDOW_TRACER = "AV1451"
-"""The tracer that `ImagingSettings.window_start_min` speaks of."""
+"""The tracer whose window `ImagingSettings.window_start_min` sets."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Window:
     start_min, end_min : float or None
         Minutes after injection from the first one's start to the last one's end; None where unknown.
     overlap : float or None
-        Share of that time that lies in the window asked for; None where unknown.
+        Share of that time that lies in the window of the settings; None where unknown.
     """
 
     frames: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""One scan's way from a PET volume to SUVR in template space, judged."""
+"""From a PET volume to SUVR in template space, with quality findings."""
 
 from __future__ import annotations
 
@@ -201,9 +201,9 @@ def _locate(average: Volume, native_mm: float, *, claimed: bool) -> tuple[Regist
 
 def claims_template(volume: Volume) -> bool:
     """Whether a volume lies on the template's grid or another one of MNI space, or its source states so."""
-    said = str(volume.facts.get("space") or "")
+    stated = str(volume.facts.get("space") or "")
     shape = volume.array.shape[:3]
-    if said.startswith("MNI") or (shape == SHAPE and np.allclose(volume.affine, AFFINE, atol=1e-3)):
+    if stated.startswith("MNI") or (shape == SHAPE and np.allclose(volume.affine, AFFINE, atol=1e-3)):
         return True
     return any(
         shape == size and np.allclose(np.abs(volume.affine[:3, 3]), corner, atol=1.0)

@@ -57,7 +57,7 @@ class Subject:
     weight_kg: float
     vendor: str
     older_phase: bool
-    """Enrolled in ADNI2, whose tables tell diagnoses as DXCHANGE instead of DIAGNOSIS."""
+    """Enrolled in ADNI2, whose tables state diagnoses as DXCHANGE instead of DIAGNOSIS."""
 
     @property
     def rid(self) -> int:

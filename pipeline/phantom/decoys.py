@@ -1,6 +1,6 @@
 """What lies beside tau PET in an ADNI download: an MR, a CT and an amyloid PET, of three slices each.
 
-They show no anatomy. They are there so that whoever reads the tree must tell them from the scans.
+They show no anatomy. An ingest has to recognise that they are not tau PET.
 """
 
 from __future__ import annotations

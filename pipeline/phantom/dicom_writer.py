@@ -61,7 +61,7 @@ def write_series(scan: PlannedScan, acquisition: Acquisition, folder: Path) -> P
     Parameters
     ----------
     scan : PlannedScan
-        Its `spoiled` rule decides what is left out or said wrongly.
+        Its `spoiled` rule decides what is missing or wrong.
     acquisition : Acquisition
         Bq/mL.
 
@@ -154,7 +154,7 @@ def _uid(scan: PlannedScan, *what: object) -> str:
 
 
 def empty_dataset(sop_class: UID) -> Dataset:
-    """Return a data set of a class, of which nothing else is told yet."""
+    """Return a data set of a SOP class, without other attributes."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = sop_class

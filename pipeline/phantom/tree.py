@@ -92,7 +92,7 @@ def write_batch(
     Parameters
     ----------
     settings, out, seed
-        Those of the cohort; `settings.batches` tells what comes.
+        Those of the cohort; `settings.batches` defines the batch.
     number : int
         From 1. Batches may be added in any order.
     progress : callable, optional

@@ -59,7 +59,7 @@ def log_run(store: Store, record: RunRecord, files: Path | None = None) -> str:
     """Log a run and the files below a folder; return the run id.
 
     A finished run with the same key is returned as it is; an unfinished one, left by a killed process, is
-    deleted and logged anew.
+    deleted and logged again.
     """
     client = store.client()
     experiment = store.experiment_id()

@@ -147,7 +147,7 @@ def ece_kde(
     Returns
     -------
     float
-        A scan without another one near enough to weigh is held against its own outcome, as a bin of one is.
+        A scan without another one near enough to weigh is compared with its own outcome, as a bin of one is.
 
     Raises
     ------

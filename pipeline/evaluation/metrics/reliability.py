@@ -41,7 +41,7 @@ class ReliabilityCurve:
 
     @property
     def gap(self) -> Floats:
-        """Confidence minus accuracy: positive where too sure."""
+        """Confidence minus accuracy: positive where overconfident."""
         return self.confidence - self.accuracy
 
 

@@ -93,7 +93,7 @@ def share_axes(axes: Axes) -> None:
 
 
 def draw_rated(axes: Axes, point: Rated, look: ChartStyle, *, bar: float = 3, size: float = 4.5) -> None:
-    """Draw what came true against what was stated, over the bar of its interval."""
+    """Draw observed against predicted frequency, over the bar of its interval."""
     x = point.stated
     axes.plot([x, x], [point.low, point.high], color=look.colour, alpha=0.35, linewidth=bar, zorder=2)
     axes.plot(x, point.came_true, look.marker, color=look.colour, mfc=look.face, markersize=size, zorder=3)

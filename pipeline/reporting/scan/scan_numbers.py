@@ -113,7 +113,7 @@ class RegionRow(Facts):
 
 
 class Composite(Facts):
-    """SUVR of a composite, with the norm it is held against."""
+    """SUVR of a composite, with the norm it is compared with."""
 
     name: Text
     title: Text
