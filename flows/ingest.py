@@ -13,6 +13,7 @@ from flows.ingestion.ingest_tables import (
     ScanDone,
     read_outcomes,
     result_of,
+    stored_key_check,
     write_tables,
 )
 from flows.ingestion.scan_jobs import ScanJob, ingest_scans
@@ -103,7 +104,7 @@ def _ingest(
             found, empty = _find_all(folders, bids, settings)
         remove_unfinished(bids)
         key_file = settings.key_file or key_beside(bids)
-        names = Pseudonymiser(load_or_make_key(key_file, bids))
+        names = _names_of(bids, key_file)
         held = {names.code("source", str(folder.resolve())): one for folder, one in found.items()}
         done: list[ScanDone] = []
         pruned = 0
@@ -117,12 +118,27 @@ def _ingest(
         copies = refuse_copies(bids, {o.scan for o in read_outcomes(bids)[0] if o.verdict != "refused"})
         done = [replace(scan, outcome=copies.get(scan.record, scan.outcome)) for scan in done]
         log = log_failures(key_file, {s.outcome.scan: (s.place, s.trace) for s in done if s.trace})
-        tables = write_tables(held, bids, classes)
+        tables = write_tables(held, bids, classes, _check_of(names))
         result = result_of(done, tables, held.values(), bids, pruned)
         result = replace(result, empty=tuple(one.where for one in empty))
         _show(result, done, log)
         _show_dataset(empty, tables)
         return result
+
+
+def _names_of(bids: Path, key_file: Path) -> Pseudonymiser:
+    """Return the pseudonyms of a dataset; under another key, everybody in it would be there twice."""
+    hint = "name the key of this dataset by --key-file, or restore it; or ingest into another folder"
+    if not key_file.exists() and any(record is not None for record in read_records(bids).values()):
+        raise InputError("The key of this dataset is missing", where=str(key_file), hint=hint)
+    names = Pseudonymiser(load_or_make_key(key_file, bids))
+    if stored_key_check(bids) not in ("", _check_of(names)):
+        raise InputError("This is not the key that the dataset was made with", where=str(key_file), hint=hint)
+    return names
+
+
+def _check_of(names: Pseudonymiser) -> str:
+    return names.code("key", "dataset")
 
 
 def _find_all(

@@ -111,7 +111,9 @@ class DatasetTables:
     gone: tuple[str, ...]
 
 
-def write_tables(sources: Mapping[str, Found], bids: Path, classes: tuple[str, ...]) -> DatasetTables:
+def write_tables(
+    sources: Mapping[str, Found], bids: Path, classes: tuple[str, ...], key_check: str
+) -> DatasetTables:
     """Write what is beside the scans: tables, outcomes, the report of the ingest.
 
     Parameters
@@ -121,6 +123,8 @@ def write_tables(sources: Mapping[str, Found], bids: Path, classes: tuple[str, .
     bids : Path
     classes : tuple of str
         Other diagnoses become unknown.
+    key_check : str
+        By which the key of the dataset is known again.
 
     Returns
     -------
@@ -153,6 +157,7 @@ def write_tables(sources: Mapping[str, Found], bids: Path, classes: tuple[str, .
             "ignored": left_alone,
             "ignored_by_source": ignored,
             "layouts": layouts,
+            "key_check": key_check,
         },
     )
     write_outcomes(outcomes, bids / DERIVATIVES)
@@ -192,6 +197,11 @@ def read_outcomes(bids: Path) -> tuple[list[ScanOutcome], dict[str, int]]:
     """Return what became of every scan of the dataset, and what the ingests left alone."""
     stored = _stored(bids)
     return [ScanOutcome(**o) for o in stored.get("outcomes", ())], stored.get("ignored", {})
+
+
+def stored_key_check(bids: Path) -> str:
+    """Return the code by which the key of a dataset is known again; empty in a new dataset or an old one."""
+    return str(_stored(bids).get("key_check", ""))
 
 
 def _stored(bids: Path) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Pseudonymiser:
         if len(self.key) < KEY_BYTES:
             raise InputError(
                 f"The key has {len(self.key)} bytes. Expected {KEY_BYTES}",
-                hint="remove the key file to have a new one made; pseudonyms will then differ",
+                hint="restore the key file; a new one gives everybody another pseudonym",
             )
 
     def _digest(self, purpose: str, text: str) -> bytes:

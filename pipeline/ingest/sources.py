@@ -62,9 +62,16 @@ def find_scans(source: Path, layout: str = "auto", tracer: str | None = None) ->
         raise InputError(f"Unknown layout {layout!r}", hint=f"Use one of {', '.join(LAYOUTS)}")
     if not source.is_dir():
         raise InputError("No such folder", where=str(source), hint="Name the folder that holds the scans")
-    chosen = recognise(source) if layout == "auto" else layout
     ignored: Counter[str] = Counter()
-    scans = _FINDERS[chosen](source, ignored)
+    try:
+        chosen = recognise(source) if layout == "auto" else layout
+        scans = _FINDERS[chosen](source, ignored)
+    except PermissionError as error:
+        raise InputError(
+            "This user may not read it",
+            where=str(error.filename or source),
+            hint="correct its permissions, or those of its folder",
+        ) from error
     if tracer is not None and chosen == "adni":
         scans = _of_tracer(scans, canonical_tracer(tracer), ignored)
     unopened = unopened_below(source)

@@ -308,6 +308,26 @@ class TestTwoPeopleOneLabel:
         assert "MCI -> AD" in said
 
 
+class TestTheKeyOfADataset:
+    @pytest.mark.parametrize("key", ["missing", "another"])
+    def test_that_is_missing_or_another_is_refused_as_everybody_would_be_there_twice(
+        self, put, run, tmp_path, key
+    ):
+        put(tmp_path / "a", "01")
+        run(tmp_path / "a", tmp_path / "bids")
+        (tmp_path / "key").rename(tmp_path / "lost")
+        if key == "another":
+            put(tmp_path / "b", "01")
+            run(tmp_path / "b", tmp_path / "other")
+        before = tree(tmp_path / "bids")
+        with pytest.raises(InputError, match=r"key of this dataset is missing|not the key that the") as error:
+            run(tmp_path / "a", tmp_path / "bids")
+        assert error.value.where == str(tmp_path / "key")
+        assert tree(tmp_path / "bids") == before
+        assert (tmp_path / "key").exists() == (key == "another")
+        assert run(tmp_path / "a", tmp_path / "bids", key_file=tmp_path / "lost").scans == 1
+
+
 class TestFoldersThatCannotBeOpened:
     @pytest.fixture
     def shut(self, monkeypatch):
