@@ -146,8 +146,9 @@ def test_an_operator_does_not_wait_for_what_is_not_needed(arguments, study):
 def test_an_operator_waits_three_seconds_at_most(arguments, study):
     taucal = str(Path(sys.executable).with_name("taucal"))
     spent = cpu_seconds(taucal, *arguments, "--study", str(study), tries=3)
-    # A core shared with other work is slower: MLflow's import, 1.4 s on a quiet machine, is the measure then.
-    assert spent < max(3, 2.2 * cpu_seconds(sys.executable, "-c", "import mlflow", tries=2))
+    # A core shared with other work is slower: then MLflow's import, 1.4 s of a quiet core, is the measure.
+    # One more import of Prefect or torch would exceed it.
+    assert spent < max(3, 3.5 * cpu_seconds(sys.executable, "-c", "import mlflow", tries=2))
 
 
 def test_the_first_line_comes_before_slow_imports(here, study):
