@@ -137,6 +137,9 @@ def _kill(folder: Path, after_s: float, workers: int) -> int:
     process = start(folder, bids, workers)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(after_s)
+    if process.poll() is not None:  # done already: nothing was left to interrupt
+        print(f"ended by itself within {after_s:4.1f} s", flush=True)
+        return 0
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
