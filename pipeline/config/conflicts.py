@@ -175,7 +175,12 @@ def _keeps_all_scans(study: Study) -> Iterator[str]:
 
 def _learns_from_phantom(study: Study) -> Iterator[str]:
     preset, classes = study.phantom.preset, PRESET_CLASSES[study.phantom.preset]
-    if study.cohort.classes != classes:
+    if preset == "five_class":
+        yield (
+            "phantom.preset: five_class has classes that ingest does not read from ADNI's tables. Set it to "
+            "three_class or three_class_clinical; `taucal phantom --preset five_class` writes its scans."
+        )
+    elif study.cohort.classes != classes:
         yield (
             f"cohort.classes: {', '.join(study.cohort.classes)} are not the classes of phantom.preset "
             f"{preset}. Add --set 'cohort.classes=[{', '.join(classes)}]'."

@@ -40,7 +40,7 @@ WRONG = {
     "value": (("train", "s.yaml", "--set", "training.epochs=many"), "training.epochs"),
     "name": (("compare", "s.yaml", "--set", "training.loss.name=gcee"), "Did you mean 'gce'"),
     "conflict": (("retrain", "s.yaml", "--set", "imbalance.ratio=20"), "imbalance.ratio"),
-    "demo": (("demo", "--set", "phantom.preset=five_class"), "cohort.classes"),
+    "demo": (("demo", "--set", "phantom.preset=five_class"), "phantom.preset"),
     "year": (("demo", "--year", "--set", "phantom.batches=[]"), "phantom.batches"),
     "cohort": (("train", "s.yaml"), "taucal ingest"),
     "study": (("audit", "--study", "nowhere"), "nowhere"),

@@ -97,7 +97,7 @@ def test_the_presets_have_these_classes():
     ("override", "message"),
     [
         ("cohort.classes=[CN,MCI]", r"cohort\.classes: CN, MCI are not.*three_class.*\[CN, MCI, AD\]"),
-        ("phantom.preset=five_class", r"cohort\.classes: CN, MCI, AD are not.*five_class.*AD-posterior\]"),
+        ("phantom.preset=five_class", r"phantom\.preset: five_class has classes.*Set it to three_class or"),
         ("ingest.source=null", r"ingest\.source"),
     ],
 )
@@ -107,9 +107,10 @@ def test_a_demo_learns_the_classes_of_its_phantom(override, message):
         check_purpose(study, "demo")
 
 
-def test_the_fix_for_another_preset_is_right():
-    classes = f"[{', '.join(PRESET_CLASSES['five_class'])}]"
-    study = load_study(shipped_study("demo"), ("phantom.preset=five_class", f"cohort.classes={classes}"))
+@pytest.mark.parametrize("preset", ["three_class", "three_class_clinical"])
+def test_the_fix_for_another_preset_is_right(preset):
+    classes = f"[{', '.join(PRESET_CLASSES[preset])}]"
+    study = load_study(shipped_study("demo"), (f"phantom.preset={preset}", f"cohort.classes={classes}"))
     check_purpose(study, "demo")
 
 
