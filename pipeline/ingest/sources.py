@@ -19,6 +19,7 @@ from pipeline.ingest.found import UNOPENED, Found, FoundScan, NoScans, files_bel
 from pipeline.ingest.headers import SeriesHeader
 from pipeline.ingest.instances import is_dicom, kind_of, kind_of_other, read_file
 from pipeline.ingest.labels import with_tables
+from pipeline.ingest.nifti_tree import find_nifti
 from pipeline.ingest.people import Person, are_two_people, person_of, spelled, split_series, stated
 from pipeline.ingest.times import parse_date
 from pipeline.ingest.vocabulary import canonical_tracer, squeeze, tracer_of
@@ -99,11 +100,6 @@ def recognise(source: Path) -> str:
         if is_dicom(path):
             return "dicom"
     return "nifti"
-
-
-def is_nifti(path: Path) -> bool:
-    """Return whether a file is named as NIfTI."""
-    return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
 def _find_dicom(source: Path, ignored: Counter[str]) -> list[FoundScan]:
@@ -207,50 +203,6 @@ def _age_of(header: SeriesHeader) -> float | None:
     return min(float(match[1]), 89.0) if match and float(match[1]) > 0 else None
 
 
-def _find_nifti(source: Path, ignored: Counter[str]) -> list[FoundScan]:
-    scans = []
-    for path in files_below(source, ignored):
-        if not is_nifti(path):
-            other = kind_of_other(path)
-            ignored[other if other.startswith("compressed") else "files that are not NIfTI"] += 1
-            continue
-        stem = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
-        words = set(re.split(r"[_\-. ]+", stem.lower()))
-        if words & _NOT_PET:
-            ignored["images that are not PET by name"] += 1
-            continue
-        sidecar = path.with_name(stem + ".json")
-        scans.append(
-            FoundScan(
-                files=(path,),
-                format="nifti",
-                subject_label=_subject_of_path(path, source, stem),
-                scan_date=next(
-                    filter(None, map(parse_date, re.findall(r"\d{4}-\d{2}-\d{2}", path.as_posix()))), None
-                ),
-                session_label=next((p[4:] for p in path.parts if p.startswith("ses-")), ""),
-                image_id=path.relative_to(source).as_posix(),
-                sidecars=(sidecar,) if sidecar.is_file() else (),
-                description=stem,
-            )
-        )
-    return with_tables(scans, read_tables(source, ignored))
-
-
-_NOT_PET = frozenset(
-    {"mask", "seg", "t1w", "t2w", "flair", "bold", "dwi", "mprage", "ct", "mri", "label", "labels"}
-)
-
-
-def _subject_of_path(path: Path, source: Path, stem: str) -> str:
-    parts = path.relative_to(source).parts[:-1]
-    named = next((p for p in parts if PTID.match(p)), None) or next(
-        (p[4:] for p in parts if p.startswith("sub-")), None
-    )
-    within = re.search(r"(?<!\d)\d{3}_S_\d{4,5}(?!\d)|sub-[A-Za-z0-9]+", stem)
-    return named or (within[0].removeprefix("sub-") if within else stem)
-
-
 def _mark_twins(scans: list[FoundScan]) -> list[FoundScan]:
     """Mark all but the first of scans that would share a session; put them in a fixed order."""
     ordered = sorted(
@@ -270,5 +222,5 @@ _FINDERS: dict[str, Callable[[Path, Counter[str]], list[FoundScan]]] = {
     "dicom": _find_dicom,
     "adni": find_adni,
     "bids": find_bids,
-    "nifti": _find_nifti,
+    "nifti": find_nifti,
 }

@@ -1,0 +1,161 @@
+"""PET images of a folder of NIfTI files, and whose each one is by the names of its file and folders."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.ingest.adni import PTID, read_tables
+from pipeline.ingest.found import FoundScan, files_below
+from pipeline.ingest.instances import kind_of_other
+from pipeline.ingest.labels import with_tables
+from pipeline.ingest.people import spelled
+from pipeline.ingest.times import parse_date
+
+_NOT_PET = frozenset(
+    {"mask", "seg", "t1w", "t2w", "flair", "bold", "dwi", "mprage", "ct", "mri", "label", "labels"}
+)
+_IMAGE_WORDS = (
+    "pet|tau|suvr?|suvbw|images?|img|scans?|av1451|flortaucipir|ftp|t807|tauvid|18f|f18|fdg|amyloid|av45|"
+    "florbetapir|mk6240|pi2620|ro948|tracer|nifti|nii|dicom|dcm|brain|head|anat|static|dynamic|dyn|avg|"
+    "averaged?|std|standardi[sz]ed|mean|summed|sum|coreg|coregistered|registered|realigned|aligned|warped|normali[sz]ed|norm|"
+    "smoothed|smooth|resampled|resliced|volumes?|vol|frames?|reconstruction|recon|osem|corrected|final|raw|"
+    "original|orig|processed|preprocessed|preproc|proc|converted|output|input|results?|native|space|mni|"
+    "series|data|source|bids|derivatives|export|download|subjects?|patients?|participants?|controls?|cases?|"
+    "cohort|group|study|site|center|centre|clinic|hospital|batch|anonymi[sz]ed|anonymous|anon|unknown"
+)
+_VISIT = (
+    "ses|session|visit|baseline|base|bl|screening|screen|scr|init|initial|followup|follow|up|fu|months?|mo|"
+    "years?|yrs?|weeks?|wk|days?|night|wave|timepoint|tp|time|exam|run|part|first|second|third|last|old|new"
+)
+_GENERIC = re.compile(rf"(?:{_IMAGE_WORDS})+|br|pt|im|ac|in|out|of|the|mm|bqml|3d|4d|e\d|ph|[0-9]+mm")
+_SESSION = re.compile(rf"(?:{_VISIT})(?:[a-z]|\d{{1,3}})?|\d{{1,3}}(?:{_VISIT}|[mywd])|[mvtydw]\d{{1,3}}")
+_SITE = re.compile(r"(site|center|centre|clinic|hospital|batch|group|cohort|study)[\W_]*\d+", re.IGNORECASE)
+_NUMBERED = re.compile(
+    r"(sub|subj|subject|patient|person|participant|case|control|id)[\W_]+(\d+)", re.IGNORECASE
+)
+_DAY = re.compile(
+    r"(?<!\d)(?:(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:[0-2]\d|3[01])(?:[T_-]?\d{6})?"
+    r"|\d{1,2}([-.])\d{1,2}\2(?:19|20)\d\d)(?!\d)(?:[\W_]+\d{1,4}[a-z]?$)?"
+)
+"""A day, with the time and the number of the series that dcm2niix writes behind it."""
+
+_NAMELESS = (
+    "Neither the file's name nor a folder's tells whose scan it is",
+    "Name the files by subject, put them in one folder a subject, or use BIDS (sub-01/pet/sub-01_pet.nii.gz)",
+)
+
+
+def is_nifti(path: Path) -> bool:
+    """Return whether a file is named as NIfTI."""
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def find_nifti(source: Path, ignored: Counter[str]) -> list[FoundScan]:
+    """Find the NIfTI images below a folder that are PET by name; others are counted."""
+    scans, above = [], []
+    for path in files_below(source, ignored):
+        if not is_nifti(path):
+            other = kind_of_other(path)
+            ignored[other if other.startswith("compressed") else "files that are not NIfTI"] += 1
+            continue
+        stem = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+        words = set(re.split(r"[_\-. ]+", stem.lower()))
+        if words & _NOT_PET:
+            ignored["images that are not PET by name"] += 1
+            continue
+        sidecar = path.with_name(stem + ".json")
+        days = map(parse_date, re.findall(r"\d{4}-\d{2}-\d{2}", path.as_posix()))
+        subject, folder = _subject_of(path.relative_to(source).parts[:-1], stem)
+        # A report is of one file: there, the folders above are read too. An ingest refuses the scan.
+        label = subject or _subject_of(path.absolute().parts[1:-1], stem)[0] or stem
+        above.append(folder)
+        scans.append(
+            FoundScan(
+                files=(path,),
+                format="nifti",
+                subject_label=label,
+                scan_date=next(filter(None, days), None),
+                session_label=next((p[4:] for p in path.parts if p.startswith("ses-")), ""),
+                image_id=path.relative_to(source).as_posix(),
+                sidecars=(sidecar,) if sidecar.is_file() else (),
+                description=stem,
+                doubt=None if subject else _NAMELESS,
+            )
+        )
+    return with_tables(_doubtful(scans, above), read_tables(source, ignored))
+
+
+def _subject_of(folders: Sequence[str], stem: str) -> tuple[str, str]:
+    """Return the subject's label, empty where nothing tells, and the next folder up with a name of its own.
+
+    ADNI's PTID and BIDS's ``sub-`` come first; then the file's name, where more than words for images, days
+    and visits is in it; then the nearest such folder.
+    """
+    named = next((p for p in folders if PTID.match(p)), None) or next(
+        (p[4:] for p in folders if p.startswith("sub-")), None
+    )
+    within = re.search(r"(?<!\d)\d{3}_S_\d{4,5}(?!\d)|sub-[A-Za-z0-9]+", stem)
+    if named or within:
+        return named or (within[0].removeprefix("sub-") if within else ""), ""
+    names = [own for folder in reversed(folders) if (own := _own_words(folder, numbers=False))]
+    own = _own_words(stem, numbers=True)
+    if own:
+        label = stem
+    elif names:
+        # The first of S001/1 and S001/2 is a visit; 1 alone is a subject.
+        visit = len(names) > 1 and re.fullmatch(r"\d{1,2}", names[0]) and re.search(r"\d", names[1])
+        own = label = names.pop(1 if visit else 0)
+        names = names[1:] if visit else names
+    else:
+        return "", ""
+    return label, next((name for name in names if spelled(name) != spelled(own)), "")
+
+
+def _own_words(name: str, *, numbers: bool) -> str:
+    """Return what is left of a name without words for images, days and visits.
+
+    Parameters
+    ----------
+    name : str
+        Of a file, without ending, or of a folder.
+    numbers : bool
+        Whether a number beside such words counts, as in ``pet_001``.
+
+    Examples
+    --------
+    >>> [_own_words(name, numbers=True) for name in ("PET_2019-05-01", "S001_m12", "pet_001", "Meier")]
+    ['', 'S001', '001', 'Meier']
+    """
+    bare = _SITE.sub(" ", _DAY.sub(" ", _NUMBERED.sub(r"\1\2", name)))
+    words = [word for word in re.split(r"[\W_]+", bare) if word]
+    own = [w for w in words if not _GENERIC.fullmatch(w.lower())]
+    # M01 alone may be a person, as a file's name; beside words for images it is a visit.
+    if not numbers or len(own) < len(words) or len(own) > 1 or re.fullmatch(r"[A-Za-z]+", "".join(own)):
+        own = [w for w in own if not _SESSION.fullmatch(w.lower())]
+    years = not numbers or len(words) > 1
+    own = [w for w in own if not (years and re.fullmatch(r"(?:19|20)\d\d", w))]
+    if not numbers and len(own) < len(words) and all(re.fullmatch(r"\d+[a-z]?", w) for w in own):
+        return ""
+    return "_".join(own)
+
+
+def _doubtful(scans: Sequence[FoundScan], above: Sequence[str]) -> list[FoundScan]:
+    """Mark the scans of one label that lie in folders of different names: they may be of different people."""
+    folders: dict[str, set[str]] = defaultdict(set)
+    for scan, folder in zip(scans, above, strict=True):
+        folders[spelled(scan.subject_label)].add(spelled(folder))
+    shared = {label for label, names in folders.items() if len(names - {""}) > 1}
+    return [
+        replace(scan, doubt=_SEVERAL) if not scan.doubt and spelled(scan.subject_label) in shared else scan
+        for scan in scans
+    ]
+
+
+_SEVERAL = (
+    "The same name is in several folders, which may be of different people",
+    "Put the subject into the file's name, each person's alone, or use BIDS (sub-01/pet/sub-01_pet.nii.gz)",
+)
