@@ -10,14 +10,12 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from pipeline.errors import InputError
+from pipeline.ingest.adni_codes import Row, code_in, diagnoses_of, months_of
 from pipeline.ingest.side_files import is_missing, number_of, read_table, with_iso_dates
 from pipeline.ingest.times import parse_date
 
 PTID = re.compile(r"^(\d{3})_S_(\d{4,5})$")
 _DAYS_PER_MONTH = 30.4375
-_BASELINE = frozenset({"bl", "sc", "scmri", "4_bl", "4_sc", "v01", "v02", "v03", "init", "4_init", "m00"})
-
-Row = Mapping[str, str]
 
 
 def roster_id(ptid: str) -> int | None:
@@ -30,52 +28,6 @@ def roster_id(ptid: str) -> int | None:
     """
     match = PTID.match(ptid.strip())
     return int(match[2]) if match else None
-
-
-def months_of(viscode: str) -> int | None:
-    """Return months since baseline of a visit code, or None where the code tells none.
-
-    Examples
-    --------
-    >>> [months_of(code) for code in ("bl", "scmri", "m06", "m120", "4_m12", "uns1", "nv", "f")]
-    [0, 0, 6, 120, 12, None, None, None]
-    """
-    code = viscode.strip().lower()
-    if code in _BASELINE:
-        return 0
-    match = re.fullmatch(r"(?:4_)?m(\d{1,3})", code)
-    return int(match[1]) if match else None
-
-
-def _code(row: Row, column: str) -> int | None:
-    value = number_of(row.get(column, ""))
-    return int(value) if value is not None and value.is_integer() and value > 0 else None
-
-
-_CURRENT = {1: "CN", 2: "MCI", 3: "AD"}
-_CHANGE = {1: "CN", 7: "CN", 9: "CN", 2: "MCI", 4: "MCI", 8: "MCI", 3: "AD", 5: "AD", 6: "AD"}
-_NAMED = {
-    "cn": "CN", "nl": "CN", "smc": "CN", "normal": "CN", "emci": "MCI", "lmci": "MCI", "mci": "MCI",
-    "ad": "AD", "dementia": "AD",
-}  # fmt: skip
-
-
-def diagnosis_of(row: Row) -> str | None:
-    """Return CN, MCI or AD of one row of a diagnosis table, of any ADNI phase; None for sentinels and gaps.
-
-    DIAGNOSIS (ADNI3 and 4, back-filled) is asked first, then DXCHANGE (ADNIGO and 2), then DXCURREN (ADNI1),
-    then the words of ADNIMERGE's DX. DXCHANGE tells a change: 9, from AD to normal, is CN.
-
-    Examples
-    --------
-    >>> diagnosis_of({"DXCHANGE": "9"}), diagnosis_of({"DIAGNOSIS": "-4", "DXCURREN": "3"})
-    ('CN', 'AD')
-    """
-    for column, names in (("DIAGNOSIS", _CURRENT), ("DXCHANGE", _CHANGE), ("DXCURREN", _CURRENT)):
-        found = names.get(_code(row, column) or 0) or _NAMED.get(row.get(column, "").strip().lower())
-        if found:
-            return found
-    return _NAMED.get(row.get("DX", "").strip().lower())
 
 
 @dataclass(frozen=True)
@@ -223,7 +175,7 @@ def _rows(path: Path, unread: Counter[str]) -> list[dict[str, str]]:
         if lost:
             unread[f"dates in {kind} that cannot be read"] += lost
     lost = sum(
-        diagnosis_of(row) is None and any(not is_missing(row.get(name, "")) for name in _DIAGNOSES)
+        not diagnoses_of(row) and any(not is_missing(row.get(name, "")) for name in _DIAGNOSES)
         for row in rows
         if kind in ("DXSUM", "ADNIMERGE")
     )
@@ -234,7 +186,7 @@ def _rows(path: Path, unread: Counter[str]) -> list[dict[str, str]]:
 
 def _number(row: Row) -> int | None:
     by_name = roster_id(row.get("PTID", ""))
-    return by_name if by_name is not None else _code(row, "RID")
+    return by_name if by_name is not None else code_in(row, "RID")
 
 
 def _read_visits(
@@ -242,20 +194,18 @@ def _read_visits(
 ) -> None:
     """Add the visits of one table; a day on which it states two diagnoses has none, and is counted."""
     here: dict[tuple[int, date], list[AdniVisit]] = defaultdict(list)
-    baselines = {}
-    for row in rows:
-        number, day = _number(row), parse_date(row.get("EXAMDATE"))
-        if number is not None and day and months_of(_viscode(row)) == 0:
-            baselines[number] = day
-    for row in rows:
-        number, diagnosis, code = _number(row), diagnosis_of(row), _viscode(row)
-        day = parse_date(row.get("EXAMDATE")) or _day_of_visit(code, baselines.get(number or 0))
-        if number is not None and diagnosis is not None and day is not None:
-            here[number, day].append(AdniVisit(day, diagnosis, code))
+    days = [(_number(row), parse_date(row.get("EXAMDATE")), _viscode(row)) for row in rows]
+    baselines = {number: day for number, day, code in days if day and months_of(code) == 0}
+    for row, (number, examined, code) in zip(rows, days, strict=True):
+        day, found = examined or _day_of_visit(code, baselines.get(number)), diagnoses_of(row)
+        if len(found) > 1:
+            unread["rows with an ambiguous diagnosis (their columns disagree)"] += 1
+        if number is not None and day is not None:
+            here[number, day] += [AdniVisit(day, diagnosis, code) for diagnosis in sorted(found)]
     for (number, day), stated in here.items():
         if len({visit.diagnosis for visit in stated}) == 1:
             visits[number][day] = stated[-1]
-        else:
+        elif stated:
             visits[number].pop(day, None)
             unread["days with two diagnoses in one table"] += 1
 
@@ -292,7 +242,7 @@ def _born(row: Row) -> date | None:
     if match:
         month, year = int(match[1]), int(match[2])
     else:
-        month, year = _code(row, "PTDOBMM") or 7, _code(row, "PTDOBYY") or 0
+        month, year = code_in(row, "PTDOBMM") or 7, code_in(row, "PTDOBYY") or 0
     if not (1880 < year < 2100 and 1 <= month <= 12):
         return None
     return date(year, month, 15)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
-from pipeline.ingest.adni import diagnosis_of
+from pipeline.ingest.adni_codes import diagnosis_of
 from pipeline.ingest.found import FoundScan, files_below
 from pipeline.ingest.side_files import number_of, read_table, with_iso_dates
 from pipeline.ingest.times import parse_date

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError
-from pipeline.ingest.adni import diagnosis_of, months_of, read_tables, roster_id
+from pipeline.ingest.adni import read_tables, roster_id
+from pipeline.ingest.adni_codes import diagnosis_of, months_of
 from pipeline.ingest.adni_tree import level_of
 from pipeline.ingest.convert import convert_scan
 from pipeline.ingest.deidentify import Pseudonymiser
@@ -29,7 +30,10 @@ HERE = Pseudonymiser(b"k" * 32)
         *[({"DXCHANGE": str(k)}, "MCI") for k in (2, 4, 8)],
         *[({"DXCHANGE": str(k)}, "AD") for k in (3, 5, 6)],
         *[({"DIAGNOSIS": str(k)}, name) for k, name in ((1, "CN"), (2, "MCI"), (3, "AD"))],
-        ({"DIAGNOSIS": "3.0", "DXCHANGE": "1"}, "AD"),
+        ({"DIAGNOSIS": "3.0", "DXCHANGE": "5"}, "AD"),
+        ({"DIAGNOSIS": "3.0", "DXCHANGE": "1"}, None),
+        ({"DXCHANGE": "4", "DXCURREN": "3"}, None),
+        ({"DIAGNOSIS": "1", "DX": "Dementia"}, None),
         ({"DIAGNOSIS": "inf", "DXCHANGE": "nan"}, None),
         ({"DIAGNOSIS": "-4", "DXCHANGE": "-1", "DXCURREN": ""}, None),
         ({"DX": "Dementia"}, "AD"),

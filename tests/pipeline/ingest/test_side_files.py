@@ -246,6 +246,19 @@ def test_a_day_with_two_diagnoses_in_one_table_has_none_and_is_counted(tmp_path)
     assert unread == {"days with two diagnoses in one table": 1}
 
 
+def test_a_row_whose_columns_disagree_states_nothing_and_is_counted(tmp_path):
+    rows = "011_S_0001,2017-04-03,1,5\n011_S_0001,2018-04-03,3,5\n011_S_0002,2017-04-03,2,9\n"
+    other = "011_S_0002,2017-04-03,2,2\n"
+    (tmp_path / "ADNIMERGE.csv").write_text("PTID,EXAMDATE,DX\n011_S_0001,2017-04-03,CN\n")
+    (tmp_path / "DXSUM.csv").write_text("PTID,EXAMDATE,DIAGNOSIS,DXCHANGE\n" + rows + other)
+    unread: Counter[str] = Counter()
+    tables = read_tables(tmp_path, unread)
+    found = [[visit.diagnosis for visit in tables.person(f"011_S_000{n}").visits] for n in (1, 2)]
+    assert found == [["AD"], []]
+    assert unread["rows with an ambiguous diagnosis (their columns disagree)"] == 2
+    assert not [what for what in unread if "not understood" in what]
+
+
 def test_rows_of_participants_that_contradict_each_other_state_nothing(tmp_path):
     (tmp_path / "sub-01" / "pet").mkdir(parents=True)
     (tmp_path / "sub-01" / "pet" / "sub-01_pet.nii.gz").write_bytes(b"")
