@@ -62,13 +62,14 @@ def read_nifti(path: Path, stated: Mapping[str, Any] | None = None) -> Volume:
     ------
     RefusedScan
         ``"truncated-file"``, ``"no-permission"``, ``"no-geometry"``, ``"mixed-geometry"``,
-        ``"colour-image"``, ``"complex-image"``, ``"not-attenuation-corrected"``,
+        ``"invalid-scale"``, ``"colour-image"``, ``"complex-image"``, ``"not-attenuation-corrected"``,
         ``"injection-after-scan"``, ``"unreadable-sidecar"`` or ``"units-unknown"``.
     """
     try:
         # A value too large for float32 becomes infinite, and is counted as such.
         with np.errstate(over="ignore", invalid="ignore"):
             kind = nib.Nifti1Image if _header_size(path) == 348 else nib.Nifti2Image
+            _check_scale(path, kind)
             with _opened(path) as stream:
                 image = kind.from_stream(stream)
                 header = image.header
@@ -142,6 +143,27 @@ def _header_size(path: Path) -> int:
                 raise ValueError("an extension is longer than the header")
             at += length
         return size
+
+
+def _check_scale(path: Path, kind: Any) -> None:
+    """Refuse a slope or intercept that is no number; a slope of 0 or NaN means that values are not scaled.
+
+    The image's own header is no witness: nibabel takes an infinite slope for none.
+
+    References
+    ----------
+    NIfTI-1 standard, "DATA SCALING".
+    """
+    with _opened(path) as stream:
+        header = kind.header_class(stream.read(kind.header_class.template_dtype.itemsize), check=False)
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if math.isinf(slope) or (slope and not math.isnan(slope) and not math.isfinite(intercept)):
+        raise RefusedScan(
+            "invalid-scale",
+            f"The header has scl_slope {slope} and scl_inter {intercept}, expected finite numbers",
+            hint="convert the original series again: the true values are not known",
+            measured=f"scl_slope {slope}, scl_inter {intercept}",
+        )
 
 
 def _check_values(header: Any, path: Path) -> None:

@@ -14,6 +14,9 @@ from pipeline.files import exclusive, not_writable, now
 from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.found import FoundScan
 
+_TEXTS = ("subject", "date", "series")
+_NEW_MAP = "move it away, then ingest the sources again with the same key"
+
 
 def map_beside(key_file: Path) -> Path:
     """Return the map of a key: pseudonyms and what they stand for; mode 600."""
@@ -71,7 +74,7 @@ def read_map(path: Path) -> dict[str, dict[str, Any]]:
     Raises
     ------
     InputError
-        If there is no such map, or it cannot be read.
+        If there is no such map, or it cannot be read, or an entry of it is not as an ingest writes it.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -85,11 +88,28 @@ def read_map(path: Path) -> dict[str, dict[str, Any]]:
         raise InputError(
             f"The map of the pseudonyms cannot be read: {error}",
             where=str(path),
-            hint="move it away, then ingest the sources again with the same key",
+            hint=_NEW_MAP,
         ) from error
     if not isinstance(found, dict):
-        raise InputError("The map of the pseudonyms is not a JSON object", where=str(path))
+        raise InputError("The map of the pseudonyms is not a JSON object", where=str(path), hint=_NEW_MAP)
+    for label, entry in found.items():
+        _check_entry(label, entry, path)
     return found
+
+
+def _check_entry(label: str, entry: object, path: Path) -> None:
+    if not isinstance(entry, dict):
+        problem = f"is a {type(entry).__name__}, expected a JSON object"
+    else:
+        lost = [key for key in _TEXTS if not isinstance(entry.get(key), str)]
+        paths = entry.get("paths")
+        if not isinstance(paths, list) or not paths or not all(isinstance(place, str) for place in paths):
+            lost.append("paths")
+        problem = f"has no usable {', '.join(lost)}" if lost else ""
+    if problem:
+        raise InputError(
+            f"Entry {label!r} of the map of the pseudonyms {problem}", where=str(path), hint=_NEW_MAP
+        )
 
 
 def who(pseudonym: str, key_file: Path) -> dict[str, dict[str, Any]]:

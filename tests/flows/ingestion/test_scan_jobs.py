@@ -455,3 +455,23 @@ def test_a_map_that_is_absent_or_broken_is_named(tmp_path):
     map_beside(tmp_path / "key").write_text("{")
     with pytest.raises(InputError, match="cannot be read"):
         who("X", tmp_path / "key")
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ("Smith", "is a str, expected a JSON object"), (None, "is a NoneType"), (["a"], "is a list"),
+        ({}, "has no usable subject, date, series, paths"), ({"paths": []}, "series, paths"),
+        ({"paths": [1]}, "paths"), ({"paths": ["/a"], "subject": 7}, "has no usable subject, date"),
+    ],
+)  # fmt: skip
+def test_a_map_with_a_strange_entry_is_an_error_that_names_it(tmp_path, entry, problem):
+    path = map_beside(tmp_path / "key")
+    whole = {"subject": "01", "date": "", "session": "", "series": "", "paths": ["/x"]}
+    path.write_text(json.dumps({"sub-A_ses-1": whole, "sub-B_ses-1": entry}))
+    with pytest.raises(
+        InputError, match=f"Entry 'sub-B_ses-1' of the map of the pseudonyms .*{problem}"
+    ) as error:
+        who("A", tmp_path / "key")
+    assert error.value.where == str(path)
+    assert "ingest the sources again" in (error.value.hint or "")

@@ -55,6 +55,37 @@ def test_what_is_no_number_stays_for_imaging_to_count(tmp_path, value):
     assert np.isfinite(found).sum() == found.size - 1
 
 
+def scaled(path, slope, intercept, kind=nib.Nifti1Image, order="<"):
+    image = kind(ARRAY.astype(np.int16), np.diag([2, 2, 3, 1.0]), kind.header_class(endianness=order))
+    content = bytearray(image.to_bytes())
+    at, number = (112, "f4") if kind is nib.Nifti1Image else (176, "f8")
+    content[at : at + 2 * int(number[1])] = np.array([slope, intercept], order + number).tobytes()
+    path.write_bytes(content)
+    return path
+
+
+FORMS = [(kind, order) for kind in (nib.Nifti1Image, nib.Nifti2Image) for order in "<>"]
+
+
+@pytest.mark.parametrize(("kind", "order"), FORMS)
+@pytest.mark.parametrize(
+    ("slope", "intercept"), [(0, 0), (0, 7), (0, np.inf), (np.nan, 0), (np.nan, np.nan), (1, 0)]
+)
+def test_a_slope_of_zero_or_none_means_no_scaling(tmp_path, slope, intercept, kind, order):
+    found = read_nifti(scaled(tmp_path / "a.nii", slope, intercept, kind, order)).array
+    np.testing.assert_array_equal(found, ARRAY)
+
+
+@pytest.mark.parametrize(("kind", "order"), FORMS)
+@pytest.mark.parametrize(
+    ("slope", "intercept"), [(np.inf, 0), (-np.inf, 0), (np.inf, np.nan), (2, np.nan), (2, np.inf)]
+)
+def test_a_scale_that_is_no_number_is_refused_by_name(tmp_path, slope, intercept, kind, order):
+    with pytest.raises(RefusedScan, match=r"scl_slope .* expected finite numbers") as refusal:
+        read_nifti(scaled(tmp_path / "a.nii", slope, intercept, kind, order))
+    assert refusal.value.rule == "invalid-scale"
+
+
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
 def test_a_header_that_states_more_than_the_file_holds_is_refused_before_memory_is_taken(tmp_path, name):
     path = save(tmp_path / "b.nii")
