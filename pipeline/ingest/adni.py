@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.ingest.adni_codes import Row, code_in, diagnoses_of, months_of
-from pipeline.ingest.side_files import is_missing, number_of, read_table, with_iso_dates
+from pipeline.ingest.date_columns import with_iso_dates
+from pipeline.ingest.side_files import is_missing, number_of, read_table
 from pipeline.ingest.times import parse_date
 
 PTID = re.compile(r"^(\d{3})_S_(\d{4,5})$")

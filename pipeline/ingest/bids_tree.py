@@ -9,8 +9,9 @@ from datetime import date
 from pathlib import Path
 
 from pipeline.ingest.adni_codes import diagnosis_of
+from pipeline.ingest.date_columns import with_iso_dates
 from pipeline.ingest.found import FoundScan, files_below
-from pipeline.ingest.side_files import number_of, read_table, with_iso_dates
+from pipeline.ingest.side_files import number_of, read_table
 from pipeline.ingest.times import parse_date
 
 _ENTITY = re.compile(r"([a-zA-Z]+)-([a-zA-Z0-9]+)")

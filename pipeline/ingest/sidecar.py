@@ -262,15 +262,8 @@ def _text(stated: Mapping[str, Any], key: str) -> str | None:
 
 def _number(stated: Mapping[str, Any], key: str) -> float | None:
     value = stated.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    if isinstance(value, str):
-        return number_of(value)
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
+    is_text_or_number = isinstance(value, (int, float, str)) and not isinstance(value, bool)
+    return number_of(value) if is_text_or_number else None
 
 
 def _numbers(stated: Mapping[str, Any], key: str) -> list[float]:

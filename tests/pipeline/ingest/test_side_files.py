@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from pipeline.errors import InputError, RefusedScan
 from pipeline.ingest.adni import read_tables
 from pipeline.ingest.bids_tree import find_bids
+from pipeline.ingest.date_columns import with_iso_dates
 from pipeline.ingest.side_files import (
     SideFileError,
     number_of,
     read_json_object,
     read_table,
     read_text,
-    with_iso_dates,
 )
 from pipeline.ingest.sidecar import read_sidecar, understand
 from pipeline.ingest.sources import find_scans
