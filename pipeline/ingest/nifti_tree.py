@@ -21,22 +21,39 @@ _NOT_PET = frozenset(
 _IMAGE_WORDS = (
     "pet|tau|suvr?|suvbw|images?|img|scans?|av1451|flortaucipir|ftp|t807|tauvid|18f|f18|fdg|amyloid|av45|"
     "florbetapir|mk6240|pi2620|ro948|tracer|nifti|nii|dicom|dcm|brain|head|anat|static|dynamic|dyn|avg|"
-    "averaged?|std|standardi[sz]ed|mean|summed|sum|coreg|coregistered|registered|realigned|aligned|warped|normali[sz]ed|norm|"
+    "averaged?|std|standardi[sz]ed|mean|summed|sum|coreg|coregistered|registered|realigned|aligned|warped|"
+    "normali[sz]ed|norm|"
     "smoothed|smooth|resampled|resliced|volumes?|vol|frames?|reconstruction|recon|osem|corrected|final|raw|"
     "original|orig|processed|preprocessed|preproc|proc|converted|output|input|results?|native|space|mni|"
     "series|data|source|bids|derivatives|export|download|subjects?|patients?|participants?|controls?|cases?|"
-    "cohort|group|study|site|center|centre|clinic|hospital|batch|anonymi[sz]ed|anonymous|anon|unknown"
+    "cohort|group|study|site|center|centre|clinic|hospital|batch|filtered|fwhm|pvc|moco|motion|uniform|"
+    "resolution|isotropic|reference|ref|"
+    "cerebell(?:um|ar)|cereb|inferior|whole|gr[ae]y|matter|pons|icbm|mni152|and|to|"
+    "anonymi[sz]ed|anonymous|anon|unknown"
 )
 _VISIT = (
     "ses|session|visit|baseline|base|bl|screening|screen|scr|init|initial|followup|follow|up|fu|months?|mo|"
     "years?|yrs?|weeks?|wk|days?|night|wave|timepoint|tp|time|exam|run|part|first|second|third|last|old|new"
 )
-_GENERIC = re.compile(rf"(?:{_IMAGE_WORDS})+|br|pt|im|ac|in|out|of|the|mm|bqml|3d|4d|e\d|ph|[0-9]+mm")
-_SESSION = re.compile(rf"(?:{_VISIT})(?:[a-z]|\d{{1,3}})?|\d{{1,3}}(?:{_VISIT}|[mywd])|[mvtydw]\d{{1,3}}")
+_GENERIC = re.compile(
+    rf"[rsw]{{0,3}}(?:{_IMAGE_WORDS})+|br|pt|im|ac|in|out|of|the|mm|bqml|3d|4d|e\d|ph|[0-9]+(?:mm|min)"
+)
+_SESSION = re.compile(rf"(?:{_VISIT})(?:[a-z]|\d{{1,3}})?|\d{{1,3}}(?:{_VISIT})")
+_CODE = re.compile(r"[mvtydw]\d{1,4}|\d{1,3}[mywd]")
+"""A visit, or a person: M12, 12m; the names around it decide."""
+_COUNTED = re.compile(rf"(?:{_IMAGE_WORDS})*\d{{1,2}}|{_CODE.pattern}")
+_MOST_SCANS = 12
+"""More under one name are people named like visits: M01, M02, ..."""
 _SITE = re.compile(r"(site|center|centre|clinic|hospital|batch|group|cohort|study)[\W_]*\d+", re.IGNORECASE)
 _NUMBERED = re.compile(
-    r"(sub|subj|subject|patient|person|participant|case|control|id)[\W_]+(\d+)", re.IGNORECASE
+    rf"\b(sub|subj|subject|patient|person|participant|case|control|id|{_VISIT})[\W_]+(\d+)", re.IGNORECASE
 )
+_TRACER = re.compile(
+    r"(?<![a-z\d])(?:18[\W_]?f|(?:av|t|mk|pi|ro)[\W_]?(?:1451|45|807|6240|2620|948)"
+    r"|(?:75|80)(?:[-_]|to)(?:100|105|110|120)[\W_]?(?:min\w*)?)(?![a-z\d])",
+    re.IGNORECASE,
+)
+"""Tracers with their number apart, and the minutes of their frames."""
 _DAY = re.compile(
     r"(?<!\d)(?:(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:[0-2]\d|3[01])(?:[T_-]?\d{6})?"
     r"|\d{1,2}([-.])\d{1,2}\2(?:19|20)\d\d)(?!\d)(?:[\W_]+\d{1,4}[a-z]?$)?"
@@ -56,7 +73,8 @@ def is_nifti(path: Path) -> bool:
 
 def find_nifti(source: Path, ignored: Counter[str]) -> list[FoundScan]:
     """Find the NIfTI images below a folder that are PET by name; others are counted."""
-    scans, above = [], []
+    scans: list[FoundScan] = []
+    above: list[str | None] = []
     for path in files_below(source, ignored):
         if not is_nifti(path):
             other = kind_of_other(path)
@@ -89,25 +107,25 @@ def find_nifti(source: Path, ignored: Counter[str]) -> list[FoundScan]:
     return with_tables(_doubtful(scans, above), read_tables(source, ignored))
 
 
-def _subject_of(folders: Sequence[str], stem: str) -> tuple[str, str]:
+def _subject_of(folders: Sequence[str], stem: str) -> tuple[str, str | None]:
     """Return the subject's label, empty where nothing tells, and the next folder up with a name of its own.
 
-    ADNI's PTID and BIDS's ``sub-`` come first; then the file's name, where more than words for images, days
-    and visits is in it; then the nearest such folder.
+    ADNI's PTID and BIDS's ``sub-`` come first, whatever the folders (None); then the file's name, where it
+    has more than words for images, days and visits; then the nearest such folder.
     """
     named = next((p for p in folders if PTID.match(p)), None) or next(
         (p[4:] for p in folders if p.startswith("sub-")), None
     )
     within = re.search(r"(?<!\d)\d{3}_S_\d{4,5}(?!\d)|sub-[A-Za-z0-9]+", stem)
     if named or within:
-        return named or (within[0].removeprefix("sub-") if within else ""), ""
-    names = [own for folder in reversed(folders) if (own := _own_words(folder, numbers=False))]
-    own = _own_words(stem, numbers=True)
-    if own:
+        return named or (within[0].removeprefix("sub-") if within else ""), None
+    names = [own for folder in reversed(folders) if (own := _own_words(folder, of_file=False))]
+    own = _own_words(stem, of_file=True)
+    if own and not (names and _COUNTED.fullmatch(own.lower()) and _has_number(names[0])):
         label = stem
     elif names:
-        # The first of S001/1 and S001/2 is a visit; 1 alone is a subject.
-        visit = len(names) > 1 and re.fullmatch(r"\d{1,2}", names[0]) and re.search(r"\d", names[1])
+        # S001/1 and S001/scan2 are visits; 1 alone is a subject.
+        visit = len(names) > 1 and _COUNTED.fullmatch(names[0].lower()) and _has_number(names[1])
         own = label = names.pop(1 if visit else 0)
         names = names[1:] if visit else names
     else:
@@ -115,47 +133,48 @@ def _subject_of(folders: Sequence[str], stem: str) -> tuple[str, str]:
     return label, next((name for name in names if spelled(name) != spelled(own)), "")
 
 
-def _own_words(name: str, *, numbers: bool) -> str:
-    """Return what is left of a name without words for images, days and visits.
+def _has_number(name: str) -> bool:
+    """Return whether a name has a number that is no year, as codes of subjects have."""
+    return re.search(r"\d", re.sub(r"(?:19|20)\d\d", "", name)) is not None
 
-    Parameters
-    ----------
-    name : str
-        Of a file, without ending, or of a folder.
-    numbers : bool
-        Whether a number beside such words counts, as in ``pet_001``.
+
+def _own_words(name: str, *, of_file: bool) -> str:
+    """Return what is left of a name without words for images, days and visits.
 
     Examples
     --------
-    >>> [_own_words(name, numbers=True) for name in ("PET_2019-05-01", "S001_m12", "pet_001", "Meier")]
+    >>> [_own_words(name, of_file=True) for name in ("PET_2019-05-01", "S001_m12", "pet_001", "Meier")]
     ['', 'S001', '001', 'Meier']
     """
-    bare = _SITE.sub(" ", _DAY.sub(" ", _NUMBERED.sub(r"\1\2", name)))
-    words = [word for word in re.split(r"[\W_]+", bare) if word]
-    own = [w for w in words if not _GENERIC.fullmatch(w.lower())]
-    # M01 alone may be a person, as a file's name; beside words for images it is a visit.
-    if not numbers or len(own) < len(words) or len(own) > 1 or re.fullmatch(r"[A-Za-z]+", "".join(own)):
-        own = [w for w in own if not _SESSION.fullmatch(w.lower())]
-    years = not numbers or len(words) > 1
-    own = [w for w in own if not (years and re.fullmatch(r"(?:19|20)\d\d", w))]
-    if not numbers and len(own) < len(words) and all(re.fullmatch(r"\d+[a-z]?", w) for w in own):
-        return ""
-    return "_".join(own)
+    bare = _NUMBERED.sub(r"\1\2", _TRACER.sub(" pet ", _DAY.sub(" ", name)).replace("_", " "))
+    words = [word for word in re.split(r"[\W_]+", _SITE.sub(" ", bare)) if word]
+    named = [w for w in words if not _GENERIC.fullmatch(w.lower()) and not _SESSION.fullmatch(w.lower())]
+    own = [w for w in named if not _CODE.fullmatch(w.lower())]
+    if of_file and not own:
+        own = named
+    if not of_file or len(words) > 1:
+        own = [w for w in own if not re.fullmatch(r"(?:19|20)\d\d", w)]
+    is_visit = not of_file and any(_SESSION.fullmatch(w.lower()) for w in words)
+    return "" if is_visit and all(re.fullmatch(r"\d+[a-z]?", w) for w in own) else "_".join(own)
 
 
-def _doubtful(scans: Sequence[FoundScan], above: Sequence[str]) -> list[FoundScan]:
-    """Mark the scans of one label that lie in folders of different names: they may be of different people."""
-    folders: dict[str, set[str]] = defaultdict(set)
+def _doubtful(scans: Sequence[FoundScan], above: Sequence[str | None]) -> list[FoundScan]:
+    """Mark the scans of one label that may be of different people, by the folders they lie in."""
+    names: dict[str, set[str]] = defaultdict(set)
+    count: Counter[str] = Counter()
     for scan, folder in zip(scans, above, strict=True):
-        folders[spelled(scan.subject_label)].add(spelled(folder))
-    shared = {label for label, names in folders.items() if len(names - {""}) > 1}
+        if folder is not None:
+            names[spelled(scan.subject_label)].add(spelled(folder))
+            count[spelled(scan.subject_label)] += 1
     return [
-        replace(scan, doubt=_SEVERAL) if not scan.doubt and spelled(scan.subject_label) in shared else scan
-        for scan in scans
+        replace(scan, doubt=_SEVERAL)
+        if not scan.doubt and (len(names[label] - {""}) > 1 or count[label] > _MOST_SCANS)
+        else scan
+        for scan, label in ((scan, spelled(scan.subject_label)) for scan in scans)
     ]
 
 
 _SEVERAL = (
-    "The same name is in several folders, which may be of different people",
+    "The same subject's name comes from several folders, which may be of different people",
     "Put the subject into the file's name, each person's alone, or use BIDS (sub-01/pet/sub-01_pet.nii.gz)",
 )
