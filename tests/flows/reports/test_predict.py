@@ -87,7 +87,7 @@ def test_a_prevalence_adds_what_a_clinic_would_see(study, pet_scans, small_class
         (
             {"prevalence": {"CN": 0.5, "AD": 0.5}},
             ConfigError,
-            "names CN, AD, expected the classes CN, MCI, AD",
+            r"has shares of CN, AD\. Expected one of each class: CN, MCI, AD",
         ),
     ],
 )

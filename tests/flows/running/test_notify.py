@@ -106,10 +106,13 @@ def test_a_mail_has_sender_receivers_and_facts(mail, monkeypatch, capsys):
     )
     (said,) = conversations
     assert any(line.startswith("AUTH PLAIN") for line in said)
-    assert "mail FROM:<taucal@clinic.example>" in [line.partition(" size=")[0] for line in said]
-    assert [line for line in said if line.startswith("rcpt TO")] == [
-        "rcpt TO:<a@clinic.example>",
-        "rcpt TO:<b@clinic.example>",
+    commands = [
+        line.partition(" size=")[0].lower() for line in said
+    ]  # Python 3.13 writes them in small letters
+    assert "mail from:<taucal@clinic.example>" in commands
+    assert [line for line in commands if line.startswith("rcpt to")] == [
+        "rcpt to:<a@clinic.example>",
+        "rcpt to:<b@clinic.example>",
     ]
     assert "Subject: taucal: shift of tiny" in said
     assert "scans: 12" in said

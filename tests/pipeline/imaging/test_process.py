@@ -55,7 +55,7 @@ def test_half_a_derivative_is_told(normalised, tmp_path):
 
 
 def test_a_flat_volume_is_no_brain():
-    with pytest.raises(RefusedScan, match="one value everywhere") as refusal:
+    with pytest.raises(RefusedScan, match="voxels of the scan have the same value") as refusal:
         normalise(Volume(np.zeros((20, 20, 20)), np.diag([4, 4, 4, 1]), "Bq/mL"), ImagingSettings())
     assert refusal.value.rule == "not-a-brain"
 
