@@ -97,7 +97,7 @@ def test_killed_after_retraining_it_goes_on_without_deciding_again(lived):
 
 def test_another_year_needs_another_folder(lived):
     other = lived.study.model_copy(update={"seed": lived.study.seed + 1})
-    with pytest.raises(InputError, match="the same year"):
+    with pytest.raises(InputError, match="holds a simulated year with other settings"):
         run_year(other)
     without = lived.study.phantom.model_copy(update={"batches": ()})
     with pytest.raises(ConfigError, match=r"phantom\.batches: a year needs a batch for each month"):
