@@ -24,7 +24,7 @@ from pipeline.config import AugmentationSettings, Study
 from pipeline.learning.batches import Batches
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.training import _train_epoch
-from pipeline.learning.training_state import Course, begin
+from pipeline.learning.training_state import TrainingState, initial_state
 from pipeline.learning.transforms import build_augmentation
 
 
@@ -51,15 +51,15 @@ def make_study(network: str, **training: object) -> Study:
 
 
 def ours(volumes: LabelledVolumes, study: Study, device: torch.device) -> Callable[[], None]:
-    course: Course = begin(volumes, study, device)
+    state: TrainingState = initial_state(volumes, study, device)
     settings = study.training
     batches = Batches(volumes, study.augmentation, settings.batch_size, settings.sampling, study.seed)
 
     def epoch() -> None:
-        metrics = _train_epoch(course, batches, settings)
-        course.history.append(metrics | {"validation_nll": 0.0})
-        if len(course.history) == settings.epochs:
-            course.history.clear()
+        metrics = _train_epoch(state, batches, settings)
+        state.history.append(metrics | {"validation_nll": 0.0})
+        if len(state.history) == settings.epochs:
+            state.history.clear()
 
     return epoch
 

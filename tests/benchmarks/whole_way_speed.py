@@ -21,7 +21,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 
-from flows import ingest
+from flows.ingestion.scan_jobs import ScanJob, ingest_scan
 from pipeline.config import ImagingSettings, PhantomSettings
 from pipeline.files import read_json
 from pipeline.ingest.sources import find_scans
@@ -32,7 +32,7 @@ from pipeline.processes import worker_pool
 def orders_for(source: Path, bids: Path) -> list:
     """Return what an ingest of the cohort would do, scan by scan."""
     scans = find_scans(source, "adni", "AV1451").scans
-    return [ingest._Order(scan, bids, bytes(32), "AV1451", 180, ImagingSettings()) for scan in scans]
+    return [ScanJob(scan, bids, bytes(32), "AV1451", 180, ImagingSettings()) for scan in scans]
 
 
 def one_process(source: Path, bids: Path) -> list[tuple[bool, float, float]]:
@@ -40,7 +40,7 @@ def one_process(source: Path, bids: Path) -> list[tuple[bool, float, float]]:
     rows = []
     for order in orders_for(source, bids):
         clock, core = time.perf_counter(), time.process_time()
-        done = ingest.ingest_scan(order)
+        done = ingest_scan(order)
         took = time.perf_counter() - clock, time.process_time() - core
         record = {} if done.record is None else read_json(done.record)
         if "suvr" in record:
@@ -53,7 +53,7 @@ def with_workers(source: Path, bids: Path, workers: int) -> float:
     """Ingest by worker processes; return seconds."""
     begun = time.perf_counter()
     with worker_pool(workers) as pool:
-        list(pool.map(ingest.ingest_scan, orders_for(source, bids), chunksize=2))
+        list(pool.map(ingest_scan, orders_for(source, bids), chunksize=2))
     return time.perf_counter() - begun
 
 
