@@ -15,7 +15,7 @@ MINIMAL = {"name": "x", "output": "out", "cohort": {"path": "bids"}}
 
 
 def test_the_defaults_go_together():
-    Study(**MINIMAL)
+    assert Study(**MINIMAL).cohort.classes == ("CN", "MCI", "AD")
 
 
 @pytest.mark.parametrize(

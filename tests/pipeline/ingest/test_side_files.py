@@ -285,4 +285,4 @@ def test_every_way_to_write_that_attenuation_was_not_corrected(value):
 
 @pytest.mark.parametrize("value", [True, "CT", "measured", "[10.1] CTAC", ["CT"], "transmission"])
 def test_other_words_are_no_refusal(value):
-    understand({"AttenuationCorrection": value})
+    assert understand({"AttenuationCorrection": value}).unit == understand({}).unit
