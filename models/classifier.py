@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from models.calibrators import Calibrator
 from models.card import Card
 from models.conformal import ConformalSets
 from models.ensemble import build_members, member_logits, members_in, uncertainty_of
-from models.interval import calibrated_members, probability_interval
+from models.interval import calibrated_members, calibrator_draws, plausible_range
 from models.networks import Network, run
 from models.outliers import OutlierDetector
 from models.prediction import Prediction, reasons_to_refer
@@ -30,12 +30,15 @@ __all__ = ["BundleFormatError", "CalibratedClassifier", "Prediction", "Preproces
 
 Suvr = NDArray[np.floating[Any]]
 _SALIENCY_SIGMA_MM = 4.0
+_SMALLEST = 1e-300
+"""A draw that is wholly on classes a clinic rules out counts as this, not as nothing."""
 
 
 class _Outputs(NamedTuple):
     """Outputs of network and calibrator for one scan."""
 
     probabilities: Floats
+    shown: Floats
     lower: Floats
     upper: Floats
     in_set: NDArray[np.bool_]
@@ -60,7 +63,8 @@ class CalibratedClassifier:
     calibrator : Calibrator
         Fitted on the calibration scans.
     refits : tuple of Calibrator
-        The same calibrator fitted on bootstrap draws of the calibration subjects.
+        The same calibrator fitted on bootstrap draws of the calibration subjects; none where its own draws
+        give the range of a probability.
     class_names : tuple of str, length K
     prevalence : tuple of float, length K
         Class shares of training, which the probabilities assume.
@@ -68,6 +72,12 @@ class CalibratedClassifier:
         Least confidence that is reported.
     card : Card
         Facts of training and test, for reports.
+    largest_set : int
+        Most classes a prediction set may have for the scan to be reported.
+    range_factor : float or None
+        See `models.interval.plausible_range`; None for classifiers of older versions.
+    ood_quantile : float or None
+        Share of held-out scans within each limit of `outliers`; None where it is not known.
 
     Raises
     ------
@@ -87,6 +97,9 @@ class CalibratedClassifier:
     prevalence: tuple[float, ...]
     operating_point: float
     card: Card = field(default_factory=Card)
+    largest_set: int = 1
+    range_factor: float | None = None
+    ood_quantile: float | None = None
 
     def __post_init__(self) -> None:
         sizes = {len(self.class_names), len(self.prevalence), len(self.conformal.thresholds)}
@@ -129,12 +142,22 @@ class CalibratedClassifier:
         quality_reasons : sequence of str
             Warnings of quality control; each is a reason to refer.
         prevalence : mapping of class name to share, or sequence of K shares, optional
-            Of the clinic the scan comes from; must sum to 1.
+            Of the clinic the scan comes from; must sum to 1. Range, set, confidence and decision are then
+            those at the clinic.
 
         Raises
         ------
         ValueError
             If the volume is not on the grid or not finite, or the prevalence does not fit the classes.
+
+        Notes
+        -----
+        Where the shares of the classes differ and scans of a class are alike, the distribution of scores of a
+        class is the same, so the thresholds of the prediction sets hold at any prevalence: they are applied
+        to the probabilities at training's. To the set then belongs the most likely class at the clinic, and a
+        class that the clinic rules out does not. The operating point is a confidence: at any prevalence, of
+        calibrated answers at or above it at most ``1 - operating_point`` are wrong on average. That at most
+        `max_risk` are was measured at the prevalence of training.
         """
         return self.predict_batch([suvr], quality_reasons=[quality_reasons], prevalence=prevalence)[0]
 
@@ -150,10 +173,15 @@ class CalibratedClassifier:
         logits, features = self.logits(np.asarray(suvr))
         members = member_logits(self.network, logits, features)
         probabilities = self.calibrator.transform(logits)
+        shown, inside = probabilities, self.conformal.sets(probabilities)
+        if stated is not None:
+            shown = adjust_prevalence(probabilities, self.prevalence, stated)
+            inside = self.conformal.sets(probabilities, shown) & (stated > 0)
         outputs = zip(
             probabilities,
-            *probability_interval(probabilities, members, self.refits or (self.calibrator,)),
-            self.conformal.sets(probabilities),
+            shown,
+            *self._range(shown, members, stated),
+            inside,
             self.outliers.mahalanobis(features),
             self.outliers.energy(logits),
             *uncertainty_of(calibrated_members(self.calibrator, members)),
@@ -202,6 +230,9 @@ class CalibratedClassifier:
             "class_names": list(self.class_names),
             "prevalence": [float(p) for p in self.prevalence],
             "operating_point": float(self.operating_point),
+            "largest_set": self.largest_set,
+            "range_factor": self.range_factor,
+            "ood_quantile": self.ood_quantile,
             "card": self.card.to_dict(),
         }
         weights, arrays = self.network.state_dict(), self.outliers.to_arrays()
@@ -241,6 +272,10 @@ class CalibratedClassifier:
             tuple(stored["prevalence"]),
             stored["operating_point"],
             Card.from_dict(stored.get("card", {})),
+            # Bundles of older versions lack these: they refer every set of several classes.
+            stored.get("largest_set", 1),
+            stored.get("range_factor"),
+            stored.get("ood_quantile"),
         )
 
     def _stated(self, prevalence: Mapping[str, float] | Sequence[float]) -> Floats:
@@ -253,38 +288,41 @@ class CalibratedClassifier:
             )
         return np.array([prevalence[name] for name in self.class_names], dtype=np.float64)
 
-    def _prediction(self, outputs: _Outputs, quality: tuple[str, ...], stated: Floats | None) -> Prediction:
-        chosen = tuple(name for name, inside in zip(self.class_names, outputs.in_set, strict=True) if inside)
-        confidence = float(outputs.probabilities.max())
-        reasons = quality + reasons_to_refer(
-            chosen,
-            self.conformal.coverage,
-            (float(outputs.mahalanobis), self.outliers.mahalanobis_limit),
-            (float(outputs.energy), self.outliers.energy_limit),
-            (confidence, self.operating_point),
-        )
-        networks, clinic = members_in(self.network), None
+    def _range(self, shown: Floats, members: Floats, stated: Floats | None) -> tuple[Floats, Floats]:
+        drawn = calibrator_draws(self.refits or (self.calibrator,), members)
         if stated is not None:
-            clinic = tuple(adjust_prevalence(outputs.probabilities, self.prevalence, stated).tolist())
-        return Prediction(
+            drawn = adjust_prevalence(np.maximum(drawn, _SMALLEST), self.prevalence, stated)
+        return plausible_range(shown, drawn, self.range_factor)
+
+    def _prediction(self, outputs: _Outputs, quality: tuple[str, ...], stated: Floats | None) -> Prediction:
+        networks = members_in(self.network)
+        shown = tuple(outputs.shown.tolist())
+        found = Prediction(
             class_names=self.class_names,
             probabilities=tuple(outputs.probabilities.tolist()),
             lower=tuple(outputs.lower.tolist()),
             upper=tuple(outputs.upper.tolist()),
-            prediction_set=chosen,
+            prediction_set=tuple(
+                name for name, inside in zip(self.class_names, outputs.in_set, strict=True) if inside
+            ),
             coverage=self.conformal.coverage,
             mahalanobis=float(outputs.mahalanobis),
             mahalanobis_limit=self.outliers.mahalanobis_limit,
             energy=float(outputs.energy),
             energy_limit=self.outliers.energy_limit,
-            confidence=confidence,
+            confidence=max(shown),
             operating_point=self.operating_point,
             prevalence=self.prevalence,
             clinic_prevalence=None if stated is None else tuple(stated.tolist()),
-            clinic_probabilities=clinic,
-            decision="refer" if reasons else "report",
-            reasons=reasons,
+            clinic_probabilities=None if stated is None else shown,
+            decision="report",
+            reasons=(),
             networks=networks,
             entropy=float(outputs.entropy) if networks > 1 else None,
             mutual_information=float(outputs.mutual_information) if networks > 1 else None,
+            largest_set=self.largest_set,
+            range_factor=self.range_factor,
+            ood_quantile=self.ood_quantile,
         )
+        reasons = quality + reasons_to_refer(found)
+        return replace(found, decision="refer" if reasons else "report", reasons=reasons)

@@ -44,9 +44,9 @@ class ConformalSets:
     >>> found = ConformalSets.fit(p, [0, 0, 1, 1], coverage=0.6)
     >>> [round(t, 2) for t in found.thresholds]
     [0.2, 0.4]
-    >>> found.sets([[0.85, 0.15], [0.7, 0.3]])
+    >>> found.sets([[0.85, 0.15], [0.35, 0.65]])
     array([[ True, False],
-           [False, False]])
+           [False,  True]])
     """
 
     thresholds: tuple[float, ...]
@@ -96,12 +96,15 @@ class ConformalSets:
             coverage=float(coverage),
         )
 
-    def sets(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
-        """Return which classes are in each scan's set; there may be several, or none.
+    def sets(self, probabilities: ArrayLike, shown: ArrayLike | None = None) -> NDArray[np.bool_]:
+        """Return which classes are in each scan's set: the most likely class always is.
 
         Parameters
         ----------
         probabilities : array_like, shape (N, K)
+            At the prevalence of `fit`: thresholds are those of its scores.
+        shown : array_like, shape (N, K), optional
+            Probabilities whose most likely class is in the set, where that is another prevalence's.
 
         Returns
         -------
@@ -117,7 +120,10 @@ class ConformalSets:
             raise ValueError(
                 f"Probabilities have shape {p.shape}. Expected (scans, {len(self.thresholds)}) as in `fit`."
             )
-        return np.asarray(1 - p <= np.array(self.thresholds))
+        inside = 1 - p <= np.array(self.thresholds)
+        stated = p if shown is None else np.asarray(shown, dtype=np.float64)
+        inside[np.arange(len(p)), stated.argmax(axis=1)] = True
+        return np.asarray(inside)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` reads; JSON has no infinity, so an infinite threshold is None."""

@@ -16,25 +16,23 @@ class Prediction:
     probabilities : tuple of float, length K
         Calibrated, at the prevalence of training.
     lower, upper : tuple of float, length K
-        5th and 95th percentile of each probability over calibrators fitted again on bootstrap draws of the
-        calibration subjects, and over the networks of an ensemble (each network through each calibrator),
-        widened to contain the probability itself. They cover the uncertainty of the calibrator and, with
-        an ensemble, of a single network trained from other initial weights, which varies more than the
-        average of several. They do not cover the quality of the scan or people unlike the cohort.
+        Plausible range of each probability of `shown`, over networks and draws of the calibrator, see
+        `models.interval`. It does not cover the quality of the scan or people unlike the cohort.
     prediction_set : tuple of str
-        Classes that cannot be ruled out.
+        Classes that cannot be ruled out; the most likely class is one of them.
     coverage : float
-        Share of the scans of every class whose set contains it.
+        Share of the scans of every class whose set contains it, at least.
     mahalanobis, mahalanobis_limit, energy, energy_limit : float
         How unlike the calibration scans this scan is; above the limit is out of distribution.
     confidence : float
-        The largest probability.
+        The largest probability of `shown`.
     operating_point : float
         Least confidence that is reported.
     prevalence : tuple of float, length K
         Class shares of training.
     clinic_prevalence, clinic_probabilities : tuple of float, length K, or None
-        A clinic's stated class shares, and the probabilities at them.
+        A clinic's stated class shares, and the probabilities at them. Where they are stated, range, set,
+        confidence, decision and reasons are those at the clinic.
     decision : {"report", "refer"}
     reasons : tuple of str
         Why the scan is referred to an expert, in words; empty when it is not.
@@ -43,6 +41,14 @@ class Prediction:
     entropy, mutual_information : float or None
         Of the mean of the networks' calibrated probabilities, in nats, and the part of it that is their
         disagreement (epistemic); None for one network, which cannot disagree.
+    largest_set : int
+        Most classes a set may have for the scan to be reported.
+    range_factor : float or None
+        What the spread over networks and draws was multiplied by for `lower` and `upper`; None for a
+        classifier of an older version, whose range is the 5th to the 95th percentile over refits of its
+        calibrator, and networks.
+    ood_quantile : float or None
+        Share of held-out scans within each of the two limits; None where an older version did not store it.
     """
 
     class_names: tuple[str, ...]
@@ -65,6 +71,19 @@ class Prediction:
     networks: int = 1
     entropy: float | None = None
     mutual_information: float | None = None
+    largest_set: int = 1
+    range_factor: float | None = None
+    ood_quantile: float | None = None
+
+    @property
+    def shown(self) -> tuple[float, ...]:
+        """The probabilities to show: at the clinic's prevalence where one is stated, else at training's."""
+        return self.probabilities if self.clinic_probabilities is None else self.clinic_probabilities
+
+    @property
+    def most_likely(self) -> str:
+        """The class of the largest probability of `shown`, the first of equals; always in the set."""
+        return self.class_names[self.shown.index(max(self.shown))]
 
     @property
     def mean_entropy(self) -> float | None:
@@ -74,52 +93,33 @@ class Prediction:
         return self.entropy - self.mutual_information
 
 
-def reasons_to_refer(
-    prediction_set: tuple[str, ...],
-    coverage: float,
-    mahalanobis: tuple[float, float],
-    energy: tuple[float, float],
-    confidence: tuple[float, float],
-) -> tuple[str, ...]:
+def reasons_to_refer(prediction: Prediction) -> tuple[str, ...]:
     """Return in words why a scan should go to an expert; empty if it need not.
 
-    Parameters
-    ----------
-    prediction_set : tuple of str
-        Classes that cannot be ruled out at `coverage`.
-    mahalanobis, energy : tuple of float
-        The scan's value and the limit above which it is out of distribution.
-    confidence : tuple of float
-        The scan's confidence and the operating point below which it is not reported.
-
-    Examples
-    --------
-    >>> reasons_to_refer(("AD",), 0.9, (3.0, 9.0), (-2.0, -1.0), (0.95, 0.7))
-    ()
-    >>> reasons_to_refer(("CN", "MCI"), 0.9, (3.0, 9.0), (-2.0, -1.0), (0.8, 0.7))
-    ('The 90 % prediction set contains more than one class: CN, MCI',)
+    The quality of the scan is not among them, and neither are the reasons the prediction has already.
     """
     reasons = []
-    if mahalanobis[0] > mahalanobis[1]:
+    among = _one_of(prediction.ood_quantile)
+    if prediction.mahalanobis > prediction.mahalanobis_limit:
+        far = f"{among} is this far from them" if among else "it is farther from them than the limit"
+        reasons.append(f"The scan is unlike those the classifier was trained on: {far}")
+    if prediction.energy > prediction.energy_limit:
+        little = f"{among} has this little" if among else "it is below the limit"
+        reasons.append(f"The scan has unusually little evidence for any class: {little}")
+    if len(prediction.prediction_set) > prediction.largest_set:
+        most = prediction.largest_set
         reasons.append(
-            "The scan is unlike those the classifier was calibrated on: distance "
-            f"{mahalanobis[0]:.1f}, limit {mahalanobis[1]:.1f}"
+            f"The {100 * prediction.coverage:.0f} % prediction set contains more than "
+            f"{'one class' if most == 1 else f'{most} classes'}: {', '.join(prediction.prediction_set)}"
         )
-    if energy[0] > energy[1]:
+    if prediction.confidence < prediction.operating_point:
         reasons.append(
-            "The network finds less evidence for any class than in the scans it was calibrated on: energy "
-            f"{energy[0]:.2f}, limit {energy[1]:.2f}"
-        )
-    level = f"{100 * coverage:.0f} %"
-    if len(prediction_set) > 1:
-        reasons.append(
-            f"The {level} prediction set contains more than one class: {', '.join(prediction_set)}"
-        )
-    if not prediction_set:
-        reasons.append(f"The {level} prediction set is empty: the scan is typical of no class")
-    if confidence[0] < confidence[1]:
-        reasons.append(
-            f"Confidence {100 * confidence[0]:.1f} % is below the operating point "
-            f"of {100 * confidence[1]:.1f} %"
+            f"Confidence {100 * prediction.confidence:.1f} % is below the operating point "
+            f"of {100 * prediction.operating_point:.1f} %"
         )
     return tuple(reasons)
+
+
+def _one_of(quantile: float | None) -> str:
+    """Return how many scans like those of training lie beyond a limit, as "about 1 of 100 accepted scans"."""
+    return "" if quantile is None else f"about 1 of {round(1 / (1 - quantile)):,} accepted scans"

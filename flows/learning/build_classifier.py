@@ -132,7 +132,7 @@ def calibrate_and_test(study: Study, scans: SplitCohort, files: StudyFiles) -> I
     regions = region_table(study)
     rivals = Rivals.of(scans, regions, trained.prevalence, study.seed)
     results = evaluate(test, calibration, selection, rivals, study.evaluation, seed=study.seed)
-    classifier = assemble(trained, calibration, selection, study.decision, seed=study.seed)
+    classifier = assemble(trained, calibration, selection, study.decision)
     results = results.with_coverage(
         classifier.conformal.sets(selection.calibrator.transform(test.logits)), test
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config.section import Count, Fraction, NotNegative, Positive, Section
+
+_log = logging.getLogger(__name__)
 
 
 class NetworkSettings(Section):
@@ -65,11 +68,33 @@ class DecisionSettings(Section):
     """When the classifier abstains."""
 
     coverage: Fraction = 0.9
-    """Class-conditional coverage of the prediction sets."""
+    """Share of the scans of each class whose prediction set holds it, at least."""
+    largest_set: Count | None = None
+    """Most classes in the prediction set of a reported scan; where not given 2, or 1 of two classes."""
     max_risk: Fraction = 0.2
     """Share of wrong answers tolerated among calibration scans at or above the operating point."""
+    certainty: Fraction = 0.95
+    """That the share of wrong answers is within `max_risk`: one-sided, of the calibration scans."""
+    range_factor: Positive = 2.0
+    """Widening of the plausible range of a probability, chosen on simulated scans."""
     ood_quantile: Fraction = 0.99
-    refits: Count = 200
+    """Share of held-out scans within each limit of out of distribution."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_refits(cls, value: Any) -> Any:
+        # Every study.yaml that an older version wrote has this key, so it is no error.
+        if isinstance(value, dict) and "refits" in value:
+            _log.warning(
+                "decision.refits: this setting has no effect any more; the range of a probability comes from "
+                "the draws of the calibrator and the networks, widened by decision.range_factor. Remove it."
+            )
+            return {key: own for key, own in value.items() if key != "refits"}
+        return value
+
+    def set_limit(self, classes: int) -> int:
+        """Return `largest_set`, or its default for a number of classes."""
+        return self.largest_set or (2 if classes > 2 else 1)
 
 
 class EvaluationSettings(Section):

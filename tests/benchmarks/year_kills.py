@@ -35,7 +35,6 @@ _SMALL = (
     "cohort.min_subjects_per_class=4",
     "training.epochs=6",
     "evaluation.draws=200",
-    "decision.refits=20",
 )
 
 

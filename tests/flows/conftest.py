@@ -17,7 +17,6 @@ SMALL = (
     "cohort.min_subjects_per_class=4",
     "training.epochs=3",
     "evaluation.draws=200",
-    "decision.refits=20",
 )
 
 

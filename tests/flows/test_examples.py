@@ -27,7 +27,7 @@ SMALL = {
     "phantom": {"preset": "three_class", "subjects": 48, "scans": 56, "spoiled": 0.06},
     "preprocessing": {"spacing_mm": 8, "suvr_max": 4},
     "evaluation": {"draws": 100},
-    "decision": {"coverage": 0.8, "max_risk": 0.2, "refits": 10},
+    "decision": {"coverage": 0.8, "max_risk": 0.2},
     "serve": {"prefect_port": 0, "mlflow_port": 0},
 }
 """What makes the demo's study small enough for a test."""

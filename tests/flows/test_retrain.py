@@ -81,7 +81,7 @@ def study_of(clinic: Clinic, *, epochs: int = 12, **retraining: object) -> Study
         network={"options": {"width": 4}},
         training={"epochs": epochs, "learning_rate": 0.01, "batch_size": 16},
         evaluation={"draws": 50},
-        decision={"refits": 5, "coverage": 0.8},
+        decision={"coverage": 0.8},
         retrain={"gate": WIDE, **retraining},
     )
 

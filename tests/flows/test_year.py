@@ -52,7 +52,6 @@ def lived(whole_way, tmp_path_factory):
         "cohort.min_subjects_per_class=4",
         "training.epochs=2",
         "evaluation.draws=100",
-        "decision.refits=10",
     )
     study = load_study(shipped_study("year"), (*places, *given, *few))
     return Lived(study, run_year(study))

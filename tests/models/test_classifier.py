@@ -85,7 +85,7 @@ def test_a_prediction_is_consistent(classifier, scans):
     assert p.clinic_probabilities is None
 
 
-def test_the_interval_is_the_percentiles_of_the_refits(classifier, scans):
+def test_the_interval_of_an_older_bundle_is_the_percentiles_of_the_refits(classifier, scans):
     logits, _ = classifier.logits(scans[:1])
     refitted = np.stack([c.transform(logits)[0] for c in classifier.refits])
     p = classifier.predict(scans[0])
@@ -97,23 +97,24 @@ def test_the_interval_is_the_percentiles_of_the_refits(classifier, scans):
 def test_every_reason_to_refer_is_told(classifier, scans):
     plain = dataclasses.replace(
         classifier,
-        conformal=ConformalSets((math.inf, -1.0, -1.0), (20, 20, 20), 0.9),
+        conformal=ConformalSets((-1.0, -1.0, -1.0), (20, 20, 20), 0.9),
         outliers=dataclasses.replace(classifier.outliers, mahalanobis_limit=1e9, energy_limit=1e9),
     )
     assert plain.predict(scans[0]).decision == "report"
+    assert plain.predict(scans[0]).prediction_set == (plain.predict(scans[0]).most_likely,)
     cases = {
         "Motion between frames": plain.predict(scans[0], quality_reasons=["Motion between frames: 4 mm"]),
         "unlike those": dataclasses.replace(
             plain, outliers=dataclasses.replace(plain.outliers, mahalanobis_limit=0.0)
         ).predict(scans[0]),
-        "less evidence": dataclasses.replace(
+        "little evidence": dataclasses.replace(
             plain, outliers=dataclasses.replace(plain.outliers, energy_limit=-1e9)
         ).predict(scans[0]),
-        "more than one class: CN, MCI": dataclasses.replace(
-            plain, conformal=ConformalSets((math.inf, math.inf, -1.0), (20, 20, 20), 0.9)
+        "more than one class: CN, MCI, AD": dataclasses.replace(
+            plain, conformal=ConformalSets((math.inf,) * 3, (20, 20, 20), 0.9)
         ).predict(scans[0]),
-        "90 % prediction set is empty": dataclasses.replace(
-            plain, conformal=ConformalSets((-1.0, -1.0, -1.0), (20, 20, 20), 0.9)
+        "more than 2 classes: CN, MCI, AD": dataclasses.replace(
+            plain, conformal=ConformalSets((math.inf,) * 3, (20, 20, 20), 0.9), largest_set=2
         ).predict(scans[0]),
         "below the operating point of 99.9 %": dataclasses.replace(plain, operating_point=0.999).predict(
             scans[0]
@@ -134,6 +135,55 @@ def test_a_clinic_where_a_class_is_rarer_makes_it_less_likely(classifier, scans)
     p = classifier.predict(scans[0], prevalence=[0.6, 0.3, 0.1])
     assert p.clinic_probabilities[2] < p.probabilities[2]
     assert p.clinic_prevalence == (0.6, 0.3, 0.1)
+
+
+def test_everything_that_is_decided_follows_the_clinic(classifier, scans):
+    sure = dataclasses.replace(
+        classifier,
+        refits=(),
+        range_factor=1.5,
+        conformal=ConformalSets((-1.0, -1.0, -1.0), (20, 20, 20), 0.9),
+        operating_point=0.9,
+    )
+    for k, name in enumerate(NAMES):
+        shares = np.full(3, 0.005)
+        shares[k] = 0.99
+        here = sure.predict(scans[0], prevalence=shares)
+        assert here.probabilities == sure.predict(scans[0]).probabilities
+        assert here.prediction_set == (name,)
+        assert here.most_likely == name
+        assert here.confidence == max(here.clinic_probabilities)
+        assert here.shown == here.clinic_probabilities
+        assert all(lo < x < hi for lo, x, hi in zip(here.lower, here.shown, here.upper, strict=True))
+        assert not any("operating point" in reason for reason in here.reasons)
+
+
+def test_the_prevalence_of_training_changes_nothing(classifier, scans):
+    new = dataclasses.replace(classifier, refits=(), range_factor=1.5)
+    for one in (classifier, new):
+        before = one.predict(scans[0])
+        here = one.predict(scans[0], prevalence=classifier.prevalence)
+        assert here.shown == pytest.approx(before.shown)
+        assert here.lower == pytest.approx(before.lower)
+        assert here.upper == pytest.approx(before.upper)
+        assert (here.prediction_set, here.decision) == (before.prediction_set, before.decision)
+
+
+def test_a_class_the_clinic_rules_out_is_in_no_set(classifier, scans):
+    every = dataclasses.replace(classifier, conformal=ConformalSets((math.inf,) * 3, (20, 20, 20), 0.9))
+    here = dataclasses.replace(every, range_factor=2.0).predict(scans[0], prevalence=[0.5, 0.5, 0.0])
+    assert here.prediction_set == ("CN", "MCI")
+    assert (here.lower[2], here.shown[2], here.upper[2]) == (0, 0, 0)
+    assert here.decision == "refer"
+    assert (
+        dataclasses.replace(every, largest_set=2).predict(scans[0], prevalence=[0.5, 0.5, 0.0]).reasons == ()
+    )
+
+
+def test_limits_of_the_decision_are_stored(classifier, tmp_path):
+    new = dataclasses.replace(classifier, largest_set=2, range_factor=1.7, ood_quantile=0.98)
+    loaded = CalibratedClassifier.load(new.save(tmp_path / "bundle"))
+    assert (loaded.largest_set, loaded.range_factor, loaded.ood_quantile) == (2, 1.7, 0.98)
 
 
 def test_a_prevalence_must_name_the_classes(classifier, scans):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from models.conformal import ConformalSets
@@ -33,8 +34,9 @@ def test_every_class_is_covered_as_promised(coverage):
     for draw in range(400):
         found = ConformalSets.fit(*simulated(rng, 150), coverage)
         p, y = simulated(rng, 600, priors=(1 / 3, 1 / 3, 1 / 3))
-        sets = found.sets(p)
-        held[draw] = [sets[y == k, k].mean() for k in range(3)]
+        inside = 1 - p <= found.thresholds  # `sets` also holds the most likely class
+        assert (found.sets(p) >= inside).all()
+        held[draw] = [inside[y == k, k].mean() for k in range(3)]
         expected[draw] = [min(math.ceil((n + 1) * coverage) / (n + 1), 1) for n in found.counts]
     error = held.std(axis=0) / 20
     assert np.all(np.abs(held.mean(axis=0) - expected.mean(axis=0)) < 4 * error)
@@ -110,6 +112,16 @@ def test_more_coverage_never_takes_a_class_away():
     narrow, wide = (ConformalSets.fit(p, y, c).sets(p) for c in (0.8, 0.95))
     assert np.all(wide | ~narrow)
     assert wide.sum() > narrow.sum()
+
+
+probabilities = arrays(np.float64, (6, 3), elements=st.floats(0, 1))
+
+
+@given(probabilities, probabilities, st.lists(st.floats(-1, 1) | st.just(math.inf), min_size=3, max_size=3))
+def test_the_most_likely_class_is_in_the_set_whatever_the_thresholds(p, here, thresholds):
+    found = ConformalSets(tuple(thresholds), (9, 9, 9), 0.9)
+    assert found.sets(p)[np.arange(6), p.argmax(axis=1)].all()
+    assert found.sets(p, here)[np.arange(6), here.argmax(axis=1)].all()
 
 
 def test_stored_and_read_again():

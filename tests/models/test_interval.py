@@ -1,11 +1,14 @@
-"""The interval of calibrated probabilities over networks and refitted calibrators."""
+"""The plausible range of calibrated probabilities over networks and draws of the calibrator."""
 
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from models.calibrators import build_calibrator
-from models.interval import calibrated_members, probability_interval
+from models.calibrators import build_calibrator, softmax
+from models.interval import calibrated_members, calibrator_draws, plausible_range
 
 
 def test_members_are_calibrated_each_as_alone(rng):
@@ -17,20 +20,49 @@ def test_members_are_calibrated_each_as_alone(rng):
     np.testing.assert_allclose(calibrated_members(calibrator, members), alone, rtol=1e-13)
 
 
-def test_it_is_the_percentiles_over_members_and_calibrators(rng):
+def test_draws_are_every_network_under_every_draw_of_every_calibrator(rng):
     members, softened = rng.normal(size=(5, 8, 3)), build_calibrator("temperature")
     softened.fit(rng.normal(size=(40, 3)), rng.integers(0, 3, 40))
-    calibrators = [build_calibrator("identity"), softened]
-    drawn = np.concatenate([calibrated_members(c, members) for c in calibrators])
+    softened.draws = lambda logits: np.stack([softmax(logits / t) for t in (1.0, 2.0, 3.0)])
+    drawn = calibrator_draws([build_calibrator("identity"), softened], members)
+    parts = [softmax(member / t) for t in (1.0, 1.0, 2.0, 3.0) for member in members]
+    np.testing.assert_allclose(drawn, parts, rtol=1e-13)
+
+
+def test_without_a_factor_it_is_the_percentiles_as_in_older_bundles(rng):
+    drawn = np.stack([softmax(z) for z in rng.normal(size=(20, 8, 3))])
     centre = np.median(drawn, axis=0)
-    low, high = probability_interval(centre, members, calibrators)
+    low, high = plausible_range(centre, drawn, None)
     np.testing.assert_array_equal(low, np.percentile(drawn, 5, axis=0))
     np.testing.assert_array_equal(high, np.percentile(drawn, 95, axis=0))
-
-
-def test_it_contains_the_probabilities_themselves(rng):
-    members = rng.normal(size=(3, 8, 2))
-    far = np.array([[0.001, 0.999]] * 8)
-    low, high = probability_interval(far, members, [build_calibrator("identity")])
+    far = np.array([[0.001, 0.002, 0.997]] * 8)
+    low, high = plausible_range(far, drawn, None)
     assert (low <= far).all()
     assert (far <= high).all()
+
+
+logits = arrays(np.float64, (4, 5, 3), elements=st.floats(-30, 30))
+
+
+@given(logits, st.floats(0.1, 10))
+def test_the_stated_value_lies_strictly_inside(z, factor):
+    drawn = np.stack([softmax(member) for member in z])
+    stated = drawn.mean(axis=0)
+    low, high = plausible_range(stated, drawn, factor)
+    inside = stated < 1 - 1e-12
+    assert ((low > 0) & (low < stated) & (stated < high) & (high < 1))[inside].all()
+    wider = plausible_range(stated, drawn, 2 * factor)
+    assert (wider[0] <= low).all()
+    assert (high <= wider[1]).all()
+
+
+def test_zero_and_one_are_their_own_range():
+    stated = np.array([[0.0, 1.0]])
+    low, high = plausible_range(stated, np.array([[[0.1, 0.9]]]), 2.0)
+    assert low.tolist() == high.tolist() == stated.tolist()
+
+
+def test_one_network_without_draws_is_not_certain():
+    stated = np.array([[0.2, 0.8]])
+    low, high = plausible_range(stated, stated[None], 2.0)
+    assert (high - low > 0.02).all()

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import Study, load_study
+from pipeline.config import DecisionSettings, Study, load_study
 from pipeline.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -191,3 +191,18 @@ def test_the_study_in_an_output_folder_follows_it_when_it_is_moved(tmp_path, mon
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "study.yaml").write_text(written.to_yaml())
     assert load_study(tmp_path / "plain" / "study.yaml").output == old, "no study has run here"
+
+
+def test_a_study_of_an_older_version_loads_and_its_removed_setting_is_named(tmp_path, caplog):
+    path = tmp_path / "old.yaml"
+    path.write_text("{name: old, output: out, cohort: {path: bids}, decision: {coverage: 0.8, refits: 200}}")
+    study = load_study(path)
+    assert study.decision.coverage == 0.8
+    assert "decision.refits: this setting has no effect any more" in caplog.text
+    assert "decision.range_factor" in caplog.text
+    assert "refits" not in study.to_yaml()
+
+
+def test_a_set_of_two_is_an_answer_of_three_classes_and_more():
+    assert [DecisionSettings().set_limit(k) for k in (2, 3, 10)] == [1, 2, 2]
+    assert DecisionSettings(largest_set=1).set_limit(3) == 1

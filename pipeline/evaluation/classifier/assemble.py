@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from models.calibrators import CALIBRATORS, Calibrator, build_calibrator
 from models.card import Card, ChosenCalibrator, ConfidenceBin, MetricInterval, NamedLoss, PartSizes
 from models.classifier import CalibratedClassifier
 from models.conformal import ConformalSets
@@ -27,15 +24,12 @@ def assemble(
     calibration: Predictions,
     selection: Selection,
     settings: DecisionSettings,
-    *,
-    seed: int,
 ) -> CalibratedClassifier:
     """Fit everything but the networks on the calibration scans.
 
     Several networks are averaged before they are calibrated, with one calibrator: networks that are each
-    calibrated on their own make an average that is not confident enough. The interval of a scan's probability
-    comes from the shipped calibrator refitted on draws of subjects, with every network through each of these;
-    where that calibrator is the identity, from one temperature.
+    calibrated on their own make an average that is not confident enough. The plausible range of a scan's
+    probability comes from the draws of the calibrator and the networks.
 
     Parameters
     ----------
@@ -43,8 +37,6 @@ def assemble(
         Of the calibration split, by ``trained.network``; the test split is not looked at.
     selection : Selection
         The calibrator to ship.
-    seed : int
-        Of the bootstrap refits.
 
     Raises
     ------
@@ -61,16 +53,13 @@ def assemble(
             "The networks were trained on images; a classifier of scans needs networks of SUVR volumes"
         )
     probabilities = selection.calibrator.transform(calibration.logits)
-    # The identity has nothing to refit, which is not certainty: refits of one temperature show the spread.
-    refitted = selection.chosen if CALIBRATORS[selection.chosen].needs_fitting else "temperature"
-    refits = refit_on_subjects(calibration, refitted, draws=settings.refits, seed=seed)
     return CalibratedClassifier(
         preprocessing=member.preprocessing,
         network=trained.network,
         network_name=member.name,
         network_options=member.options,
         calibrator=selection.calibrator,
-        refits=tuple(refits),
+        refits=(),
         conformal=ConformalSets.fit(probabilities, calibration.labels, settings.coverage),
         outliers=OutlierDetector.fit(
             calibration.features,
@@ -82,28 +71,13 @@ def assemble(
         ),
         class_names=member.class_names,
         prevalence=tuple(trained.prevalence.tolist()),
-        operating_point=choose_operating_point(probabilities, calibration.labels, settings.max_risk),
+        operating_point=choose_operating_point(
+            probabilities, calibration.labels, settings.max_risk, certainty=settings.certainty
+        ),
+        largest_set=settings.set_limit(len(member.class_names)),
+        range_factor=settings.range_factor,
+        ood_quantile=settings.ood_quantile,
     )
-
-
-def refit_on_subjects(
-    predictions: Predictions, calibrator_name: str, *, draws: int, seed: int
-) -> list[Calibrator]:
-    """Refit a calibrator on bootstrap draws of the calibration subjects.
-
-    The spread of one scan's probability over the refits shows how much it depends on the subjects of the
-    calibration split. It does not include the network's own uncertainty.
-    """
-    subjects = np.unique(predictions.subjects, return_inverse=True)[1]
-    rows_of = [np.flatnonzero(subjects == s) for s in range(int(subjects.max()) + 1)]
-    generator = np.random.default_rng(seed)
-    refits = []
-    for _ in range(draws):
-        drawn = generator.integers(len(rows_of), size=len(rows_of))
-        rows = np.concatenate([rows_of[s] for s in drawn])
-        calibrator = build_calibrator(calibrator_name)
-        refits.append(calibrator.fit(predictions.logits[rows], predictions.labels[rows]))
-    return refits
 
 
 def card_of(study: Study, scans: SplitCohort, results: Results, regions: RegionTable | None) -> Card:

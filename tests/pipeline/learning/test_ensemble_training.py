@@ -11,6 +11,7 @@ from models.calibrators import softmax
 from models.classifier import CalibratedClassifier
 from pipeline.config import DecisionSettings
 from pipeline.evaluation.classifier.assemble import assemble
+from pipeline.evaluation.classifier.decision import choose_operating_point
 from pipeline.evaluation.classifier.selection import select_calibrator
 from pipeline.learning.ensemble_training import (
     TrainedEnsemble,
@@ -110,13 +111,17 @@ def test_the_history_is_the_mean_over_members_still_trained(whole):
 def test_the_assembled_classifier_tells_the_doubt_of_its_members(volumes, split, study, tmp_path, whole):
     calibration = predict(whole.network, volumes.subset(split.calibration))
     selection = select_calibrator(calibration, ("identity", "temperature"), 3, 5)
-    settings = DecisionSettings(refits=10)
-    made = assemble(whole, calibration, selection, settings, seed=5)
+    settings = DecisionSettings()
+    made = assemble(whole, calibration, selection, settings)
     classifier = CalibratedClassifier.load(made.save(tmp_path / "bundle"))
     rng = np.random.default_rng(1)
     p = classifier.predict(1 + 0.2 * rng.standard_normal((48, 56, 48), dtype=np.float32))
     assert p.networks == 3
     assert 0 < p.mutual_information < p.entropy
+    assert (classifier.largest_set, classifier.range_factor) == (1, settings.range_factor)  # of two classes
+    assert classifier.operating_point == choose_operating_point(
+        selection.calibrator.transform(calibration.logits), calibration.labels, 0.2, certainty=0.95
+    )
     # Pooled first, calibrated afterwards: the stored calibrator is the one fitted on averaged logits.
     assert classifier.calibrator.to_dict() == selection.calibrator.to_dict()
     assert classifier.outliers.mahalanobis(calibration.features).shape == (len(calibration),)
