@@ -230,3 +230,36 @@ def coverage_by_class(
         size = float(own.sum(axis=1).mean()) if len(own) else float("nan")
         found.append(ClassCoverage(name, len(own), int(own[:, k].sum()), size, float(low), float(high)))
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class SetSizes:
+    """How informative prediction sets are.
+
+    Parameters
+    ----------
+    mean_size : float
+        Classes in a set.
+    referred : float
+        Share of the sets that are too large for an answer.
+    """
+
+    scans: int
+    mean_size: float
+    referred: float
+
+
+def set_sizes(sets: ArrayLike, largest_set: int) -> SetSizes:
+    """Return the mean size of prediction sets (N, K) and the share of those above `largest_set` classes.
+
+    NaN for both where there is no scan.
+
+    Examples
+    --------
+    >>> set_sizes([[True, False, False], [True, True, False], [True, True, True]], largest_set=2)
+    SetSizes(scans=3, mean_size=2.0, referred=0.3333333333333333)
+    """
+    sizes = np.asarray(sets, dtype=bool).sum(axis=1)
+    if not len(sizes):
+        return SetSizes(0, float("nan"), float("nan"))
+    return SetSizes(len(sizes), float(sizes.mean()), float((sizes > largest_set).mean()))

@@ -268,16 +268,15 @@ def _least_share(test: Judged, k: int, subjects: int, alpha: float) -> float:
     Scans of one person are covered or missed together in the worst case, so as many trials are counted as
     there are subjects. Given n calibration scans the coverage of new scans is itself Beta(r, n + 1 - r) over
     draws of those, r being the rank of the threshold: Vovk, Conditional validity of inductive conformal
-    predictors, 2012, proposition 2.
+    predictors, 2012, proposition 2. The sets hold a class at least as often as that: thresholds are only ever
+    raised, and the most likely class is always held. Too few scans for the rank leave the largest score.
     """
     if not subjects:
         return 0.0
-    if test.calibration_scans is None:
+    n = 0 if test.calibration_scans is None else test.calibration_scans[k]
+    if not n:
         return float(stats.binom.ppf(alpha, subjects, test.coverage)) / subjects
-    n = test.calibration_scans[k]
-    rank = math.ceil((n + 1) * test.coverage - 1e-9)
-    if rank > n:  # the class is in every set: a miss cannot be chance
-        return 1.0
+    rank = min(math.ceil((n + 1) * test.coverage - 1e-9), n)
     return float(stats.betabinom.ppf(alpha, subjects, rank, n + 1 - rank)) / subjects
 
 

@@ -15,6 +15,7 @@ from pipeline.evaluation.classifier.decision import (
     coverage_by_class,
     describe_operating_point,
     likeness_counts,
+    set_sizes,
 )
 
 
@@ -111,3 +112,15 @@ def test_coverage_is_counted_class_by_class(rng):
     assert (absent.scans, absent.low, absent.high) == (0, 0, 1)
     with pytest.raises(InputError, match=r"The sets have shape \(200, 3\), expected \(200, 2\)"):
         coverage_by_class(sets, y, ("CN", "MCI"))
+
+
+def test_sizes_of_sets_and_how_many_are_too_large(rng):
+    sets = rng.random((200, 4)) < 0.5
+    found = set_sizes(sets, largest_set=2)
+    assert found.scans == 200
+    assert found.mean_size == pytest.approx(sets.sum() / 200)
+    assert found.referred == np.mean([row.sum() > 2 for row in sets])
+    assert set_sizes(sets, largest_set=4).referred == 0
+    none = set_sizes(np.empty((0, 3)), largest_set=2)
+    assert none.scans == 0
+    assert np.isnan([none.mean_size, none.referred]).all()

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scipy import stats
 
 from models.conformal import ConformalSets
 from pipeline.config import GateSettings
@@ -233,9 +234,13 @@ def test_scans_of_one_subject_are_not_independent_misses():
 def test_few_calibration_scans_leave_room_and_many_leave_none():
     assert judge(with_misses(11, 40, calibration_scans=(20, 20)), SETTINGS, 0).passed
     assert not judge(with_misses(11, 40, calibration_scans=(5000, 5000)), SETTINGS, 0).passed
-    # Eight calibration scans give no threshold at 90 %: the class is in every set, a miss is a fault.
-    assert judge(with_misses(0, 40, calibration_scans=(8, 8)), SETTINGS, 0).passed
-    assert not judge(with_misses(1, 40, calibration_scans=(8, 8)), SETTINGS, 0).passed
+    # Eight calibration scans give no rank at 90 %, the threshold is the largest score: Beta(8, 1).
+    least = stats.betabinom.ppf(0.025, 40, 8, 1)
+    assert judge(with_misses(int(40 - least), 40, calibration_scans=(8, 8)), SETTINGS, 0).passed
+    assert not judge(with_misses(int(41 - least), 40, calibration_scans=(8, 8)), SETTINGS, 0).passed
+    # A class without calibration scans is judged by its test scans alone.
+    for missed, passes in ((8, True), (9, False)):
+        assert judge(with_misses(missed, 40, calibration_scans=(0, 40)), SETTINGS, 0).passed is passes
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["calibration scans known", "not known"])
