@@ -18,6 +18,14 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 _PYTHONS = ((3, 11), (3, 12), (3, 13))
 _SECONDS_TO_ANSWER = 5
+_PDF_LIBRARIES = (
+    "libgobject-2.0.so.0",
+    "libpango-1.0.so.0",
+    "libharfbuzz.so.0",
+    "libfontconfig.so.1",
+    "libpangoft2-1.0.so.0",
+)
+"""What WeasyPrint loads, by the names on Linux."""
 
 
 @dataclass(frozen=True)
@@ -159,12 +167,23 @@ def _nearest(path: Path) -> Path:
 
 
 def _pango() -> HealthCheck:
-    from pipeline.reporting.page.pdf import why_no_pdf
+    problem = None
+    if not _loads(*_PDF_LIBRARIES):  # importing WeasyPrint takes a second: then it is asked for its reason
+        from pipeline.reporting.page.pdf import why_no_pdf
 
-    problem = why_no_pdf()
+        problem = why_no_pdf()
     hint = "apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core"
     seen = problem or f"WeasyPrint {metadata.version('weasyprint')}"
     return HealthCheck("Pango for PDF", problem is None, seen, hint, required=False)
+
+
+def _loads(*libraries: str) -> bool:
+    try:
+        for name in libraries:
+            ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
 
 
 def _disk(output: Path) -> HealthCheck:

@@ -2,6 +2,7 @@
 
 from pipeline.tracking.audit import Audit, Entry, audit_of
 from pipeline.tracking.comparisons import conclude, logged_cells
+from pipeline.tracking.registered import try_store
 from pipeline.tracking.registry import (
     CHALLENGER,
     CHAMPION,
@@ -20,7 +21,7 @@ from pipeline.tracking.registry import (
     set_decision,
 )
 from pipeline.tracking.run_records import RunRecord, add_artifacts, log_run, read_artifact
-from pipeline.tracking.store import Store, store_at, store_of, try_store
+from pipeline.tracking.store import Store, store_at, store_of
 from pipeline.tracking.versions import register
 
 __all__ = [

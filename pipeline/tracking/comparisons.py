@@ -6,8 +6,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlflow.entities import Metric
-
 from pipeline.tracking.run_records import KEY_TAG, log_metrics
 from pipeline.tracking.store import Store
 
@@ -42,6 +40,8 @@ def conclude(
     files : Path
         Folder of the page and the tables.
     """
+    from mlflow.entities import Metric
+
     client = store.client()
     if client.get_run(run_id).data.tags.get(_CONCLUDED) == key:
         return

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-
-import mlflow
-from mlflow.exceptions import MlflowException
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from models.bundle import BundleFormatError, check_bundle
 from pipeline.config import without_password
 from pipeline.errors import BundleError, InputError
+from pipeline.tracking.registered import RegisteredVersion, registry_of
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:  # torch takes seconds: which version is the champion is asked without it
@@ -28,33 +28,17 @@ CHALLENGER = "challenger"
 
 _DECISION = "taucal.decision"
 """Tag of a version: the hash of the audit's entry by which it became champion."""
-_ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
-"""MLflow's codes of a model, version or alias that does not exist; other codes are failures."""
 
 
 def champion_version(store: Store, alias: str = CHAMPION) -> int | None:
     """Return the version an alias points to, or None."""
-    if store.is_new():
-        return None  # looking makes no store
-    try:
-        return int(store.client().get_model_version_by_alias(store.model_name, alias).version)
-    except MlflowException as error:
-        if error.error_code not in _ABSENT:
-            raise
-        return None
+    return None if store.is_new() else registry_of(store).aliased(alias)  # looking makes no store
 
 
 def registered_ms(store: Store, version: int) -> int | None:
     """Return when a version was registered, in milliseconds since 1970; None where it is not."""
-    if store.is_new():
-        return None
-    try:
-        found = store.client().get_model_version(store.model_name, str(version))
-    except MlflowException as error:
-        if error.error_code not in _ABSENT:
-            raise
-        return None
-    return int(found.creation_timestamp)
+    found = None if store.is_new() else registry_of(store).version(version)
+    return None if found is None else found.registered_ms
 
 
 def pinned(store: Store, name: str) -> str:
@@ -83,12 +67,22 @@ def origin(store: Store, name: str) -> tuple[str, str]:
     """Return version and run id of a model named as in `load_classifier`, as reports print them."""
     if Path(name).is_dir():
         return "unregistered", "none"
-    client, place = store.client(), name.removeprefix("models:/").removeprefix(store.model_name)
-    if place.startswith("@"):
-        found = client.get_model_version_by_alias(store.model_name, place[1:])
-    else:
-        found = client.get_model_version(store.model_name, place.strip("/"))
-    return str(found.version), str(found.run_id)
+    number, found = _version_of(store, name) or (None, None)
+    if found is None:
+        raise _no_model(name, store, "no such version")
+    return str(number), found.run_id
+
+
+def _version_of(store: Store, name: str) -> tuple[int, RegisteredVersion] | None:
+    """Return number and record of the version a name stands for, or None where there is none."""
+    model, _, place = name.removeprefix("models:/").replace("@", "/@").strip("/").rpartition("/")
+    if store.is_new():
+        return None
+    registry = registry_of(replace(store, model_name=model or store.model_name))
+    number = int(place) if place.isdecimal() else None
+    number = registry.aliased(place[1:]) if place.startswith("@") else number
+    found = None if number is None else registry.version(number)
+    return None if number is None or found is None else (number, found)
 
 
 def promote(store: Store, version: int) -> None:
@@ -121,44 +115,26 @@ def point(store: Store, champion: int, previous: int | None) -> None:
     The champion's alias is last: until it moves, the one before answers.
     """
     if previous is not None:
-        _set_alias(store, PREVIOUS, previous)
-    _set_alias(store, CHAMPION, champion)
+        registry_of(store).set_alias(PREVIOUS, previous)
+    registry_of(store).set_alias(CHAMPION, champion)
     if champion_version(store, CHALLENGER) == champion:
-        _patiently(lambda: store.client().delete_registered_model_alias(store.model_name, CHALLENGER))
+        registry_of(store).delete_alias(CHALLENGER)
 
 
 def challenge(store: Store, version: int) -> None:
     """Name a version the challenger."""
-    _set_alias(store, CHALLENGER, version)
+    registry_of(store).set_alias(CHALLENGER, version)
 
 
 def decision_of(store: Store, version: int) -> str | None:
     """Return the hash of the audit's entry by which a version last became champion, or None."""
-    tags: dict[str, str] = store.client().get_model_version(store.model_name, str(version)).tags
-    return tags.get(_DECISION)
+    found = registry_of(store).version(version)
+    return None if found is None else found.tags.get(_DECISION)
 
 
 def set_decision(store: Store, version: int, sha256: str) -> None:
     """Leave the hash of the audit's entry at the version that it made champion: the move is complete."""
-    client = store.client()
-    _patiently(lambda: client.set_model_version_tag(store.model_name, str(version), _DECISION, sha256))
-
-
-def _set_alias(store: Store, alias: str, version: int) -> None:
-    _patiently(lambda: store.client().set_registered_model_alias(store.model_name, alias, str(version)))
-
-
-def _patiently(write: Callable[[], object], tries: int = 5) -> None:
-    # Two processes that write to the registry at once can fail once on SQLite.
-    for left in reversed(range(tries)):
-        try:
-            write()
-        except MlflowException:
-            if not left:
-                raise
-            time.sleep(0.2)
-        else:
-            return
+    registry_of(store).set_tag(version, _DECISION, sha256)
 
 
 def load_classifier(store: Store, name: str = f"@{CHAMPION}") -> CalibratedClassifier:
@@ -194,6 +170,19 @@ def _with_bundle(store: Store, name: str, use: Callable[[Path], _Result]) -> _Re
     uri = f"models:/{store.model_name}{name}" if name.startswith("@") else name
     if store.is_new():
         raise _no_model(uri, store, "the store does not exist yet")  # asking MLflow would make one
+    _, version = _version_of(store, uri) or (None, None)
+    if version is not None and version.files is not None and version.files.startswith("file://"):
+        bundle = Path(url2pathname(urlsplit(version.files).path), "artifacts", "bundle")
+        if not bundle.is_dir():
+            raise _no_model(uri, store, f"{bundle} is missing")
+        return use(bundle)
+    return _downloaded(store, uri, use)
+
+
+def _downloaded(store: Store, uri: str, use: Callable[[Path], _Result]) -> _Result:
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
     store.be_default()
     try:
         with tempfile.TemporaryDirectory(prefix="taucal-") as place:

@@ -11,15 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
-from mlflow.exceptions import MlflowException
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import InputError
 from pipeline.files import fingerprint, read_json
 from pipeline.tracking.store import Store, nameless
+
+if TYPE_CHECKING:  # see pipeline.tracking.store
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
 
 _BATCH = 900
 _LONGEST_PARAM = 500
@@ -61,6 +61,8 @@ def log_run(store: Store, record: RunRecord, files: Path | None = None) -> str:
     A finished run with the same key is returned as it is; an unfinished one, left by a killed process, is
     deleted and logged again.
     """
+    from mlflow.entities import Metric, Param
+
     client = store.client()
     experiment = store.experiment_id()
     for old in client.search_runs([experiment], filter_string=f"tags.`{KEY_TAG}` = '{record.key}'"):
@@ -120,6 +122,8 @@ def read_artifact(store: Store, run_id: str, name: str) -> Any:
     InputError
         If the run has no such file.
     """
+    from mlflow.exceptions import MlflowException
+
     with tempfile.TemporaryDirectory(prefix="taucal-") as place:
         try:
             return read_json(Path(store.client().download_artifacts(run_id, name, place)))

@@ -8,22 +8,20 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-
-# Hospital networks: nothing phones home. MLflow reads this when it is imported.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# An error about a server that does not answer comes within seconds, not after minutes of retries.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-
-import mlflow
-from mlflow.exceptions import MlflowException
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool
+from typing import TYPE_CHECKING
 
 from pipeline.config import TrackingSettings, load_study, without_password
 from pipeline.errors import InputError
 from pipeline.files import exclusive, written_whole
 from pipeline.processes import environment
+
+if TYPE_CHECKING:  # MLflow and SQLAlchemy take four seconds: they are imported where the client is needed
+    import mlflow
+
+# Hospital networks: nothing phones home. MLflow reads this when it is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# An error about a server that does not answer comes within seconds, not after minutes of retries.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
 _SQLITE = "sqlite:///"
 _DATABASES = ("postgresql", "mysql", "mssql")
@@ -66,7 +64,12 @@ class Store:
 
     def is_new(self) -> bool:
         """Return whether it is a SQLite file that does not exist yet."""
-        return self.uri.startswith(_SQLITE) and not Path(self.uri.removeprefix(_SQLITE)).is_file()
+        return self.file is not None and not self.file.is_file()
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file, or None for another database."""
+        return Path(self.uri.removeprefix(_SQLITE)) if self.uri.startswith(_SQLITE) else None
 
     def client(self) -> mlflow.MlflowClient:
         """Return a client; a new database is initialised by one process at a time.
@@ -76,6 +79,10 @@ class Store:
         InputError
             If the store cannot be opened.
         """
+        import mlflow
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
         try:
             # MLflow would write the folder it happens to be started in into a new database.
             root = {_ARTIFACT_ROOT: self.artifacts} if self.artifacts else {}
@@ -86,7 +93,7 @@ class Store:
                 if known is None:
                     client.create_experiment(self.experiment, artifact_location=self.artifacts)
                 elif known.artifact_location != self.artifacts:
-                    self._follow_move(known.artifact_location)
+                    self.follow_move(known.artifact_location)
         except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
             first = without_password(str(error).partition("\n")[0])
             raise InputError(
@@ -102,6 +109,8 @@ class Store:
 
     def be_default(self) -> None:
         """Make this the store of the process: MLflow asks the default one about ``models:/`` addresses."""
+        import mlflow
+
         self.client()  # a store that was moved gets its addresses corrected
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
@@ -115,23 +124,20 @@ class Store:
 
     def _make(self) -> None:
         """Make a new SQLite file under another name first: killed halfway, its tables could not be used."""
-        if self.is_new():
-            with written_whole(Path(self.uri.removeprefix(_SQLITE))) as beside:
+        import mlflow
+
+        if self.file is not None and not self.file.is_file():
+            with written_whole(self.file) as beside:
                 uri = f"{_SQLITE}{beside}"
                 mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri).get_experiment_by_name(
                     self.experiment
                 )
 
-    def _follow_move(self, before: str) -> None:
+    def follow_move(self, before: str) -> None:
         """Correct the addresses in a SQLite file that was moved or copied together with its files."""
-        if not self.uri.startswith(_SQLITE):
+        if self.file is None or not self.came_along(before):
             return
-        database = Path(self.uri.removeprefix(_SQLITE)).resolve()
-        beside = database.parent / _ARTIFACTS
-        came_along = before.rpartition("/")[2] == _ARTIFACTS and beside.is_dir()
-        if not came_along or self.artifacts != beside.as_uri():
-            return  # the files are where a setting put them
-        with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        with contextlib.closing(sqlite3.connect(self.file)) as connection, connection:
             for table, column in _ADDRESSES:
                 connection.execute(
                     f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
@@ -139,13 +145,26 @@ class Store:
                     (self.artifacts, len(before) + 1, before, len(before) + 1, before + "/"),
                 )
 
+    def came_along(self, before: str) -> bool:
+        """Return whether the artifacts lie beside the SQLite file, where they are not recorded to be."""
+        if self.file is None or before == self.artifacts:
+            return False
+        beside = self.file.resolve().parent / _ARTIFACTS
+        # Otherwise the files are where a setting put them.
+        return (
+            before.rpartition("/")[2] == _ARTIFACTS and beside.is_dir() and self.artifacts == beside.as_uri()
+        )
+
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Lock the store; a database that does not answer fails at once: MLflow would try for minutes."""
-        if self.uri.startswith(_SQLITE):
-            with exclusive(Path(self.uri.removeprefix(_SQLITE)).with_suffix(".lock"), "MLflow store"):
+        if self.file is not None:
+            with exclusive(self.file.with_suffix(".lock"), "MLflow store"):
                 yield
         elif self.uri.startswith(_DATABASES):
+            from sqlalchemy import create_engine, text
+            from sqlalchemy.pool import NullPool
+
             with create_engine(self.uri, poolclass=NullPool).connect() as connection:
                 if self.uri.startswith("postgresql"):
                     connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
@@ -201,15 +220,6 @@ def _artifacts(given: str | None, uri: str, folder: Path) -> str | None:
     if uri.startswith(_SQLITE):
         return (Path(uri.removeprefix(_SQLITE)).resolve().parent / _ARTIFACTS).as_uri()
     return (folder / _ARTIFACTS).as_uri() if uri.startswith(_DATABASES) else None
-
-
-def try_store(store: Store) -> str | None:
-    """Return what is wrong with a store, or None."""
-    try:
-        store.client().search_registered_models(max_results=1)
-    except (InputError, MlflowException) as error:
-        return str(error)
-    return None
 
 
 @contextlib.contextmanager

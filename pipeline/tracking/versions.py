@@ -8,12 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-
-import mlflow
-from mlflow.entities import LoggedModelOutput
-from mlflow.exceptions import MlflowException
-from mlflow.models import Model
-from mlflow.types.schema import Array, ColSpec, DataType, Map, Object, Property, Schema
+from typing import TYPE_CHECKING
 
 import models
 import pipeline
@@ -21,6 +16,11 @@ from pipeline.files import read_json, write_json, write_text
 from pipeline.tracking.registry import load_bundle
 from pipeline.tracking.run_records import environment_digest, git_revision, installed
 from pipeline.tracking.store import Store
+
+if TYPE_CHECKING:  # see pipeline.tracking.store
+    from mlflow import MlflowClient
+    from mlflow.models import Model
+    from mlflow.types.schema import Schema
 
 REQUIREMENTS = (
     "torch", "monai", "numpy", "scipy", "filelock", "threadpoolctl", "pandas", "pydantic", "pyyaml",
@@ -55,6 +55,9 @@ def register(store: Store, run_id: str, bundle: Path, tags: Mapping[str, str], k
     BundleError
         If the bundle is not whole.
     """
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
     from pipeline.tracking.model_card import description, model_card  # the metrics take a second to import
 
     client = store.client()
@@ -82,8 +85,10 @@ def register(store: Store, run_id: str, bundle: Path, tags: Mapping[str, str], k
     return int(version.version)
 
 
-def _version_of(client: mlflow.MlflowClient, name: str, key: str) -> int | None:
+def _version_of(client: MlflowClient, name: str, key: str) -> int | None:
     """Return the version with a key; make the registered model where it is missing."""
+    from mlflow.exceptions import MlflowException
+
     try:
         client.create_registered_model(name)
     except MlflowException as error:
@@ -107,6 +112,8 @@ def _provenance(bundle: Path) -> dict[str, str]:
 
 def _write_model(staging: Path, bundle: Path, card: str, facts: Model) -> Path:
     """Write the model's folder; none of its files names a folder or a user of this machine."""
+    import mlflow
+
     for package in (pipeline, models):
         source = Path(package.__path__[0])
         shutil.copytree(source, staging / source.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
@@ -136,6 +143,8 @@ def _describe(folder: Path) -> None:
 
     The example is written here, since MLflow would ask the model about it: a scan that is not there.
     """
+    from mlflow.models import Model
+
     write_json(folder / _EXAMPLE_FILES["artifact_path"], EXAMPLE)
     write_json(folder / _EXAMPLE_FILES["serving_input_path"], {"inputs": EXAMPLE})
     described = Model.load(str(folder))
@@ -150,6 +159,8 @@ def _describe(folder: Path) -> None:
 
 def answers_schema() -> Schema:
     """Return what comes back for each scan, see `pipeline.one_scan.Answer`, in MLflow's words."""
+    from mlflow.types.schema import Array, ColSpec, DataType, Map, Object, Property, Schema
+
     words, numbers = Array(DataType.string), Map(DataType.double)
     return Schema(
         [

@@ -130,25 +130,28 @@ def study(tmp_path_factory, small_classifier) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("arguments", [("promote", "1"), ("audit",), ("doctor",)], ids=lambda a: a[0])
+OPERATOR = LIGHT | {"filelock", "numpy", "packaging", "rich", "safetensors"}
+"""What checks a store and its bundles: neither MLflow nor a database library nor WeasyPrint."""
+COMMANDS = [("promote", "1"), ("promote", "2"), ("rollback",), ("audit",), ("doctor",)]
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids="-".join)
 def test_an_operator_does_not_wait_for_what_is_not_needed(arguments, study):
-    heavy = ("torch", "monai", "sklearn", "prefect", "nibabel", "pydicom")
-    check = f"assert not set({heavy}) & modules, set({heavy}) & modules\n"
-    done = probe(*arguments, "--study", str(study), "--quiet", after=check)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].split()[0] in ("0", "1")
+    done = probe(*arguments, "--study", str(study), "--quiet")
+    code, *imported = done.stdout.splitlines()[-1].split()
+    assert code in ("0", "1"), done.stderr
+    assert set(imported) <= OPERATOR
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "arguments", [("promote", "1"), ("promote", "2"), ("audit",), ("doctor",)], ids="-".join
-)
-def test_an_operator_waits_three_seconds_at_most(arguments, study):
+@pytest.mark.parametrize("arguments", COMMANDS, ids="-".join)
+def test_an_operator_waits_little_longer_than_for_the_imports(arguments, study):
     taucal = str(Path(sys.executable).with_name("taucal"))
-    spent = cpu_seconds(taucal, *arguments, "--study", str(study), tries=3)
-    # A core shared with other work is slower: then MLflow's import, 1.4 s of a quiet core, is the measure.
-    # One more import of Prefect or torch would exceed it.
-    assert spent < max(3, 3.5 * cpu_seconds(sys.executable, "-c", "import mlflow", tries=2))
+    # .8 s of .4 s on a quiet core; MLflow's import alone would be 2.3 s more.
+    imports = cpu_seconds(
+        sys.executable, "-c", "import typer, rich, pydantic, yaml, numpy, safetensors.numpy"
+    )
+    assert cpu_seconds(taucal, *arguments, "--study", str(study), tries=3) < 4 * imports
 
 
 def test_the_first_line_comes_before_slow_imports(here, study):

@@ -38,6 +38,8 @@ def test_a_renamed_study_loads_registers_and_promotes(copied, registered, small_
     folder = copied.rename(copied.with_name(name))
     store = tracking.store_at(folder)
     assert tracking.load_classifier(store).card == small_classifier.card
+    assert addresses(folder) == before, "reading writes nothing"
+    tracking.promote(store, registered.version)
     assert all(address.startswith((folder / "mlartifacts").as_uri() + "/") for address in addresses(folder)
                if address != store.artifacts)  # fmt: skip
     run_id = tracking.log_run(store, RunRecord("again", "k2", {}, {}, {}), folder / "classifier")
