@@ -56,6 +56,55 @@ NETWORK_NAMES = (
 )
 IMAGE_NETWORK_NAMES = ("small_cnn", "resnet18", "resnet32", "resnet50")
 
+LOSS_OPTIONS = {
+    name: frozenset(("reduction", *options.split()))
+    for name, options in {
+        "class_balanced": "beta",
+        "logit_adjusted": "tau",
+        "ldam": "max_m s",
+        "vs": "gamma tau",
+        "label_smoothing": "alpha",
+        "entropy_penalty": "alpha",
+        "mbls": "margin alpha",
+        "gamma_ce": "gamma threshold schedule",
+        "focal": "gamma",
+        "flsd53": "gamma gamma_hard threshold",
+        "adafocal": "bins gamma lam clip switch",
+        "dual_focal": "gamma",
+        "poly1": "epsilon",
+        "mmce": "lam width",
+        "mdca": "beta",
+        "acls": "alpha lam1 lam2 margin",
+        "symmetric_ce": "alpha beta",
+        "gce": "weight warmup_epochs include_self",
+        "gce_logit_adjusted": "tau weight warmup_epochs include_self",
+        **dict.fromkeys(("ce", "weighted_ce", "balanced_softmax", "brier"), ""),
+    }.items()
+}
+"""Options of each loss."""
+_RESNET = (
+    "conv1_t_size conv1_t_stride no_max_pool shortcut_type widen_factor bias_downsample act norm pretrained "
+    "progress"
+)
+_DENSENET = "init_features growth_rate block_config bn_size act norm dropout_prob pretrained progress"
+NETWORK_OPTIONS = {
+    name: frozenset(options.split())
+    for name, options in {
+        "small_cnn": "width dropout pooling",
+        "resnet32": "",
+        **dict.fromkeys(("densenet121", "densenet169"), _DENSENET),
+        **dict.fromkeys(("resnet10", "resnet18", "resnet50"), _RESNET),
+        "seresnet50": "layers groups reduction dropout_prob dropout_dim inplanes downsample_kernel_size "
+        "input_3x3 pretrained progress",
+        "efficientnet_b0": "norm pretrained progress adv_prop",
+    }.items()
+}
+"""Options of each network."""
+TRUTHS = frozenset(
+    ("adv_prop", "bias_downsample", "include_self", "input_3x3", "no_max_pool", "pretrained", "progress")
+)
+"""Options that are true or false; to the others that would be 1 or 0."""
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint for a name that is not known: the nearest known one, or all of them.

@@ -95,6 +95,8 @@ class Option(Generic[T]):
         return int(number) if isinstance(self.default, int) else number
 
     def _number(self, value: Any) -> float:
+        if isinstance(value, bool):
+            raise TypeError
         number = float(value)
         if not (math.isfinite(number) and self.at_least <= number <= self.at_most and number < self.below):
             raise ValueError

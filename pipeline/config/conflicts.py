@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
-from models.names import CALIBRATOR_NAMES, IMAGE_NETWORK_NAMES, LOSS_NAMES, NETWORK_NAMES, nearest
+from models.names import (
+    CALIBRATOR_NAMES,
+    IMAGE_NETWORK_NAMES,
+    LOSS_NAMES,
+    LOSS_OPTIONS,
+    NETWORK_NAMES,
+    NETWORK_OPTIONS,
+    TRUTHS,
+    nearest,
+)
 from pipeline.config.data_settings import PRESET_CLASSES
 from pipeline.errors import ConfigError
 
@@ -18,10 +28,27 @@ Purpose = Literal["train", "compare", "retrain", "demo", "year"]
 _PUBLISHED_SPLIT = ("medmnist", "cifar10", "cifar100", "tiny_imagenet")
 _IMAGES = ("cifar10", "cifar100", "tiny_imagenet", "image_folder")
 
+_CRON_HIGHEST = (59, 23, 31, 12, 7)
+"""Of minute, hour, day, month and weekday."""
+_CRON_WORDS = {
+    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+    "sun", "mon", "tue", "wed", "thu", "fri", "sat", "l",
+}  # fmt: skip
+
 
 def conflicts(study: Study) -> list[str]:
     """Return what is wrong with a study whatever it is used for, a sentence with keys and fix each."""
-    checks = (_names, _cohort, _scans_and_images, _training, _comparison, _phantom, _places)
+    checks = (
+        _names,
+        _options,
+        _cohort,
+        _scans_and_images,
+        _training,
+        _comparison,
+        _phantom,
+        _places,
+        _schedules,
+    )
     return [problem for check in checks for problem in check(study)]
 
 
@@ -55,6 +82,25 @@ def _names(study: Study) -> Iterator[str]:
     yield from _unknown("compare.losses", [loss.name for loss in study.compare.losses], LOSS_NAMES)
     yield from _unknown("compare.calibrators", study.compare.calibrators, CALIBRATOR_NAMES)
     yield from _unknown("calibration.candidates", study.calibration.candidates, CALIBRATOR_NAMES)
+
+
+def _options(study: Study) -> Iterator[str]:
+    network, loss = study.network, study.training.loss
+    yield from _wrong_options("network.options", network.options, NETWORK_OPTIONS.get(network.name))
+    yield from _wrong_options("training.loss.options", loss.options, LOSS_OPTIONS.get(loss.name))
+    for number, loss in enumerate(study.compare.losses):
+        yield from _wrong_options(
+            f"compare.losses.{number}.options", loss.options, LOSS_OPTIONS.get(loss.name)
+        )
+
+
+def _wrong_options(key: str, given: Mapping[str, Any], known: frozenset[str] | None) -> Iterator[str]:
+    if known is None:
+        return  # the name is unknown, which is reported
+    yield from _unknown(key, given, tuple(sorted(known)))
+    for name in sorted(given.keys() & known - TRUTHS):
+        if isinstance(given[name], bool):
+            yield f"{key}.{name}: expected a number or word, found {str(given[name]).lower()}; correct it."
 
 
 def _unknown(key: str, given: Iterable[str], known: tuple[str, ...]) -> Iterator[str]:
@@ -155,6 +201,29 @@ def _places(study: Study) -> Iterator[str]:
     port = study.serve.prefect_port
     if port and port == study.serve.mlflow_port:
         yield f"serve.prefect_port, serve.mlflow_port: both are {port}; choose two."
+
+
+def _schedules(study: Study) -> Iterator[str]:
+    for key in ("ingest", "shift", "retrain", "reports"):
+        line = getattr(study.serve, key)
+        if line is not None and not _like_cron(line):
+            yield (
+                f"serve.{key}: {line!r} is not a cron line; write minute hour day month weekday in UTC, as "
+                'in "0 2 * * *" for every night at two, or null for no schedule.'
+            )
+
+
+def _like_cron(line: str) -> bool:
+    """Return whether a text has the form of a cron line; Prefect knows the finer rules."""
+    if line.startswith("@"):
+        return line[1:] in ("yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly")
+    fields = line.lower().split()
+    return len(fields) == len(_CRON_HIGHEST) and all(
+        re.fullmatch(r"[\w*?,/#-]+", field)
+        and set(re.findall("[a-z]+", field)) <= _CRON_WORDS
+        and all(int(number) <= highest for number in re.findall(r"(?<![/#\d])\d+", field))
+        for field, highest in zip(fields, _CRON_HIGHEST, strict=True)
+    )
 
 
 def _learns_from_scans(study: Study) -> Iterator[str]:

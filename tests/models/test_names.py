@@ -1,9 +1,11 @@
 """Tests of models.names: the same names as the tables that build, without importing torch."""
 
+import inspect
 import subprocess
 import sys
 
 import pytest
+from monai.networks import nets
 
 from models import names
 from models.calibrators import CALIBRATORS, calibrator
@@ -16,6 +18,36 @@ def test_names_are_those_of_the_tables():
     assert tuple(CALIBRATORS) == names.CALIBRATOR_NAMES
     assert tuple(NETWORKS) == names.NETWORK_NAMES
     assert tuple(IMAGE_NETWORKS) == names.IMAGE_NETWORK_NAMES
+
+
+def test_options_are_those_of_the_losses():
+    assert {name: frozenset(loss.options()) for name, loss in LOSSES.items()} == names.LOSS_OPTIONS
+    truths = {o for loss in LOSSES.values() for o, option in loss.options().items() if option.default is True}
+    assert truths == names.TRUTHS & {o for options in names.LOSS_OPTIONS.values() for o in options}
+
+
+def parameters(*built: object) -> set[str]:
+    """Return the names of what can be passed to any of some callables."""
+    return {name for one in built for name in inspect.signature(one).parameters}
+
+
+def test_options_are_those_of_the_networks():
+    assert set(names.NETWORK_OPTIONS) == {*names.NETWORK_NAMES, *names.IMAGE_NETWORK_NAMES}
+    given = {
+        "num_classes", "n_input_channels", "in_channels", "out_channels", "spatial_dims", "channels", "grid",
+        "_grid", "kwargs", "block", "block_inplanes", "model_name",
+        "feed_forward",  # without it there is no head
+    }  # fmt: skip
+    accepted = {
+        "small_cnn": parameters(NETWORKS["small_cnn"]),
+        "resnet32": parameters(IMAGE_NETWORKS["resnet32"]),
+        "densenet121": parameters(nets.DenseNet121, nets.DenseNet),
+        "resnet18": parameters(nets.resnet18, nets.ResNet) - {"layers"},
+        "seresnet50": parameters(nets.SEResNet50, nets.SENet),
+        "efficientnet_b0": parameters(nets.EfficientNetBN),
+    }
+    for name, found in accepted.items():
+        assert found - given == names.NETWORK_OPTIONS[name], name
 
 
 def test_names_are_imported_without_anything_heavy():

@@ -121,11 +121,11 @@ def test_a_value_in_brackets_quotes_or_of_a_number_is_one(tmp_path):
     asked = (
         "cohort.classes=[CN, AD]",
         "training.loss.options={weight: .5}",
-        "training.loss.options.clip=.25",
+        "training.loss.options.warmup_epochs=.25",
     )
     study = load_study(write(tmp_path, MINIMAL), (*asked, "preprocessing.spacing_mm=8", "training.patience="))
     assert study.cohort.classes == ("CN", "AD")
-    assert study.training.loss.options == {"weight": 0.5, "clip": 0.25}
+    assert study.training.loss.options == {"weight": 0.5, "warmup_epochs": 0.25}
     assert (study.preprocessing.spacing_mm, study.training.patience) == (8, None)
 
 

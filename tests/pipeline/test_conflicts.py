@@ -34,6 +34,23 @@ def test_the_defaults_go_together():
             {"compare": {"losses": [{"name": "ce"}, {"name": "focl"}]}},
             r"compare\.losses.*Did you mean 'focal'",
         ),
+        (
+            {"network": {"options": {"widht": 8}}},
+            r"network\.options: there is no 'widht'.*Did you mean 'width'",
+        ),
+        ({"network": {"options": {"width": True}}}, r"network\.options\.width: .*found true"),
+        (
+            {"training": {"loss": {"name": "focal", "options": {"gama": 2}}}},
+            r"training\.loss\.options: there is no 'gama'\. Did you mean 'gamma'",
+        ),
+        (
+            {"compare": {"losses": [{"name": "ce"}, {"name": "gce", "options": {"gamma": 2}}]}},
+            r"compare\.losses\.1\.options: there is no 'gamma'",
+        ),
+        ({"serve": {"ingest": "nonsense"}}, r"serve\.ingest: 'nonsense' is not a cron line.*0 2 \* \* \*"),
+        ({"serve": {"shift": "0 2 * *"}}, r"serve\.shift"),
+        ({"serve": {"retrain": "0 24 * * *"}}, r"serve\.retrain"),
+        ({"serve": {"reports": "0 2 * * someday"}}, r"serve\.reports"),
         ({"calibration": {"candidates": ["ats"]}}, r"calibration\.candidates.*Known:.*adaptive_temperature"),
         ({"compare": {"calibrators": ["platt"]}}, r"compare\.calibrators: there is no 'platt'"),
         (
@@ -72,6 +89,31 @@ def test_the_defaults_go_together():
 def test_what_cannot_work_is_refused_with_key_and_fix(section, message):
     with pytest.raises(ValidationError, match=message):
         Study(**{**MINIMAL, **section})
+
+
+@pytest.mark.parametrize(
+    "line", ["*/15 2-4,6 1 JAN mon-fri", "@daily", "0 2 L * *", "0 0 * * 7", "5 4 * * sun#2", None]
+)
+def test_cron_lines_of_all_forms_are_accepted(line):
+    assert Study(**MINIMAL, serve={"ingest": line}).serve.ingest == line
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ({"seed": True}, "seed"),
+        ({"training": {"epochs": True}}, "training.epochs"),
+        ({"training": {"ema_decay": True}}, "training.ema_decay"),
+        ({"decision": {"coverage": False}}, "decision.coverage"),
+        ({"compare": {"seeds": [0, True]}}, "compare.seeds"),
+        ({"phantom": {"batches": [{"scans": True}]}}, "phantom.batches.0.scans"),
+        ({"cohort": {"path": "x", "image_size": True}}, "cohort.image_size"),
+    ],
+)
+def test_true_is_no_number(section, key):
+    with pytest.raises(ValidationError, match="should be a number, not true or false") as error:
+        Study(**{**MINIMAL, **section})
+    assert ".".join(map(str, error.value.errors()[0]["loc"])) == key
 
 
 def test_all_conflicts_are_named_at_once_and_without_the_whole_study(tmp_path):
