@@ -11,26 +11,26 @@ from numpy.typing import ArrayLike
 from models.arrays import Floats
 from models.prevalence import estimate_prevalence
 from pipeline.errors import InputError
-from pipeline.evaluation.metrics.catalogue import METRICS, Function, Metric
+from pipeline.evaluation.metrics.catalogue import ABOVE_NOISE, METRICS, NOISY, Function, Metric
 from pipeline.evaluation.metrics.sample import Sample, Weighted, mean_over_draws
 
 Metrics = Mapping[str, Function] | Mapping[str, Metric] | Sequence[str]
 
+_KNOWN = {**METRICS, **ABOVE_NOISE}
 _NUMBERS_AT_ONCE = 400_000
 """Of one array of weights: it and a few like it stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with the percentiles of its bootstrap draws.
+    """A value with the limits of its interval.
 
     Parameters
     ----------
     value : float
         On the scans themselves.
     low, high : float
-        Percentiles over the draws. Errors that cannot be negative (ECE and its kin) grow with sampling noise,
-        so their draws lie high and `value` may fall below `low`: compare such intervals in pairs.
+        Percentiles of the bootstrap draws; of a calibration error, centred on the value (`bootstrap`).
     """
 
     value: float
@@ -51,7 +51,15 @@ def bootstrap(  # noqa: PLR0913 - what is judged, and three keywords of the boot
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Return metrics with percentile intervals over draws of subjects with replacement.
+    """Return metrics with intervals over draws of subjects with replacement.
+
+    Intervals are percentiles of the draws. A calibration error of few scans is larger by noise than that of
+    many (`Metric.noisy`); a draw adds as much noise again, so percentiles lie above the value and may leave
+    it outside. So draws are moved until their mean is the value, and cut at an error of 0: the interval is
+    for the mean error of test sets as large as this one, noise included. Value and limits minus the noise
+    floor are those of the error above noise. On 120 simulated scans of a true posterior 95 % percentiles held
+    that mean classwise ECE in 20 % of 200 trials, moved ones in 97 % (over-confident by a factor of 1.8: 83
+    and 94 %). The maximum calibration error is a maximum: its intervals held it in 81 to 91 %.
 
     Parameters
     ----------
@@ -59,7 +67,7 @@ def bootstrap(  # noqa: PLR0913 - what is judged, and three keywords of the boot
     labels : array_like of int, shape (N,)
     subjects : sequence of str, length N
         Whose scan each row is; all scans of a drawn subject come along.
-    metrics : mapping of str to callable, or sequence of names of `METRICS`
+    metrics : mapping of str to callable, or sequence of names of `METRICS` and `ABOVE_NOISE`
         Functions of (probabilities, labels). Those of `METRICS` are taken over all draws at once, others one
         draw after another.
     level : float
@@ -79,8 +87,8 @@ def bootstrap(  # noqa: PLR0913 - what is judged, and three keywords of the boot
 
     References
     ----------
-    Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13; clusters: Davison & Hinkley, 1997,
-    section 3.8.
+    Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapters 10 (bias) and 13; clusters: Davison &
+    Hinkley, 1997, section 3.8.
 
     Examples
     --------
@@ -90,7 +98,11 @@ def bootstrap(  # noqa: PLR0913 - what is judged, and three keywords of the boot
     """
     sample, chosen = Sample(probabilities, labels), _weighted(metrics)
     values = _over_draws(sample, chosen, list(_weights(subjects, len(sample), draws, seed)))
-    return {name: _interval(column, level) for name, column in values.items()}
+    noisy = {name for name, metric in _named(metrics).items() if getattr(metric, "noisy", False)}
+    return {
+        name: centred_interval(column, level, name) if name in noisy else _interval(column, level)
+        for name, column in values.items()
+    }
 
 
 def paired_bootstrap(  # noqa: PLR0913 - as bootstrap
@@ -105,6 +117,9 @@ def paired_bootstrap(  # noqa: PLR0913 - as bootstrap
     seed: int = 0,
 ) -> dict[str, Interval]:
     """Return differences of metrics, a minus b, each draw taking the same subjects for both.
+
+    Compare calibration errors by `ABOVE_NOISE`: probabilities near 0 and 1 have less noise than others, which
+    is no better calibration. Those intervals are centred on the difference, all others are percentiles.
 
     Parameters
     ----------
@@ -122,7 +137,11 @@ def paired_bootstrap(  # noqa: PLR0913 - as bootstrap
     a, b = (Sample(p, labels) for p in (probabilities_a, probabilities_b))
     chosen, chunks = _weighted(metrics), list(_weights(subjects, len(a), draws, seed))
     of_a, of_b = _over_draws(a, chosen, chunks), _over_draws(b, chosen, chunks)
-    return {name: _interval(of_a[name] - of_b[name], level) for name in chosen}
+    return {
+        name: (centred_interval(gap, level) if name in ABOVE_NOISE else _interval(gap, level))
+        for name in chosen
+        for gap in [of_a[name] - of_b[name]]
+    }
 
 
 def bootstrap_mean(
@@ -181,20 +200,24 @@ def bootstrap_prevalence(
     return tuple(_interval(column, level) for column in estimates.T)
 
 
-def _weighted(metrics: Metrics) -> dict[str, Weighted]:
+def _named(metrics: Metrics) -> Mapping[str, Function]:
     if isinstance(metrics, Mapping):
-        return {name: _over_draws_of(name, function) for name, function in metrics.items()}
-    unknown = [name for name in metrics if name not in METRICS]
+        return metrics
+    unknown = [name for name in metrics if name not in _KNOWN]
     if unknown:
         raise InputError(
             f"There is no metric named {unknown[0]!r}",
             hint=f"name some of {', '.join(METRICS)}, or pass a mapping of name to function",
         )
-    return {name: _over_draws_of(name, METRICS[name]) for name in metrics}
+    return {name: _KNOWN[name] for name in metrics}
+
+
+def _weighted(metrics: Metrics) -> dict[str, Weighted]:
+    return {name: _over_draws_of(name, function) for name, function in _named(metrics).items()}
 
 
 def _over_draws_of(name: str, function: Function) -> Weighted:
-    known = METRICS.get(name)
+    known = _KNOWN.get(name)
     if known is not None and known.weighted is not None and function in (known, known.function):
         return known.weighted
     return _one_by_one(function)
@@ -248,6 +271,16 @@ def percentile_interval(value: float, drawn: Floats, level: float) -> Interval:
         return Interval(value, float("nan"), float("nan"))
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))
+
+
+def centred_interval(values: Floats, level: float, error: str = "") -> Interval:
+    """Return the first value with the percentiles of the others, moved so that their mean is that value.
+
+    See `bootstrap`; where the values are those of an error of `NOISY` that is named, none is below 0.
+    """
+    value, drawn = float(values[0]), values[1:]
+    least = 0.0 if error in NOISY else -np.inf
+    return percentile_interval(value, np.maximum(drawn + (value - np.nanmean(drawn)), least), level)
 
 
 def _interval(values: Floats, level: float) -> Interval:

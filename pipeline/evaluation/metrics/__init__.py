@@ -9,8 +9,19 @@ from pipeline.evaluation.metrics.calibration_error import (
     maximum_calibration_error,
     overconfidence_error,
 )
-from pipeline.evaluation.metrics.catalogue import METRICS, PER_SCAN, TABLE, Metric, metric_named
+from pipeline.evaluation.metrics.catalogue import (
+    ABOVE_NOISE,
+    METRICS,
+    NOISY,
+    PER_SCAN,
+    TABLE,
+    Metric,
+    metric_named,
+    noise_floor,
+    noise_floors,
+)
 from pipeline.evaluation.metrics.kernel_calibration import ece_kde, smooth_ece
+from pipeline.evaluation.metrics.logistic_recalibration import calibration_intercepts, calibration_slope
 from pipeline.evaluation.metrics.reliability import ReliabilityCurve, reliability_curve, reliability_curves
 from pipeline.evaluation.metrics.scores import (
     PROBABILITY_FLOOR,
@@ -26,11 +37,15 @@ from pipeline.evaluation.metrics.scores import (
     ood_auroc,
     per_class_recall,
     posterior_error,
+    prior_corrected,
+    prior_corrected_balanced_accuracy,
 )
 from pipeline.evaluation.metrics.selective import RiskCoverage, risk_coverage, risk_coverage_area
 
 __all__ = [
+    "ABOVE_NOISE",
     "METRICS",
+    "NOISY",
     "PER_SCAN",
     "PROBABILITY_FLOOR",
     "TABLE",
@@ -44,6 +59,8 @@ __all__ = [
     "bin_index",
     "brier_decomposition",
     "brier_score",
+    "calibration_intercepts",
+    "calibration_slope",
     "classwise_ece",
     "ece_kde",
     "excess_nll",
@@ -54,10 +71,14 @@ __all__ = [
     "maximum_calibration_error",
     "metric_named",
     "negative_log_likelihood",
+    "noise_floor",
+    "noise_floors",
     "ood_auroc",
     "overconfidence_error",
     "per_class_recall",
     "posterior_error",
+    "prior_corrected",
+    "prior_corrected_balanced_accuracy",
     "reliability_curve",
     "reliability_curves",
     "risk_coverage",

@@ -77,7 +77,8 @@ def expected_calibration_error(
     Returns
     -------
     float
-        In [0, 1]; biased upwards in small samples, the more the more bins.
+        In [0, 1]; biased upwards in small samples, the more the more bins: see
+        `pipeline.evaluation.metrics.catalogue.noise_floor`.
 
     Raises
     ------
@@ -184,19 +185,19 @@ def classwise_gap(
     sample: Sample, weights: Floats, bins: int = DEFAULT_BINS, scheme: Scheme = "width"
 ) -> Floats:
     """Return `classwise_ece` over draws."""
-    total = np.zeros(len(weights))
+    total: Floats = np.zeros(1)
     for k in range(sample.num_classes):
-        gaps, _ = _gaps(sample.probabilities[:, k], sample.onehot[:, k], weights, bins, scheme)
-        total += np.abs(gaps).sum(axis=1)
+        gaps, _ = _gaps(sample.probabilities[:, k], sample.members(k), weights, bins, scheme)
+        total = total + np.abs(gaps).sum(axis=1)
     return np.asarray(total / weights.sum(axis=1) / sample.num_classes)
 
 
 def overconfidence(sample: Sample, weights: Floats, bins: int = DEFAULT_BINS) -> Floats:
     """Return `overconfidence_error` over draws."""
     index = bin_index(sample.confidence, bin_edges(sample.confidence, bins, "width"))
-    counts = sums_by_group(weights, np.ones(len(sample)), index, bins)
-    confidence = sums_by_group(weights, sample.confidence, index, bins)
-    right = sums_by_group(weights, sample.correct, index, bins)
+    counts = sums_by_group(weights, index, bins)
+    confidence = sums_by_group(weights * sample.confidence, index, bins)
+    right = sums_by_group(weights * sample.correct, index, bins)
     excess = confidence / np.maximum(counts, 1) * np.maximum(confidence - right, 0)
     return np.asarray(excess.sum(axis=1) / weights.sum(axis=1))
 
@@ -204,25 +205,22 @@ def overconfidence(sample: Sample, weights: Floats, bins: int = DEFAULT_BINS) ->
 def ks_gap(sample: Sample, weights: Floats) -> Floats:
     """Return `ks_calibration_error` over draws."""
     order, starts = tied_groups(sample.confidence)
-    gaps = weights[:, order] * (sample.confidence - sample.correct)[order]
-    running = np.cumsum(gaps, axis=1)[:, np.append(starts[1:], len(sample)) - 1]
+    gaps = weights * (sample.confidence - sample.correct)
+    running = np.cumsum(gaps[:, order], axis=1)[:, np.append(starts[1:], len(sample)) - 1]
     return np.asarray(np.abs(running).max(axis=1) / weights.sum(axis=1))
 
 
 def _gaps(
     stated: Floats, came_true: Floats, weights: Floats, bins: int, scheme: Scheme
 ) -> tuple[Floats, Floats]:
-    """Return per draw and bin the sum of stated - came_true, and the number of scans."""
-    gap = stated - came_true
-    if scheme == "mass":  # every draw has its own equal masses
-        rows = [_gaps_of_draw(stated, gap, row, bins) for row in weights]
-        return np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows])
-    index = bin_index(stated, bin_edges(stated, bins, scheme))
-    return sums_by_group(weights, gap, index, bins), sums_by_group(weights, np.ones_like(gap), index, bins)
+    """Return per draw and bin the sum of stated - came_true, and the number of scans.
 
-
-def _gaps_of_draw(stated: Floats, gap: Floats, counts: Floats, bins: int) -> tuple[Floats, Floats]:
-    drawn = np.repeat(stated, counts.astype(np.int64))
-    index = bin_index(stated, bin_edges(drawn, bins, "mass"))
-    gaps = np.bincount(index, counts * gap, minlength=bins).astype(np.float64)
-    return gaps, np.bincount(index, counts, minlength=bins).astype(np.float64)
+    Weights are (draws, N) or (1, N), and `came_true` is (N,) or (draws, N).
+    """
+    gap = weights * (stated - came_true)
+    if scheme == "mass" and len(weights) > 1:  # every draw has its own equal masses
+        rows = [_gaps(stated, came_true, row[None], bins, scheme) for row in weights]
+        return np.concatenate([r[0] for r in rows]), np.concatenate([r[1] for r in rows])
+    drawn = np.repeat(stated, weights[0].astype(np.int64)) if scheme == "mass" else stated
+    index = bin_index(stated, bin_edges(drawn, bins, scheme))
+    return sums_by_group(gap, index, bins), sums_by_group(weights, index, bins)

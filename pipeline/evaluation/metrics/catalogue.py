@@ -1,18 +1,26 @@
-"""The metrics that are reported: name, title, direction, unit and function, one entry each."""
+"""The metrics that are reported: name, title, direction, unit and function, one entry each.
+
+A calibration error of few scans is mostly noise. Its noise floor, what a perfectly calibrated classifier
+would show on as many scans, is computed here. The error above it is a metric of its own, to be compared.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Literal, Protocol
 
+import numpy as np
 from numpy.typing import ArrayLike
 
+from models.arrays import Floats
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics import calibration_error as binned
 from pipeline.evaluation.metrics import kernel_calibration as kernel
 from pipeline.evaluation.metrics import scores, selective
-from pipeline.evaluation.metrics.sample import Weighted
+from pipeline.evaluation.metrics.logistic_recalibration import calibration_slope, slope_over_draws
+from pipeline.evaluation.metrics.sample import Sample, Weighted, on_sample, redraw
 
 Function = Callable[[ArrayLike, ArrayLike], float]
 """Of (probabilities (N, K), labels (N,))."""
@@ -52,6 +60,9 @@ class Metric:
         Of (probabilities, labels). Missing where the measure needs more than these, as a true posterior.
     weighted : callable, optional
         The same over bootstrap draws: of a `Sample` and weights (draws, N).
+    noisy : bool
+        Whether the noise of few scans makes it larger: a perfectly calibrated classifier has not 0 but its
+        `noise_floor`.
     """
 
     name: str
@@ -60,6 +71,7 @@ class Metric:
     percent: bool = False
     function: Function | None = None
     weighted: Weighted | None = None
+    noisy: bool = False
 
     def __call__(self, probabilities: ArrayLike, labels: ArrayLike) -> float:
         """Return the metric of probabilities (N, K) and labels (N,).
@@ -112,24 +124,114 @@ METRICS = _catalogue(
     Metric("macro_f1", "macro F1", "higher", function=scores.macro_f1, weighted=scores.macro_f1_over_draws),
     Metric("macro_auroc", "macro AUROC", "higher",
         function=scores.macro_auroc, weighted=scores.macro_auroc_over_draws),
-    Metric("expected_calibration_error", "ECE", percent=True,
+    Metric("expected_calibration_error", "ECE", percent=True, noisy=True,
         function=binned.expected_calibration_error, weighted=binned.binned_gap),
-    Metric("maximum_calibration_error", "maximum calibration error", percent=True,
+    Metric("maximum_calibration_error", "maximum calibration error", percent=True, noisy=True,
         function=binned.maximum_calibration_error, weighted=binned.largest_gap),
-    Metric("classwise_ece", "classwise ECE", percent=True,
+    Metric("classwise_ece", "classwise ECE", percent=True, noisy=True,
         function=binned.classwise_ece, weighted=binned.classwise_gap),
-    Metric("smooth_ece", "smooth ECE", percent=True, function=kernel.smooth_ece, weighted=kernel.smooth_gap),
-    Metric("ece_kde", "kernel density ECE", percent=True, function=kernel.ece_kde, weighted=kernel.kde_gap),
-    Metric("ks_calibration_error", "KS calibration error", percent=True,
+    Metric("smooth_ece", "smooth ECE", percent=True, noisy=True,
+        function=kernel.smooth_ece, weighted=kernel.smooth_gap),
+    Metric("ece_kde", "kernel density ECE", percent=True, noisy=True,
+        function=kernel.ece_kde, weighted=kernel.kde_gap),
+    Metric("ks_calibration_error", "KS calibration error", percent=True, noisy=True,
         function=binned.ks_calibration_error, weighted=binned.ks_gap),
-    Metric("overconfidence_error", "overconfidence error",
+    Metric("overconfidence_error", "overconfidence error", noisy=True,
         function=binned.overconfidence_error, weighted=binned.overconfidence),
     Metric("risk_coverage_area", "AURC",
         function=selective.risk_coverage_area, weighted=selective.area_over_draws),
+    Metric("calibration_slope", "calibration slope", "nominal",
+        function=calibration_slope, weighted=slope_over_draws),
 )  # fmt: skip
 """The metrics of (probabilities, labels), by name."""
 
+NOISY = tuple(name for name, metric in METRICS.items() if metric.noisy)
+"""The calibration errors that have a noise floor."""
+
+NOISE_DRAWS = 1000
+
+
+def noise_floors(
+    probabilities: ArrayLike, names: Iterable[str] = NOISY, *, draws: int = NOISE_DRAWS, seed: int = 0
+) -> dict[str, float]:
+    """Return the calibration errors that the probabilities would show on average if they were true.
+
+    Parameters
+    ----------
+    probabilities : array_like, shape (N, K)
+    names : iterable of str
+        Of `NOISY`.
+    draws : int
+        How often the labels of all scans are drawn from their probabilities.
+    seed : int
+        One seed, one answer, whatever other errors are asked for.
+
+    Raises
+    ------
+    InputError
+        If the probabilities are none, or a name is not of a calibration error.
+
+    References
+    ----------
+    Vaicenavicius et al., Evaluating model calibration in classification, AISTATS 2019, section 4.2
+    (consistency resampling; here its mean).
+
+    Examples
+    --------
+    >>> floors = noise_floors([[0.8, 0.2]] * 25, ["expected_calibration_error"])
+    >>> round(floors["expected_calibration_error"], 3)  # of 25 scans, 20 are right give or take 2
+    0.063
+    """
+    asked = tuple(names)
+    for name in asked:
+        if name not in NOISY:
+            raise InputError(
+                f"The metric {name!r} has no noise floor", hint=f"name some of {', '.join(NOISY)}"
+            )
+    found: dict[str, list[Floats]] = {name: [] for name in asked}
+    for sample in redraw(probabilities, draws, seed) if asked else ():
+        once = np.ones((1, len(sample)))
+        for name in asked:
+            weighted = METRICS[name].weighted
+            assert weighted is not None
+            found[name].append(weighted(sample, once))
+    return {name: float(np.concatenate(values).mean()) for name, values in found.items()}
+
+
+def noise_floor(name: str, probabilities: ArrayLike, *, draws: int = NOISE_DRAWS, seed: int = 0) -> float:
+    """Return one of `noise_floors`."""
+    return noise_floors(probabilities, [name], draws=draws, seed=seed)[name]
+
+
+@lru_cache(maxsize=8)  # the draws of a sample, or of a pair, come in chunks
+def _floor_of(sample: Sample, name: str) -> float:
+    return noise_floor(name, sample.probabilities)
+
+
+def _above_noise_over_draws(sample: Sample, weights: Floats, *, name: str) -> Floats:
+    error = METRICS[name].weighted
+    assert error is not None
+    return np.asarray(error(sample, weights) - _floor_of(sample, name))
+
+
+def _above_noise(name: str) -> Metric:
+    error, weighted = METRICS[name], partial(_above_noise_over_draws, name=name)
+    return Metric(
+        f"{name}{_ABOVE}", f"{error.title} above noise", percent=error.percent, noisy=True,
+        function=partial(on_sample, weighted), weighted=weighted,
+    )  # fmt: skip
+
+
+_ABOVE = "_above_noise"
+ABOVE_NOISE = _catalogue(*map(_above_noise, NOISY))
+"""Each calibration error minus its noise floor, named as the error with ``_above_noise`` after it.
+
+On average over test sets 0 for a perfectly calibrated classifier, and below it as often as above. What is
+compared or decided by a calibration error is compared or decided by these.
+"""
+
 PER_SCAN = _catalogue(
+    Metric("prior_corrected_balanced_accuracy", "prior-corrected balanced accuracy", "higher"),
     Metric("posterior_error", "posterior error"),
     Metric("excess_nll", "NLL above the oracle"),
     Metric("above_oracle", "expected NLL above the oracle"),
@@ -138,7 +240,7 @@ PER_SCAN = _catalogue(
     Metric("coverage", "coverage of sets", "nominal"),
     Metric("referred", "referred", "nominal"),
 )
-"""Measures that are means of one value a scan and need more than probabilities and labels, by name."""
+"""Measures that need more than probabilities and labels, by name; most are means of one value a scan."""
 
 TABLE = (
     "negative_log_likelihood",
@@ -146,6 +248,7 @@ TABLE = (
     "classwise_ece",
     "expected_calibration_error",
     "balanced_accuracy",
+    "prior_corrected_balanced_accuracy",
     "macro_auroc",
     "posterior_error",
 )
@@ -153,12 +256,12 @@ TABLE = (
 
 
 def metric_named(name: str) -> Metric:
-    """Return an entry of `METRICS` or `PER_SCAN`; a name of neither is its own title.
+    """Return an entry of `METRICS`, `ABOVE_NOISE` or `PER_SCAN`; any other name is its own title.
 
     Examples
     --------
     >>> metric_named("balanced_accuracy").heading, metric_named("set_size").heading
     ('Balanced accuracy ↑', 'Classes in a set ↓')
     """
-    found = METRICS.get(name) or PER_SCAN.get(name)
+    found = METRICS.get(name) or ABOVE_NOISE.get(name) or PER_SCAN.get(name)
     return found or Metric(name, name.replace("_", " "), "nominal")

@@ -58,22 +58,23 @@ def smooth_ece(probabilities: ArrayLike, labels: ArrayLike) -> float:
 
 def smooth_gap(sample: Sample, weights: Floats) -> Floats:
     """Return `smooth_ece` over draws: each draw bisects for its own width, draws of one width go together."""
-    confidence, residual = sample.confidence, sample.confidence - sample.correct
+    residual = weights * (sample.confidence - sample.correct)
+    weights = np.broadcast_to(weights, residual.shape)
     low, high = np.zeros(len(weights)), np.ones(len(weights))
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        error = _smoothed(confidence, residual, weights, middle)
+        error = _smoothed(sample.confidence, residual, weights, middle)
         narrow = (middle < _SMALLEST_SIGMA) | (middle < error)
         low, high = np.where(narrow, middle, low), np.where(narrow, high, middle)
-    return _smoothed(confidence, residual, weights, high)
+    return _smoothed(sample.confidence, residual, weights, high)
 
 
 def _smoothed(confidence: Floats, residual: Floats, weights: Floats, sigma: Floats) -> Floats:
-    """Return per draw the mean absolute smoothed residual at the draw's width."""
+    """Return per draw the mean absolute smoothed residual at the draw's width; residuals are weighted."""
     error = np.empty(len(weights))
     for width in np.unique(sigma):
         rows = sigma == width
-        error[rows] = _smoothed_at(confidence, residual, weights[rows], float(width))
+        error[rows] = _smoothed_at(confidence, residual[rows], weights[rows], float(width))
     return error
 
 
@@ -93,7 +94,7 @@ def _smoothed_at(confidence: Floats, residual: Floats, weights: Floats, sigma: f
 
     to_grid = _linear_weights(confidence, points)
     read_out = _linear_weights(np.linspace(0, 1, max(round(10 / sigma), 200)), points)
-    on_grid = weights @ (sparse.diags_array(residual) @ to_grid)
+    on_grid = residual @ to_grid
     smooth = fft.irfft(fft.rfft(_mirrored(on_grid), axis=1) * spectrum, n=period, axis=1)[:, :points]
     total = np.abs(smooth @ read_out.T).sum(axis=1)
 
@@ -192,29 +193,29 @@ def _top_label_bandwidth(sample: Sample) -> float:
     return _best_bandwidth(_views(sample, "top_label")[0][0])
 
 
-def _views(sample: Sample, kind: Kind) -> list[tuple[Floats, Floats, Floats]]:
-    """Return what is compared: places on a simplex (N, C), and stated and observed values (N, D)."""
+def _views(sample: Sample, kind: Kind) -> list[tuple[Floats, list[tuple[Floats, Floats]]]]:
+    """Return what is compared: places on a simplex (N, C), and stated (N,) with observed values."""
+    by_class = [(sample.probabilities[:, k], sample.members(k)) for k in range(sample.num_classes)]
     if kind == "canonical":
-        return [(sample.probabilities, sample.probabilities, sample.onehot)]
+        return [(sample.probabilities, by_class)]
     if kind == "top_label":
         pairs = [(sample.confidence, sample.correct)]
     elif kind == "marginal":
-        pairs = list(zip(sample.probabilities.T, sample.onehot.T, strict=True))
+        pairs = by_class
     else:
         raise InputError(f"There is no kind {kind!r}, only 'top_label', 'marginal' and 'canonical'")
-    return [(np.stack([p, np.maximum(1 - p, 0)], axis=1), p[:, None], y[:, None]) for p, y in pairs]
+    return [(np.stack([p, np.maximum(1 - p, 0)], axis=1), [(p, y)]) for p, y in pairs]
 
 
 def _kde_error(
     places: Floats,
-    stated: Floats,
-    came_true: Floats,
+    pairs: list[tuple[Floats, Floats]],
     weights: Floats,
     bandwidth: float | None,
     power: float,
 ) -> Floats:
     width = _best_bandwidth(places) if bandwidth is None else bandwidth
-    total = np.zeros(len(weights))
+    total: Floats = np.zeros(1)
     for start in range(0, len(places), _BLOCK):
         rows = slice(start, start + _BLOCK)
         log_kernel = _log_kernel(places, width, rows)
@@ -222,11 +223,11 @@ def _kde_error(
         peak = np.maximum(log_kernel.max(axis=1, keepdims=True), np.finfo(float).min)
         kernel = np.exp(log_kernel - peak)
         near = weights @ kernel.T
-        for column in range(stated.shape[1]):
-            seen = (weights * came_true[:, column]) @ kernel.T
-            observed = np.where(near > 0, seen / np.where(near > 0, near, 1), came_true[rows, column])
-            gap = np.abs(observed - stated[rows, column]) ** power
-            total += (weights[:, rows] * gap).sum(axis=1)
+        for stated, came_true in pairs:
+            seen = (weights * came_true) @ kernel.T
+            observed = np.where(near > 0, seen / np.where(near > 0, near, 1), came_true[..., rows])
+            gap = np.abs(observed - stated[rows]) ** power
+            total = total + (weights[:, rows] * gap).sum(axis=1)
     return np.asarray(total / weights.sum(axis=1))
 
 

@@ -2,11 +2,12 @@
 
 Every metric has one implementation, on a `Sample` and an array of weights (draws, N): one row of ones is the
 sample itself, a row of counts is a bootstrap draw. So an interval measures exactly what the table reports.
+Calibration errors also take a `Redrawn` sample, whose labels differ from draw to draw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +20,7 @@ from pipeline.errors import InputError
 
 _ROW_SUM_TOLERANCE = 1e-4
 """Softmax rows in float32 sum to one within about 1e-6; rounding to four digits is still a mistake."""
+_CELLS_AT_ONCE = 2_000_000
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -71,8 +73,12 @@ class Sample:
 
     @cached_property
     def correct(self) -> Floats:
-        """1 where the most probable class is the true one, else 0."""
+        """1 where the most probable class is the true one, else 0; of the shape of the labels."""
         return np.asarray(self.predicted == self.labels, dtype=np.float64)
+
+    def members(self, k: int) -> Floats:
+        """Return 1 where class k is the true one, else 0; of the shape of the labels."""
+        return np.asarray(self.labels == k, dtype=np.float64)
 
     @cached_property
     def true_probability(self) -> Floats:
@@ -83,6 +89,34 @@ class Sample:
     def onehot(self) -> Floats:
         """Labels as indicator rows, shape (N, K)."""
         return np.asarray(np.eye(self.num_classes)[self.labels])
+
+
+class Redrawn(Sample):
+    """The same probabilities with labels (draws, N) drawn from them: scans of a perfect classifier.
+
+    Parameters
+    ----------
+    probabilities : ndarray, shape (N, K)
+        Checked already.
+    labels : ndarray of int, shape (draws, N)
+    """
+
+    def __init__(self, probabilities: Floats, labels: Ints) -> None:
+        object.__setattr__(self, "probabilities", probabilities)
+        object.__setattr__(self, "labels", labels)
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+
+def redraw(probabilities: ArrayLike, draws: int, seed: int) -> Iterator[Redrawn]:
+    """Yield samples whose labels are drawn from the probabilities: `draws` in all, in chunks."""
+    array = _checked_probabilities(probabilities)
+    bounds = array.cumsum(axis=1)[:, :-1]
+    rng, at_once = np.random.default_rng(seed), max(1, _CELLS_AT_ONCE // array.size)
+    for start in range(0, draws, at_once):
+        chance = rng.random((min(at_once, draws - start), len(array), 1))
+        yield Redrawn(array, (chance > bounds).sum(axis=2))
 
 
 Weighted = Callable[[Sample, Floats], Floats]
@@ -102,11 +136,11 @@ def mean_over_draws(weights: Floats, values: Floats) -> Floats:
     return np.asarray(sums / (totals if values.ndim == 1 else totals[:, None]))
 
 
-def sums_by_group(weights: Floats, values: Floats, group: Ints, groups: int) -> Floats:
-    """Return the weighted sums of per-scan values within groups, shape (draws, groups)."""
-    n = len(values)
-    scatter = sparse.csr_array((values, group, np.arange(n + 1)), shape=(n, groups))
-    return np.asarray(weights @ scatter)
+def sums_by_group(values: Floats, group: Ints, groups: int) -> Floats:
+    """Return the sums of values (draws, N) within groups, shape (draws, groups)."""
+    n = len(group)
+    scatter = sparse.csr_array((np.ones(n), group, np.arange(n + 1)), shape=(n, groups))
+    return np.asarray(values @ scatter)
 
 
 def tied_groups(values: Floats) -> tuple[Ints, Ints]:

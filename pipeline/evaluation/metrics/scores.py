@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from models.arrays import Floats
+from models.prevalence import adjust_prevalence
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics.calibration_error import DEFAULT_BINS, bin_edges, bin_index
 from pipeline.evaluation.metrics.sample import Sample, mean_over_draws, on_sample, tied_groups
@@ -55,6 +56,61 @@ def accuracy(probabilities: ArrayLike, labels: ArrayLike) -> float:
 def balanced_accuracy(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Return the mean recall over the classes that a scan belongs to."""
     return on_sample(balanced_accuracy_over_draws, probabilities, labels)
+
+
+def prior_corrected(probabilities: ArrayLike, prevalence: ArrayLike) -> Floats:
+    """Return the probabilities as they would be were all classes equally frequent: ``p_k / pi_k``, scaled.
+
+    Parameters
+    ----------
+    probabilities : array_like, shape (N, K)
+    prevalence : array_like, shape (K,)
+        Class shares of training, each above zero, that the probabilities assume.
+
+    Raises
+    ------
+    InputError
+        If the shares do not fit the classes.
+    """
+    array = np.asarray(probabilities, dtype=np.float64)
+    try:
+        return adjust_prevalence(array, prevalence, np.full(array.shape[-1], 1 / array.shape[-1]))
+    except ValueError as error:
+        raise InputError(str(error).rstrip("."), where="prevalence") from error
+
+
+def prior_corrected_balanced_accuracy(
+    probabilities: ArrayLike, labels: ArrayLike, prevalence: ArrayLike | None = None
+) -> float:
+    """Return the mean recall over classes where each scan is given the class of largest ``p_k / pi_k``.
+
+    Balanced accuracy asks for the most probable class at equal class shares. The most probable class at the
+    shares of training is another one, so plain balanced accuracy rewards over-confidence in rare classes.
+
+    Parameters
+    ----------
+    probabilities : array_like, shape (N, K)
+    labels : array_like of int, shape (N,)
+    prevalence : array_like, shape (K,)
+        As in `prior_corrected`.
+
+    Raises
+    ------
+    InputError
+        If the prevalence is missing or does not fit the classes.
+
+    Examples
+    --------
+    >>> p = [[0.7, 0.3], [0.9, 0.1], [0.7, 0.3]]
+    >>> balanced_accuracy(p, [0, 0, 1]), prior_corrected_balanced_accuracy(p, [0, 0, 1], [0.8, 0.2])
+    (0.5, 0.75)
+    """
+    if prevalence is None:
+        raise InputError(
+            "Prior-corrected balanced accuracy needs the class shares of training",
+            hint="pass prevalence=, one share per class",
+        )
+    return balanced_accuracy(prior_corrected(probabilities, prevalence), labels)
 
 
 def macro_f1(probabilities: ArrayLike, labels: ArrayLike) -> float:

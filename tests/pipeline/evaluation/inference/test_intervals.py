@@ -17,7 +17,7 @@ from pipeline.evaluation.inference.intervals import (
     bootstrap_prevalence,
     paired_bootstrap,
 )
-from pipeline.evaluation.metrics import METRICS, classwise_ece, expected_calibration_error
+from pipeline.evaluation.metrics import METRICS, Metric, classwise_ece, expected_calibration_error
 from pipeline.evaluation.metrics.calibration_error import binned_gap, classwise_gap
 from pipeline.evaluation.metrics.sample import Sample
 
@@ -77,7 +77,7 @@ def test_a_metric_of_ones_own_gives_the_same_draws_as_the_table():
     p, y = simulated()
     subjects = [f"s{n // 2}" for n in range(len(y))]
     own = {
-        "mine": lambda p, y: expected_calibration_error(p, y),
+        "mine": Metric("mine", "mine", noisy=True, function=lambda p, y: expected_calibration_error(p, y)),
         "mass": lambda p, y: expected_calibration_error(p, y, scheme="mass"),
     }
     slow = bootstrap(p, y, subjects, own, draws=50)

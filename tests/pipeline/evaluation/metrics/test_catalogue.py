@@ -53,7 +53,7 @@ def test_order_of_scans_makes_no_difference(case, random):
 def test_errors_are_bounded(case):
     p, y = case
     for name, metric in METRICS.items():
-        if name not in ("negative_log_likelihood", "brier_score", "macro_auroc"):
+        if name not in ("negative_log_likelihood", "brier_score", "macro_auroc", "calibration_slope"):
             assert -1e-12 <= metric(p, y) <= 1 + 1e-12, name
     ece = metrics.expected_calibration_error(p, y)
     gap = abs((p.max(axis=1) - (p.argmax(axis=1) == y)).mean())
@@ -69,8 +69,8 @@ def test_errors_are_bounded(case):
 def test_perfect_predictions_cost_nothing():
     y = np.arange(60) % 3
     for name, metric in METRICS.items():
-        ideal = 1.0 if metric.better == "higher" else 0.0
-        assert metric(np.eye(3)[y], y) == pytest.approx(ideal, abs=1e-3), name
+        ideal = {"higher": 1.0, "lower": 0.0, "nominal": np.nan}[metric.better]  # no slope fits certainty
+        assert metric(np.eye(3)[y], y) == pytest.approx(ideal, abs=1e-3, nan_ok=True), name
 
 
 def test_calibrated_probabilities_read_calibrated_and_sharpened_ones_do_not():
@@ -99,6 +99,7 @@ def test_one_scan():
         "classwise_ece": (0.7 + 0.8 + 0.1) / 3,
         "overconfidence_error": 0.49,
         "risk_coverage_area": 1,
+        "calibration_slope": np.nan,
     }
     for name, metric in METRICS.items():
         # The smoothed density has a small floor beneath it, so smooth ECE is not exactly .7.

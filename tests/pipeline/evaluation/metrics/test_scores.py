@@ -112,3 +112,41 @@ def test_scores_that_cannot_be_compared_are_refused():
         metrics.ood_auroc([], [1.0])
     with pytest.raises(InputError, match="but the posterior has shape"):
         metrics.posterior_error(p, p[:, :2])
+
+
+def test_prior_corrected_balanced_accuracy_gives_each_scan_the_class_of_largest_likelihood():
+    """By hand: argmax of p_k / pi_k, then the mean recall, scikit-learn's balanced accuracy."""
+    rng = np.random.default_rng(3)
+    p, y = rng.dirichlet([5, 2, 1], 200), rng.integers(0, 3, 200)
+    shares = np.array([0.6, 0.3, 0.1])
+    by_hand = sk.balanced_accuracy_score(y, (p / shares).argmax(axis=1))
+    assert metrics.prior_corrected_balanced_accuracy(p, y, prevalence=shares) == pytest.approx(by_hand)
+    even = np.full(3, 1 / 3)
+    assert metrics.prior_corrected_balanced_accuracy(p, y, even) == metrics.balanced_accuracy(p, y)
+
+
+def test_prior_corrected_the_true_posterior_beats_one_that_overstates_rare_classes():
+    """Plain balanced accuracy prefers the latter, so it is why it decides nothing."""
+    rng = np.random.default_rng(0)
+    shares = np.array([0.6, 0.3, 0.1])
+    y = rng.choice(3, 20_000, p=shares)
+    scores = rng.normal(size=(len(y), 3)) + 1.0 * np.eye(3)[y] + np.log(shares)
+    true, sure = (
+        np.exp(z) / np.exp(z).sum(axis=1, keepdims=True) for z in (scores, scores - 0.8 * np.log(shares))
+    )
+    assert metrics.balanced_accuracy(sure, y) > metrics.balanced_accuracy(true, y) + 0.03
+    corrected = [metrics.prior_corrected_balanced_accuracy(p, y, shares) for p in (true, sure)]
+    assert corrected[0] > corrected[1] + 0.03
+
+
+@pytest.mark.parametrize(
+    ("prevalence", "message"),
+    [
+        (None, "needs the class shares of training. Pass prevalence="),
+        ([0.5, 0.5], r"prevalence: The trained prevalence is \[0.5, 0.5\]. Expected 3 shares"),
+        ([0.7, 0.3, 0.0], "prevalence: .* Expected a share above 0 for every class"),
+    ],
+)
+def test_prior_corrected_balanced_accuracy_asks_for_the_shares_of_training(prevalence, message):
+    with pytest.raises(InputError, match=message):
+        metrics.prior_corrected_balanced_accuracy([[0.5, 0.3, 0.2]], [0], prevalence=prevalence)
