@@ -56,10 +56,13 @@ class Answer(TypedDict):
         Why it is referred or refused, in words.
     rule : str or None
         Machine name of the rule a refused scan broke.
-    probabilities, lower, upper : dict of class name to float, or None
-        Calibrated, at the prevalence of training, with the interval of the calibration; None where refused.
+    probabilities : dict of class name to float, or None
+        Calibrated, at the prevalence of training; None where refused.
+    lower, upper : dict of class name to float, or None
+        Plausible range of `clinic_probabilities` where a prevalence is stated, else of `probabilities`.
     prediction_set : list of str or None
-        Classes that cannot be ruled out.
+        Classes that cannot be ruled out; the most likely class is one of them. As the decision and its
+        reasons, that at the stated prevalence where one is stated.
     clinic_probabilities : dict of class name to float, or None
         At the stated prevalence, where one is stated.
     """
@@ -120,7 +123,7 @@ def infer(
     scan : Path or FoundScan
         As in `read_scan`.
     prevalence : dict or None
-        The clinic's own class shares; they change what is reported beside the training prevalence.
+        The clinic's own class shares, at which probabilities, set and decision are then reported.
     """
     volume, normalised = None, None
     try:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from flows.running.console import progress
 from pipeline import tracking
 from pipeline.errors import InputError
 from pipeline.one_scan import Answer, answer, check_prevalence
+from pipeline.reporting.page.facts import listed
 
 
 def predict_scans(
@@ -56,21 +56,20 @@ def predict_scans(
 
 
 def rows_of(scans: Sequence[Path], answers: Sequence[Answer]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the table of answers."""
+    """Return header and rows of the table of answers; the clinic's probabilities first, where it has any."""
     names = next((list(a["probabilities"]) for a in answers if a["probabilities"] is not None), [])
     stated = any(a["clinic_probabilities"] for a in answers)
-    header = ["scan", "decision", *names, *(f"{name}, clinic" for name in names if stated), "set", "reasons"]
-    return header, [
+    columns = [f"{name}, {where}" for where in ("clinic", "training") for name in names] if stated else names
+    return ["scan", "decision", *columns, "set", "reasons"], [
         [path.name, *_cells(a, names, stated=stated)] for path, a in zip(scans, answers, strict=True)
     ]
 
 
 def _cells(found: Answer, names: Sequence[str], *, stated: bool) -> list[str]:
-    here: dict[str, Any] = found["probabilities"] or {}
-    clinic = found["clinic_probabilities"] or {}
-    shown = [_percent(here.get(name)) for name in names]
-    shown += [_percent(clinic.get(name)) for name in names if stated]
-    return [found["decision"], *shown, ", ".join(found["prediction_set"] or ()), "; ".join(found["reasons"])]
+    columns = [found["clinic_probabilities"], found["probabilities"]] if stated else [found["probabilities"]]
+    shown = [_percent((column or {}).get(name)) for column in columns for name in names]
+    in_set = listed(found["prediction_set"] or (), "or")
+    return [found["decision"], *shown, in_set, "; ".join(found["reasons"])]
 
 
 def _percent(probability: float | None) -> str:

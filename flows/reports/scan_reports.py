@@ -9,7 +9,7 @@ from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.files import today
 from pipeline.one_scan import Inference
-from pipeline.reporting.scan.model_facts import likeness_at, model_facts
+from pipeline.reporting.scan.model_facts import likeness_at, model_facts, tested_sets
 from pipeline.reporting.scan.scan_build import MeasuredScan, ReportContext, build_scan_report
 from pipeline.reporting.scan.scan_numbers import ScanReport
 from pipeline.reporting.scan.scan_page import write_scan_report
@@ -50,7 +50,9 @@ class ReportWriter:
             report_date=self.date,
             run_id=self.run_id,
             norms=card.norms,
-            likeness=likeness_at(card, prediction.confidence) if prediction else None,
+            # Tests were made at the prevalence of training, so the scan's place among them is the one there.
+            likeness=likeness_at(card, max(prediction.probabilities)) if prediction else None,
+            tested_sets=tested_sets(card, self.classifier.class_names),
         )
         report = build_scan_report(scan, context, prediction, inference.refusal)
         suvr = inference.normalised.suvr if inference.normalised else None

@@ -61,9 +61,11 @@ PROCEDURE = private("tau-pet", "Tau PET of the brain (AV1451)")
 DECISION = private("decision", "Decision of the model")
 ANSWER = private("answer", "Classification of a tau PET scan")
 IN_SET = private("in-set", "In the conformal prediction set")
-LOWER = private("refit-p05", "5th percentile over calibrator refits and networks")
-UPPER = private("refit-p95", "95th percentile over calibrator refits and networks")
+LOWER = private("range-low", "Lower end of the plausible range")
+UPPER = private("range-high", "Upper end of the plausible range")
 CLINIC = private("clinic-share", "At the clinic's own prevalence of the classes")
+TRAINING = private("training-share", "At the prevalence of the classes in training")
+MOST_LIKELY = private("most-likely", "Most likely class")
 QUALITY = private("quality", "Quality control of the scan")
 VERDICTS = {
     "report": private("report", "The model reports a finding"),

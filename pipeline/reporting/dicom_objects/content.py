@@ -75,7 +75,9 @@ def _software(report: ScanReport) -> sr.AlgorithmIdentification:
 
 
 def _decision(report: ScanReport, algorithm: sr.AlgorithmIdentification) -> Group:
-    stated = ((own.DECISION, own.VERDICTS[report.verdict]), (own.QUALITY, own.QUALITIES[report.quality]))
+    stated = [(own.DECISION, own.VERDICTS[report.verdict]), (own.QUALITY, own.QUALITIES[report.quality])]
+    if report.verdict == "report":
+        stated.append((own.MOST_LIKELY, own.class_code(report.most_likely.name, report.most_likely.title)))
     return Group(
         tracking_identifier=_tracked(report, "decision"),
         finding_type=_concept(own.ANSWER),
@@ -88,13 +90,14 @@ def _decision(report: ScanReport, algorithm: sr.AlgorithmIdentification) -> Grou
 def _class_group(
     report: ScanReport, answer: ClassProbability, algorithm: sr.AlgorithmIdentification
 ) -> Group:
+    method = own.CLINIC if report.clinic else None
     measured = [
-        _number(own.PROBABILITY, answer.probability),
-        _number(own.PROBABILITY, answer.lower, derivation=own.LOWER),
-        _number(own.PROBABILITY, answer.upper, derivation=own.UPPER),
+        _number(own.PROBABILITY, answer.shown, method=method),
+        _number(own.PROBABILITY, answer.lower, derivation=own.LOWER, method=method),
+        _number(own.PROBABILITY, answer.upper, derivation=own.UPPER, method=method),
     ]
-    if answer.clinic_probability is not None:
-        measured.append(_number(own.PROBABILITY, answer.clinic_probability, method=own.CLINIC))
+    if report.clinic:
+        measured.append(_number(own.PROBABILITY, answer.probability, method=own.TRAINING))
     return Group(
         tracking_identifier=_tracked(report, f"class {answer.name}"),
         finding_type=_concept(own.class_code(answer.name, answer.title)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +17,7 @@ RESEARCH_USE_ONLY = "Research use only - not for diagnostic use"
 SYNTHETIC = "SYNTHETIC: a computed phantom, no person was scanned"
 NBSP = "\u00a0"
 _LONGEST = 400
+_MOST_DIGITS = 9
 
 
 def clean(value: object) -> str:
@@ -77,15 +78,26 @@ class Rated(Facts):
     high: float
 
 
-def percent(share: float) -> str:
-    """Return a share in whole percent; never 0 or 100.
+def listed(names: Sequence[str], word: str = "and") -> str:
+    """Return names as a phrase.
+
+    Examples
+    --------
+    >>> listed(["CN"]), listed(["CN", "MCI", "AD"], "or"), listed([])
+    ('CN', 'CN, MCI or AD', '')
+    """
+    return f" {word} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """Return a share in percent; never 0 or 100 in whole percent.
 
     Examples
     --------
     >>> [percent(p).replace(NBSP, " ") for p in (0.0, 0.004, 0.864, 0.999, 1.0)]
     ['<1 %', '<1 %', '86 %', '>99 %', '>99 %']
     """
-    return f"{_whole(share)}{NBSP}%"
+    return f"{f'{100 * share:.{digits}f}' if digits else _whole(share)}{NBSP}%"
 
 
 def percent_range(low: float, high: float) -> str:
@@ -98,6 +110,20 @@ def percent_range(low: float, high: float) -> str:
     """
     first, last = _whole(low), _whole(high)
     return f"{first}{NBSP}%" if first == last else f"{first} to {last}{NBSP}%"
+
+
+def texts_apart(value: float, limit: float, written: Callable[[float, int], str], digits: int) -> list[str]:
+    """Return a value and its limit with as many digits as show that they differ, if they do.
+
+    Examples
+    --------
+    >>> texts_apart(31.04, 31.0, number, 1), texts_apart(2.0, 2.0, number, 1)
+    (['31.04', '31.00'], ['2.0', '2.0'])
+    """
+    texts = [written(x, digits) for x in (value, limit)]
+    if texts[0] != texts[1] or value == limit or digits > _MOST_DIGITS:
+        return texts
+    return texts_apart(value, limit, written, digits + 1)
 
 
 def _whole(share: float) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import metadata
 
 from models.card import Card
 from models.classifier import CalibratedClassifier
-from pipeline.reporting.page.facts import Named
-from pipeline.reporting.scan.scan_numbers import Likeness, MetricRow, ModelFacts
+from pipeline.reporting.page.facts import Named, listed
+from pipeline.reporting.scan.scan_numbers import Likeness, MetricRow, ModelFacts, TestedSet
+
+FEW_SCANS = 20
+"""With fewer calibration scans of a class, its threshold rests more on the scans of all classes."""
 
 
 def model_facts(classifier: CalibratedClassifier, version: str) -> ModelFacts:
@@ -21,11 +25,22 @@ def model_facts(classifier: CalibratedClassifier, version: str) -> ModelFacts:
         version=version,
         trained_on=f"{card.split.train} {kind} ({counts}) of {card.subjects.train} subjects",
         tested_on=f"{card.split.test} {kind} of {card.subjects.test} other subjects",
+        where_it_fails=(*ModelFacts.model_fields["where_it_fails"].default, *_few_scans(classifier)),
         metrics=tuple(
             MetricRow(name=name, value=m.value, low=m.low, high=m.high) for name, m in card.metrics.items()
         ),
         versions=tuple(Named(label=k, value=v) for k, v in model_versions(classifier, version).items()),
     )
+
+
+def _few_scans(classifier: CalibratedClassifier) -> tuple[str, ...]:
+    """Name the classes whose prediction sets rest on few scans."""
+    counts = zip(classifier.class_names, classifier.conformal.counts, strict=True)
+    few = [f"{n} of {name}" for name, n in counts if n < FEW_SCANS]
+    if not few:
+        return ()
+    why = "their prediction sets can be wider than needed"
+    return (f"Classes with few calibration scans ({listed(few)}): {why}.",)
 
 
 def model_versions(classifier: CalibratedClassifier, version: str) -> dict[str, str]:
@@ -46,3 +61,9 @@ def likeness_at(card: Card, confidence: float) -> Likeness | None:
     """Return how often the classifier was right on test scans of similar confidence, where that is known."""
     found = card.bin_of(confidence)
     return found and Likeness(low=found.low, high=found.high, count=found.scans, right=found.right)
+
+
+def tested_sets(card: Card, class_names: Sequence[str]) -> tuple[TestedSet, ...]:
+    """Return how often prediction sets held the class of the test scans, in the order of the classes."""
+    found = [(name, *card.coverage[name]) for name in class_names if name in card.coverage]
+    return tuple(TestedSet(name=name, held=held, scans=scans) for name, held, scans in found)

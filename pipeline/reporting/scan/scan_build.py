@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pipeline.errors import InputError, RefusedScan
-from pipeline.reporting.page.facts import percent, percent_range
 from pipeline.reporting.page.words import CLASS_TITLES, acquisition_facts
 from pipeline.reporting.scan.regional import (
     Norms,
@@ -30,8 +29,10 @@ from pipeline.reporting.scan.scan_numbers import (
     ModelFacts,
     Quality,
     ScanReport,
+    TestedSet,
     Visit,
 )
+from pipeline.reporting.scan.scan_sentences import headline
 
 if TYPE_CHECKING:
     from models.card import RegionNorm
@@ -98,7 +99,9 @@ class ReportContext:
     norms : sequence of RegionNorm
         Of the training cohort's cognitively normal scans, one a subject.
     likeness : Likeness, optional
-        Test scans of similar confidence.
+        Test scans of similar confidence, at the prevalence of training.
+    tested_sets : sequence of TestedSet
+        How often the prediction sets held the class of the test scans.
     """
 
     model: ModelFacts
@@ -106,6 +109,7 @@ class ReportContext:
     run_id: str
     norms: Sequence[RegionNorm] = ()
     likeness: Likeness | None = None
+    tested_sets: Sequence[TestedSet] = ()
 
 
 def build_scan_report(
@@ -153,6 +157,7 @@ def build_scan_report(
         synthetic=_is_synthetic(scan.facts),
         accession_number=scan.accession_number,
         likeness=context.likeness if prediction is not None else None,
+        tested_sets=tuple(context.tested_sets) if prediction is not None else (),
         acquisition=acquisition_facts(scan.facts),
         model=context.model,
         **measured,
@@ -160,51 +165,42 @@ def build_scan_report(
     )
 
 
-def _answer(prediction: Prediction) -> dict[str, Any]:
-    names = prediction.class_names
+def _answer(p: Prediction) -> dict[str, Any]:
     classes = tuple(
         ClassProbability(
             name=name,
             title=CLASS_TITLES.get(name, ""),
-            probability=prediction.probabilities[k],
-            lower=prediction.lower[k],
-            upper=prediction.upper[k],
-            in_set=name in prediction.prediction_set,
-            trained_share=prediction.prevalence[k],
-            clinic_share=prediction.clinic_prevalence[k] if prediction.clinic_prevalence else None,
-            clinic_probability=prediction.clinic_probabilities[k]
-            if prediction.clinic_probabilities
-            else None,
+            probability=p.probabilities[k],
+            lower=p.lower[k],
+            upper=p.upper[k],
+            in_set=name in p.prediction_set,
+            trained_share=p.prevalence[k],
+            clinic_share=p.clinic_prevalence[k] if p.clinic_prevalence else None,
+            clinic_probability=p.clinic_probabilities[k] if p.clinic_probabilities else None,
+            shown=p.shown[k],
         )
-        for k, name in enumerate(names)
+        for k, name in enumerate(p.class_names)
     )
-    first = max(classes, key=lambda c: c.probability)
-    if prediction.decision == "report":
-        sure = f"{percent(first.probability)}, interval {percent_range(first.lower, first.upper)}"
-        headline = f"The scan is most like {first.title or first.name} ({first.name}): {sure}"
-    else:
-        headline = "Refer for expert read"
+    reported = p.decision == "report"
     return {
-        "verdict": "report" if prediction.decision == "report" else "refer",
-        "headline": headline,
-        "reasons": prediction.reasons,
+        "verdict": p.decision,
+        "headline": headline(classes) if reported else "Refer for expert read",
+        "reasons": p.reasons,
         "classes": classes,
-        "prediction_set": prediction.prediction_set,
-        "coverage": prediction.coverage,
-        "confidence": prediction.confidence,
-        "operating_point": prediction.operating_point,
-        "uncertainty": _uncertainty(prediction),
+        "prediction_set": p.prediction_set,
+        "coverage": p.coverage,
+        "largest_set": p.largest_set,
+        "range_factor": p.range_factor,
+        "confidence": p.confidence,
+        "operating_point": p.operating_point,
+        "uncertainty": _uncertainty(p),
         "distances": (
             Distance(
-                label="Distance to the calibration scans (Mahalanobis)",
-                value=prediction.mahalanobis,
-                limit=prediction.mahalanobis_limit,
+                label="Distance to the scans of training (Mahalanobis)",
+                value=p.mahalanobis,
+                limit=p.mahalanobis_limit,
             ),
-            Distance(
-                label="Lack of evidence for any class (energy)",
-                value=prediction.energy,
-                limit=prediction.energy_limit,
-            ),
+            Distance(label="Lack of evidence for any class (energy)", value=p.energy, limit=p.energy_limit),
         ),
     }
 

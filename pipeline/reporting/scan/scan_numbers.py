@@ -5,9 +5,9 @@ Every text is cleaned on the way in (`pipeline.reporting.page.html.clean`) and e
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, model_validator
 
 from pipeline.reporting.page.facts import Facts, Measured, Named, Text, number, percent, percent_range
 
@@ -18,9 +18,9 @@ Quality = Literal["pass", "warn", "refuse"]
 class ClassProbability(Facts):
     """One class of the answer.
 
-    `lower` and `upper` are the 5th and 95th percentile over refits of the calibrator and over the networks,
-    where there are several; `trained_share` is the class's prevalence in training, which the probability
-    assumes.
+    `probability` is at the prevalence of training, `trained_share`; `clinic_probability` is at the clinic's,
+    `clinic_share`, where that is stated. `shown` is the one of the two that the page draws: `lower` and
+    `upper`, its plausible range, and `in_set` belong to it.
     """
 
     name: Text
@@ -32,11 +32,33 @@ class ClassProbability(Facts):
     trained_share: float
     clinic_share: float | None = None
     clinic_probability: float | None = None
+    shown: float
+
+    @property
+    def range_text(self) -> str:
+        """The plausible range in words."""
+        return f"plausible range {percent_range(self.lower, self.upper)}"
 
     @property
     def sentence(self) -> str:
         """What the bar shows, for a reader who does not see it."""
-        return f"{self.name}: {percent(self.probability)}, interval {percent_range(self.lower, self.upper)}"
+        return f"{self.name}: {percent(self.shown)}, {self.range_text}"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_older(cls, stored: Any) -> Any:
+        # Up to format 2 everything but `clinic_probability` was at the prevalence of training.
+        return {"shown": stored["probability"], **stored} if isinstance(stored, dict) else stored
+
+
+class TestedSet(Facts):
+    """How many test scans of a class have it in their prediction set."""
+
+    __test__ = False  # no test of pytest's
+
+    name: Text
+    held: int
+    scans: int
 
 
 class Likeness(Facts):
@@ -204,11 +226,13 @@ class ScanReport(Facts):
     """All facts of a scan's report.
 
     A refused scan has no classes; `reasons` and `hint` explain why. Dates are passed in, so that the same
-    scan and the same model give the same bytes.
-    Files of format 1, with older names of `hint` and `uncertainty`, are still read.
+    scan and the same model give the same bytes. `range_factor` is None where the range of a probability is
+    the 5th to the 95th percentile over refits of the calibrator, and over networks.
+    Files of formats 1 and 2 are still read. In them range, set and confidence are at the prevalence of
+    training, whatever the clinic's; names of `hint` and `uncertainty` were others in format 1.
     """
 
-    format_version: int = 2
+    format_version: int = 3
     subject: Text
     session: Text
     report_date: Text
@@ -222,8 +246,11 @@ class ScanReport(Facts):
     classes: tuple[ClassProbability, ...] = ()
     prediction_set: tuple[Text, ...] = ()
     coverage: float | None = None
+    tested_sets: tuple[TestedSet, ...] = ()
+    largest_set: int = 1
     confidence: float | None = None
     operating_point: float | None = None
+    range_factor: float | None = None
     likeness: Likeness | None = None
     uncertainty: EntropySplit | None = Field(
         default=None, validation_alias=AliasChoices("uncertainty", "doubt")
@@ -244,32 +271,10 @@ class ScanReport(Facts):
 
     @property
     def clinic(self) -> bool:
-        """Whether a clinic's own prevalence was given."""
-        return any(c.clinic_probability is not None for c in self.classes)
+        """Whether what is shown is at a clinic's own prevalence."""
+        return any(c.clinic_probability is not None and c.shown == c.clinic_probability for c in self.classes)
 
     @property
-    def interval_over(self) -> str:
-        """The sources of variation that the interval of a probability covers."""
-        refits = "refits of the calibration"
-        found = self.uncertainty
-        return refits if found is None else f"{refits} and over {found.networks} networks"
-
-    @property
-    def interval_covers(self) -> str:
-        """What the interval of a probability covers."""
-        covered = "It shows how much the probability would change with other subjects for the calibration"
-        if self.uncertainty is None:
-            return f"{covered}."
-        return (
-            f"{covered}, and how much the answers of the {self.uncertainty.networks} networks, trained alike "
-            "from other initial weights, differ from their average. The average itself varies less."
-        )
-
-    @property
-    def interval_leaves_out(self) -> str:
-        """What the interval of a probability does not cover."""
-        training = "training the network again" if self.uncertainty is None else "training on other scans"
-        return (
-            f"It does not cover: {training}, a scanner or population that differs from the training scans, "
-            "errors in the diagnoses used for training, or motion and misregistration in this scan."
-        )
+    def most_likely(self) -> ClassProbability:
+        """The class of the largest probability that is shown, the first of equals."""
+        return max(self.classes, key=lambda c: c.shown)

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from pipeline.atlas import SHAPE
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics import TABLE
-from pipeline.reporting.page.facts import number
+from pipeline.reporting.page.facts import listed, number, percent, texts_apart
 from pipeline.reporting.page.html import Page, data_uri
 from pipeline.reporting.page.words import GROUP_ORDER, interval_text, metric_heading, title_of
 from pipeline.reporting.scan import scan_pictures as pictures
+from pipeline.reporting.scan import scan_sentences as sentences
 from pipeline.reporting.scan import slices as planes
 from pipeline.reporting.scan.scan_numbers import MetricRow, RegionRow, ScanReport, Visit
 from pipeline.scan import Volume
@@ -83,6 +84,9 @@ def scan_page(report: ScanReport, suvr: Volume | None, saliency: NDArray[np.floa
         "noted": [f for f in report.findings if f.verdict != "pass"],
         "passed": [rows for rows in (passed[:half], passed[half:]) if rows],
         "metrics": _metrics(report.model.metrics),
+        "say": sentences,
+        "checks": checks(report),
+        "either": lambda names: listed(names, "or"),
         "pictures": _pictures(report, suvr, saliency),
         "trend": trend(report.visits),
         "saliency_sentence": SALIENCY_SENTENCE,
@@ -91,6 +95,24 @@ def scan_page(report: ScanReport, suvr: Volume | None, saliency: NDArray[np.floa
         "shade": _shade,
     }
     return Page("scan.html.j2", report, f"sub-{report.subject} ses-{report.session}", drawn)
+
+
+def checks(report: ScanReport) -> list[tuple[str, str, str, str]]:
+    """Return the checks that decide between a finding and a referral: name, value, limit, verdict."""
+    if report.confidence is None or report.operating_point is None:
+        return []
+    confidence, point = report.confidence, report.operating_point
+    sure, enough = texts_apart(confidence, point, percent, 0)
+    size, most, quality = len(report.prediction_set), report.largest_set, report.quality == "pass"
+    rows = [
+        ("Quality control", "passed" if quality else "warning", "passed", quality),
+        ("Confidence: highest probability", sure, f"at least {enough}", confidence >= point),
+        ("Classes in the prediction set", f"{size}", f"at most {most}", 0 < size <= most),
+    ]
+    for d in report.distances:
+        value, limit = texts_apart(d.value, d.limit, number, 1)
+        rows.append((d.label, value, f"at most {limit}", not d.beyond))
+    return [(name, value, limit, "pass" if fine else "refer") for name, value, limit, fine in rows]
 
 
 def _pictures(

@@ -1,0 +1,461 @@
+"""Whether the page of a scan contradicts itself, its JSON or the results of the study: read from the page.
+
+What is on the page is parsed from its HTML, not taken from the code that made it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+from scipy import stats
+
+Found = Iterator[str]
+_SHARE = r"(?:<1|>99|\d+(?:\.\d+)?)"
+PERCENT = re.compile(rf"(?:({_SHARE}) to )?({_SHARE}) %")
+_BLUE = "#1f5a8a"
+_JARGON = ("Mahalanobis", "energy", "conformal", "entropy", "percentile")
+_VERDICTS = {
+    "report": "Finding of the model",
+    "refer": "The model gives no finding",
+    "refused": "The model was not applied",
+}
+_ROUNDING = 1e-6
+
+
+def text_of(html: str) -> str:
+    """Return what a reader sees of a piece of a page, on one line."""
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).replace("\u00a0", " ").split())
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar as it is drawn and written; places in percent of the width."""
+
+    name: str
+    value: str
+    range: str
+    label: str
+    line: float
+    low: float
+    high: float
+    blue: bool
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a reader sees on a page."""
+
+    verdict: str
+    kicker: str
+    headline: str
+    finding: str
+    reasons: tuple[str, ...]
+    heading: str
+    bars: tuple[Bar, ...]
+    clinic_table: tuple[tuple[str, ...], ...]
+    checks: tuple[tuple[str, ...], ...]
+    sentences: tuple[str, ...]
+    first_sheet: str
+    whole: str
+
+
+def _first(pattern: str, html: str) -> str:
+    found = re.search(pattern, html, re.DOTALL)
+    return text_of(found[1]) if found else ""
+
+
+def _rows(table: str) -> tuple[tuple[str, ...], ...]:
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", table, re.DOTALL)
+    return tuple(
+        tuple(text_of(c) for c in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", r, re.DOTALL)) for r in rows
+    )
+
+
+def _bar(html: str) -> Bar:
+    rects = re.findall(r'<rect x="([\d.]+)%?" [^>]*width="([\d.]+)%" [^>]*fill="(#\w+)"', html)
+    faded = rects[2:]
+    return Bar(
+        name=_first(r'class="name">(.*?)<span', html),
+        value=_first(r'class="value">(.*?)<span', html),
+        range=_first(r'class="range">(.*?)</span>', html),
+        label=unescape(_first_raw(r'aria-label="([^"]*)"', html)).replace("\u00a0", " "),
+        line=float(_first_raw(r'<line x1="([\d.]+)%"', html)),
+        low=float(faded[0][0]),
+        high=float(faded[-1][0]) + float(faded[-1][1]),
+        blue={colour for _, _, colour in rects[1:]} == {_BLUE},
+    )
+
+
+def _first_raw(pattern: str, html: str) -> str:
+    found = re.search(pattern, html, re.DOTALL)
+    return found[1] if found else "nan"
+
+
+def see(html: str) -> Seen:
+    """Read a page as a reader would."""
+    first = html.split('<section class="sheet"')[1]
+    decision = _first_raw(r'<div class="decision \w+">(.*?)</div>', html)
+    bars = _first_raw(r'<div class="bars">(.*?)<p class="axis">', html)
+    prose = re.sub(
+        r"<table.*?</table>|<svg.*?</svg>|<p class=\"axis\">.*?</p>|<style.*?</style>",
+        "",
+        html,
+        flags=re.DOTALL,
+    )
+    return Seen(
+        verdict=_first_raw(r'<div class="decision (\w+)">', html),
+        kicker=_first(r'class="kicker">(.*?)</p>', decision),
+        headline=_first(r"<h2>(.*?)</h2>", decision),
+        finding=_first(r"</h2>\s*<p>(.*?)</p>", decision),
+        reasons=tuple(text_of(r) for r in re.findall(r"<li>(.*?)</li>", decision, re.DOTALL)),
+        heading=_first(r"<h2>((?:Calibrated p|P)robability.*?)</h2>", html),
+        bars=tuple(_bar(part) for part in bars.split('<div class="bar">')[1:]),
+        clinic_table=_rows(
+            _first_raw(r'aria-label="Probabilities at two prevalences[^>]*>(.*?)</table>', html)
+        ),
+        checks=_rows(_first_raw(r"Checks before the model gives a finding</h2>(.*?)</table>", html))[1:],
+        sentences=tuple(
+            text_of(s)
+            for s in re.findall(
+                r"<(?:p|li|h2|h3|figcaption)\b[^>]*>.*?</(?:p|li|h2|h3|figcaption)>", prose, re.DOTALL
+            )
+        ),
+        first_sheet=text_of(first),
+        whole=text_of(html.partition("<body>")[2]),
+    )
+
+
+def states(text: str, share: float) -> bool:
+    """Return whether a written percentage, without its sign, is a share, to the digits it has."""
+    if text == "<1":
+        return share < 0.005 + _ROUNDING
+    if text == ">99":
+        return share > 0.995 - _ROUNDING
+    digits = len(text.partition(".")[2])
+    return abs(100 * share - float(text)) <= 0.5 * 10**-digits + 100 * _ROUNDING
+
+
+def _states_range(text: str, low: float, high: float) -> bool:
+    found = PERCENT.fullmatch(text)
+    return bool(found) and states(found[1] or found[2], low) and states(found[2], high)
+
+
+def contradictions(
+    html: str, report: Mapping[str, Any], results: Mapping[str, Any] | None = None
+) -> list[str]:
+    """Return every contradiction of a page with itself, its JSON and, where given, the study's results.
+
+    Parameters
+    ----------
+    html : str
+        The page of a scan.
+    report : mapping
+        What its ``report.json`` holds.
+    results : mapping, optional
+        What the study's ``results.json`` holds.
+    """
+    seen = see(html)
+    found = [*_decision(seen, report)]
+    if report["verdict"] == "refused":
+        found += ["a refused scan has bars"] * bool(seen.bars) + ["a refused scan has a set"] * bool(
+            report["classes"]
+        )
+        return found
+    for check in (_bars, _set, _headline, _checks, _clinic, _tested, _likeness, _range, _percentages):
+        found += check(seen, report)
+    if results is not None:
+        found += _study(report, results)
+    return found
+
+
+def _decision(seen: Seen, report: Mapping[str, Any]) -> Found:
+    verdict = report["verdict"]
+    if seen.verdict != verdict or seen.kicker != _VERDICTS[verdict]:
+        yield f"the box is of {seen.verdict} ({seen.kicker}), the verdict {verdict}"
+    if seen.headline != report["headline"].replace("\u00a0", " "):
+        yield f"the headline is {seen.headline!r}, in JSON {report['headline']!r}"
+    if (verdict == "report") == bool(report["reasons"]):
+        yield f"the verdict is {verdict} with {len(report['reasons'])} reasons"
+    shown = [_plain(r) for r in seen.reasons]
+    if shown != [_plain(r) for r in report["reasons"]]:
+        yield f"the reasons on the page are {shown}"
+    if verdict == "report" and "most like" not in seen.headline.lower():
+        yield f"a finding without a class: {seen.headline}"
+    if verdict != "report" and "most like" in seen.first_sheet.lower().replace("most likely", ""):
+        yield "a finding is given although the scan is not reported"
+    for word in _JARGON:
+        if word.lower() in seen.first_sheet.lower():
+            yield f"the first sheet has the word {word}"
+
+
+def _plain(reason: str) -> str:
+    return " ".join(reason.lower().rstrip(".").split())
+
+
+def _bars(seen: Seen, report: Mapping[str, Any]) -> Found:
+    classes = report["classes"]
+    if [b.name for b in seen.bars] != [" ".join(c["name"].split()) for c in classes]:
+        yield f"bars of {[b.name for b in seen.bars]}, classes {[c['name'] for c in classes]}"
+        return
+    for bar, c in zip(seen.bars, classes, strict=True):
+        low, shown, high = c["lower"], c["shown"], c["upper"]
+        if not low <= shown <= high:
+            yield f"{bar.name}: {shown} is outside {low} to {high}"
+        if not states(bar.value.removesuffix(" %"), shown) or not _states_range(bar.range, low, high):
+            yield f"{bar.name}: the page has {bar.value} ({bar.range}), JSON {shown} ({low} to {high})"
+        drawn = ((bar.line, shown), (bar.low, low), (bar.high, high))
+        if any(abs(x - 100 * share) > 0.2 for x, share in drawn):
+            yield f"{bar.name}: drawn at {bar.low} {bar.line} {bar.high}, JSON {low} {shown} {high}"
+        if bar.label != f"{bar.name}: {bar.value}, plausible range {bar.range}":
+            yield f"{bar.name}: the label of the bar is {bar.label!r}"
+        if bar.blue != c["in_set"] or c["in_set"] != (c["name"] in report["prediction_set"]):
+            yield f"{bar.name}: blue {bar.blue}, in the set {c['in_set']}"
+    total = sum(c["shown"] for c in classes)
+    if abs(total - 1) > _ROUNDING:
+        yield f"the bars sum to {total}"
+    if abs(report["confidence"] - max(c["shown"] for c in classes)) > _ROUNDING:
+        yield f"the confidence is {report['confidence']}, not that of the largest bar"
+
+
+def _likeliest(report: Mapping[str, Any], key: str = "shown") -> list[str]:
+    top = max(c[key] for c in report["classes"])
+    return [c["name"] for c in report["classes"] if c[key] >= top - _ROUNDING]
+
+
+def _phrase(names: Sequence[str]) -> str:
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _set(seen: Seen, report: Mapping[str, Any]) -> Found:
+    names = [c["name"] for c in report["classes"] if c["in_set"]]
+    if not set(_likeliest(report)) & set(names):
+        yield f"the most likely class {_likeliest(report)} is outside the set {names}"
+    if f"Prediction set: {' '.join(_phrase(names).split())}. " not in seen.first_sheet:
+        yield f"the page does not state the set {_phrase(names)}"
+    if report["verdict"] == "report":
+        wanted = (
+            "No other class is in the prediction set."
+            if len(names) == 1
+            else f"The prediction set is {' '.join(_phrase(names).split())}: the model does not decide"
+        )
+        if not seen.finding.startswith(wanted):
+            yield f"the set is {names}, the finding {seen.finding!r}"
+    least = min((c["shown"] for c in report["classes"] if c["in_set"]), default=1)
+    unusual = any(c["shown"] > least for c in report["classes"] if not c["in_set"])
+    if unusual != ("a threshold of its own" in seen.first_sheet):
+        yield "a class outside the set is more likely than one inside, unexplained, or explained without need"
+
+
+def _headline(seen: Seen, report: Mapping[str, Any]) -> Found:
+    if report["verdict"] != "report":
+        return
+    found = re.fullmatch(
+        r"Most like (?P<name>.+) \((?P<value>[^,]+?)(?P<clinic> at your clinic's prevalence)?, "
+        r"plausible range (?P<range>[^)]+)\)(?:\. The scan may also be (?P<others>.+)\.)?",
+        seen.headline,
+    )
+    bar = next((b for b in seen.bars if found and b.name == found["name"]), None)
+    if found is None or bar is None:
+        yield f"the headline names no class of the page: {seen.headline}"
+        return
+    if bar.line < max(b.line for b in seen.bars):
+        yield f"the headline's class {bar.name} is not the largest bar"
+    if (bar.value, bar.range) != (found["value"], found["range"]):
+        yield f"the headline has {found['value']} ({found['range']}), the bar {bar.value} ({bar.range})"
+    others = [b.name for b in seen.bars if b.blue and b is not bar]
+    if (found["others"] or "") != _phrase(others or [""]):
+        yield f"the headline leaves open {found['others']}, the set {others}"
+    if bool(found["clinic"]) != _is_clinic(report):
+        yield "the headline names the wrong prevalence"
+
+
+def _is_clinic(report: Mapping[str, Any]) -> bool:
+    return any(c["clinic_share"] is not None for c in report["classes"])
+
+
+def _checks(seen: Seen, report: Mapping[str, Any]) -> Found:
+    own = {
+        "Quality control": report["quality"] == "pass",
+        "Confidence": report["confidence"] >= report["operating_point"],
+        "Classes in the prediction set": 0 < len(report["prediction_set"]) <= report["largest_set"],
+        **{d["label"]: d["value"] <= d["limit"] for d in report["distances"]},
+    }
+    if all(own.values()) != (report["verdict"] == "report"):
+        yield f"the verdict is {report['verdict']}, the checks {own}"
+    for (name, value, limit, verdict), (key, fine) in zip(seen.checks, own.items(), strict=True):
+        if not name.startswith(key) or verdict != ("pass" if fine else "refer"):
+            yield f"the check {name} states {verdict}, expected {key}: {fine}"
+        if not _agrees(value, limit, verdict):
+            yield f"{name}: {value}, {limit}, yet {verdict}"
+    figures = {row[0].partition(":")[0]: row[1:3] for row in seen.checks}
+    confidence, point = figures["Confidence"]
+    if not states(confidence.removesuffix(" %"), report["confidence"]) or not states(
+        point.removeprefix("at least ").removesuffix(" %"), report["operating_point"]
+    ):
+        yield f"the confidence is written as {confidence}, {point}"
+    expected = (str(len(report["prediction_set"])), f"at most {report['largest_set']}")
+    if figures["Classes in the prediction set"] != expected:
+        yield f"the size of the set is written as {figures['Classes in the prediction set']}"
+
+
+def _agrees(value: str, limit: str, verdict: str) -> bool:
+    """Return whether the written figures, as rounded, lead to the written verdict."""
+    bound = re.fullmatch(r"(at least|at most) (.+)", limit)
+    if bound is None:
+        return (value == limit) == (verdict == "pass")
+    size, edge = (float(re.sub(r"[<>% ,]", "", t).replace("\u2212", "-")) for t in (value, bound[2]))
+    passes = size >= edge if bound[1] == "at least" else size <= edge
+    return passes == (verdict == "pass")
+
+
+def _clinic(seen: Seen, report: Mapping[str, Any]) -> Found:
+    clinic = _is_clinic(report)
+    if clinic != ("at your clinic's prevalence" in seen.heading):
+        yield f"the bars are headed {seen.heading!r}"
+    assumed = re.search(
+        r"Assumes the prevalence among the training scans: (.*)\.",
+        " ".join(s for s in seen.sentences if "Assumes" in s),
+    )
+    if not clinic:
+        shares = assumed[1].split(", ") if assumed else []
+        wanted = [(c["name"], c["trained_share"]) for c in report["classes"]]
+        stated = [tuple(s.removesuffix(" %").rsplit(" ", 1)) for s in shares]
+        if len(stated) != len(wanted) or any(
+            s[0] != " ".join(n.split()) or not states(s[1], share)
+            for s, (n, share) in zip(stated, wanted, strict=True)
+        ):
+            yield f"the prevalence of training is written as {shares}"
+        if any(c["shown"] != c["probability"] for c in report["classes"]):
+            yield "what is shown is not at the prevalence of training"
+        return
+    weights = [c["probability"] * c["clinic_share"] / c["trained_share"] for c in report["classes"]]
+    for c, weight in zip(report["classes"], weights, strict=True):
+        if c["shown"] != c["clinic_probability"] or abs(c["shown"] - weight / sum(weights)) > 1e-4:
+            yield f"{c['name']}: {c['shown']} is not the probability at the clinic, {weight / sum(weights)}"
+    cell = re.compile(rf"({_SHARE}) % where ({_SHARE}) % are (.+)")
+    for row, c in zip(seen.clinic_table[1:], report["classes"], strict=True):
+        cells = [cell.fullmatch(text) for text in row[1:]]
+        wanted = ((c["shown"], c["clinic_share"]), (c["probability"], c["trained_share"]))
+        name = " ".join(c["name"].split())
+        right = row[0] == name and all(
+            found is not None and found[3] == name and states(found[1], p) and states(found[2], share)
+            for found, (p, share) in zip(cells, wanted, strict=True)
+        )
+        if not right:
+            yield f"the table of both prevalences has {row} for {wanted}"
+
+
+def _tested(seen: Seen, report: Mapping[str, Any]) -> Found:
+    coverage, counts = report["coverage"], [t for t in report["tested_sets"] if t["scans"]]
+    text = seen.first_sheet
+    stated = re.search(r"In tests these sets held the true class of (.*?) scans\. They (are|were) made", text)
+    promise = re.findall(
+        rf"made to hold (?:it|the true class) in ({_SHARE}) % of the scans of each class", text
+    )
+    if len(promise) != 1 or not states(promise[0], coverage):
+        yield f"the coverage is written as {promise}, it is {coverage}"
+    wanted = [f"{t['held']} of {t['scans']} {' '.join(t['name'].split())}" for t in counts]
+    if (stated[1] if stated else "") != ", ".join(wanted):
+        yield f"the counts of the sets are {wanted}, the page has {stated and stated[1]}"
+    if not counts and "was not tested" not in text:
+        yield "the page promises a coverage that was not measured"
+    missed = re.search(r"of the scans of each class: for (.*?) they did not\.", text)
+    short = [t["name"] for t in counts if stats.binom.cdf(t["held"], t["scans"], coverage) < 0.025]
+    named = re.split(r", | and ", missed[1]) if missed else []
+    if named != [" ".join(n.split()) for n in short]:
+        yield f"too seldom in the set: {short}, the page names {named}"
+
+
+def _likeness(seen: Seen, report: Mapping[str, Any]) -> Found:
+    found, text = report["likeness"], seen.first_sheet
+    stated = re.search(
+        rf"(?:Of (\d+) test scans?|(No) test scan) (?:with|had) a highest probability of ({PERCENT.pattern})(?:, (\d+) w)?",
+        text,
+    )
+    if (stated is None) != (found is None):
+        yield f"similar scans are {found}, the page has {stated and stated[0]}"
+    if stated is None or found is None:
+        return
+    counts = (int(stated[1] or 0), int(stated[6] or 0))
+    if counts != (found["count"], found["right"]) or not _states_range(
+        stated[3], found["low"], found["high"]
+    ):
+        yield f"similar scans are {found}, the page has {stated[0]!r}"
+    trained = max(c["probability"] for c in report["classes"])
+    if not found["low"] - _ROUNDING <= trained <= found["high"] + _ROUNDING:
+        yield f"the scan's {trained} is not among {found['low']} to {found['high']}"
+    where = re.search(
+        rf"where the highest probability of this scan is ({_SHARE}) % \((.*?)\)\. (?:Of|No)", text
+    )
+    if bool(where) != _is_clinic(report):
+        yield "the prevalence of the tests is not stated, or stated without need"
+    elif where and (
+        not states(where[1], trained)
+        or where[2] not in {" ".join(n.split()) for n in _likeliest(report, "probability")}
+    ):
+        yield f"at the prevalence of training the page has {where[0]!r}"
+
+
+def _range(seen: Seen, report: Mapping[str, Any]) -> Found:
+    factor, split = report["range_factor"], report["uncertainty"]
+    stated = re.search(
+        r"widened by a factor of ([\d.]+)\. The factor was chosen on simulated scans", seen.whole
+    )
+    if bool(stated) != (factor is not None) or (
+        stated and abs(float(stated[1].rstrip(".")) - factor) > 0.051
+    ):
+        yield f"the factor of the range is {factor}, the page has {stated and stated[0]}"
+    networks = {int(n) for n in re.findall(r"(\d+) networks", seen.whole)}
+    if networks != ({split["networks"]} if split else set()):
+        yield f"the page speaks of {networks} networks, JSON {split}"
+    if "It does not cover" not in seen.whole:
+        yield "the page does not state what the range leaves out"
+    if re.search(r"\binterval\b", seen.first_sheet):
+        yield "the plausible range is called an interval"
+
+
+_OWN_FIGURES = ("test-retest", "target region", "95 %")
+"""Sentences whose percentages are of other figures: visits, asymmetry, metrics."""
+
+
+def _percentages(seen: Seen, report: Mapping[str, Any]) -> Found:
+    keys = ("probability", "lower", "upper", "shown", "trained_share", "clinic_share")
+    figures = [c[key] for c in report["classes"] for key in keys if c[key] is not None]
+    figures += [report[key] for key in ("coverage", "confidence", "operating_point")]
+    figures += [report["likeness"][key] for key in ("low", "high")] if report["likeness"] else []
+    quality = {_plain(f["message"]) for f in report["findings"]}
+    own = {_plain(line) for line in report["model"]["where_it_fails"]}
+    for sentence in seen.sentences:
+        if any(words in sentence for words in _OWN_FIGURES) or _plain(sentence) in quality | own:
+            continue
+        for found in PERCENT.finditer(sentence):
+            for text in filter(None, found.groups()):
+                if not any(states(text, figure) for figure in figures):
+                    yield f"{text} % is no figure of the page: {sentence}"
+
+
+def _study(report: Mapping[str, Any], results: Mapping[str, Any]) -> Found:
+    counts = {t["name"]: [t["held"], t["scans"]] for t in report["tested_sets"]}
+    measured = {name: list(pair) for name, pair in results["coverage"].items()}
+    if counts != measured:
+        yield f"the page counts {counts}, the study {measured}"
+    mine = report["likeness"]
+    rows = [[low, high, n, right] for low, high, n, right in results["likeness"]]
+    if mine and [mine["low"], mine["high"], mine["count"], mine["right"]] not in rows:
+        yield f"the page has {mine}, the study {rows}"
+
+
+def contradictions_in(folder: Path, results: Path | None = None) -> list[str]:
+    """Return the contradictions of every scan's page below a folder, by the name of its folder."""
+    study = None if results is None else json.loads(results.read_text())
+    found = []
+    for page in sorted(folder.rglob("report.html")):
+        report = json.loads(page.with_name("report.json").read_text())
+        found += [f"{page.parent.name}: {line}" for line in contradictions(page.read_text(), report, study)]
+    return found
