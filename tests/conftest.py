@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from page_check import contradictions
 
 from flows.running.environment import set_quiet_defaults
+from pipeline.reporting.page.html import Page
+from pipeline.reporting.scan.scan_numbers import ScanReport
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 set_quiet_defaults()
@@ -42,6 +45,22 @@ def no_loop_left_running() -> Iterator[None]:
     """A file that leaves an event loop running fails itself: later files would fail far from the cause."""
     yield
     assert asyncio._get_running_loop() is None, "a fixture has left an event loop running in this thread"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_page_agrees_with_itself() -> Iterator[None]:
+    """Check the page of a scan wherever a test makes one in this process."""
+
+    def checked(page: Page) -> str:
+        html = made(page)
+        if isinstance(page.report, ScanReport):
+            assert contradictions(html, page.report.model_dump(mode="json")) == []
+        return html
+
+    with pytest.MonkeyPatch.context() as patch:
+        made = Page.html
+        patch.setattr(Page, "html", checked)
+        yield
 
 
 def _wait_for(condition: Callable[[], object], seconds: float = 180, pause: float = 0.05) -> None:

@@ -9,7 +9,7 @@ from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.files import today
 from pipeline.one_scan import Inference
-from pipeline.reporting.scan.model_facts import likeness_at, model_facts, tested_sets
+from pipeline.reporting.scan.model_facts import model_facts
 from pipeline.reporting.scan.scan_build import MeasuredScan, ReportContext, build_scan_report
 from pipeline.reporting.scan.scan_numbers import ScanReport
 from pipeline.reporting.scan.scan_page import write_scan_report
@@ -44,15 +44,12 @@ class ReportWriter:
         self, scan: MeasuredScan, inference: Inference, folder: Path, *, pdf: bool = True
     ) -> tuple[ScanReport, dict[str, Path]]:
         """Write the report of a scan, with the saliency of its prediction; return it and its files."""
-        prediction, card = inference.prediction, self.classifier.card
+        prediction = inference.prediction
         context = ReportContext(
             model=model_facts(self.classifier, self.version),
             report_date=self.date,
             run_id=self.run_id,
-            norms=card.norms,
-            # Tests were made at the prevalence of training, so the scan's place among them is the one there.
-            likeness=likeness_at(card, max(prediction.probabilities)) if prediction else None,
-            tested_sets=tested_sets(card, self.classifier.class_names),
+            card=self.classifier.card,
         )
         report = build_scan_report(scan, context, prediction, inference.refusal)
         suvr = inference.normalised.suvr if inference.normalised else None

@@ -1,149 +1,23 @@
-"""Whether the page of a scan contradicts itself, its JSON or the results of the study: read from the page.
-
-What is on the page is parsed from its HTML, not taken from the code that made it.
-"""
+"""Whether the page of a scan contradicts itself, its JSON or the results of the study."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from html import unescape
 from pathlib import Path
 from typing import Any
 
+from page_seen import PERCENT, ROUNDING, SHARE, Seen, see, states, states_range
 from scipy import stats
 
 Found = Iterator[str]
-_SHARE = r"(?:<1|>99|\d+(?:\.\d+)?)"
-PERCENT = re.compile(rf"(?:({_SHARE}) to )?({_SHARE}) %")
-_BLUE = "#1f5a8a"
 _JARGON = ("Mahalanobis", "energy", "conformal", "entropy", "percentile")
 _VERDICTS = {
     "report": "Finding of the model",
     "refer": "The model gives no finding",
     "refused": "The model was not applied",
 }
-_ROUNDING = 1e-6
-
-
-def text_of(html: str) -> str:
-    """Return what a reader sees of a piece of a page, on one line."""
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).replace("\u00a0", " ").split())
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One bar as it is drawn and written; places in percent of the width."""
-
-    name: str
-    value: str
-    range: str
-    label: str
-    line: float
-    low: float
-    high: float
-    blue: bool
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a reader sees on a page."""
-
-    verdict: str
-    kicker: str
-    headline: str
-    finding: str
-    reasons: tuple[str, ...]
-    heading: str
-    bars: tuple[Bar, ...]
-    clinic_table: tuple[tuple[str, ...], ...]
-    checks: tuple[tuple[str, ...], ...]
-    sentences: tuple[str, ...]
-    first_sheet: str
-    whole: str
-
-
-def _first(pattern: str, html: str) -> str:
-    found = re.search(pattern, html, re.DOTALL)
-    return text_of(found[1]) if found else ""
-
-
-def _rows(table: str) -> tuple[tuple[str, ...], ...]:
-    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", table, re.DOTALL)
-    return tuple(
-        tuple(text_of(c) for c in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", r, re.DOTALL)) for r in rows
-    )
-
-
-def _bar(html: str) -> Bar:
-    rects = re.findall(r'<rect x="([\d.]+)%?" [^>]*width="([\d.]+)%" [^>]*fill="(#\w+)"', html)
-    faded = rects[2:]
-    return Bar(
-        name=_first(r'class="name">(.*?)<span', html),
-        value=_first(r'class="value">(.*?)<span', html),
-        range=_first(r'class="range">(.*?)</span>', html),
-        label=unescape(_first_raw(r'aria-label="([^"]*)"', html)).replace("\u00a0", " "),
-        line=float(_first_raw(r'<line x1="([\d.]+)%"', html)),
-        low=float(faded[0][0]),
-        high=float(faded[-1][0]) + float(faded[-1][1]),
-        blue={colour for _, _, colour in rects[1:]} == {_BLUE},
-    )
-
-
-def _first_raw(pattern: str, html: str) -> str:
-    found = re.search(pattern, html, re.DOTALL)
-    return found[1] if found else "nan"
-
-
-def see(html: str) -> Seen:
-    """Read a page as a reader would."""
-    first = html.split('<section class="sheet"')[1]
-    decision = _first_raw(r'<div class="decision \w+">(.*?)</div>', html)
-    bars = _first_raw(r'<div class="bars">(.*?)<p class="axis">', html)
-    prose = re.sub(
-        r"<table.*?</table>|<svg.*?</svg>|<p class=\"axis\">.*?</p>|<style.*?</style>",
-        "",
-        html,
-        flags=re.DOTALL,
-    )
-    return Seen(
-        verdict=_first_raw(r'<div class="decision (\w+)">', html),
-        kicker=_first(r'class="kicker">(.*?)</p>', decision),
-        headline=_first(r"<h2>(.*?)</h2>", decision),
-        finding=_first(r"</h2>\s*<p>(.*?)</p>", decision),
-        reasons=tuple(text_of(r) for r in re.findall(r"<li>(.*?)</li>", decision, re.DOTALL)),
-        heading=_first(r"<h2>((?:Calibrated p|P)robability.*?)</h2>", html),
-        bars=tuple(_bar(part) for part in bars.split('<div class="bar">')[1:]),
-        clinic_table=_rows(
-            _first_raw(r'aria-label="Probabilities at two prevalences[^>]*>(.*?)</table>', html)
-        ),
-        checks=_rows(_first_raw(r"Checks before the model gives a finding</h2>(.*?)</table>", html))[1:],
-        sentences=tuple(
-            text_of(s)
-            for s in re.findall(
-                r"<(?:p|li|h2|h3|figcaption)\b[^>]*>.*?</(?:p|li|h2|h3|figcaption)>", prose, re.DOTALL
-            )
-        ),
-        first_sheet=text_of(first),
-        whole=text_of(html.partition("<body>")[2]),
-    )
-
-
-def states(text: str, share: float) -> bool:
-    """Return whether a written percentage, without its sign, is a share, to the digits it has."""
-    if text == "<1":
-        return share < 0.005 + _ROUNDING
-    if text == ">99":
-        return share > 0.995 - _ROUNDING
-    digits = len(text.partition(".")[2])
-    return abs(100 * share - float(text)) <= 0.5 * 10**-digits + 100 * _ROUNDING
-
-
-def _states_range(text: str, low: float, high: float) -> bool:
-    found = PERCENT.fullmatch(text)
-    return bool(found) and states(found[1] or found[2], low) and states(found[2], high)
 
 
 def contradictions(
@@ -207,7 +81,7 @@ def _bars(seen: Seen, report: Mapping[str, Any]) -> Found:
         low, shown, high = c["lower"], c["shown"], c["upper"]
         if not low <= shown <= high:
             yield f"{bar.name}: {shown} is outside {low} to {high}"
-        if not states(bar.value.removesuffix(" %"), shown) or not _states_range(bar.range, low, high):
+        if not states(bar.value.removesuffix(" %"), shown) or not states_range(bar.range, low, high):
             yield f"{bar.name}: the page has {bar.value} ({bar.range}), JSON {shown} ({low} to {high})"
         drawn = ((bar.line, shown), (bar.low, low), (bar.high, high))
         if any(abs(x - 100 * share) > 0.2 for x, share in drawn):
@@ -216,16 +90,18 @@ def _bars(seen: Seen, report: Mapping[str, Any]) -> Found:
             yield f"{bar.name}: the label of the bar is {bar.label!r}"
         if bar.blue != c["in_set"] or c["in_set"] != (c["name"] in report["prediction_set"]):
             yield f"{bar.name}: blue {bar.blue}, in the set {c['in_set']}"
+    if seen.axis != "0 % 50 % 100 %":
+        yield f"the axis of the bars reads {seen.axis}"
     total = sum(c["shown"] for c in classes)
-    if abs(total - 1) > _ROUNDING:
+    if abs(total - 1) > ROUNDING:
         yield f"the bars sum to {total}"
-    if abs(report["confidence"] - max(c["shown"] for c in classes)) > _ROUNDING:
+    if abs(report["confidence"] - max(c["shown"] for c in classes)) > ROUNDING:
         yield f"the confidence is {report['confidence']}, not that of the largest bar"
 
 
 def _likeliest(report: Mapping[str, Any], key: str = "shown") -> list[str]:
     top = max(c[key] for c in report["classes"])
-    return [c["name"] for c in report["classes"] if c[key] >= top - _ROUNDING]
+    return [c["name"] for c in report["classes"] if c[key] >= top - ROUNDING]
 
 
 def _phrase(names: Sequence[str]) -> str:
@@ -247,9 +123,14 @@ def _set(seen: Seen, report: Mapping[str, Any]) -> Found:
         if not seen.finding.startswith(wanted):
             yield f"the set is {names}, the finding {seen.finding!r}"
     least = min((c["shown"] for c in report["classes"] if c["in_set"]), default=1)
-    unusual = any(c["shown"] > least for c in report["classes"] if not c["in_set"])
-    if unusual != ("a threshold of its own" in seen.first_sheet):
-        yield "a class outside the set is more likely than one inside, unexplained, or explained without need"
+    unusual = [c["name"] for c in report["classes"] if not c["in_set"] and c["shown"] > least]
+    explained = re.compile(
+        r"(.+) (?:is|are) outside the set although (?:it is|they are) more likely than a class inside: each "
+        r"class has a threshold of its own\."
+    )
+    stated = next(filter(None, map(explained.fullmatch, seen.sentences)), None)
+    if (re.split(r", | and ", stated[1]) if stated else []) != [" ".join(n.split()) for n in unusual]:
+        yield f"outside the set and yet more likely are {unusual}, the page explains {stated and stated[1]}"
 
 
 def _headline(seen: Seen, report: Mapping[str, Any]) -> Found:
@@ -338,7 +219,7 @@ def _clinic(seen: Seen, report: Mapping[str, Any]) -> Found:
     for c, weight in zip(report["classes"], weights, strict=True):
         if c["shown"] != c["clinic_probability"] or abs(c["shown"] - weight / sum(weights)) > 1e-4:
             yield f"{c['name']}: {c['shown']} is not the probability at the clinic, {weight / sum(weights)}"
-    cell = re.compile(rf"({_SHARE}) % where ({_SHARE}) % are (.+)")
+    cell = re.compile(rf"({SHARE}) % where ({SHARE}) % are (.+)")
     for row, c in zip(seen.clinic_table[1:], report["classes"], strict=True):
         cells = [cell.fullmatch(text) for text in row[1:]]
         wanted = ((c["shown"], c["clinic_share"]), (c["probability"], c["trained_share"]))
@@ -356,7 +237,7 @@ def _tested(seen: Seen, report: Mapping[str, Any]) -> Found:
     text = seen.first_sheet
     stated = re.search(r"In tests these sets held the true class of (.*?) scans\. They (are|were) made", text)
     promise = re.findall(
-        rf"made to hold (?:it|the true class) in ({_SHARE}) % of the scans of each class", text
+        rf"made to hold (?:it|the true class) in ({SHARE}) % of the scans of each class", text
     )
     if len(promise) != 1 or not states(promise[0], coverage):
         yield f"the coverage is written as {promise}, it is {coverage}"
@@ -375,7 +256,8 @@ def _tested(seen: Seen, report: Mapping[str, Any]) -> Found:
 def _likeness(seen: Seen, report: Mapping[str, Any]) -> Found:
     found, text = report["likeness"], seen.first_sheet
     stated = re.search(
-        rf"(?:Of (\d+) test scans?|(No) test scan) (?:with|had) a highest probability of ({PERCENT.pattern})(?:, (\d+) w)?",
+        r"(?:Of (\d+) test scans?|(No) test scan) (?:with|had) a highest probability of "
+        rf"({PERCENT.pattern})(?:, (\d+) w)?",
         text,
     )
     if (stated is None) != (found is None):
@@ -383,15 +265,13 @@ def _likeness(seen: Seen, report: Mapping[str, Any]) -> Found:
     if stated is None or found is None:
         return
     counts = (int(stated[1] or 0), int(stated[6] or 0))
-    if counts != (found["count"], found["right"]) or not _states_range(
-        stated[3], found["low"], found["high"]
-    ):
+    if counts != (found["count"], found["right"]) or not states_range(stated[3], found["low"], found["high"]):
         yield f"similar scans are {found}, the page has {stated[0]!r}"
     trained = max(c["probability"] for c in report["classes"])
-    if not found["low"] - _ROUNDING <= trained <= found["high"] + _ROUNDING:
+    if not found["low"] - ROUNDING <= trained <= found["high"] + ROUNDING:
         yield f"the scan's {trained} is not among {found['low']} to {found['high']}"
     where = re.search(
-        rf"where the highest probability of this scan is ({_SHARE}) % \((.*?)\)\. (?:Of|No)", text
+        rf"where the highest probability of this scan is ({SHARE}) % \((.*?)\)\. (?:Of|No)", text
     )
     if bool(where) != _is_clinic(report):
         yield "the prevalence of the tests is not stated, or stated without need"
@@ -405,11 +285,9 @@ def _likeness(seen: Seen, report: Mapping[str, Any]) -> Found:
 def _range(seen: Seen, report: Mapping[str, Any]) -> Found:
     factor, split = report["range_factor"], report["uncertainty"]
     stated = re.search(
-        r"widened by a factor of ([\d.]+)\. The factor was chosen on simulated scans", seen.whole
+        r"widened by a factor of (\d(?:\.\d+)?)\. The factor was chosen on simulated scans", seen.whole
     )
-    if bool(stated) != (factor is not None) or (
-        stated and abs(float(stated[1].rstrip(".")) - factor) > 0.051
-    ):
+    if bool(stated) != (factor is not None) or (stated and abs(float(stated[1]) - factor) > 0.051):
         yield f"the factor of the range is {factor}, the page has {stated and stated[0]}"
     networks = {int(n) for n in re.findall(r"(\d+) networks", seen.whole)}
     if networks != ({split["networks"]} if split else set()):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 from models.card import Card
-from models.classifier import CalibratedClassifier
 from pipeline.reporting.page.facts import Named, listed
 from pipeline.reporting.scan.scan_numbers import Likeness, MetricRow, ModelFacts, TestedSet
+
+if TYPE_CHECKING:
+    from models.classifier import CalibratedClassifier
 
 FEW_SCANS = 20
 """With fewer calibration scans of a class, its threshold rests more on the scans of all classes."""

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from models.card import Card
 from pipeline.errors import InputError, RefusedScan
 from pipeline.reporting.page.words import CLASS_TITLES, acquisition_facts
+from pipeline.reporting.scan.model_facts import likeness_at, tested_sets
 from pipeline.reporting.scan.regional import (
     Norms,
     asymmetry_sentence,
@@ -25,17 +27,14 @@ from pipeline.reporting.scan.scan_numbers import (
     Distance,
     EntropySplit,
     FindingRow,
-    Likeness,
     ModelFacts,
     Quality,
     ScanReport,
-    TestedSet,
     Visit,
 )
 from pipeline.reporting.scan.scan_sentences import headline
 
 if TYPE_CHECKING:
-    from models.card import RegionNorm
     from models.prediction import Prediction
     from pipeline.imaging.process import Normalised
 
@@ -90,26 +89,20 @@ class MeasuredScan:
 
 @dataclass(frozen=True, eq=False)
 class ReportContext:
-    """What a report needs beside the scan: model, norms, earlier test results, date and run.
+    """What a report needs beside the scan: facts of the model, date and run.
 
     Parameters
     ----------
     report_date : str
         Passed in, so that the same scan gives the same bytes.
-    norms : sequence of RegionNorm
-        Of the training cohort's cognitively normal scans, one a subject.
-    likeness : Likeness, optional
-        Test scans of similar confidence, at the prevalence of training.
-    tested_sets : sequence of TestedSet
-        How often the prediction sets held the class of the test scans.
+    card : Card
+        Of the classifier: its norms and its tests.
     """
 
     model: ModelFacts
     report_date: str
     run_id: str
-    norms: Sequence[RegionNorm] = ()
-    likeness: Likeness | None = None
-    tested_sets: Sequence[TestedSet] = ()
+    card: Card = field(default_factory=Card)
 
 
 def build_scan_report(
@@ -132,7 +125,7 @@ def build_scan_report(
     InputError
         If there is neither a prediction nor a refusal.
     """
-    norms = Norms(context.norms)
+    norms = Norms(context.card.norms)
     rows = region_rows(scan.regions, norms)
     region, side = hottest_region(rows)
     findings = tuple(_finding(f) for f in scan.findings)
@@ -148,7 +141,7 @@ def build_scan_report(
         "asymmetry_sentence": asymmetry_sentence(rows),
         "visits": tuple(sorted(scan.visits, key=lambda visit: visit.months)),
     }
-    answer = _answer(prediction) if prediction is not None else _refused(refusal)
+    answer = _answer(prediction, context.card) if prediction is not None else _refused(refusal)
     return ScanReport(
         subject=scan.subject,
         session=scan.session,
@@ -156,8 +149,6 @@ def build_scan_report(
         run_id=context.run_id,
         synthetic=_is_synthetic(scan.facts),
         accession_number=scan.accession_number,
-        likeness=context.likeness if prediction is not None else None,
-        tested_sets=tuple(context.tested_sets) if prediction is not None else (),
         acquisition=acquisition_facts(scan.facts),
         model=context.model,
         **measured,
@@ -165,7 +156,7 @@ def build_scan_report(
     )
 
 
-def _answer(p: Prediction) -> dict[str, Any]:
+def _answer(p: Prediction, card: Card) -> dict[str, Any]:
     classes = tuple(
         ClassProbability(
             name=name,
@@ -189,10 +180,13 @@ def _answer(p: Prediction) -> dict[str, Any]:
         "classes": classes,
         "prediction_set": p.prediction_set,
         "coverage": p.coverage,
+        "tested_sets": tested_sets(card, p.class_names),
         "largest_set": p.largest_set,
         "range_factor": p.range_factor,
         "confidence": p.confidence,
         "operating_point": p.operating_point,
+        # Tests were made at the prevalence of training: the scan's place among them is the one it has there.
+        "likeness": likeness_at(card, max(p.probabilities)),
         "uncertainty": _uncertainty(p),
         "distances": (
             Distance(

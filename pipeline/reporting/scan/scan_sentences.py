@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pipeline.reporting.page.facts import listed, number, percent
+from pipeline.reporting.page.facts import listed, percent
 from pipeline.reporting.scan.scan_numbers import ClassProbability, ScanReport, TestedSet
 
 _SURPRISING = 0.025
@@ -91,7 +91,7 @@ def range_covers(report: ScanReport) -> str:
     if networks > 1:
         sources = f"how much the {networks} networks of the model disagree and {sources}"
     return (
-        f"It shows {sources}, widened by a factor of {number(report.range_factor, 1)}. The factor was chosen "
+        f"It shows {sources}, widened by a factor of {report.range_factor:.2g}. The factor was chosen "
         "on simulated scans, whose true probability is known; on real scans it cannot be checked."
     )
 

@@ -76,6 +76,9 @@ def test_a_prevalence_adds_what_a_clinic_would_see(study, pet_scans, small_class
     assert clinic["AD"] < plain["probabilities"]["AD"]
     header, (row,) = rows_of([pet_scans["nifti"]], [stated])
     assert row[header.index("AD, clinic")] == f"{100 * clinic['AD']:.1f} %"
+    assert row[header.index("AD, training")] == f"{100 * plain['probabilities']['AD']:.1f} %"
+    assert stated["lower"]["AD"] < clinic["AD"] < stated["upper"]["AD"]
+    assert row[header.index("set")].replace(" or ", ", ").split(", ") == stated["prediction_set"]
 
 
 @pytest.mark.parametrize(

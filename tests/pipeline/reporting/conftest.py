@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.card import RegionNorm
-from models.prediction import Prediction
+from models.card import Card, RegionNorm
+from models.prediction import Prediction, reasons_to_refer
+from models.prevalence import adjust_prevalence
 from pipeline.atlas import AFFINE, load_atlas, load_regions
 from pipeline.imaging.quality import Finding
 from pipeline.learning.region_table import RegionTable
 from pipeline.reporting.page.facts import Named
 from pipeline.reporting.scan.scan_build import MeasuredScan, ReportContext
-from pipeline.reporting.scan.scan_numbers import Likeness, MetricRow, ModelFacts, Visit
+from pipeline.reporting.scan.scan_numbers import MetricRow, ModelFacts, Visit
 from pipeline.scan import Volume
 
 HOT = ("left", "precuneus")
@@ -95,22 +96,60 @@ def prediction() -> Prediction:
         clinic_probabilities=None,
         decision="report",
         reasons=(),
+        largest_set=2,
+        range_factor=2.0,
+        ood_quantile=0.99,
+    )
+
+
+@pytest.fixture(scope="session")
+def two(prediction) -> Prediction:
+    """An answer of two classes: CN or MCI."""
+    return replace(
+        prediction,
+        probabilities=(0.72, 0.25, 0.03),
+        lower=(0.58, 0.14, 0.01),
+        upper=(0.83, 0.38, 0.07),
+        prediction_set=("CN", "MCI"),
+        confidence=0.72,
     )
 
 
 @pytest.fixture(scope="session")
 def doubtful(prediction) -> Prediction:
     """An answer that is referred, for two reasons."""
-    return replace(
+    open_answer = replace(
         prediction,
         probabilities=(0.31, 0.48, 0.21),
         lower=(0.22, 0.40, 0.14),
         upper=(0.41, 0.56, 0.30),
-        prediction_set=("CN", "MCI"),
+        prediction_set=("CN", "MCI", "AD"),
         confidence=0.48,
         decision="refer",
-        reasons=("the prediction set holds CN and MCI", "confidence 48 % is below 70 %"),
     )
+    return replace(open_answer, reasons=reasons_to_refer(open_answer))
+
+
+@pytest.fixture(scope="session")
+def at_clinic() -> Callable[[Prediction, tuple[float, ...]], Prediction]:
+    """A prediction as it is at a clinic's prevalence; its set stays as it was."""
+
+    def moved(found: Prediction, shares: tuple[float, ...]) -> Prediction:
+        drawn = np.array([found.probabilities, found.lower, found.upper])
+        drawn /= drawn.sum(axis=1, keepdims=True)
+        shown, *ends = (adjust_prevalence(p, found.prevalence, shares) for p in drawn)
+        there = replace(
+            found,
+            clinic_prevalence=shares,
+            clinic_probabilities=tuple(shown.tolist()),
+            lower=tuple(np.minimum(shown, np.min(ends, axis=0)).tolist()),
+            upper=tuple(np.maximum(shown, np.max(ends, axis=0)).tolist()),
+            confidence=float(shown.max()),
+        )
+        reasons = reasons_to_refer(there)
+        return replace(there, reasons=reasons, decision="refer" if reasons else "report")
+
+    return moved
 
 
 @pytest.fixture(scope="session")
@@ -144,9 +183,12 @@ def context(norms) -> ReportContext:
         metrics=(MetricRow(name="Balanced accuracy", value=0.57, low=0.45, high=0.69),),
         versions=(Named(label="taucal", value="0.1.0"),),
     )
-    return ReportContext(
-        model, "2026-11-21", "4f1c09e2", norms, Likeness(low=0.8, high=0.9, count=40, right=34)
+    card = Card(
+        norms=norms,
+        likeness=((0.4, 0.5, 9, 5), (0.7, 0.8, 22, 16), (0.8, 0.9, 40, 34)),
+        coverage={"CN": (41, 44), "MCI": (25, 30), "AD": (9, 11)},
     )
+    return ReportContext(model, "2026-11-21", "4f1c09e2", card)
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,15 @@ from pipeline.reporting.scan.scan_page import scan_page
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["report", "refer", "refused", "warned"])
-def test_a_scan_report_has_no_violation(scan, context, prediction, doubtful, suvr, violations, kind):
+@pytest.mark.parametrize("kind", ["report", "clinic", "refer", "refused", "warned"])
+def test_a_scan_report_has_no_violation(
+    scan, context, prediction, two, doubtful, at_clinic, suvr, violations, kind
+):
     bare = replace(scan, regions=None, composites={}, findings=(), visits=())
-    shared = {"clinic_prevalence": (0.3, 0.3, 0.4), "clinic_probabilities": (0.01, 0.07, 0.92)}
     finding = replace(scan.findings[0], verdict="warn")
     report = {
-        "report": build_scan_report(scan, context, replace(prediction, **shared)),
+        "report": build_scan_report(scan, context, prediction),
+        "clinic": build_scan_report(scan, context, at_clinic(two, (0.3, 0.3, 0.4))),
         "refer": build_scan_report(replace(scan, facts={"synthetic": True}), context, doubtful),
         "refused": build_scan_report(bare, context, None, RefusedScan("empty", "No image", hint="send one")),
         "warned": build_scan_report(replace(scan, findings=(finding,)), context, doubtful),

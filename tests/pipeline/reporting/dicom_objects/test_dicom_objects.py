@@ -72,9 +72,8 @@ def series(tmp_path) -> Path:
 
 
 @pytest.fixture
-def report(scan, context, prediction):
-    shared = {"clinic_prevalence": (0.3, 0.3, 0.4), "clinic_probabilities": (0.01, 0.07, 0.92)}
-    return build_scan_report(scan, context, replace(prediction, **shared))
+def report(scan, context, prediction, at_clinic):
+    return build_scan_report(scan, context, at_clinic(prediction, (0.3, 0.3, 0.4)))
 
 
 @pytest.fixture
@@ -97,6 +96,17 @@ def _items(node, name: str) -> list:
             found.append(item)
         found += _items(item, name)
     return found
+
+
+def _probabilities(found) -> list[tuple]:
+    """Every probability with its value and the codes that qualify it."""
+    told = []
+    for item in _items(found, "Probability"):
+        kinds = [c.ConceptCodeSequence[0].CodeValue for c in item.get("ContentSequence", [])]
+        value = item.MeasuredValueSequence[0]
+        assert value.MeasurementUnitsCodeSequence[0].CodeValue == "{ratio}"
+        told.append((float(value.NumericValue), *kinds))
+    return told
 
 
 def test_both_objects_belong_to_the_patients_study(report, series, pdf, tmp_path):
@@ -125,24 +135,36 @@ def test_the_pdf_is_inside_whole_and_refers_to_every_image(report, series, pdf, 
     assert {r.ReferencedSOPInstanceUID for r in found.SourceInstanceSequence} == images
 
 
-def test_the_structured_report_holds_probabilities_and_their_intervals(report, series, tmp_path):
+def test_the_structured_report_holds_probabilities_and_their_ranges(report, series, tmp_path):
     found = pydicom.dcmread(_write(report, series, tmp_path / "out")["dicom_sr"])
-    told = []
-    for item in _items(found, "Probability"):
-        kinds = [c.ConceptCodeSequence[0].CodeValue for c in item.get("ContentSequence", [])]
-        value = item.MeasuredValueSequence[0]
-        told.append((float(value.NumericValue), value.MeasurementUnitsCodeSequence[0].CodeValue, *kinds))
-    assert told[-4:] == [
-        (0.86, "{ratio}"),
-        (0.79, "{ratio}", "refit-p05"),
-        (0.91, "{ratio}", "refit-p95"),
-        (0.92, "{ratio}", "clinic-share"),
+    clinic, ad = "clinic-share", report.classes[-1]
+    assert _probabilities(found)[-4:] == [
+        (round(ad.shown, 4), clinic),
+        (round(ad.lower, 4), clinic, "range-low"),
+        (round(ad.upper, 4), clinic, "range-high"),
+        (0.86, "training-share"),
     ]
-    assert len(told) == 4 * len(report.classes)
+    assert ad.lower < ad.shown < ad.upper
+    assert len(_probabilities(found)) == 4 * len(report.classes)
     decision = _items(found, "Decision of the model")[0].ConceptCodeSequence[0]
     assert (decision.CodeValue, decision.CodingSchemeDesignator) == ("report", "99TAUCAL")
     in_set = [i.ConceptCodeSequence[0].CodeMeaning for i in _items(found, "In the conformal prediction set")]
     assert in_set == ["No", "No", "Yes"]
+    (likeliest,) = _items(found, "Most likely class")
+    assert likeliest.ConceptCodeSequence[0].CodeValue == "class-AD"
+
+
+def test_without_a_clinics_prevalence_the_probabilities_need_no_method(scan, context, two, series, tmp_path):
+    found = pydicom.dcmread(_write(build_scan_report(scan, context, two), series, tmp_path)["dicom_sr"])
+    cn = [(0.72,), (0.58, "range-low"), (0.83, "range-high")]
+    assert _probabilities(found)[:3] == cn
+    assert len(_probabilities(found)) == 9
+
+
+def test_a_referred_scan_has_no_most_likely_class(scan, context, doubtful, series, tmp_path):
+    found = pydicom.dcmread(_write(build_scan_report(scan, context, doubtful), series, tmp_path)["dicom_sr"])
+    assert _items(found, "Most likely class") == []
+    assert _items(found, "Decision of the model")[0].ConceptCodeSequence[0].CodeValue == "refer"
 
 
 def test_the_structured_report_holds_each_side_of_each_region(report, series, tmp_path):

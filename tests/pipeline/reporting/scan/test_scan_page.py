@@ -12,6 +12,8 @@ import jsonschema
 import numpy as np
 import pytest
 
+from models.card import Card
+from models.prediction import reasons_to_refer
 from pipeline.atlas import SHAPE
 from pipeline.errors import InputError, RefusedScan, sentence
 from pipeline.reporting.page import pdf as pdf_module
@@ -35,7 +37,11 @@ def _plain(html: str) -> str:
 @pytest.mark.parametrize(
     "words",
     [
-        "The scan is most like dementia of the Alzheimer type (AD): 86 %, interval 79 to 91 %",
+        "Most like AD (86 %, plausible range 79 to 91 %)",
+        "No other class is in the prediction set. Quality control passed",
+        "AD dementia of the Alzheimer type",
+        "In tests these sets held the true class of 41 of 44 CN, 25 of 30 MCI, 9 of 11 AD scans.",
+        "They are made to hold it in 90 % of the scans of each class.",
         "Of 40 test scans with a highest probability of 80 to 90 %, 34 were classified correctly.",
         "Prediction set: AD.",
         "Assumes the prevalence among the training scans: CN 56 %, MCI 33 %, AD 11 %",
@@ -43,7 +49,7 @@ def _plain(html: str) -> str:
         "A negative scan does not exclude AD.",
         "within the band where published cut-offs disagree (1.19 to 1.34, depending on the method)",
         "the patient's right is on the left of the picture",
-        "What the interval covers and what it does not",
+        "What the plausible range covers and what it does not",
         "Off-target (binds without tau)",
         "10 cognitively normal training scans",
         "Band: test-retest variation, 3 % around the first visit.",
@@ -93,36 +99,100 @@ def test_every_picture_has_words(html):
     assert all('aria-label="' in s for s in re.findall(r"<svg [^>]+>", html))
 
 
-def test_the_clinics_own_prevalence_stands_beside(scan, context, prediction, suvr, html):
-    assert "At your clinic" not in html
-    stated = replace(prediction, clinic_prevalence=(0.2, 0.3, 0.5), clinic_probabilities=(0.0, 0.02, 0.98))
-    told = _plain(scan_page(build_scan_report(scan, context, stated), suvr).html())
-    assert "At your clinic's prevalence:" in told
-    assert "CN <1 %, MCI 2 %, AD 98 %" in told
+def test_a_clinics_prevalence_moves_the_page_and_the_training_one_stands_beside(
+    scan, context, two, at_clinic, suvr, html
+):
+    assert "your clinic" not in html
+    moved = at_clinic(replace(two, operating_point=0.5), (0.3, 0.6, 0.1))
+    assert [round(100 * p) for p in moved.shown] == [45, 52, 3]
+    told = _plain(scan_page(build_scan_report(scan, context, moved), suvr).html())
+    for words in (
+        "Most like MCI (52 % at your clinic's prevalence, plausible range",
+        "). The scan may also be CN.",
+        "Calibrated probability at your clinic's prevalence",
+        "Tests were made at the prevalence of training, where the highest probability of this scan is 72 %",
+        "Of 22 test scans with a highest probability of 70 to 80 %, 16 were classified correctly.",
+        "ClassAt your clinic's prevalenceAt the prevalence of training",
+        "CN45 % where 30 % are CN72 % where 56 % are CN",
+    ):
+        assert words in told
+    assert "Assumes the prevalence" not in told
 
 
-def test_one_network_says_what_its_interval_leaves_out(html):
+def test_a_set_of_two_is_an_answer(scan, context, two, suvr):
+    told = _plain(scan_page(build_scan_report(scan, context, two), suvr).html())
+    assert "Most like CN (72 %, plausible range 58 to 83 %). The scan may also be MCI." in told
+    assert "The prediction set is CN or MCI: the model does not decide between them." in told
+    assert "only class" not in told
+
+
+def test_a_scan_unlike_those_of_training_is_referred_in_plain_words(scan, context, prediction, suvr):
+    far = replace(prediction, mahalanobis=45.0, energy=3.0, decision="refer")
+    far = replace(far, reasons=reasons_to_refer(far))
+    page = scan_page(build_scan_report(scan, context, far), suvr).html()
+    first, *_, facts = (_plain(sheet) for sheet in page.split('<section class="sheet"')[1:])
+    assert "The scan is unlike those the classifier was trained on: about 1 of 100 accepted scans" in first
+    assert "45.0" not in first
+    assert "Distance to the scans of training (Mahalanobis)45.0at most 31.0refer" in facts
+
+
+def test_what_was_not_tested_is_not_promised(scan, context, prediction):
+    untested = replace(context, card=Card())
+    told = _plain(scan_page(build_scan_report(scan, untested, prediction), None).html())
+    assert "How often such sets hold the true class was not tested." in told
+    assert "They are made to hold the true class in 90 % of the scans of each class." in told
+    assert "test scans with a highest" not in told
+
+
+def test_sets_that_missed_their_aim_are_named(scan, context, prediction):
+    counts = {"CN": (12, 24), "MCI": (13, 16), "AD": (4, 4)}
+    missed = replace(context, card=context.card.model_copy(update={"coverage": counts}))
+    told = _plain(scan_page(build_scan_report(scan, missed, prediction), None).html())
+    assert "12 of 24 CN, 13 of 16 MCI, 4 of 4 AD scans. They were made to hold it in 90 %" in told
+    assert "of each class: for CN they did not." in told
+
+
+def test_a_class_outside_the_set_may_be_likelier_than_one_inside(scan, context, two):
+    odd = replace(two, prediction_set=("CN", "AD"))
+    told = _plain(scan_page(build_scan_report(scan, context, odd), None).html())
+    assert "MCI is outside the set although it is more likely than a class inside: each class has a" in told
+
+
+def test_figures_at_a_limit_are_written_so_that_they_differ(scan, context, two):
+    close = replace(two, operating_point=0.724, decision="refer", reasons=("the confidence is too low",))
+    told = _plain(scan_page(build_scan_report(scan, context, close), None).html())
+    assert "Confidence: highest probability 72.0 %at least 72.4 %refer".replace("y 7", "y7") in told
+
+
+def test_one_network_states_what_its_range_leaves_out(html):
     told = _plain(html)
-    assert "from the 5th to the 95th percentile over refits of the calibration. Blue" in told
+    assert "Faded part: its plausible range; the last section explains what that covers. Blue" in told
+    assert "It shows how uncertain the calibration is, widened by a factor of 2. The factor was" in told
+    assert "chosen on simulated scans, whose true probability is known; on real scans it cannot be" in told
+    assert "It does not cover: training the network again, a scanner or people unlike those of the" in told
+    part = told.partition("What the plausible range covers")[2].partition("Limitations of the model")[0]
+    assert "networks" not in part
+
+
+def test_a_classifier_of_an_older_version_has_the_range_of_its_refits(scan, context, averaged):
+    old = replace(averaged, range_factor=None, ood_quantile=None, largest_set=1)
+    told = _plain(scan_page(build_scan_report(scan, context, old), None).html())
+    assert "It runs from the 5th to the 95th percentile over calibrations with other subjects" in told
     assert (
-        "change with other subjects for the calibration. It does not cover: training the network again"
+        "other subjects and over the 5 networks. Single networks differ more than their average varies."
         in told
     )
-    assert (
-        "networks"
-        not in told.partition("What the interval covers")[2].partition("Limitations of the model")[0]
-    )
+    assert "simulated" not in told
 
 
-def test_an_ensemble_says_what_its_interval_covers_and_how_its_uncertainty_splits(
+def test_an_ensemble_states_what_its_range_covers_and_how_its_uncertainty_splits(
     scan, context, averaged, suvr
 ):
     report = build_scan_report(scan, context, averaged)
     told = _plain(scan_page(report, suvr).html())
     for words in (
-        "percentile over refits of the calibration and over 5 networks. Blue",
-        "how much the answers of the 5 networks, trained alike from other initial weights, differ from",
-        "The average itself varies less. It does not cover: training on other scans, a scanner or",
+        "It shows how much the 5 networks of the model disagree and how uncertain the calibration is,",
+        "It does not cover: training on scans of other people, a scanner or",
         "Uncertainty: entropy 0.49 nats of at most 1.10. Of this, 0.07 is disagreement between the 5",
         "networks, which more training scans may reduce; 0.42 is ambiguity that they share.",
     ):
@@ -307,11 +377,21 @@ def test_a_real_browser_shows_it_without_a_request_or_an_overflow(
     assert broken == 0
 
 
-def test_a_report_of_the_first_format_is_read(scan, context, averaged):
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_report_of_an_older_format_is_read(scan, context, averaged, version):
     report = build_scan_report(scan, context, averaged)
-    stored = report.model_dump(mode="json")
-    stored |= {"format_version": 1, "mend": stored.pop("hint"), "doubt": stored.pop("uncertainty")}
-    assert ScanReport.model_validate(stored).uncertainty == report.uncertainty
+    stored = report.model_dump(mode="json") | {"format_version": version}
+    for key in ("tested_sets", "largest_set", "range_factor"):
+        del stored[key]
+    for found in stored["classes"]:
+        del found["shown"]
+        found |= {"clinic_share": 0.5, "clinic_probability": 0.9}
+    if version == 1:
+        stored |= {"mend": stored.pop("hint"), "doubt": stored.pop("uncertainty")}
+    read = ScanReport.model_validate(stored)
+    assert read.uncertainty == report.uncertainty
+    assert [c.shown for c in read.classes] == list(averaged.probabilities)  # which the range belonged to
+    assert (read.clinic, read.largest_set) == (False, 1)
 
 
 def test_metrics_of_the_model_are_written_as_in_every_table(scan, context, prediction, suvr):
