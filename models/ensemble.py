@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import entr
+from scipy.special import entr, logsumexp
 from torch import Tensor, nn
 
 from models.arrays import Floats
@@ -99,6 +99,26 @@ def pooled(members: Tensor) -> Tensor:
     same = members - (levels - level)[..., None]
     top = same.detach().amax(dim=0)
     return top + torch.log1p(torch.expm1(same - top).mean(dim=0))
+
+
+def pooled_logits(members: Floats) -> Floats:
+    """Return the mean of the members' centred logits, shape (N, K): the geometric mean of probabilities.
+
+    Its ``logsumexp`` is the mean of the members', as with `pooled`.
+
+    Parameters
+    ----------
+    members : ndarray, shape (M, N, K)
+        Logits.
+
+    Examples
+    --------
+    >>> pooled_logits(np.array([[[0.0, 0.0]], [[0.0, 2.0]]])).round(3)
+    array([[0.247, 1.247]])
+    """
+    mean = np.asarray(members, dtype=np.float64).mean(axis=0)
+    level = logsumexp(members, axis=2).mean(axis=0)
+    return np.asarray(mean + (level - logsumexp(mean, axis=1))[:, None])
 
 
 def together(networks: Sequence[Network]) -> Network:

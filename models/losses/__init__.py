@@ -89,7 +89,7 @@ def build_loss(
     Examples
     --------
     >>> build_loss("gce", 3, weight=0.5)
-    GenerativeCrossEntropy(weight=0.5, warmup_epochs=0.0, include_self=True, reduction='mean')
+    GenerativeCrossEntropy(weight=0.5, warmup_epochs=0.0, reduction='mean')
     >>> build_loss("focall", 3)
     Traceback (most recent call last):
     ...

@@ -6,7 +6,6 @@ import math
 import warnings
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -38,8 +37,8 @@ class GenerativeCrossEntropy(Loss):
     References
     ----------
     Zhan, Zhou, Shen, Generative Cross-Entropy: A Strictly Proper Loss for Data-Efficient Classification,
-    arXiv 2604.06689. The formula is derived from the abstract, which leaves open whether a scan counts in its
-    own class mean.
+    arXiv 2604.06689. The formula is derived from the abstracts, which leave open whether a scan counts in its
+    own class mean. Here it does: the mean over the others alone has no lower bound.
 
     Examples
     --------
@@ -51,7 +50,6 @@ class GenerativeCrossEntropy(Loss):
     couples_batch: ClassVar[bool] = True
     weight = Option(1.0, "w, the weight of the class means", at_least=0, at_most=1)
     warmup_epochs = Option(0.0, "epochs in which w grows linearly from 0", at_least=0)
-    include_self = Option(default=True, meaning="whether a scan counts in its own class mean")
 
     def prepare(self) -> None:
         """Compute what follows from counts and options."""
@@ -68,18 +66,9 @@ class GenerativeCrossEntropy(Loss):
         if len(logits) < 2:
             self._warn(len(logits))
         log_probs = functional.log_softmax(logits, dim=1)
-        log_class_means = self._log_class_means(log_probs)
+        log_class_means = log_probs.logsumexp(dim=0, keepdim=True) - math.log(len(logits))
         weighted = log_probs - self.current_weight * log_class_means
         return functional.nll_loss(weighted, target, reduction="none")
-
-    def _log_class_means(self, log_probs: Tensor) -> Tensor:
-        """Return log mean_j p(k|x_j), shape (1, K), or over j other than i for each scan i, shape (N, K)."""
-        n = len(log_probs)
-        if self.include_self or n == 1:  # a single scan has no others: its mean is its own
-            return log_probs.logsumexp(dim=0, keepdim=True) - math.log(n)
-        itself = torch.eye(n, dtype=torch.bool, device=log_probs.device)
-        others = log_probs.masked_fill(itself[:, :, None], -math.inf)  # (i, j, k): log p(k|x_j), j not i
-        return others.logsumexp(dim=1) - math.log(n - 1)
 
     def _warn(self, batch_size: int) -> None:
         if not self._warned:

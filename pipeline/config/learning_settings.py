@@ -51,17 +51,32 @@ class TrainingSettings(Section):
     gradient_clip: Positive | None = 1.0
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     patience: Count | None = None
-    """Epochs without a better validation NLL before stopping; none trains to the end."""
+    """Epochs without a better validation NLL, after its best temperature, before stopping; none trains to the
+    end."""
     sampling: Literal["natural", "class_balanced"] = "natural"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compile: bool = False
 
 
 class CalibrationSettings(Section):
-    """Candidates for `select_calibrator`, simplest first."""
+    """Which scans calibrate, and how."""
 
-    candidates: tuple[str, ...] = ("identity", "temperature", "adaptive_temperature")
+    scheme: Literal["auto", "cross_fit", "split"] = "auto"
+    """`cross_fit`: every scan outside the test part is predicted by networks that never saw its subject, and
+    calibrates. `split`: a calibration part is left out of training. `auto`: `cross_fit` below 1,000 labelled
+    scans."""
     folds: Annotated[int, Field(ge=2)] = 5
+    repeats: Count = 1
+    """Of cross-fitting: `repeats` x `folds` networks are trained."""
+    method: str = "adaptive_temperature"
+    """The calibrator that is shipped; `auto` ships the candidate with the least cross-validated NLL."""
+    candidates: tuple[str, ...] = (
+        "identity",
+        "temperature",
+        "adaptive_temperature",
+        "vector",
+    )
+    """Fitted and shown beside the one that is shipped."""
 
 
 class DecisionSettings(Section):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -72,6 +74,22 @@ def cut(order: Ints, batch_size: int, ranks: int = 1) -> list[Ints]:
     return [batch.reshape(-1) for batch in np.array_split(groups, number)]
 
 
+def _times_before(order: Ints) -> Ints:
+    """Return for each place of an order how often its row has come before.
+
+    Examples
+    --------
+    >>> _times_before(np.array([2, 0, 2, 2])).tolist()
+    [0, 0, 1, 2]
+    """
+    seen: Counter[int] = Counter()
+    before = np.zeros(len(order), dtype=np.int64)
+    for place, row in enumerate(order.tolist()):
+        before[place] = seen[row]
+        seen[row] += 1
+    return before
+
+
 @dataclass(frozen=True, eq=False)
 class Batches:
     """The batches of any epoch of a training set.
@@ -111,7 +129,7 @@ class Batches:
         if isinstance(preprocessing, ImagePreprocessing):
             prepare = self._images(preprocessing, epoch)
         else:
-            prepare = self._scans(preprocessing, epoch)
+            prepare = self._scans(preprocessing, epoch, _times_before(order))
 
         def make(rows: Ints, first: int) -> Batch:
             draws = range(first + self.rank, first + len(rows), self.ranks)
@@ -129,17 +147,17 @@ class Batches:
             for batch in waiting:
                 yield batch.result()
 
-    def _scans(self, preprocessing: Preprocessing, epoch: int) -> _Prepare:
+    def _scans(self, preprocessing: Preprocessing, epoch: int, before: Ints) -> _Prepare:
         own = threading.local()  # MONAI's transforms contain their random state, so each thread has its own
 
         def prepare(rows: Ints, draws: range) -> Tensor:
             if not hasattr(own, "augmentation"):
                 own.augmentation = build_augmentation(self.augmentation, preprocessing)
-            voxels = (torch.from_numpy(self.volumes.volumes[row][None]) for row in rows)
-            changed = [
-                augment(own.augmentation, volume, self.seed, epoch, draw)
-                for volume, draw in zip(voxels, draws, strict=True)
-            ]
+            changed = []
+            for row, draw in zip(rows, draws, strict=True):
+                volume = torch.from_numpy(self.volumes.volumes[row][None])
+                scan, again = self._numbers[row], int(before[draw])
+                changed.append(augment(own.augmentation, volume, self.seed, epoch, scan, again))
             return torch.stack(changed)
 
         return prepare
@@ -157,6 +175,12 @@ class Batches:
             return preprocessing.normalise(images)
 
         return prepare
+
+    @cached_property
+    def _numbers(self) -> list[int]:
+        """A number for each scan that follows from its id alone."""
+        digests = (hashlib.sha256(scan_id.encode()).digest() for scan_id in self.volumes.scan_ids)
+        return [int.from_bytes(digest[:8], "big") for digest in digests]
 
     @cached_property
     def _bytes(self) -> Tensor:

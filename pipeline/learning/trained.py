@@ -38,7 +38,8 @@ class TrainedNetwork:
     best_epoch : int
         Epoch (from 0) of the weights.
     history : tuple of dict
-        Per epoch: epoch, learning_rate, loss, validation_nll, validation_balanced_accuracy, seconds.
+        Per epoch: epoch, learning_rate, loss, validation_nll, validation_nll_at_best_temperature,
+        validation_balanced_accuracy, seconds.
     made_of : str
         Fingerprint of data, split and settings.
     """

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from models.arrays import Ints
+from models.calibrators.temperature import best_log_temperature
 from models.networks import Network, run
 from pipeline.config import Study, TrainingSettings
 from pipeline.errors import CohortError, ConfigError, TrainingError
@@ -30,7 +31,10 @@ from pipeline.learning.training_state import CHECKPOINT, TrainingState, initial_
 from pipeline.scan import Split
 
 # Raised whenever a change of code changes the weights: files of an older program are then not used.
-_REVISION = 2
+_REVISION = 3
+# The epoch with the least of it is used where there is early stopping: the validation NLL after the best
+# temperature of these scans (Berta et al. 2025: calibration and refinement are best in different epochs).
+_JUDGED_BY = "validation_nll_at_best_temperature"
 
 Progress = Callable[[int, int, Metrics], None]
 
@@ -59,7 +63,8 @@ def train(
     Returns
     -------
     TrainedNetwork
-        Weights of the last epoch; with ``training.patience``, of the epoch of least validation NLL.
+        Weights of the last epoch; with ``training.patience``, of the epoch of least validation NLL after the
+        best temperature for the validation scans.
 
     Raises
     ------
@@ -221,12 +226,16 @@ def _validate(
     state.loss.end_epoch(logits.to(state.device), labels.to(state.device))
     logits = prior_correction.apply(logits)
     nll = float(nn.functional.cross_entropy(logits, labels))
-    least = min((past["validation_nll"] for past in state.history), default=math.inf)
-    if settings.patience is not None and nll < least:
+    # Calibration follows training, so an epoch is judged by what it will be worth afterwards.
+    scores = logits.double().numpy()
+    temperature = math.exp(best_log_temperature(scores, validation.labels))
+    tempered = float(nn.functional.cross_entropy(logits / temperature, labels))
+    least = min((past[_JUDGED_BY] for past in state.history), default=math.inf)
+    if settings.patience is not None and tempered < least:
         state.best = {name: w.detach().clone() for name, w in state.evaluated.state_dict().items()}
         state.best_epoch = len(state.history)
     recall = _balanced_accuracy(logits.argmax(1).numpy(), validation.labels)
-    return {"validation_nll": nll, "validation_balanced_accuracy": recall}
+    return {"validation_nll": nll, _JUDGED_BY: tempered, "validation_balanced_accuracy": recall}
 
 
 def _logits(network: Network, volumes: LabelledVolumes, batch_size: int) -> Tensor:

@@ -39,7 +39,7 @@ class TrainingState:
     history : list of dict
         Metrics of the finished epochs.
     best : dict or None
-        Weights of the epoch of least validation NLL, with early stopping.
+        Weights of the epoch of least validation NLL after its best temperature, with early stopping.
     """
 
     network: Network

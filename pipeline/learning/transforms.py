@@ -68,8 +68,8 @@ def build_augmentation(settings: AugmentationSettings, preprocessing: Preprocess
     return Compose([transform for wanted, transform in candidates if wanted])
 
 
-def augment(augmentation: Compose | None, volume: Tensor, seed: int, epoch: int, draw: int) -> Tensor:
-    """Augment one volume at random; the change depends on ``(seed, epoch, draw)`` alone.
+def augment(augmentation: Compose | None, volume: Tensor, *drawn_by: int) -> Tensor:
+    """Augment one volume at random; the change depends on the numbers in `drawn_by` alone.
 
     Neither the number of workers nor earlier draws matter, so that a training that was stopped resumes as if
     it had not been.
@@ -77,11 +77,12 @@ def augment(augmentation: Compose | None, volume: Tensor, seed: int, epoch: int,
     Parameters
     ----------
     volume : Tensor, shape (1, X, Y, Z)
-    draw : int
-        Place of the scan in the epoch's order.
+    *drawn_by : int
+        Seed of the network, which differs by repeat and fold of a cross-fitting; epoch; scan; and how often
+        the scan was drawn in this epoch before.
     """
     if augmentation is None:
         return volume
-    augmentation.set_random_state(seed=int(np.random.SeedSequence((seed, epoch, draw)).generate_state(1)[0]))
+    augmentation.set_random_state(seed=int(np.random.SeedSequence(drawn_by).generate_state(1)[0]))
     changed: Tensor = augmentation(volume)
     return torch.as_tensor(changed, dtype=torch.float32)

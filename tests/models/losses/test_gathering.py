@@ -16,7 +16,6 @@ from models.losses.gathering import gather_batch
 LOSSES = {
     "gce": ("gce", {}),
     "gce, half weight": ("gce", {"weight": 0.5}),
-    "gce, leave one out": ("gce", {"include_self": False}),
     "gce_logit_adjusted": ("gce_logit_adjusted", {}),
     "mmce": ("mmce", {}),
     "mdca": ("mdca", {}),

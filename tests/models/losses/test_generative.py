@@ -52,13 +52,10 @@ def test_closed_form_of_two_scans():
     expected = (-math.log(0.8 * 0.6) + math.log(0.6 * 0.4)) / 2
     target = torch.tensor([0, 1])
     assert build_loss("gce", 2)(logits, target).item() == pytest.approx(expected)
-    expected = (-math.log(0.8 * 0.6) + math.log(0.4 * 0.2)) / 2  # each mean without the scan itself
-    assert build_loss("gce", 2, include_self=False)(logits, target).item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("include_self", [True, False])
-def test_one_scan_teaches_nothing_and_warns_once(include_self):
-    loss = build_loss("gce", 3, include_self=include_self)
+def test_one_scan_teaches_nothing_and_warns_once():
+    loss = build_loss("gce", 3)
     logits = torch.tensor([[3.0, -1.0, 0.5]], requires_grad=True)
     with pytest.warns(RuntimeWarning, match=r"the batch size is 1\. Use larger batches"):
         value = loss(logits, torch.tensor([1]))
@@ -71,9 +68,8 @@ def test_one_scan_teaches_nothing_and_warns_once(include_self):
 
 
 @pytest.mark.filterwarnings("ignore:Generative cross-entropy compares")
-@pytest.mark.parametrize("include_self", [True, False])
-def test_one_scan_at_half_weight_is_half_its_cross_entropy(include_self):
-    loss = build_loss("gce", 3, weight=0.5, include_self=include_self)
+def test_one_scan_at_half_weight_is_half_its_cross_entropy():
+    loss = build_loss("gce", 3, weight=0.5)
     logits, target = torch.tensor([[3.0, -1.0, 0.5]]), torch.tensor([1])
     torch.testing.assert_close(loss(logits, target), functional.cross_entropy(logits, target) / 2)
 

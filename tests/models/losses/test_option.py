@@ -26,8 +26,8 @@ DEFAULTS = {
     "mdca": {"beta": 1},
     "acls": {"alpha": 0.1, "lam1": 1, "lam2": 0.1, "margin": 10},
     "symmetric_ce": {"alpha": 0.1, "beta": 1},
-    "gce": {"weight": 1, "warmup_epochs": 0, "include_self": True},
-    "gce_logit_adjusted": {"tau": 1, "weight": 1, "warmup_epochs": 0, "include_self": True},
+    "gce": {"weight": 1, "warmup_epochs": 0},
+    "gce_logit_adjusted": {"tau": 1, "weight": 1, "warmup_epochs": 0},
 }
 
 
@@ -88,7 +88,6 @@ def test_an_unknown_option_brings_the_nearest():
         ("adafocal", {"bins": 2.5}, "bins=2.5 is not valid .*a whole number"),
         ("adafocal", {"clip": (1, 2)}, r"clip=\(1.0, 2.0\) is not valid .*low <= 0 <= high"),
         ("adafocal", {"clip": 3}, "clip=3 is not valid .*two numbers"),
-        ("gce", {"include_self": "yes"}, "include_self='yes' is not valid .*True or False"),
         ("ce", {"reduction": "avg"}, "reduction='avg' is not valid .*'mean' or 'sum' or 'none'"),
         ("focal", {"gamma": "high"}, "gamma='high' is not valid .*a number of at least 0"),
         ("mmce", {"width": 0}, "width=0 is not valid"),

@@ -1,0 +1,181 @@
+"""Cross-fitting: every scan outside the test part is predicted by networks that never saw its subject."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from models.ensemble import pooled_logits
+from pipeline.config import CalibrationSettings, Study
+from pipeline.errors import CohortError
+from pipeline.learning.ensemble_training import member_seed
+from pipeline.learning.predictions import Predictions
+from pipeline.learning.split import assign_parts, subject_classes
+from pipeline.scan import Split
+
+LARGEST_COHORT = 1000
+"""Labelled scans from which a calibration part of its own is large enough."""
+
+
+def scheme_of(settings: CalibrationSettings, labelled_scans: int) -> str:
+    """Return the scheme of a study: its own, or by the number of labelled scans where that is ``auto``.
+
+    Examples
+    --------
+    >>> scheme_of(CalibrationSettings(), 200), scheme_of(CalibrationSettings(), 1000)
+    ('cross_fit', 'split')
+    """
+    if settings.scheme != "auto":
+        return settings.scheme
+    return "cross_fit" if labelled_scans < LARGEST_COHORT else "split"
+
+
+@dataclass(frozen=True)
+class FoldNetwork:
+    """One network of a cross-fitting.
+
+    Parameters
+    ----------
+    repeat, fold : int
+        From 0.
+    seed : int
+        Of its training.
+    split : Split
+        ``train`` and ``validation`` make the network, ``calibration`` is the fold that it never sees; there
+        is no test part.
+    """
+
+    repeat: int
+    fold: int
+    seed: int
+    split: Split
+
+
+def deal_folds(
+    split: Split, label_of: Mapping[str, str], settings: CalibrationSettings, validation: float, seed: int
+) -> tuple[FoldNetwork, ...]:
+    """Deal the development scans into folds, `repeats` times, by subject and class.
+
+    Folds differ by at most one subject of a class. Subjects are ordered by a keyed hash of their name, so the
+    folds depend on neither the order of the scans nor the platform.
+
+    Parameters
+    ----------
+    split : Split
+        Its ``train`` part holds all development scans.
+    label_of : mapping of scan id to class name
+    settings : CalibrationSettings
+        Its folds and repeats; fewer folds where the development scans have fewer subjects.
+    validation : float
+        Share of the other folds' subjects that choose the epoch.
+    seed : int
+        Of the study.
+
+    Raises
+    ------
+    CohortError
+        If a class has fewer than three development subjects, four with two folds: one or two are held out,
+        one validates, one is left to learn from.
+
+    Examples
+    --------
+    >>> ids = [f"sub-{n:02d}_ses-M0" for n in range(20)]
+    >>> whole = Split(tuple(ids), (), (), (), {i: i[:6] for i in ids})
+    >>> labels = {i: "AD" if n % 2 else "CN" for n, i in enumerate(ids)}
+    >>> dealt = deal_folds(whole, labels, CalibrationSettings(), 0.1, seed=0)
+    >>> [len(network.split.calibration) for network in dealt]
+    [4, 4, 4, 4, 4]
+    """
+    ids = split.train
+    class_of = subject_classes([split.subject_of[i] for i in ids], [label_of[i] for i in ids], ids)
+    folds = min(settings.folds, len(class_of))
+    _check_classes(class_of, 4 if folds == 2 else 3)
+    dealt = []
+    for repeat in range(settings.repeats):
+        key = f"cross-fit:{seed}:{repeat}"
+        # Counted on from class to class: else the first folds would get one more subject of each.
+        in_order = sorted(class_of, key=lambda s: (class_of[s], _rank(key, s)))
+        fold_of = {subject: place % folds for place, subject in enumerate(in_order)}
+        for fold in range(folds):
+            number = repeat * folds + fold
+            others = {s: c for s, c in class_of.items() if fold_of[s] != fold}
+            part_of = assign_parts(others, {"validation": validation}, seed=member_seed(seed, number))
+            of_scan = {i: part_of.get(split.subject_of[i], "calibration") for i in ids}
+            parts = {
+                p: tuple(i for i in ids if of_scan[i] == p) for p in ("train", "validation", "calibration")
+            }
+            own = Split(**parts, test=(), subject_of={i: split.subject_of[i] for i in ids})
+            dealt.append(FoldNetwork(repeat, fold, member_seed(seed, number), own))
+    return tuple(dealt)
+
+
+def development(split: Split) -> Split:
+    """Return a split whose training part holds every scan outside the test part.
+
+    Examples
+    --------
+    >>> development(Split(("a",), ("b",), ("c",), ("d",), {i: i for i in "abcd"})).train
+    ('a', 'b', 'c')
+    """
+    return replace(
+        split, train=split.train + split.validation + split.calibration, validation=(), calibration=()
+    )
+
+
+def combine(parts: Sequence[Predictions], order: Sequence[str]) -> Predictions:
+    """Return one prediction of each scan: the mean of its centred logits over the networks that held it out.
+
+    Parameters
+    ----------
+    parts : sequence of Predictions
+        One for each network, of its own fold.
+    order : sequence of str
+        Scan ids of the result, each in as many parts as there are repeats.
+
+    Returns
+    -------
+    Predictions
+        Without features: those of different networks are not comparable.
+    """
+    rows: dict[str, list[tuple[Predictions, int]]] = {i: [] for i in order}
+    for part in parts:
+        for row, scan_id in enumerate(part.scan_ids):
+            rows[scan_id].append((part, row))
+    logits = np.stack(
+        [pooled_logits(np.stack([p.logits[row] for p, row in rows[i]])[:, None])[0] for i in order]
+    )
+    first = [rows[i][0] for i in order]
+    return Predictions(
+        tuple(order),
+        tuple(p.subjects[row] for p, row in first),
+        logits,
+        np.array([p.labels[row] for p, row in first], dtype=np.int64),
+        np.zeros((len(order), 0), dtype=np.float32),
+        parts[0].class_names,
+    )
+
+
+def study_of(study: Study, network: FoldNetwork) -> Study:
+    """Return the study that trains one network of a cross-fitting."""
+    return study.model_copy(update={"seed": network.seed})
+
+
+def _rank(key: str, subject: str) -> bytes:
+    return hashlib.sha256(f"{key}:{subject}".encode()).digest()
+
+
+def _check_classes(class_of: Mapping[str, str], least: int) -> None:
+    counts = Counter(class_of.values())
+    few = sorted(name for name, count in counts.items() if count < least)
+    if few:
+        found = ", ".join(f"{name} has {counts[name]}" for name in few)
+        raise CohortError(
+            f"{found} subjects outside the test part. Cross-fitting needs at least {least} of each class: "
+            "held out, for validation and to learn from",
+            where=f"class {', '.join(few)}",
+            hint="Add subjects, merge the class with another, or leave it out of cohort.classes",
+        )
