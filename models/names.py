@@ -37,6 +37,7 @@ LOSS_NAMES = (
 CALIBRATOR_NAMES = (
     "identity",
     "temperature",
+    "bias_corrected_temperature",
     "adaptive_temperature",
     "ensemble_temperature",
     "vector",

@@ -152,7 +152,7 @@ def read_selection(study: Study, files: StudyFiles) -> Selection:
 
 
 def _select(study: Study, calibration: Predictions) -> Selection:
-    return select_calibrator(calibration, study.calibration.candidates, study.calibration.folds, study.seed)
+    return select_calibrator(calibration, study.calibration, study.seed)
 
 
 def track(study: Study, results: Results, files: StudyFiles, key: str) -> tuple[str, int]:

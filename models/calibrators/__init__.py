@@ -14,7 +14,7 @@ from .calibrator import Calibrator, log_softmax, nearest, softmax
 from .ensemble_temperature import EnsembleTemperature
 from .linear import Dirichlet, Vector
 from .one_vs_rest import Histogram, Isotonic
-from .temperature import Identity, Temperature
+from .temperature import BiasCorrectedTemperature, Identity, Temperature
 
 __all__ = ["CALIBRATORS", "Calibrator", "build_calibrator", "log_softmax", "softmax"]
 
@@ -23,6 +23,7 @@ CALIBRATORS: dict[str, type[Calibrator]] = {
     for calibrator in (
         Identity,
         Temperature,
+        BiasCorrectedTemperature,
         AdaptiveTemperature,
         EnsembleTemperature,
         Vector,

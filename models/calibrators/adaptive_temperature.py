@@ -4,64 +4,64 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy
 
-from .calibrator import Calibrator, Floats, Ints, softmax
-from .temperature import best_log_temperature
+from .calibrator import Floats, Ints, softmax
+from .pieces import match_pieces
+from .temperature import DrawnTemperature, best_log_temperature
 
-_LARGEST_LOG_TEMPERATURE = math.log(20.0)
-_MOST_PIECES = 20
-_PSEUDO_SCANS = 2
+_FEWEST_KNOTS, _MOST_KNOTS = 2, 12
 
 
 @dataclass(eq=False)
-class AdaptiveTemperature(Calibrator):
-    """Give each range of confidence the temperature at which its mean confidence equals its accuracy.
+class AdaptiveTemperature(DrawnTemperature):
+    """Divide each scan's logits by a temperature that follows its confidence, and shift them by class.
 
-    The calibration scans are sorted by uncalibrated top-label confidence and cut into pieces of equal count;
-    equal confidences stay together. Each piece's temperature is found without gradients, by a bracketed
-    search over log T. All logits of a scan are divided by one number, so the order of its classes, and with
-    it the accuracy, cannot change.
+    The model is ``softmax(z / T(u) + b)``. u is the logit gap of a scan, the log-odds of its confidence
+    against a rest that is evenly spread; log T is piecewise linear in u over round(n^(1/3)), 2 to 12, knots
+    at quantiles of u, and constant beyond the outer two. Priors on the level of log T, on its increments and
+    on the offsets b contain one temperature and no change at all, so that few scans change little.
+    Probabilities are means over the posterior.
 
-    Calibration sets in medicine are small, so three things steady the temperatures: each piece gets two
-    pseudo-scans that are right as often as the global temperature predicts; its log T is drawn towards the
-    global one by n / (n + shrinkage); and T may not rise so steeply with the confidence that a surer scan
-    would come out less sure.
+    Three scans are enough to fit. Where all scans are of one class, b stays 0: it would only repeat that
+    class. A class without a scan among many gets a lower b, within its prior.
 
     Parameters
     ----------
-    min_per_piece : int, default=50
-        Fewest scans of a piece; there are at most 20 pieces, and one where the scans are fewer.
-    interpolate : bool, default=True
-        Log T runs linearly between the pieces' mean confidences and is constant beyond the outer two.
-        Otherwise T is constant within a piece.
-    shrinkage : float, default=50
-        Scans that the global temperature is worth in each piece. Infinity gives `Temperature`.
+    offsets : bool, default=True
+        Without them the order of a scan's classes, and with it the accuracy, cannot change. They correct
+        class shares that the network learned wrongly, as from generative cross-entropy or reweighting.
     plain : bool, default=False
-        Switch off pseudo-scans, shrinkage and monotonicity.
+        For comparison: pieces of equal count, each at the temperature at which its mean confidence is its
+        accuracy; no prior, no offsets, no posterior.
+    min_per_piece : int, default=50
+        Fewest scans of a plain piece.
+    interpolate : bool, default=True
+        Whether a plain log T runs linearly between the pieces' mean confidences.
 
     Attributes
     ----------
-    log_temperatures, confidences : ndarray, shape (n_pieces,)
-        Of each piece: log T, and the mean uncalibrated confidence.
+    knots : ndarray, shape (n_knots,)
+        Logit gaps.
+    log_temperatures : ndarray, shape (n_draws, n_knots)
+        Log T at the knots; of plain pieces, shape (n_pieces,).
+    biases : ndarray, shape (n_draws, n_classes)
+        The offsets; of shape (n_draws, 0) where there are none.
+    confidences : ndarray, shape (n_pieces,)
+        Mean uncalibrated confidence of plain pieces.
     edges : ndarray, shape (n_pieces - 1,)
-        Least confidence in each piece but the first.
+        Least confidence in each plain piece but the first.
 
     Notes
     -----
-    Temperatures are sought in [1/20, 20], or, where the global temperature is outside of that because the
-    logits are on another scale, within a factor of 20 around it. A piece whose logits are all equal has no
-    temperature of its own and takes the global one.
-
-    The monotonicity is exact for two classes. For more, two scans of one confidence can differ in how they
-    spread the rest, and already a single temperature reorders those; what holds then is that scaling one
-    scan's logits up never makes it less sure. It holds where d log T / dr <= 1 / (r (1 - r) G(r)), with r
-    the uncalibrated confidence and G(r) = log(r (K - 1) / (1 - r)) the logit gap of a scan that spreads the
-    rest evenly, the worst case. The nearest temperatures in weighted least squares of log T that keep this
-    bound are an isotonic regression. With ``interpolate=False`` the bound means that T never rises.
+    A surer scan must not come out less sure. Without offsets this is exact for two classes. For more, two
+    scans of one confidence can differ in how they spread the rest, and already a single temperature reorders
+    those; what holds then is that scaling one scan's logits up never makes it less sure. It holds where
+    d log T / du <= 1 / u, because u grows at most in proportion to the scale. The increments of each draw
+    keep this bound; where a draw exceeds it, the nearest that does not is an isotonic regression.
 
     References
     ----------
@@ -79,12 +79,12 @@ class AdaptiveTemperature(Calibrator):
     """
 
     name: ClassVar[str] = "adaptive_temperature"
+    offsets: bool = True
+    plain: bool = False
     min_per_piece: int = 50
     interpolate: bool = True
-    shrinkage: float = 50.0
-    plain: bool = False
-    log_temperatures: Floats = field(default_factory=lambda: np.zeros(1), init=False)
-    confidences: Floats = field(default_factory=lambda: np.ones(1), init=False)
+    knots: Floats = field(default_factory=lambda: np.zeros(1), init=False)
+    confidences: Floats = field(default_factory=lambda: np.zeros(0), init=False)
     edges: Floats = field(default_factory=lambda: np.zeros(0), init=False)
 
     def __post_init__(self) -> None:
@@ -92,131 +92,73 @@ class AdaptiveTemperature(Calibrator):
             raise ValueError(
                 f"min_per_piece={self.min_per_piece} is not valid. Expected a number of at least 1."
             )
-        if not self.shrinkage >= 0:
-            raise ValueError(f"shrinkage={self.shrinkage} is not valid. Expected a number of at least 0.")
+
+    @property
+    def may_change_class(self) -> bool:
+        """Whether offsets may change the predicted class."""
+        return self.offsets and not self.plain
 
     def _fit(self, logits: Floats, labels: Ints) -> None:
-        confidence = softmax(logits).max(axis=1)
-        order = np.argsort(confidence, kind="stable")
-        confidence = confidence[order]
-        starts = _piece_starts(confidence, self.min_per_piece)
-        counts = np.diff(starts, append=len(confidence)).astype(np.float64)
-        # Classes first: sums over a handful of classes are then sums of long rows.
-        below_top = np.ascontiguousarray((logits - logits.max(axis=1, keepdims=True))[order].T)
-        right = (logits.argmax(axis=1) == labels)[order].astype(np.float64)
-
-        pieces = _Pieces(below_top, starts, counts)
-        overall = best_log_temperature(logits, labels)
-        hits = np.add.reduceat(right, starts)
-        means = np.add.reduceat(confidence, starts) / counts
         if self.plain:
-            log_temperatures = pieces.match(hits / counts, overall)
-        else:
-            expected = pieces.mean_confidence(np.full(len(starts), overall))
-            target = (hits + _PSEUDO_SCANS * expected) / (counts + _PSEUDO_SCANS)
-            own = counts / (counts + self.shrinkage)
-            log_temperatures = own * pieces.match(target, overall) + (1 - own) * overall
-            rises = _steepest_rises(means, logits.shape[1]) if self.interpolate else np.zeros(len(starts) - 1)
-            log_temperatures = _limit_rises(log_temperatures, rises, counts)
-        self.log_temperatures = log_temperatures
-        self.confidences = means
-        self.edges = confidence[starts[1:]]
+            overall = best_log_temperature(logits, labels)
+            pieces = match_pieces(logits, labels, self.min_per_piece, overall)
+            self.log_temperatures, self.confidences, self.edges = pieces
+            return
+        self.confidences = self.edges = np.zeros(0)
+        gaps = logit_gaps(logits)
+        count = int(np.clip(round(len(labels) ** (1 / 3)), _FEWEST_KNOTS, _MOST_KNOTS))
+        self.knots = np.unique(np.quantile(gaps, (np.arange(count) + 0.5) / count))
+        self._draw(logits, labels, offsets=self.offsets)
+        self.log_temperatures = _limit_rises(self.log_temperatures, self.knots)
 
-    def temperatures(self, confidence: Floats) -> Floats:
-        """Return the temperature for scans of the given uncalibrated top-label confidences."""
+    def _weights(self, logits: Floats) -> Floats:
+        """Return how much log T at each knot counts for each scan, shape (n_scans, n_knots)."""
+        gaps = logit_gaps(logits)
+        return np.stack([np.interp(gaps, self.knots, one) for one in np.eye(len(self.knots))], axis=1)
+
+    def _transform(self, logits: Floats) -> Floats:
+        if not self.confidences.size:
+            return super()._transform(logits)
+        confidence = softmax(logits).max(axis=1)
         if self.interpolate:
             log_temperatures = np.interp(confidence, self.confidences, self.log_temperatures)
         else:
             log_temperatures = self.log_temperatures[np.searchsorted(self.edges, confidence, side="right")]
-        temperatures: Floats = np.exp(log_temperatures)
-        return temperatures
+        return softmax(logits / np.exp(log_temperatures)[:, None])
 
-    def _transform(self, logits: Floats) -> Floats:
-        confidence = softmax(logits).max(axis=1)
-        return softmax(logits / self.temperatures(confidence)[:, None])
+    def _draws(self, logits: Floats) -> Floats:
+        return self._transform(logits)[None] if self.confidences.size else super()._draws(logits)
+
+    @classmethod
+    def _upgraded(
+        cls, options: dict[str, Any], fitted: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        # Older versions stored pieces, steadied by a shrinkage that only fitting used.
+        if "confidences" in fitted and "knots" not in fitted:
+            options = {key: value for key, value in options.items() if key != "shrinkage"}
+            return options | {"offsets": False}, fitted | {"knots": [0.0], "biases": [[]]}
+        return options, fitted
 
 
-@dataclass(frozen=True, eq=False)
-class _Pieces:
-    """Scans sorted by confidence and cut into pieces.
+def logit_gaps(logits: Floats) -> Floats:
+    """Return each scan's log-odds of its confidence against an evenly spread rest, shape (n_scans,), from 0.
 
-    Parameters
-    ----------
-    below_top : ndarray, shape (n_classes, n_scans)
-        Logits less the scan's largest.
-    starts, counts : ndarray, shape (n_pieces,)
-        First scan of each piece, and how many it holds.
+    It is the logit gap of a scan whose other classes are equal: log(r (K - 1) / (1 - r)) of confidence r.
     """
-
-    below_top: Floats
-    starts: Ints
-    counts: Floats
-
-    def mean_confidence(self, log_temperatures: Floats) -> Floats:
-        """Return each piece's mean confidence at its own temperature."""
-        inverse = np.repeat(np.exp(-log_temperatures), self.counts.astype(np.int64))
-        confidence = 1.0 / np.exp(self.below_top * inverse).sum(axis=0)
-        means: Floats = np.add.reduceat(confidence, self.starts) / self.counts
-        return means
-
-    def match(self, accuracy: Floats, overall: float) -> Floats:
-        """Return log T of each piece at which its mean confidence is the given accuracy."""
-        from scipy.optimize import elementwise  # slow to import, and only fitting needs it
-
-        centre = overall if abs(overall) > _LARGEST_LOG_TEMPERATURE else 0.0
-        low = np.full(len(self.starts), centre - _LARGEST_LOG_TEMPERATURE)
-        high = np.full(len(self.starts), centre + _LARGEST_LOG_TEMPERATURE)
-
-        def excess(log_temperatures: Floats, piece: Ints) -> Floats:
-            # The search goes on with the pieces that are not done; the others are computed and not used.
-            every = np.full(len(self.starts), centre)
-            every[piece] = log_temperatures
-            return (self.mean_confidence(every) - accuracy)[piece]
-
-        piece = np.arange(len(self.starts))
-        found = elementwise.find_root(excess, (low, high), args=(piece,)).x
-        found = np.where(excess(high, piece) >= 0, high, found)
-        found = np.where(excess(low, piece) <= 0, low, found)
-        spread = np.minimum.reduceat(self.below_top.min(axis=0), self.starts)
-        return np.where(spread == 0, overall, found)
+    rest = logits - logits.max(axis=1, keepdims=True)
+    rest[np.arange(len(rest)), logits.argmax(axis=1)] = -np.inf
+    largest = rest.max(axis=1, keepdims=True)
+    log_sum = largest[:, 0] + np.log(np.exp(rest - largest).sum(axis=1))
+    gaps: Floats = np.maximum(math.log(logits.shape[1] - 1) - log_sum, 0.0)
+    return gaps
 
 
-def _piece_starts(confidence: Floats, min_per_piece: int) -> Ints:
-    """Return where each piece starts in the sorted confidences; a run of equal ones is not cut."""
-    n = len(confidence)
-    pieces = int(np.clip(n // min_per_piece, 1, _MOST_PIECES))
-    cuts = np.searchsorted(confidence, confidence[np.arange(1, pieces) * n // pieces], side="left")
-    starts = [0]
-    for cut in cuts.tolist():
-        if min(cut - starts[-1], n - cut) >= min_per_piece:
-            starts.append(cut)
-    return np.array(starts, dtype=np.int64)
-
-
-def _steepest_rises(confidences: Floats, num_classes: int) -> Floats:
-    """Return how much log T may rise between neighbouring mean confidences, see the class's notes."""
-
-    def gap(r: Floats) -> Floats:
-        return np.log(r) + math.log(num_classes - 1) - np.log1p(-r)
-
-    # r (1 - r) G(r) has one maximum, where (2 r - 1) G(r) = 1; the segment's largest value is there or at
-    # its nearer end.
-    peak = scipy.optimize.brentq(lambda r: (2 * r - 1) * gap(r) - 1, 0.5, 1 - 1e-9)
-    # Nearer to 1 the confidence has too few digits left to distinguish scans; T does not rise there.
-    below_one = np.minimum(confidences, 1 - 1e-9)
-    low, high = below_one[:-1], below_one[1:]
-    steepest = np.clip(peak, low, high)
-    limits: Floats = (high - low) / (steepest * (1 - steepest) * gap(steepest))
-    return limits
-
-
-def _limit_rises(log_temperatures: Floats, rises: Floats, weights: Floats) -> Floats:
-    """Return the nearest values whose steps up are no larger than the given rises."""
-    if np.all(np.diff(log_temperatures) <= rises):
-        return log_temperatures
+def _limit_rises(log_temperatures: Floats, knots: Floats) -> Floats:
+    """Return the nearest draws (n_draws, n_knots) whose slopes between knots keep the bound of the class."""
+    rises = 1 - knots[:-1] / np.maximum(knots[1:], 1e-300)
     allowed = np.concatenate([[0.0], np.cumsum(rises)])
-    falling = scipy.optimize.isotonic_regression(
-        log_temperatures - allowed, weights=weights, increasing=False
-    )
-    limited: Floats = falling.x + allowed
+    limited = log_temperatures.copy()
+    for row in np.flatnonzero((np.diff(log_temperatures, axis=1) > rises).any(axis=1)):
+        falling = scipy.optimize.isotonic_regression(log_temperatures[row] - allowed, increasing=False)
+        limited[row] = falling.x + allowed
     return limited

@@ -37,16 +37,18 @@ class Calibrator(ABC):
     ----------
     name : str
         Its name in configurations.
-    may_change_class : bool
-        Whether a scan's most probable class can become another one, and with it the accuracy.
     num_classes : int or None
         Classes it was fitted for; None before.
     """
 
     name: ClassVar[str]
-    may_change_class: ClassVar[bool] = False
     needs_fitting: ClassVar[bool] = True
     num_classes: int | None = field(default=None, init=False)
+
+    @property
+    def may_change_class(self) -> bool:
+        """Whether a scan's most probable class can become another one, and with it the accuracy."""
+        return False
 
     def fit(self, logits: ArrayLike, labels: ArrayLike) -> Self:
         """Learn from scans that the network was not trained on.
@@ -91,6 +93,29 @@ class Calibrator(ABC):
         ValueError
             If it was not fitted, or was fitted for another number of classes.
         """
+        return self._transform(self._checked(logits))
+
+    def draws(self, logits: ArrayLike) -> Floats:
+        """Return calibrated probabilities under each draw of what the calibration scans leave uncertain.
+
+        Parameters
+        ----------
+        logits : array_like, shape (n_scans, n_classes)
+
+        Returns
+        -------
+        ndarray of float64, shape (n_draws, n_scans, n_classes)
+            Equally likely; their mean is what `transform` returns. One draw where the calibrator has no
+            posterior. The same after every call and every reload.
+
+        Raises
+        ------
+        ValueError
+            As `transform`.
+        """
+        return self._draws(self._checked(logits))
+
+    def _checked(self, logits: ArrayLike) -> Floats:
         scores = _checked_logits(logits)
         if self.num_classes is None and self.needs_fitting:
             raise ValueError(
@@ -100,7 +125,7 @@ class Calibrator(ABC):
             raise ValueError(
                 f"Logits have {scores.shape[1]} classes, but {self.name} was fitted for {self.num_classes}."
             )
-        return self._transform(scores)
+        return scores
 
     @abstractmethod
     def _fit(self, logits: Floats, labels: Ints) -> None:
@@ -109,6 +134,17 @@ class Calibrator(ABC):
     @abstractmethod
     def _transform(self, logits: Floats) -> Floats:
         """Return probabilities; logits have been checked."""
+
+    def _draws(self, logits: Floats) -> Floats:
+        """Return probabilities under each draw; logits have been checked."""
+        return self._transform(logits)[None]
+
+    @classmethod
+    def _upgraded(
+        cls, options: dict[str, Any], fitted: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return options and learned values of an older version as this one stores them."""
+        return options, fitted
 
     def to_dict(self) -> dict[str, Any]:
         """Return name, options and what was learned, as JSON-able values."""
@@ -127,7 +163,7 @@ class Calibrator(ABC):
             If the name, an option or a learned value is unknown or missing.
         """
         # Imported here because the table of names imports this module.
-        from . import build_calibrator
+        from . import CALIBRATORS, build_calibrator
 
         missing = {"name", "options", "fitted"} - set(stored)
         if missing:
@@ -135,22 +171,25 @@ class Calibrator(ABC):
                 f"The stored calibrator lacks {', '.join(sorted(missing))}. "
                 "Expected name, options and fitted."
             )
-        options = {key: _decode(value) for key, value in stored["options"].items()}
-        calibrator = build_calibrator(stored["name"], **options)
+        kind = CALIBRATORS.get(stored["name"], Calibrator)
+        options, fitted = kind._upgraded(stored["options"], stored["fitted"])
+        calibrator = build_calibrator(stored["name"], **{key: _decode(v) for key, v in options.items()})
         learned = [entry.name for entry in fields(calibrator) if not entry.init]
-        if sorted(learned) != sorted(stored["fitted"]):
+        if sorted(learned) != sorted(fitted):
             raise ValueError(
-                f"The stored {stored['name']} has the learned values {', '.join(sorted(stored['fitted']))}. "
+                f"The stored {stored['name']} has the learned values {', '.join(sorted(fitted))}. "
                 f"Expected {', '.join(sorted(learned))}."
             )
         for key in learned:
-            setattr(calibrator, key, _decode(stored["fitted"][key]))
+            setattr(calibrator, key, _decode(fitted[key]))
         return calibrator
 
 
 def _encode(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
+    if isinstance(value, tuple):
+        return list(value)
     # JSON has no infinity; a word keeps the file readable by strict parsers.
     return str(value) if isinstance(value, float) and math.isinf(value) else value
 

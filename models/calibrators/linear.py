@@ -40,10 +40,14 @@ class Vector(Calibrator):
     """
 
     name: ClassVar[str] = "vector"
-    may_change_class: ClassVar[bool] = True
     ridge: float = _RIDGE
     scale: Floats = field(default_factory=lambda: np.ones(1), init=False)
     bias: Floats = field(default_factory=lambda: np.zeros(1), init=False)
+
+    @property
+    def may_change_class(self) -> bool:
+        """Whether the predicted class can change; it can."""
+        return True
 
     def __post_init__(self) -> None:
         _check_penalty("ridge", self.ridge)
@@ -95,11 +99,15 @@ class Dirichlet(Calibrator):
     """
 
     name: ClassVar[str] = "dirichlet"
-    may_change_class: ClassVar[bool] = True
     off_diagonal: float = 1e-2
     intercept: float = 1e-2
     weights: Floats = field(default_factory=lambda: np.eye(1), init=False)
     bias: Floats = field(default_factory=lambda: np.zeros(1), init=False)
+
+    @property
+    def may_change_class(self) -> bool:
+        """Whether the predicted class can change; it can."""
+        return True
 
     def __post_init__(self) -> None:
         _check_penalty("off_diagonal", self.off_diagonal)

@@ -25,8 +25,12 @@ class OneVsRest(Calibrator):
         1 where the class had a calibration scan, else 0.
     """
 
-    may_change_class: ClassVar[bool] = True
     present: Floats = field(default_factory=lambda: np.ones(1), init=False)
+
+    @property
+    def may_change_class(self) -> bool:
+        """Whether the predicted class can change; it can."""
+        return True
 
     def _fit(self, logits: Floats, labels: Ints) -> None:
         onehot = np.eye(logits.shape[1])[labels]

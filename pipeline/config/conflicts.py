@@ -82,6 +82,7 @@ def _names(study: Study) -> Iterator[str]:
     yield from _unknown("compare.losses", [loss.name for loss in study.compare.losses], LOSS_NAMES)
     yield from _unknown("compare.calibrators", study.compare.calibrators, CALIBRATOR_NAMES)
     yield from _unknown("calibration.candidates", study.calibration.candidates, CALIBRATOR_NAMES)
+    yield from _unknown("calibration.method", [study.calibration.method], ("auto", *CALIBRATOR_NAMES))
 
 
 def _options(study: Study) -> Iterator[str]:

@@ -1,8 +1,7 @@
-"""Which calibrator to ship: cross-validated inside the calibration split, grouped by subject."""
+"""The calibrator that ships, beside all candidates, cross-validated with subjects kept whole."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,17 +9,25 @@ from typing import Any
 import numpy as np
 
 from models.arrays import Floats, Ints
-from models.calibrators import CALIBRATORS, Calibrator, build_calibrator
+from models.calibrators import CALIBRATORS, Calibrator, build_calibrator, softmax
+from models.calibrators.one_vs_rest import OneVsRest
 from models.names import nearest
+from pipeline.config import CalibrationSettings
 from pipeline.errors import InputError
-from pipeline.evaluation.metrics import PROBABILITY_FLOOR, classwise_ece
+from pipeline.evaluation.classifier.candidate_scores import (
+    CandidateScore,
+    cross_validate,
+    deal_subjects,
+    held_out,
+    numbered,
+)
 from pipeline.learning.predictions import Predictions
 
-_SURE = 1.645
-"""Standard errors by which a candidate must beat the identity: 95 %, one-sided."""
-
+AUTO = "auto"
 _METHODS = {
+    "identity": "no calibration",
     "temperature": "temperature scaling",
+    "bias_corrected_temperature": "bias-corrected temperature scaling",
     "adaptive_temperature": "adaptive temperature scaling",
     "ensemble_temperature": "ensemble temperature scaling",
     "vector": "vector scaling",
@@ -29,30 +36,6 @@ _METHODS = {
     "histogram": "histogram binning",
 }
 """What sentences call a calibrator."""
-
-
-@dataclass(frozen=True)
-class CandidateScore:
-    """How one candidate did on scans of subjects it was not fitted on.
-
-    Parameters
-    ----------
-    nll : float
-        Mean negative log-likelihood over scans, natural log.
-    nll_se : float
-        Its standard error over subjects.
-    behind : float
-        NLL above that of the best candidate.
-    behind_se : float
-        Standard error of that difference, paired over subjects.
-    """
-
-    name: str
-    nll: float
-    nll_se: float
-    classwise_ece: float
-    behind: float
-    behind_se: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +49,13 @@ class Selection:
     chosen : str
         Its name.
     scores : tuple of CandidateScore
-        In the order of the candidates; empty where nothing could be cross-validated.
+        Identity first, then in the order of the candidates; empty where nothing could be cross-validated.
     folds : int
         How many were used; 0 where nothing could be cross-validated.
     reason : str
         One sentence or more, for the report.
+    repeats : int
+        Over how many assignments of subjects to folds the scores are means.
     """
 
     calibrator: Calibrator
@@ -78,6 +63,7 @@ class Selection:
     scores: tuple[CandidateScore, ...]
     folds: int
     reason: str
+    repeats: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able values, exact to the bit."""
@@ -85,6 +71,7 @@ class Selection:
             "chosen": self.chosen,
             "reason": self.reason,
             "folds": self.folds,
+            "repeats": self.repeats,
             "scores": [asdict(score) for score in self.scores],
             "calibrator": self.calibrator.to_dict(),
         }
@@ -101,7 +88,14 @@ class Selection:
         try:
             calibrator = Calibrator.from_dict(stored["calibrator"])
             scores = tuple(CandidateScore(**score) for score in stored["scores"])
-            return cls(calibrator, calibrator.name, scores, int(stored["folds"]), str(stored["reason"]))
+            return cls(
+                calibrator,
+                calibrator.name,
+                scores,
+                int(stored["folds"]),
+                str(stored["reason"]),
+                int(stored.get("repeats", 1)),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"The stored selection of a calibrator cannot be read ({type(error).__name__}: {error})",
@@ -110,77 +104,89 @@ class Selection:
             ) from error
 
 
-def select_calibrator(
-    predictions: Predictions, candidates: tuple[str, ...], folds: int, seed: int
-) -> Selection:
-    """Select the simplest candidate that is about as good as the best; the identity unless it is beaten.
+def select_calibrator(predictions: Predictions, settings: CalibrationSettings, seed: int) -> Selection:
+    """Fit the calibrator that ships, and score it and all candidates on the subjects left out.
 
-    Each candidate is scored by its negative log-likelihood on the subjects left out, the same folds for all.
-    The identity is selected unless the best candidate beats it by 1.645 standard errors of the difference,
-    paired over subjects (95 %, one-sided): a calibrator fitted on few scans may do harm, the identity cannot.
-    Of the others the first is selected whose distance to the best is within one standard error.
+    What ships is ``settings.method``, whatever the scores: with its prior, adaptive temperature scaling can
+    always be fitted, and a test of significance would throw away most of what a calibrator gains on few
+    scans. ``auto`` takes the candidate of least cross-validated NLL. Cross-validation is repeated with other
+    folds, the same for all, until its error is small against the differences, at most five times.
+
+    With one subject nothing is known about others, and the identity ships.
 
     Parameters
     ----------
     predictions : Predictions
-        Of the calibration split.
-    candidates : tuple of str
-        Names of calibrators, simplest first. Identity is scored also when it is not among them.
-    folds : int
-        Number of folds, stratified by class; fewer where a class has fewer subjects, at least 2.
+        Of scans on which the networks did not learn.
+    settings : CalibrationSettings
+        Method, candidates and number of folds; fewer folds are used where a class has fewer subjects, at
+        least 2. The identity and adaptive temperature scaling are scored also when they are not candidates.
     seed : int
         Seed of the assignment of subjects to folds.
 
     Raises
     ------
     InputError
-        If there is no scan, no candidate, or a candidate's name is unknown.
-
-    Notes
-    -----
-    The usual rule takes the standard error of the best candidate's own loss. Most of that is how hard the
-    scans are, which all candidates share: on 200 simulated scans of three classes whose logits were 1.5 times
-    too large it selected the identity in 22 of 25 draws, the paired rule in 5; where nothing was wrong the
-    paired rule selected it in 24 of 25.
-
-    References
-    ----------
-    Breiman, Friedman, Olshen, Stone, Classification and Regression Trees, 1984, section 3.4.3, for the
-    one-standard-error rule.
+        If there is no scan, no candidate for ``auto``, a name is unknown, or the method is isotonic or
+        histogram and lowers the cross-validated accuracy.
     """
-    _check_candidates(candidates)
+    _check_names(settings)
     if len(predictions) == 0:
         raise InputError(
-            "There are no calibration scans to select a calibrator on", hint="enlarge split.calibration"
+            "There are no calibration scans to fit a calibrator on", hint="enlarge split.calibration"
         )
-    subjects = np.unique(predictions.subjects, return_inverse=True)[1].astype(np.int64)
-    n_subjects = int(subjects.max()) + 1
-    if n_subjects < 2:
+    subjects = numbered(predictions.subjects)
+    if subjects.max() == 0:
         identity = build_calibrator("identity").fit(predictions.logits, predictions.labels)
         reason = (
             "No calibration was applied: cross-validation needs two subjects, "
             "and all calibration scans are of one."
         )
         return Selection(identity, "identity", (), 0, reason)
-    used, note = _affordable_folds(predictions, subjects, folds)
-    fold = _deal_subjects(predictions.labels, subjects, used, seed)
-    scored = dict.fromkeys(candidates if "identity" in candidates else (*candidates, "identity"))
-    probabilities = {name: _held_out(predictions, fold, name) for name in scored}
-    scores = _score(probabilities, predictions.labels, subjects)
-    chosen, why = _choose(scores, candidates)
-    calibrator = build_calibrator(chosen).fit(predictions.logits, predictions.labels)
-    return Selection(calibrator, chosen, scores, used, f"{why}{note}{_caveats(calibrator, predictions)}")
+    used, note = _affordable_folds(predictions, subjects, settings.folds)
+    shipped = () if settings.method == AUTO else (settings.method,)
+    names = tuple(dict.fromkeys(("identity", *settings.candidates, *shipped, "adaptive_temperature")))
+    scores, repeats = cross_validate(predictions, subjects, names, used, seed)
+    fold = deal_subjects(predictions.labels, subjects, used, seed)
+    calibrator = _to_ship(predictions, settings, scores, fold)
+    why = _reason(calibrator.name, scores, auto=settings.method == AUTO)
+    caveats = _caveats(calibrator, predictions)
+    return Selection(calibrator, calibrator.name, scores, used, f"{why}{note}{caveats}", repeats)
 
 
-def _check_candidates(candidates: tuple[str, ...]) -> None:
-    for name in candidates:
+def held_out_probabilities(predictions: Predictions, calibrator_name: str, folds: int, seed: int) -> Floats:
+    """Return each scan's probabilities from a calibrator fitted without the subjects of its fold.
+
+    So no scan scores itself where prediction sets or an operating point are fitted. With one subject they are
+    uncalibrated.
+
+    Parameters
+    ----------
+    calibrator_name : str
+        A name in `models.calibrators.CALIBRATORS`.
+    folds : int
+        How many groups of subjects are left out in turn, stratified by class; at most one for each subject.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, K)
+    """
+    subjects = numbered(predictions.subjects)
+    used = min(folds, int(subjects.max()) + 1)
+    if used < 2:
+        return softmax(predictions.logits)
+    return held_out(predictions, deal_subjects(predictions.labels, subjects, used, seed), calibrator_name)
+
+
+def _check_names(settings: CalibrationSettings) -> None:
+    named = [("calibration.candidates", name) for name in settings.candidates]
+    if settings.method != AUTO:
+        named.append(("calibration.method", settings.method))
+    for where, name in named:
         if name not in CALIBRATORS:
-            raise InputError(
-                f"There is no calibrator named {name!r}",
-                where="calibration.candidates",
-                hint=nearest(name, CALIBRATORS),
-            )
-    if not candidates:
+            hint = nearest(name, CALIBRATORS)
+            raise InputError(f"There is no calibrator named {name!r}", where=where, hint=hint)
+    if not settings.candidates and settings.method == AUTO:
         raise InputError(
             "The list of calibrators to select from is empty",
             where="calibration.candidates",
@@ -218,78 +224,52 @@ def _caveats(calibrator: Calibrator, predictions: Predictions) -> str:
     return caveats
 
 
-def _deal_subjects(labels: Ints, subjects: Ints, folds: int, seed: int) -> Ints:
-    """Return each scan's fold: subjects whole, shuffled, dealt round class by class."""
-    first_scan = np.unique(subjects, return_index=True)[1]
-    shuffled = np.random.default_rng(seed).permutation(len(first_scan))
-    dealt = shuffled[np.argsort(labels[first_scan][shuffled], kind="stable")]
-    fold_of_subject = np.empty(len(first_scan), dtype=np.int64)
-    fold_of_subject[dealt] = np.arange(len(dealt)) % folds
-    return fold_of_subject[subjects]
+def _to_ship(
+    predictions: Predictions, settings: CalibrationSettings, scores: tuple[CandidateScore, ...], fold: Ints
+) -> Calibrator:
+    """Return what ships, fitted on all scans."""
+    if settings.method != AUTO:
+        chosen = settings.method
+        if lost := _lost_accuracy(chosen, predictions, fold):
+            raise InputError(
+                f"{_named(chosen)} cannot be applied: {lost}",
+                where="calibration.method",
+                hint="set calibration.method to adaptive_temperature",
+            )
+    else:
+        eligible = sorted((s.nll, s.name) for s in scores if s.name in settings.candidates)
+        fit = (name for _, name in eligible if not _lost_accuracy(name, predictions, fold))
+        chosen = next(fit, "identity")
+    return build_calibrator(chosen).fit(predictions.logits, predictions.labels)
 
 
-def _held_out(predictions: Predictions, fold: Ints, name: str) -> Floats:
-    """Return the probabilities of each scan from the calibrator fitted on the other folds."""
-    probabilities = np.empty(predictions.logits.shape)
-    for part in np.unique(fold):
-        left_out = fold == part
-        calibrator = build_calibrator(name).fit(predictions.logits[~left_out], predictions.labels[~left_out])
-        probabilities[left_out] = calibrator.transform(predictions.logits[left_out])
-    return probabilities
+def _lost_accuracy(name: str, predictions: Predictions, fold: Ints) -> str:
+    """Return how much accuracy a one-vs-rest calibrator costs on the scans left out; nothing for others."""
+    if not issubclass(CALIBRATORS[name], OneVsRest):
+        return ""
+    right = [
+        float((scores.argmax(axis=1) == predictions.labels).mean())
+        for scores in (predictions.logits, held_out(predictions, fold, name))
+    ]
+    if right[1] >= right[0]:
+        return ""
+    return f"in cross-validation it lowers the accuracy from {right[0]:.3f} to {right[1]:.3f}"
 
 
-def _score(probabilities: dict[str, Floats], labels: Ints, subjects: Ints) -> tuple[CandidateScore, ...]:
-    rows = np.arange(len(labels))
-    losses = {
-        name: -np.log(np.maximum(p[rows, labels], PROBABILITY_FLOOR)) for name, p in probabilities.items()
-    }
-    best = min(losses, key=lambda name: float(losses[name].mean()))
-    return tuple(
-        CandidateScore(
-            name,
-            float(loss.mean()),
-            _standard_error(loss, subjects),
-            float(classwise_ece(probabilities[name], labels)),
-            float((loss - losses[best]).mean()),
-            _standard_error(loss - losses[best], subjects),
-        )
-        for name, loss in losses.items()
+def _reason(shipped: str, scores: tuple[CandidateScore, ...], *, auto: bool) -> str:
+    """Return what was applied, and the NLL without calibration, with it, and with the best other."""
+    by_name = {score.name: score for score in scores}
+    identity, mine = by_name["identity"], by_name[shipped]
+    other = min((s for s in scores if s.name not in ("identity", shipped)), key=lambda s: s.nll, default=None)
+    best_other = f" The best other candidate, {_METHODS[other.name]}, had {other.nll:.3f}." if other else ""
+    because = "because its cross-validated NLL was the least" if auto else "as calibration.method demands"
+    if shipped == "identity":
+        return f"No calibration was applied, {because}: {identity.nll:.3f}.{best_other}"
+    return (
+        f"{_named(shipped)} was applied: the cross-validated NLL was {identity.nll:.3f} without calibration "
+        f"and {mine.nll:.3f} with it.{best_other}"
     )
 
 
-def _standard_error(values: Floats, subjects: Ints) -> float:
-    """Return the standard error of a mean over scans whose subjects are independent."""
-    per_subject = np.bincount(subjects, weights=values - values.mean())
-    n = len(per_subject)
-    return math.sqrt(float((per_subject**2).sum()) * n / (n - 1)) / len(values)
-
-
-def _choose(scores: tuple[CandidateScore, ...], candidates: tuple[str, ...]) -> tuple[str, str]:
-    """Return the name of the selected calibrator and the sentence that states why."""
-    identity = next(score for score in scores if score.name == "identity")
-    eligible = [score for score in scores if score.name in candidates and score.nll <= identity.nll]
-    best = min(eligible, key=lambda score: score.nll, default=identity)
-    if best is identity:
-        return "identity", (
-            f"No calibration was applied: no candidate improved the cross-validated NLL of "
-            f"{identity.nll:.3f}."
-        )
-    if identity in eligible and identity.behind <= _SURE * identity.behind_se:
-        return "identity", (
-            f"No calibration was applied: {_method(best)} improved the cross-validated NLL by only "
-            f"{identity.behind:.3f} +- {identity.behind_se:.3f}."
-        )
-    chosen = next(score for score in eligible if score.behind <= score.behind_se)
-    applied = f"{_method(chosen)[0].upper()}{_method(chosen)[1:]} was applied"
-    if chosen is best:
-        return best.name, (
-            f"{applied}: it improved the cross-validated NLL from {identity.nll:.3f} to {best.nll:.3f}."
-        )
-    return chosen.name, (
-        f"{applied}: it is simpler than {_method(best)}, and its cross-validated NLL of {chosen.nll:.3f} is "
-        f"higher by only {chosen.behind:.3f} +- {chosen.behind_se:.3f}."
-    )
-
-
-def _method(score: CandidateScore) -> str:
-    return _METHODS.get(score.name, score.name)
+def _named(name: str) -> str:
+    return _METHODS[name][0].upper() + _METHODS[name][1:]

@@ -26,8 +26,7 @@ def trained(tmp_path, rng):
     for part in ("calibration", "test"):
         found.save(files.predictions(part))
     study = Study(name="x", output=tmp_path, cohort={"path": tmp_path, "classes": ("CN", "AD")})
-    settings = study.calibration
-    return study, files, select_calibrator(found, settings.candidates, settings.folds, study.seed)
+    return study, files, select_calibrator(found, study.calibration, study.seed)
 
 
 def test_a_stored_selection_is_read_and_not_made_again(trained, monkeypatch):

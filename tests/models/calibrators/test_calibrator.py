@@ -13,7 +13,8 @@ from hypothesis.extra.numpy import arrays
 from models.calibrators import CALIBRATORS, Calibrator, build_calibrator, log_softmax, softmax
 
 every_calibrator = pytest.mark.parametrize("name", list(CALIBRATORS))
-KEEP_THE_CLASS = ["identity", "temperature", "adaptive_temperature", "ensemble_temperature"]
+KEEP_THE_CLASS = ["identity", "temperature", "ensemble_temperature"]
+SHRUNKEN = ["bias_corrected_temperature", "adaptive_temperature"]  # offsets with a prior
 
 lawful_logits = st.integers(2, 5).flatmap(
     lambda k: st.integers(1, 40).flatmap(
@@ -50,9 +51,8 @@ def test_any_lawful_input_gives_distributions_and_survives_json_bit_for_bit(name
 @every_calibrator
 def test_options_survive_the_round_trip(name):
     options = {
-        "adaptive_temperature": {
-            "min_per_piece": 20, "interpolate": False, "shrinkage": float("inf"), "plain": True,
-        },
+        "temperature": {"prior": (0.1, 0.4)},
+        "adaptive_temperature": {"offsets": False, "min_per_piece": 20, "interpolate": False, "plain": True},
         "vector": {"ridge": 0.5},
         "dirichlet": {"off_diagonal": 0.1, "intercept": 0.0},
         "histogram": {"bins": 4, "scheme": "width"},
@@ -126,7 +126,11 @@ def test_all_equal_logits_are_answered_by_a_uniform_row_or_the_class_shares(name
     calibrator = build_calibrator(name).fit(np.zeros((30, 3)), [0] * 15 + [1] * 10 + [2] * 5)
     answer = calibrator.transform([[0.0, 0.0, 0.0]])[0]
     expected = [1 / 3] * 3 if name in KEEP_THE_CLASS else [0.5, 1 / 3, 1 / 6]
-    np.testing.assert_allclose(answer, expected, atol=0.01)
+    if name in SHRUNKEN:  # thirty scans move an offset from 0, but not the whole way
+        assert 1 / 3 < answer[0] < 0.5
+        assert 1 / 6 < answer[2] < 1 / 3
+    else:
+        np.testing.assert_allclose(answer, expected, atol=0.01)
 
 
 @every_calibrator
@@ -180,10 +184,16 @@ def test_identity_is_softmax_and_needs_no_fitting(drawn):
     [
         ("temperatures", {}, r"named 'temperatures'\. Did you mean 'temperature'"),
         ("zzz", {}, r"named 'zzz'\. Known: identity, temperature"),
-        ("adaptive_temperature", {"shrinkag": 1}, r"no option 'shrinkag'\. Did you mean 'shrinkage'"),
-        ("temperature", {"temperature": 2.0}, r"no option 'temperature'\. Known: none"),
+        ("adaptive_temperature", {"offset": True}, r"no option 'offset'\. Did you mean 'offsets'"),
+        ("temperature", {"temperature": 2.0}, r"no option 'temperature'\. Known: prior"),
+        ("identity", {"temperature": 2.0}, r"no option 'temperature'\. Known: none"),
+        (
+            "temperature",
+            {"prior": (0.0, 0.0)},
+            r"prior=\(0.0, 0.0\) is not valid.*mean and standard deviation",
+        ),
+        ("temperature", {"prior": "flat"}, "prior='flat' is not valid.*'learned', None, or mean"),
         ("adaptive_temperature", {"min_per_piece": 0}, "min_per_piece=0 is not valid.*at least 1"),
-        ("adaptive_temperature", {"shrinkage": -1.0}, "shrinkage=-1.0 is not valid.*at least 0"),
         ("vector", {"ridge": -1.0}, "ridge=-1.0 is not valid.*finite number of at least 0"),
         ("dirichlet", {"intercept": float("inf")}, "intercept=inf is not valid.*finite number of at least 0"),
         ("histogram", {"bins": 0}, "bins=0 is not valid.*at least 1"),
@@ -200,7 +210,9 @@ def test_a_stored_calibrator_that_lacks_a_part_is_refused():
     with pytest.raises(ValueError, match=r"lacks fitted\. Expected name, options and fitted"):
         Calibrator.from_dict({"name": "temperature", "options": {}})
     with pytest.raises(
-        ValueError, match=r"has the learned values num_classes\. Expected num_classes, temperature"
+        ValueError,
+        match=r"has the learned values num_classes\. "
+        r"Expected biases, log_temperatures, num_classes, temperature",
     ):
         Calibrator.from_dict({**stored, "fitted": {"num_classes": 2}})
 

@@ -22,7 +22,7 @@ def test_weights_lie_on_the_simplex_and_the_class_order_stays(drawn, scale):
 def test_likelihood_is_never_below_that_of_one_temperature(drawn, nll, seed):
     logits, labels = drawn(80, 3, 3.0, seed)
     mixed = build_calibrator("ensemble_temperature").fit(logits, labels).transform(logits)
-    tempered = build_calibrator("temperature").fit(logits, labels).transform(logits)
+    tempered = build_calibrator("temperature", prior=None).fit(logits, labels).transform(logits)
     assert nll(mixed, labels) <= nll(tempered, labels) + 1e-12
 
 

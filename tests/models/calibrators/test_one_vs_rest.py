@@ -70,6 +70,6 @@ def test_calibrates_where_no_temperature_can(name, rng, nll):
     labels = (rng.random(5000) > truth).astype(int)
     logits = np.stack([np.where(truth > 0.5, 5, 1) * np.log(truth / (1 - truth)), np.zeros(5000)], axis=1)
     calibrated = build_calibrator(name).fit(logits, labels).transform(logits)
-    tempered = build_calibrator("temperature").fit(logits, labels).transform(logits)
+    tempered = build_calibrator("temperature", prior=None).fit(logits, labels).transform(logits)
     assert nll(calibrated, labels) < nll(tempered, labels) - 0.01
     assert np.abs(calibrated[:, 0] - truth).mean() < 0.05

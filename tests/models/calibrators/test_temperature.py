@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.calibrators import build_calibrator, softmax
+from models.calibrators import Calibrator, build_calibrator, softmax
 
 
 def fitted(logits, labels):
-    return build_calibrator("temperature").fit(logits, labels)
+    return build_calibrator("temperature", prior=None).fit(logits, labels)
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,52 @@ def test_extreme_logits(nll):
     # Nine of ten right at a gap of 2,000: log 9 is 2,000 / T.
     assert calibrator.temperature == pytest.approx(2000 / math.log(9), rel=1e-9)
     assert nll(calibrator.transform(logits), np.zeros(10, int)) == pytest.approx(0.325083, abs=1e-6)
+
+
+def test_a_prior_is_hardly_felt_by_many_scans_and_holds_few_back(drawn):
+    many, few = drawn(5000, 3, 2.5), drawn(10, 3, 2.5)
+    learned = build_calibrator("temperature")
+    assert learned.fit(*many).temperature == pytest.approx(fitted(*many).temperature, rel=0.01)
+    tight = build_calibrator("temperature", prior=(0.0, 0.1)).fit(*few)
+    assert abs(math.log(tight.temperature)) < 0.15 < abs(math.log(fitted(*few).temperature))
+
+
+def test_the_posterior_mean_by_numbers(drawn):
+    logits, labels = drawn(30, 3, 2.0)
+    calibrator = build_calibrator("temperature", prior=(0.2, 0.5)).fit(logits, labels)
+    grid = np.linspace(-2, 3, 2001)
+    tempered = np.stack([softmax(logits / math.exp(t)) for t in grid])
+    log_posterior = np.log(tempered[:, np.arange(30), labels]).sum(axis=1) - (grid - 0.2) ** 2 / 0.5
+    weights = np.exp(log_posterior - log_posterior.max())
+    expected = np.einsum("s,snk->nk", weights / weights.sum(), tempered)
+    np.testing.assert_allclose(calibrator.transform(logits), expected, atol=0.004)
+
+
+@pytest.mark.parametrize("options", [{}, {"prior": None}])
+def test_draws_have_the_probabilities_as_their_mean(drawn, options):
+    logits, labels = drawn(40)
+    calibrator = build_calibrator("temperature", **options).fit(logits, labels)
+    draws = calibrator.draws(logits)
+    assert len(draws) == (1 if options else 100)
+    np.testing.assert_allclose(draws.mean(axis=0), calibrator.transform(logits), rtol=1e-12)
+
+
+def test_bias_corrected_temperature_finds_scale_and_offsets(drawn):
+    logits, labels = drawn(20_000, 3, 1.0)
+    offset = np.array([1.2, 0.0, -0.4])
+    calibrator = build_calibrator("bias_corrected_temperature").fit((logits - offset) * 2, labels)
+    assert calibrator.log_temperatures.mean() == pytest.approx(math.log(2), abs=0.04)
+    found = calibrator.biases.mean(axis=0)
+    np.testing.assert_allclose(found - found.mean(), offset - offset.mean(), atol=0.06)
+
+
+def test_bias_corrected_temperature_with_few_scans_hardly_shifts(drawn):
+    logits, labels = drawn(20, 3, 1.0)
+    calibrator = build_calibrator("bias_corrected_temperature").fit(logits, labels)
+    assert np.abs(calibrator.biases.mean(axis=0)).max() < 0.5
+
+
+def test_what_an_older_version_stored_transforms_to_the_same_bytes(drawn):
+    logits, _ = drawn(30)
+    older = {"name": "temperature", "options": {}, "fitted": {"num_classes": 3, "temperature": 1.7}}
+    np.testing.assert_array_equal(Calibrator.from_dict(older).transform(logits), softmax(logits / 1.7))

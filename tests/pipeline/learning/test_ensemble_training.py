@@ -9,7 +9,7 @@ import pytest
 
 from models.calibrators import softmax
 from models.classifier import CalibratedClassifier
-from pipeline.config import DecisionSettings
+from pipeline.config import CalibrationSettings, DecisionSettings
 from pipeline.evaluation.classifier.assemble import assemble
 from pipeline.evaluation.classifier.decision import choose_operating_point
 from pipeline.evaluation.classifier.selection import select_calibrator
@@ -110,7 +110,7 @@ def test_the_history_is_the_mean_over_members_still_trained(whole):
 
 def test_the_assembled_classifier_tells_the_doubt_of_its_members(volumes, split, study, tmp_path, whole):
     calibration = predict(whole.network, volumes.subset(split.calibration))
-    selection = select_calibrator(calibration, ("identity", "temperature"), 3, 5)
+    selection = select_calibrator(calibration, CalibrationSettings(method="temperature", folds=3), 5)
     settings = DecisionSettings()
     made = assemble(whole, calibration, selection, settings)
     classifier = CalibratedClassifier.load(made.save(tmp_path / "bundle"))

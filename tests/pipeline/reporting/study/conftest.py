@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.calibrators import softmax
-from pipeline.config import EvaluationSettings
+from pipeline.config import CalibrationSettings, EvaluationSettings
 from pipeline.evaluation.classifier.results import evaluate
 from pipeline.evaluation.classifier.rivals import Rivals
 from pipeline.evaluation.classifier.selection import select_calibrator
@@ -44,7 +44,11 @@ def sources() -> StudySources:
     parts = {name: _part(name, size, rng) for name, size in SIZES.items()}
     test, posterior = parts["test"]
     calibration = parts["calibration"][0]
-    selection = select_calibrator(calibration, ("identity", "temperature"), 4, 0)
+    selection = select_calibrator(
+        calibration,
+        CalibrationSettings(candidates=("identity", "temperature"), method="temperature", folds=4),
+        0,
+    )
     results = evaluate(
         test, calibration, selection, Rivals(SHARES, None, posterior), EvaluationSettings(draws=200), seed=0
     )
