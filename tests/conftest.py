@@ -102,14 +102,14 @@ def small_classifier():
     with torch.no_grad():
         features = network.features(torch.rand(30, 1, *preprocessing.in_shape))
         logits = network.head(features).double().numpy()
-    calibrator = build_calibrator("temperature").fit(logits, labels)
+    calibrator = build_calibrator("temperature", prior=None).fit(logits, labels)
     return CalibratedClassifier(
         preprocessing=preprocessing,
         network=network,
         network_name="small_cnn",
         network_options={"width": 4},
         calibrator=calibrator,
-        refits=tuple(build_calibrator("temperature").fit(logits[n:], labels[n:]) for n in (3, 6)),
+        refits=tuple(build_calibrator("temperature", prior=None).fit(logits[n:], labels[n:]) for n in (3, 6)),
         conformal=ConformalSets.fit(calibrator.transform(logits), labels, coverage=0.9),
         outliers=OutlierDetector.fit(features.numpy(), logits, labels),
         class_names=("CN", "MCI", "AD"),

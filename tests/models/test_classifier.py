@@ -43,9 +43,9 @@ def classifier(scans) -> CalibratedClassifier:
     with torch.no_grad():
         features = network.features(x)
         logits = network.head(features).double().numpy()
-    calibrator = build_calibrator("temperature").fit(logits, labels)
+    calibrator = build_calibrator("temperature", prior=None).fit(logits, labels)
     refits = tuple(
-        build_calibrator("temperature").fit(logits[draw], labels[draw])
+        build_calibrator("temperature", prior=None).fit(logits[draw], labels[draw])
         for draw in np.random.default_rng(1).integers(0, 30, (20, 30))
     )
     return CalibratedClassifier(

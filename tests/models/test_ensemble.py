@@ -61,9 +61,9 @@ def volumes(scans) -> NDArray[np.float32]:
 def classifier_of(networks: list[Network], volumes: NDArray[np.float32]) -> CalibratedClassifier:
     network = together(networks)
     logits, features = run(network, volumes)
-    calibrator = build_calibrator("temperature").fit(logits, LABELS)
+    calibrator = build_calibrator("temperature", prior=None).fit(logits, LABELS)
     refits = tuple(
-        build_calibrator("temperature").fit(logits[draw], LABELS[draw])
+        build_calibrator("temperature", prior=None).fit(logits[draw], LABELS[draw])
         for draw in np.random.default_rng(1).integers(0, len(LABELS), (20, len(LABELS)))
     )
     return CalibratedClassifier(
