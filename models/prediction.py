@@ -113,13 +113,22 @@ def reasons_to_refer(prediction: Prediction) -> tuple[str, ...]:
             f"{'one class' if most == 1 else f'{most} classes'}: {', '.join(prediction.prediction_set)}"
         )
     if prediction.confidence < prediction.operating_point:
-        reasons.append(
-            f"Confidence {100 * prediction.confidence:.1f} % is below the operating point "
-            f"of {100 * prediction.operating_point:.1f} %"
-        )
+        reasons.append(_too_unsure(prediction.confidence, prediction.operating_point))
     return tuple(reasons)
 
 
 def _one_of(quantile: float | None) -> str:
     """Return how many scans like those of training lie beyond a limit, as "about 1 of 100 accepted scans"."""
     return "" if quantile is None else f"about 1 of {round(1 / (1 - quantile)):,} accepted scans"
+
+
+def _too_unsure(confidence: float, point: float) -> str:
+    """Return the reason of a confidence below the operating point, in digits that show the difference."""
+    if point >= 1:
+        return (
+            "The model gives no finding for any scan: held-out scans do not show that enough would be right"
+        )
+    texts = next(
+        t for d in range(1, 20) if len(set(t := [f"{100 * x:.{d}f} %" for x in (confidence, point)])) > 1
+    )
+    return f"The highest probability, {texts[0]}, is below {texts[1]}, the least for a finding"

@@ -246,6 +246,14 @@ def _tested(seen: Seen, report: Mapping[str, Any]) -> Found:
         yield f"the counts of the sets are {wanted}, the page has {stated and stated[1]}"
     if not counts and "was not tested" not in text:
         yield "the page promises a coverage that was not measured"
+    none = re.search(r"No test scan was of (.*?)\.(?: |$)", text)
+    missing = [c["name"] for c in report["classes"] if c["name"] not in {t["name"] for t in counts}]
+    named = re.split(r", | or ", none[1]) if none else []
+    if named != [" ".join(n.split()) for n in missing if counts]:
+        yield f"classes without test scans are {missing}, the page names {named}"
+    far = any(d["value"] > d["limit"] for d in report["distances"])
+    if far != ("This scan is unlike the test scans" in text):
+        yield "that the scan is unlike the test scans is not stated, or stated without need"
     missed = re.search(r"of the scans of each class: for (.*?) they did not\.", text)
     short = [t["name"] for t in counts if stats.binom.cdf(t["held"], t["scans"], coverage) < 0.025]
     named = re.split(r", | and ", missed[1]) if missed else []

@@ -116,7 +116,7 @@ def test_every_reason_to_refer_is_told(classifier, scans):
         "more than 2 classes: CN, MCI, AD": dataclasses.replace(
             plain, conformal=ConformalSets((math.inf,) * 3, (20, 20, 20), 0.9), largest_set=2
         ).predict(scans[0]),
-        "below the operating point of 99.9 %": dataclasses.replace(plain, operating_point=0.999).predict(
+        "below 99.9 %, the least for a finding": dataclasses.replace(plain, operating_point=0.999).predict(
             scans[0]
         ),
     }

@@ -50,7 +50,9 @@ def test_a_typical_confident_scan_is_reported():
         ({"mahalanobis": 9.1, "ood_quantile": None}, "it is farther from them than the limit"),
         ({"energy": -0.5}, "little evidence for any class: about 1 of 100 accepted scans has this little"),
         ({"energy": -0.5, "ood_quantile": None}, "it is below the limit"),
-        ({"confidence": 0.69}, "Confidence 69.0 % is below the operating point of 70.0 %"),
+        ({"confidence": 0.69}, "The highest probability, 69.0 %, is below 70.0 %, the least for a finding"),
+        ({"confidence": 0.69996}, "The highest probability, 69.996 %, is below 70.000 %, the least"),
+        ({"operating_point": 1.0}, "no finding for any scan: held-out scans do not show that enough would"),
     ],
 )
 def test_each_finding_is_a_reason_of_its_own(changed, reason):

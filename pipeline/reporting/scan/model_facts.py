@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from models.card import Card
 from pipeline.reporting.page.facts import Named, listed
-from pipeline.reporting.scan.scan_numbers import Likeness, MetricRow, ModelFacts, TestedSet
+from pipeline.reporting.scan.scan_numbers import Likeness, MetricRow, ModelFacts, SetCount
 
 if TYPE_CHECKING:
     from models.classifier import CalibratedClassifier
@@ -23,17 +23,24 @@ def model_facts(classifier: CalibratedClassifier, version: str) -> ModelFacts:
     kind = f"{'synthetic ' if card.synthetic else ''}{card.tracer} scans"
     names = [name for name in classifier.class_names if name in card.class_counts]
     counts = ", ".join(f"{card.class_counts[name]} {name}" for name in names)
+    trained = f"{kind} ({counts})" if counts else kind
     return ModelFacts(
         name="taucal",
         version=version,
-        trained_on=f"{card.split.train} {kind} ({counts}) of {card.subjects.train} subjects",
-        tested_on=f"{card.split.test} {kind} of {card.subjects.test} other subjects",
+        trained_on=_counted(card.split.train, trained, card.subjects.train, "subjects"),
+        tested_on=_counted(card.split.test, kind, card.subjects.test, "other subjects"),
         where_it_fails=(*ModelFacts.model_fields["where_it_fails"].default, *_few_scans(classifier)),
         metrics=tuple(
             MetricRow(name=name, value=m.value, low=m.low, high=m.high) for name, m in card.metrics.items()
         ),
         versions=tuple(Named(label=k, value=v) for k, v in model_versions(classifier, version).items()),
     )
+
+
+def _counted(scans: int | None, kind: str, subjects: int | None, people: str) -> str:
+    """Return how many scans of how many people there were, as far as the card of an older version has it."""
+    number = f"{kind} (their number is not stored)" if scans is None else f"{scans} {kind}"
+    return number if subjects is None else f"{number} of {subjects} {people}"
 
 
 def _few_scans(classifier: CalibratedClassifier) -> tuple[str, ...]:
@@ -66,7 +73,7 @@ def likeness_at(card: Card, confidence: float) -> Likeness | None:
     return found and Likeness(low=found.low, high=found.high, count=found.scans, right=found.right)
 
 
-def tested_sets(card: Card, class_names: Sequence[str]) -> tuple[TestedSet, ...]:
+def set_counts(card: Card, class_names: Sequence[str]) -> tuple[SetCount, ...]:
     """Return how often prediction sets held the class of the test scans, in the order of the classes."""
     found = [(name, *card.coverage[name]) for name in class_names if name in card.coverage]
-    return tuple(TestedSet(name=name, held=held, scans=scans) for name, held, scans in found)
+    return tuple(SetCount(name=name, held=held, scans=scans) for name, held, scans in found)

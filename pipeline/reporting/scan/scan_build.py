@@ -12,7 +12,7 @@ import pandas as pd
 from models.card import Card
 from pipeline.errors import InputError, RefusedScan
 from pipeline.reporting.page.words import CLASS_TITLES, acquisition_facts
-from pipeline.reporting.scan.model_facts import likeness_at, tested_sets
+from pipeline.reporting.scan.model_facts import likeness_at, set_counts
 from pipeline.reporting.scan.regional import (
     Norms,
     asymmetry_sentence,
@@ -180,7 +180,7 @@ def _answer(p: Prediction, card: Card) -> dict[str, Any]:
         "classes": classes,
         "prediction_set": p.prediction_set,
         "coverage": p.coverage,
-        "tested_sets": tested_sets(card, p.class_names),
+        "tested_sets": set_counts(card, p.class_names),
         "largest_set": p.largest_set,
         "range_factor": p.range_factor,
         "confidence": p.confidence,

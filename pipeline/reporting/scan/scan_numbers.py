@@ -51,10 +51,8 @@ class ClassProbability(Facts):
         return {"shown": stored["probability"], **stored} if isinstance(stored, dict) else stored
 
 
-class TestedSet(Facts):
+class SetCount(Facts):
     """How many test scans of a class have it in their prediction set."""
-
-    __test__ = False  # no test of pytest's
 
     name: Text
     held: int
@@ -246,7 +244,7 @@ class ScanReport(Facts):
     classes: tuple[ClassProbability, ...] = ()
     prediction_set: tuple[Text, ...] = ()
     coverage: float | None = None
-    tested_sets: tuple[TestedSet, ...] = ()
+    tested_sets: tuple[SetCount, ...] = ()
     largest_set: int = 1
     confidence: float | None = None
     operating_point: float | None = None

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from pipeline.reporting.page.facts import listed, percent
-from pipeline.reporting.scan.scan_numbers import ClassProbability, ScanReport, TestedSet
+from pipeline.reporting.scan.scan_numbers import ClassProbability, ScanReport, SetCount
 
 _SURPRISING = 0.025
 """Sets that hold their class so seldom would be this rare if they kept to their coverage."""
@@ -32,20 +32,23 @@ def set_sentence(report: ScanReport) -> str:
 def tested_sentence(report: ScanReport) -> str:
     """Return how often such sets held the true class in tests, beside what they were made for."""
     made_for = f"hold it in {percent(report.coverage or 0)} of the scans of each class"
-    counted = [f"{t.held} of {t.scans} {t.name}" for t in report.tested_sets if t.scans]
+    counted = [t for t in report.tested_sets if t.scans]
     if not counted:
-        return (
-            "How often such sets hold the true class was not tested. They are made to "
-            f"{made_for.replace('it', 'the true class', 1)}."
-        )
-    short = [t.name for t in report.tested_sets if _is_short(t, report.coverage or 0)]
-    held = f"In tests these sets held the true class of {', '.join(counted)} scans"
-    if short:
-        return f"{held}. They were made to {made_for}: for {listed(short)} they did not."
-    return f"{held}. They are made to {made_for}."
+        return f"How often such sets hold the true class was not tested. They are made to {made_for}."
+    held = ", ".join(f"{t.held} of {t.scans} {t.name}" for t in counted)
+    text = f"In tests these sets held the true class of {held} scans. "
+    short = [t.name for t in counted if _is_short(t, report.coverage or 0)]
+    text += (
+        f"They were made to {made_for}: for {listed(short)} they did not."
+        if short
+        else f"They are made to {made_for}."
+    )
+    tested = {t.name for t in counted}
+    untested = [c.name for c in report.classes if c.name not in tested]
+    return f"{text} No test scan was of {listed(untested, 'or')}." if untested else text
 
 
-def _is_short(tested: TestedSet, coverage: float) -> bool:
+def _is_short(tested: SetCount, coverage: float) -> bool:
     """Return whether sets held their class too seldom for their coverage, beyond chance."""
     n = tested.scans
     chances = (math.comb(n, k) * coverage**k * (1 - coverage) ** (n - k) for k in range(tested.held + 1))
@@ -75,6 +78,13 @@ def likeness_sentence(report: ScanReport) -> str:
         f"Tests were made at the prevalence of training, where the highest probability of this scan is "
         f"{percent(trained.probability)} ({trained.name}). {report.likeness.sentence}"
     )
+
+
+def unlike_tests_sentence(report: ScanReport) -> str:
+    """Limit what tests show where the scan is out of distribution; empty where it is not."""
+    if not any(d.beyond for d in report.distances):
+        return ""
+    return "This scan is unlike the test scans: what was counted on them may not hold for it."
 
 
 def range_covers(report: ScanReport) -> str:

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from models.card import Card
-from pipeline.reporting.scan.model_facts import likeness_at, model_facts, model_versions
+from pipeline.reporting.scan.model_facts import likeness_at, model_facts, model_versions, set_counts
 
 
 def test_training_and_test_are_stated_with_scans_and_subjects(small_classifier):
@@ -10,6 +12,33 @@ def test_training_and_test_are_stated_with_scans_and_subjects(small_classifier):
     assert facts.trained_on == "90 synthetic AV1451 scans (60 CN, 20 MCI, 10 AD) of 80 subjects"
     assert facts.tested_on == "30 synthetic AV1451 scans of 25 other subjects"
     assert {v.label: v.value for v in facts.versions}["loss"] == "gce"
+
+
+def test_what_an_older_card_does_not_hold_is_not_printed_as_none(small_classifier):
+    facts = model_facts(replace(small_classifier, card=Card()), "3")
+    assert facts.trained_on == facts.tested_on == "AV1451 scans (their number is not stored)"
+
+
+def test_classes_with_few_calibration_scans_are_a_limitation(small_classifier):
+    few = (
+        "Classes with few calibration scans (10 of CN, 10 of MCI and 10 of AD): their prediction sets can be"
+    )
+    assert [line for line in model_facts(small_classifier, "3").where_it_fails if line.startswith(few)]
+    counts = replace(small_classifier.conformal, counts=(60, 19, 20))
+    facts = model_facts(replace(small_classifier, conformal=counts), "3")
+    assert facts.where_it_fails[-1] == (
+        "Classes with few calibration scans (19 of MCI): their prediction sets can be wider than needed."
+    )
+    counts = replace(small_classifier.conformal, counts=(60, 20, 20))
+    assert len(model_facts(replace(small_classifier, conformal=counts), "3").where_it_fails) == 4
+
+
+def test_tested_sets_are_in_the_order_of_the_classes():
+    card = Card(coverage={"AD": (4, 4), "CN": (12, 24)})
+    assert [(t.name, t.held, t.scans) for t in set_counts(card, ("CN", "MCI", "AD"))] == [
+        ("CN", 12, 24),
+        ("AD", 4, 4),
+    ]
 
 
 def test_versions_name_what_made_the_classifier(small_classifier):

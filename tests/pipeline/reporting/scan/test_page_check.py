@@ -178,6 +178,8 @@ def test_every_class_of_the_first_sheet_is_checked(page):
         ("Quality control passed", "The energy is low, quality control passed"),
         ("Assumes the prevalence", "Has the prevalence"),
         ("It does not cover", "It covers"),
+        ("What the numbers mean", "This scan is unlike the test scans"),
+        ("each class: for CN they did not.", "each class: for CN they did not. No test scan was of AD."),
         ("Calibrated probability", "Calibrated probability at your clinic's prevalence"),
     ],
 )

@@ -132,6 +132,7 @@ def test_a_scan_unlike_those_of_training_is_referred_in_plain_words(scan, contex
     page = scan_page(build_scan_report(scan, context, far), suvr).html()
     first, *_, facts = (_plain(sheet) for sheet in page.split('<section class="sheet"')[1:])
     assert "The scan is unlike those the classifier was trained on: about 1 of 100 accepted scans" in first
+    assert "This scan is unlike the test scans: what was counted on them may not hold for it." in first
     assert "45.0" not in first
     assert "Distance to the scans of training (Mahalanobis)45.0at most 31.0refer" in facts
 
@@ -140,7 +141,7 @@ def test_what_was_not_tested_is_not_promised(scan, context, prediction):
     untested = replace(context, card=Card())
     told = _plain(scan_page(build_scan_report(scan, untested, prediction), None).html())
     assert "How often such sets hold the true class was not tested." in told
-    assert "They are made to hold the true class in 90 % of the scans of each class." in told
+    assert "They are made to hold it in 90 % of the scans of each class." in told
     assert "test scans with a highest" not in told
 
 
