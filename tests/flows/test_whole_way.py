@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from page_check import contradictions_in
 
 from flows.demo import run_demo
 from flows.ingestion.ingest_tables import COHORT_TABLE
@@ -74,6 +75,12 @@ def test_the_table_of_results_holds_every_rival(whole_way):
         assert nll["low"] <= nll["value"] <= nll["high"]
     oracle = next(r for r in results["rows"] if r["kind"] == "oracle")
     assert oracle["metrics"]["posterior_error"]["value"] == 0
+
+
+def test_no_page_contradicts_itself_or_the_results_of_the_study(whole_way):
+    pages = whole_way.folder / "reports"
+    assert len(list(pages.rglob("report.html"))) == 3
+    assert contradictions_in(pages, whole_way.folder / "results.json") == []
 
 
 def test_who_tracks_the_same_study_at_once_makes_one_run_and_one_version(whole_way, tmp_path):

@@ -102,7 +102,7 @@ def checks(report: ScanReport) -> list[tuple[str, str, str, str]]:
     if report.confidence is None or report.operating_point is None:
         return []
     confidence, point = report.confidence, report.operating_point
-    sure, enough = texts_apart(confidence, point, percent, 0)
+    sure, enough = texts_apart(confidence, point, percent, 1)
     size, most, quality = len(report.prediction_set), report.largest_set, report.quality == "pass"
     rows = [
         ("Quality control", "passed" if quality else "warning", "passed", quality),

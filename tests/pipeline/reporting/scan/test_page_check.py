@@ -23,11 +23,12 @@ from pipeline.reporting.scan.scan_page import scan_page, write_scan_report
 
 NAMES = ("CN", "MCI", "AD", "CN+", "MCI+")
 MODEL = ModelFacts(name="taucal", version="3", trained_on="112 scans", tested_on="50 scans of other subjects")
-SHARES = st.floats(1e-6, 1, allow_nan=False)
+SHARES = st.floats(1e-6, 1)
+EXTREME = st.sampled_from((1e-300, 1e-4, 0.005, 0.5, 1.0, 1e9, 1e300))
 
 
-def _shares(draw: Callable, classes: int) -> np.ndarray:
-    values = np.array(draw(st.tuples(*[SHARES] * classes)))
+def _shares(draw: Callable, classes: int, kind: st.SearchStrategy = SHARES) -> np.ndarray:
+    values = np.array(draw(st.tuples(*[kind] * classes)))
     return values / values.sum()
 
 
@@ -36,7 +37,7 @@ def predictions(draw) -> Prediction:
     """Any prediction that `CalibratedClassifier` can give."""
     classes = draw(st.integers(2, 5))
     names, trained = NAMES[:classes], _shares(draw, classes)
-    probabilities = _shares(draw, classes)
+    probabilities = _shares(draw, classes, draw(st.sampled_from((SHARES, EXTREME))))
     stated = _shares(draw, classes) if draw(st.booleans()) else None
     shown = probabilities if stated is None else adjust_prevalence(probabilities, trained, stated)
     below, above = (
