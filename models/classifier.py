@@ -25,6 +25,7 @@ from models.prediction import Prediction, reasons_to_refer
 from models.preprocessing import Preprocessing
 from models.prevalence import adjust_prevalence
 from models.saliency import saliency
+from models.shares import read_shares
 
 __all__ = ["BundleFormatError", "CalibratedClassifier", "Prediction", "Preprocessing"]
 
@@ -142,22 +143,13 @@ class CalibratedClassifier:
         quality_reasons : sequence of str
             Warnings of quality control; each is a reason to refer.
         prevalence : mapping of class name to share, or sequence of K shares, optional
-            Of the clinic the scan comes from; must sum to 1. Range, set, confidence and decision are then
-            those at the clinic.
+            Of the clinic the scan comes from, see `models.shares.read_shares`. Range, set, confidence and
+            decision are then those at the clinic.
 
         Raises
         ------
         ValueError
             If the volume is not on the grid or not finite, or the prevalence does not fit the classes.
-
-        Notes
-        -----
-        Where the shares of the classes differ and scans of a class are alike, the distribution of scores of a
-        class is the same, so the thresholds of the prediction sets hold at any prevalence: they are applied
-        to the probabilities at training's. To the set then belongs the most likely class at the clinic, and a
-        class that the clinic rules out does not. The operating point is a confidence: at any prevalence, of
-        calibrated answers at or above it at most ``1 - operating_point`` are wrong on average. That at most
-        `max_risk` are was measured at the prevalence of training.
         """
         return self.predict_batch([suvr], quality_reasons=[quality_reasons], prevalence=prevalence)[0]
 
@@ -169,7 +161,8 @@ class CalibratedClassifier:
         prevalence: Mapping[str, float] | Sequence[float] | None = None,
     ) -> list[Prediction]:
         """Classify several scans; parameters as in `predict`, one entry a scan."""
-        stated = None if prevalence is None else self._stated(prevalence)
+        shares = None if prevalence is None else read_shares(prevalence, self.class_names)
+        stated = None if shares is None else np.array(list(shares.values()))
         logits, features = self.logits(np.asarray(suvr))
         members = member_logits(self.network, logits, features)
         probabilities = self.calibrator.transform(logits)
@@ -277,16 +270,6 @@ class CalibratedClassifier:
             stored.get("range_factor"),
             stored.get("ood_quantile"),
         )
-
-    def _stated(self, prevalence: Mapping[str, float] | Sequence[float]) -> Floats:
-        if not isinstance(prevalence, Mapping):
-            return np.asarray(prevalence, dtype=np.float64)
-        if set(prevalence) != set(self.class_names):
-            raise ValueError(
-                f"The prevalence names {', '.join(prevalence) or 'no class'}, "
-                f"expected a share for each of {', '.join(self.class_names)}"
-            )
-        return np.array([prevalence[name] for name in self.class_names], dtype=np.float64)
 
     def _range(self, shown: Floats, members: Floats, stated: Floats | None) -> tuple[Floats, Floats]:
         drawn = calibrator_draws(self.refits or (self.calibrator,), members)

@@ -116,6 +116,9 @@ class ConformalSets:
     def sets(self, probabilities: ArrayLike, shown: ArrayLike | None = None) -> NDArray[np.bool_]:
         """Return which classes are in each scan's set: the most likely class always is.
 
+        The thresholds hold at any prevalence of the classes as long as the scans of a class are alike, so
+        they are applied at the prevalence of `fit`; another one decides which class is the most likely.
+
         Parameters
         ----------
         probabilities : array_like, shape (N, K)

@@ -105,14 +105,8 @@ def estimate_prevalence(
             f"Probabilities have shape {p.shape}. Expected (scans, classes) with at least one scan."
         )
     old = _trained(trained, p.shape[1])
-    w = np.ones(len(p)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if w.shape != p.shape[:1] or not (w >= 0).all() or not w.sum() > 0:
-        raise ValueError(
-            f"The weights have shape {w.shape}. Expected {len(p)} numbers of at least 0, not all 0."
-        )
-    likelihood = (p / old)[w > 0]
-    w = w[w > 0] / w.sum()
-    shares = old
+    w = _weights(weights, len(p))
+    likelihood, w, shares = (p / old)[w > 0], w[w > 0], old
     for _ in range(max_iterations):
         updated = shares * (w / (likelihood @ shares) @ likelihood)
         moved = np.abs(updated - shares).max()
@@ -120,6 +114,15 @@ def estimate_prevalence(
         if moved < tolerance:
             break
     return shares
+
+
+def _weights(values: ArrayLike | None, scans: int) -> Floats:
+    w = np.ones(scans) if values is None else np.asarray(values, dtype=np.float64)
+    if w.shape != (scans,) or not (w >= 0).all() or not w.sum() > 0:
+        raise ValueError(
+            f"The weights have shape {w.shape}. Expected {scans} numbers of at least 0, not all 0."
+        )
+    return np.asarray(w / w.sum())
 
 
 def _shares(values: ArrayLike, classes: int, name: str) -> Floats:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from models.classifier import CalibratedClassifier, Prediction
+from models.shares import read_shares
 from pipeline.config import ImagingSettings
 from pipeline.errors import ConfigError, InputError, RefusedScan, TaucalError, sentence, unexpected
 from pipeline.imaging.process import Normalised, normalise
@@ -58,13 +59,16 @@ class Answer(TypedDict):
         Machine name of the rule a refused scan broke.
     probabilities : dict of class name to float, or None
         Calibrated, at the prevalence of training; None where refused.
-    lower, upper : dict of class name to float, or None
-        Plausible range of `clinic_probabilities` where a prevalence is stated, else of `probabilities`.
-    prediction_set : list of str or None
-        Classes that cannot be ruled out; the most likely class is one of them. As the decision and its
-        reasons, that at the stated prevalence where one is stated.
     clinic_probabilities : dict of class name to float, or None
-        At the stated prevalence, where one is stated.
+        At the clinic's prevalence, where one is stated.
+    lower, upper : dict of class name to float, or None
+        The plausible range of what is shown: of the clinic's probabilities where a prevalence is stated.
+    prediction_set : list of str or None
+        Classes that cannot be ruled out; the most likely of what is shown is one of them.
+    most_likely : str or None
+        The class of the largest probability shown.
+    clinic_prevalence : dict of class name to float, or None
+        The stated class shares, where some are stated.
     """
 
     decision: Literal["report", "refer", "refused"]
@@ -75,6 +79,8 @@ class Answer(TypedDict):
     upper: dict[str, float] | None
     prediction_set: list[str] | None
     clinic_probabilities: dict[str, float] | None
+    most_likely: str | None
+    clinic_prevalence: dict[str, float] | None
 
 
 def read_scan(scan: Path | FoundScan) -> Volume:
@@ -154,20 +160,17 @@ def _check_tracer(volume: Volume, expected: str) -> None:
 
 
 def check_prevalence(classifier: CalibratedClassifier, prevalence: Mapping[str, float]) -> dict[str, float]:
-    """Return a clinic's class shares in the order of the classes.
+    """Return a clinic's class shares, which sum to 1, in the order of the classes.
 
     Raises
     ------
     ConfigError
-        If they do not name the classes.
+        If they do not name the classes or do not sum to 1 or 100.
     """
-    if set(prevalence) != set(classifier.class_names):
-        raise ConfigError(
-            f"The prevalence has shares of {', '.join(prevalence)}. Expected one of each class: "
-            f"{', '.join(classifier.class_names)}",
-            where="--prevalence",
-        )
-    return {name: prevalence[name] for name in classifier.class_names}
+    try:
+        return read_shares(prevalence, classifier.class_names)
+    except ValueError as error:
+        raise ConfigError(str(error), where="--prevalence", hint="name each class once") from error
 
 
 def answer(
@@ -203,6 +206,8 @@ def answer(
         upper=of_class(p.upper),
         prediction_set=list(p.prediction_set),
         clinic_probabilities=None if p.clinic_probabilities is None else of_class(p.clinic_probabilities),
+        most_likely=p.most_likely,
+        clinic_prevalence=None if p.clinic_prevalence is None else of_class(p.clinic_prevalence),
     )
 
 
@@ -217,4 +222,6 @@ def _refused(error: TaucalError, rule: str) -> Answer:
         upper=None,
         prediction_set=None,
         clinic_probabilities=None,
+        most_likely=None,
+        clinic_prevalence=None,
     )

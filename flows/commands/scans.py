@@ -13,6 +13,7 @@ import typer
 from flows.commands.options import KeyFile, PartFailed, StudyOption
 from flows.commands.study_place import locate
 from flows.running.console import say, show_result
+from models.shares import read_shares
 from pipeline.errors import ConfigError
 
 Scans = Annotated[
@@ -32,7 +33,7 @@ Prevalence = Annotated[
     str | None,
     typer.Option(
         metavar="CLASS=SHARE,...",
-        help="Prevalence of the classes in your clinic, as CN=.6,MCI=.3,AD=.1.",
+        help="Prevalence of the classes in your clinic, as CN=60,MCI=30,AD=10 or CN=.6,MCI=.3,AD=.1.",
         show_default=False,
     ),
 ]
@@ -109,17 +110,17 @@ def _no_search_for_garbage() -> Iterator[None]:
 def _shares(text: str | None) -> dict[str, float] | None:
     if text is None:
         return None
+    pairs = [part.partition("=") for part in text.split(",")]
+    names = [name.strip() for name, _, _ in pairs]
     try:
-        shares = {name.strip(): float(value) for name, value in (part.split("=") for part in text.split(","))}
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"{', '.join(sorted(repeated))} is named twice in {text!r}.")
+        try:
+            stated = {name: float(value) for name, (_, _, value) in zip(names, pairs, strict=True)}
+        except ValueError:
+            raise ValueError(f"{text!r} is not a list of class shares.") from None
+        return read_shares(stated)
     except ValueError as error:
         raise ConfigError(
-            f"{text!r} is not a list of class shares", where="--prevalence", hint="write CN=.6,MCI=.3,AD=.1"
+            str(error), where="--prevalence", hint="write CN=.6,MCI=.3,AD=.1 or CN=60,MCI=30,AD=10"
         ) from error
-    total = sum(shares.values())
-    if any(not 0 < value < 1 for value in shares.values()) or abs(total - 1) > 0.01:
-        raise ConfigError(
-            f"The shares {text!r} add up to {total:g}. Expected shares between 0 and 1 that add up to 1",
-            where="--prevalence",
-            hint="write CN=.6,MCI=.3,AD=.1",
-        )
-    return shares

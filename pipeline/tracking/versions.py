@@ -172,9 +172,16 @@ def answers_schema() -> Schema:
                         Property("rule", DataType.string, required=False),
                         *(
                             Property(name, numbers, required=False)
-                            for name in ("probabilities", "lower", "upper", "clinic_probabilities")
+                            for name in (
+                                "probabilities",
+                                "lower",
+                                "upper",
+                                "clinic_probabilities",
+                                "clinic_prevalence",
+                            )
                         ),
                         Property("prediction_set", words, required=False),
+                        Property("most_likely", DataType.string, required=False),
                     ]
                 )
             )

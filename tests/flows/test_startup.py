@@ -47,7 +47,10 @@ WRONG = {
     "no study": (("promote", "2"), "No study"),
     "source": (("ingest", "nowhere", "--out", "bids"), "nowhere"),
     "scan": (("predict", "nowhere"), "nowhere"),
-    "prevalence": (("report", ".", "--out", "r", "--prevalence", "CN=.6,AD=.5"), "add up to 1.1. "),
+    "prevalence": (
+        ("report", ".", "--out", "r", "--prevalence", "CN=.6,AD=.5"),
+        "CN 0.6, AD 0.5; their sum is 1.1. ",
+    ),
     "choice": (("phantom", "out", "--preset", "six_class"), "--preset"),
     "visits": (("demo", "--set", "phantom.scans=20"), "Choose 160 to 480 scans"),
     "visits of a phantom": (("phantom", "out", "--subjects", "9"), "Choose 9 to 27 scans"),

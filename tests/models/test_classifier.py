@@ -187,7 +187,7 @@ def test_limits_of_the_decision_are_stored(classifier, tmp_path):
 
 
 def test_a_prevalence_must_name_the_classes(classifier, scans):
-    with pytest.raises(ValueError, match="names CN, AD, expected a share for each of CN, MCI, AD"):
+    with pytest.raises(ValueError, match=r"names CN, AD\. Expected a share for each of CN, MCI, AD"):
         classifier.predict(scans[0], prevalence={"CN": 0.5, "AD": 0.5})
 
 

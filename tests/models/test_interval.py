@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from models.calibrators import build_calibrator, softmax
-from models.interval import calibrated_members, calibrator_draws, plausible_range
+from models.interval import (
+    calibrated_members,
+    calibrator_draws,
+    choose_range_factor,
+    describe_range,
+    plausible_range,
+)
+from models.prevalence import adjust_prevalence
 
 
 def test_members_are_calibrated_each_as_alone(rng):
@@ -66,3 +73,37 @@ def test_one_network_without_draws_is_not_certain():
     stated = np.array([[0.2, 0.8]])
     low, high = plausible_range(stated, stated[None], 2.0)
     assert (high - low > 0.02).all()
+
+
+def test_the_factor_is_the_smallest_that_holds_the_share(rng):
+    truth = softmax(rng.normal(size=(300, 3)))
+    drawn = np.stack([softmax(np.log(truth) + 0.3 * rng.normal(size=(300, 3))) for _ in range(9)])
+    shared = 0.5 * rng.normal(size=(300, 3))  # an error of all networks, which their spread does not show
+    drawn = softmax((np.log(drawn) + shared).reshape(-1, 3)).reshape(drawn.shape)
+    stated = drawn.mean(axis=0)
+    found = choose_range_factor(stated, drawn, truth, share=0.8)
+    assert min(found.held, found.held_first) >= 0.8
+    assert found == describe_range(stated, drawn, truth, found.factor)
+    smaller = describe_range(stated, drawn, truth, found.factor - 1e-6)
+    assert min(smaller.held, smaller.held_first) < 0.8
+    assert smaller.width < found.width
+    assert found.factor > 1
+    assert describe_range(stated, drawn, truth, 0.5).held < 0.8
+
+
+def test_a_prior_shift_moves_the_range_with_the_stated_value(rng):
+    """The log-odds of two classes all move alike, so what is held stays held."""
+    trained, here = [0.7, 0.3], [0.2, 0.8]
+    truth = softmax(rng.normal(size=(200, 2)))
+    drawn = np.stack([softmax(np.log(truth) + 0.3 * rng.normal(size=(200, 2))) for _ in range(9)])
+    low, high = plausible_range(drawn.mean(axis=0), drawn, 1.5)
+    moved = adjust_prevalence(drawn, trained, here)
+    new_low, new_high = plausible_range(adjust_prevalence(drawn.mean(axis=0), trained, here), moved, 1.5)
+    np.testing.assert_allclose(
+        np.stack([new_low[:, 0], new_high[:, 1]], 1),
+        adjust_prevalence(np.stack([low[:, 0], high[:, 1]], 1), trained, here),
+        rtol=1e-9,
+    )
+    moved_truth = adjust_prevalence(truth, trained, here)
+    held = (low <= truth) & (truth <= high)
+    np.testing.assert_array_equal((new_low <= moved_truth) & (moved_truth <= new_high), held)

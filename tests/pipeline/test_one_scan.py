@@ -71,5 +71,11 @@ def test_a_path_to_nothing_is_refused_where_it_is_served_and_an_error_where_it_i
 def test_a_prevalence_names_the_classes(small_classifier):
     shares = {"AD": 0.2, "CN": 0.5, "MCI": 0.3}
     assert list(check_prevalence(small_classifier, shares)) == ["CN", "MCI", "AD"]
-    with pytest.raises(ConfigError, match=r"has shares of CN\. Expected one of each class: CN, MCI, AD"):
+    percent = {name: 100 * share for name, share in shares.items()}
+    assert check_prevalence(small_classifier, percent) == pytest.approx(shares)
+    with pytest.raises(
+        ConfigError, match=r"--prevalence: The shares of the classes are CN 60, MCI 30, AD 1;"
+    ):
+        check_prevalence(small_classifier, {"CN": 60, "MCI": 30, "AD": 1})
+    with pytest.raises(ConfigError, match=r"names CN\. Expected a share for each of CN, MCI, AD"):
         check_prevalence(small_classifier, {"CN": 1.0})

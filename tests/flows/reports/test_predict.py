@@ -74,6 +74,10 @@ def test_a_prevalence_adds_what_a_clinic_would_see(study, pet_scans, small_class
     clinic = stated["clinic_probabilities"]
     assert sum(clinic.values()) == pytest.approx(1)
     assert clinic["AD"] < plain["probabilities"]["AD"]
+    assert stated["clinic_prevalence"] == pytest.approx(SHARES)
+    assert stated["most_likely"] == max(clinic, key=clinic.get)
+    assert plain["most_likely"] == max(plain["probabilities"], key=plain["probabilities"].get)
+    assert all(stated["lower"][name] <= p <= stated["upper"][name] for name, p in clinic.items())
     header, (row,) = rows_of([pet_scans["nifti"]], [stated])
     assert row[header.index("AD, clinic")] == f"{100 * clinic['AD']:.1f} %"
     assert row[header.index("AD, training")] == f"{100 * plain['probabilities']['AD']:.1f} %"
@@ -90,7 +94,7 @@ def test_a_prevalence_adds_what_a_clinic_would_see(study, pet_scans, small_class
         (
             {"prevalence": {"CN": 0.5, "AD": 0.5}},
             ConfigError,
-            r"has shares of CN, AD\. Expected one of each class: CN, MCI, AD",
+            r"names CN, AD\. Expected a share for each of CN, MCI, AD",
         ),
     ],
 )
