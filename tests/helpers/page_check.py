@@ -293,10 +293,13 @@ def _likeness(seen: Seen, report: Mapping[str, Any]) -> Found:
 def _range(seen: Seen, report: Mapping[str, Any]) -> Found:
     factor, split = report["range_factor"], report["uncertainty"]
     stated = re.search(
-        r"widened by a factor of (\d(?:\.\d+)?)\. The factor was chosen on simulated scans", seen.whole
+        r"(?:widened|narrowed) by a factor of (\d+(?:\.\d+)?)\. The factor was chosen on simulated scans",
+        seen.whole,
     )
     if bool(stated) != (factor is not None) or (stated and abs(float(stated[1]) - factor) > 0.051):
         yield f"the factor of the range is {factor}, the page has {stated and stated[0]}"
+    if factor is not None and ("widened" in seen.whole) != (factor >= 1):
+        yield f"the range is not scaled as a factor of {factor} does"
     networks = {int(n) for n in re.findall(r"(\d+) networks", seen.whole)}
     if networks != ({split["networks"]} if split else set()):
         yield f"the page speaks of {networks} networks, JSON {split}"

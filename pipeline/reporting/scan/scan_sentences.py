@@ -100,8 +100,9 @@ def range_covers(report: ScanReport) -> str:
     sources = "how uncertain the calibration is"
     if networks > 1:
         sources = f"how much the {networks} networks of the model disagree and {sources}"
+    scaled = "widened" if report.range_factor >= 1 else "narrowed"
     return (
-        f"It shows {sources}, widened by a factor of {report.range_factor:.2g}. The factor was chosen "
+        f"It shows {sources}, {scaled} by a factor of {report.range_factor:.2g}. The factor was chosen "
         "on simulated scans, whose true probability is known; on real scans it cannot be checked."
     )
 
