@@ -15,15 +15,16 @@ from models.calibrators import build_calibrator, softmax
 from pipeline.config import EvaluationSettings
 from pipeline.evaluation.classifier.decision import likeness_counts
 from pipeline.evaluation.classifier.rivals import Rivals
+from pipeline.evaluation.classifier.scoring import Scorer
 from pipeline.evaluation.classifier.selection import Selection
-from pipeline.evaluation.inference.intervals import Interval, bootstrap, bootstrap_mean, paired_bootstrap
-from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.inference.intervals import Interval
 from pipeline.learning.predictions import Predictions
 
 UNCALIBRATED = "uncalibrated network"
 BASELINE = "logistic regression on regional SUVR"
 ORACLE = "oracle (true posterior)"
 PRIOR = "class shares of training"
+_WITH_INTERCEPTS = ("network", "chosen")
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,28 @@ class Row:
         Its title in tables.
     kind : str
         ``"network"``, ``"calibrated"``, ``"chosen"``, ``"baseline"``, ``"oracle"`` or ``"prior"``.
+    metrics : mapping of str to Interval
+        A metric that is not defined on these scans is left out.
+    noise : mapping of str to float
+        Noise floors of its calibration errors: what these probabilities would show if they were true.
+    intercepts : mapping of str to Interval
+        Class name to its calibration intercept; of the network and of the shipped classifier.
     """
 
     name: str
     kind: str
     metrics: Mapping[str, Interval]
+    noise: Mapping[str, float] = field(default_factory=dict)
+    intercepts: Mapping[str, Interval] = field(default_factory=dict)
+
+    @property
+    def above_noise(self) -> dict[str, Interval]:
+        """Each calibration error minus its noise floor, by the error's name."""
+        errors = {name: (self.metrics[name], floor) for name, floor in self.noise.items()}
+        return {
+            name: Interval(error.value - floor, error.low - floor, error.high - floor)
+            for name, (error, floor) in errors.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -54,7 +72,8 @@ class Results:
     reason : str
         Why it was chosen.
     gain : mapping of str to Interval
-        Metric of the shipped classifier minus that of the uncalibrated network, paired by subject.
+        Metric of the shipped classifier minus that of the uncalibrated network, paired by subject: of
+        `pipeline.evaluation.classifier.scoring.COMPARED` and of the prior-corrected balanced accuracy.
     scans, subjects : int
         How many test scans and subjects.
     likeness : tuple of tuple
@@ -96,17 +115,32 @@ class Results:
         def intervals(metrics: dict[str, Any]) -> dict[str, Interval]:
             return {name: Interval(**interval) for name, interval in metrics.items()}
 
-        rows = tuple(Row(r["name"], r["kind"], intervals(r["metrics"])) for r in value["rows"])
+        rows = tuple(
+            Row(
+                r["name"],
+                r["kind"],
+                intervals(r["metrics"]),
+                r.get("noise", {}),
+                intervals(r.get("intercepts", {})),
+            )
+            for r in value["rows"]
+        )
         coverage = {name: (int(n), int(of)) for name, (n, of) in value["coverage"].items()}
         likeness = tuple((float(a), float(b), int(n), int(r)) for a, b, n, r in value["likeness"])
         gain = intervals(value["gain"])
-        return cls(**{**value, "rows": rows, "gain": gain, "coverage": coverage, "likeness": likeness})
+        read = {"rows": rows, "gain": gain, "coverage": coverage, "likeness": likeness}
+        return cls(**{**value, **read})
 
     def flat(self) -> dict[str, float]:
-        """Return metrics of the shipped classifier as ``name``, ``name.low``, ``name.high`` for a tracker."""
+        """Return metrics of the shipped classifier as ``name``, ``name.low``, ``name.high`` for a tracker.
+
+        The noise floor of a calibration error is ``name.noise``.
+        """
         flat: dict[str, float] = {}
-        for name, interval in self.row("chosen").metrics.items():
+        chosen = self.row("chosen")
+        for name, interval in chosen.metrics.items():
             flat |= {name: interval.value, f"{name}.low": interval.low, f"{name}.high": interval.high}
+        flat |= {f"{name}.noise": floor for name, floor in chosen.noise.items()}
         for row in self.rows:
             if row.kind != "chosen":
                 place = re.sub(r"[^A-Za-z0-9]+", "_", row.name).strip("_")
@@ -137,26 +171,22 @@ def evaluate(
         Seed of the bootstrap; the same draws serve every row.
     """
     sources = list(_sources(test, calibration, selection, rivals))
-    rows = []
-    for name, kind, probabilities in sources:
-        intervals = bootstrap(
-            probabilities, test.labels, test.subjects, draws=settings.draws, level=settings.level, seed=seed
-        )
-        if rivals.posterior is not None:
-            off = np.abs(probabilities - rivals.posterior).mean(axis=1)
-            error = bootstrap_mean(off, test.subjects, draws=settings.draws, level=settings.level, seed=seed)
-            intervals = {**intervals, "posterior_error": error}
-        rows.append(Row(name, kind, intervals))
+    scorer = Scorer(test, rivals, settings, seed)
     shipped = next(p for _, kind, p in sources if kind == "chosen")
-    gain = paired_bootstrap(
-        shipped, softmax(test.logits), test.labels, test.subjects,
-        metrics=METRICS, draws=settings.draws, level=settings.level, seed=seed,
-    )  # fmt: skip
     return Results(
-        rows=tuple(rows),
+        rows=tuple(
+            Row(
+                name,
+                kind,
+                scorer.metrics(p),
+                scorer.noise(p),
+                scorer.intercepts(p) if kind in _WITH_INTERCEPTS else {},
+            )
+            for name, kind, p in sources
+        ),
         chosen=selection.chosen,
         reason=selection.reason,
-        gain=gain,
+        gain=scorer.gain(shipped, softmax(test.logits)),
         scans=len(test),
         subjects=len(set(test.subjects)),
         likeness=_likeness(shipped, test.labels),

@@ -68,8 +68,8 @@ def bootstrap(  # noqa: PLR0913 - what is judged, and three keywords of the boot
     subjects : sequence of str, length N
         Whose scan each row is; all scans of a drawn subject come along.
     metrics : mapping of str to callable, or sequence of names of `METRICS` and `ABOVE_NOISE`
-        Functions of (probabilities, labels). Those of `METRICS` are taken over all draws at once, others one
-        draw after another.
+        Functions of (probabilities, labels). Each `Metric` is taken over all draws at once, other functions
+        one draw after another.
     level : float
         In (0, 1).
     seed : int
@@ -217,8 +217,10 @@ def _weighted(metrics: Metrics) -> dict[str, Weighted]:
 
 
 def _over_draws_of(name: str, function: Function) -> Weighted:
+    if isinstance(function, Metric) and function.weighted is not None:
+        return function.weighted
     known = _KNOWN.get(name)
-    if known is not None and known.weighted is not None and function in (known, known.function):
+    if known is not None and known.weighted is not None and function is known.function:
         return known.weighted
     return _one_by_one(function)
 
