@@ -73,6 +73,7 @@ class CalibrationSettings(Section):
     candidates: tuple[str, ...] = (
         "identity",
         "temperature",
+        "bias_corrected_temperature",
         "adaptive_temperature",
         "vector",
     )

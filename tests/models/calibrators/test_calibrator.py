@@ -14,7 +14,7 @@ from models.calibrators import CALIBRATORS, Calibrator, build_calibrator, log_so
 
 every_calibrator = pytest.mark.parametrize("name", list(CALIBRATORS))
 KEEP_THE_CLASS = ["identity", "temperature", "ensemble_temperature"]
-SHRUNKEN = ["bias_corrected_temperature", "adaptive_temperature"]  # offsets with a prior
+SHRUNKEN = ["bias_corrected_temperature", "adaptive_temperature", "vector"]  # offsets with a prior
 
 lawful_logits = st.integers(2, 5).flatmap(
     lambda k: st.integers(1, 40).flatmap(

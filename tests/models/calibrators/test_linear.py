@@ -74,3 +74,25 @@ def test_extreme_logits_stay_finite(name):
     logits = np.array([[1000.0, -1000.0], [-1000.0, 1000.0]] * 10)
     calibrated = build_calibrator(name).fit(logits, [0, 1] * 9 + [1, 0]).transform(logits)
     np.testing.assert_allclose(calibrated[:2], [[0.9, 0.1], [0.1, 0.9]], atol=1e-3)
+
+
+def test_vector_without_a_ridge_answers_equal_logits_with_the_class_shares():
+    labels = [0] * 15 + [1] * 10 + [2] * 5
+    calibrated = build_calibrator("vector", ridge=0.0).fit(np.zeros((30, 3)), labels)
+    np.testing.assert_allclose(calibrated.transform([[0.0, 0.0, 0.0]])[0], [0.5, 1 / 3, 1 / 6], atol=0.01)
+
+
+def test_vector_is_drawn_less_to_one_temperature_the_more_scans_there_are(drawn):
+    shift = np.array([1.0, 0.0, -1.0])
+    biases = []
+    for n in (30, 300, 3000):
+        logits, labels = drawn(n, 3, 1.0)
+        biases.append(np.ptp(build_calibrator("vector").fit(logits - shift, labels).bias))
+    assert biases == sorted(biases)
+
+
+@pytest.mark.parametrize("name", ["vector", "dirichlet"])
+def test_a_hundred_classes_are_fitted_without_a_hessian_and_gain(drawn, nll, name):
+    logits, labels = drawn(500, 100, 2.0)
+    calibrated = build_calibrator(name).fit(logits, labels).transform(logits)
+    assert nll(calibrated, labels) < nll(softmax(logits), labels)
