@@ -76,13 +76,13 @@ class Vector(Calibrator):
             p = softmax(inputs * (1 + parameters[:k]) + parameters[k:])
             px = p * inputs
             both = np.concatenate([px, p], axis=1)
-            found = -both.T @ both
+            found: Floats = -both.T @ both / n + 2 * ridge * np.eye(2 * k)
             diagonal = np.arange(k)
-            found[diagonal, diagonal] += (px * inputs).sum(axis=0)
-            found[diagonal, diagonal + k] += px.sum(axis=0)
-            found[diagonal + k, diagonal] += px.sum(axis=0)
-            found[diagonal + k, diagonal + k] += p.sum(axis=0)
-            return found / n + 2 * ridge * np.eye(2 * k)
+            found[diagonal, diagonal] += (px * inputs).sum(axis=0) / n
+            found[diagonal, diagonal + k] += px.sum(axis=0) / n
+            found[diagonal + k, diagonal] += px.sum(axis=0) / n
+            found[diagonal + k, diagonal + k] += p.sum(axis=0) / n
+            return found
 
         moved = _least(loss, hessian, np.zeros(2 * k))
         self.scale = np.full(logits.shape[1], 1 / temperature)
