@@ -27,8 +27,8 @@ from pipeline.files import remove_unfinished
 from pipeline.ingest.deidentify import Pseudonymiser, key_beside, load_or_make_key
 from pipeline.ingest.found import Found, NoScans
 from pipeline.ingest.records import keep_sessions, no_longer_held, read_records, record_path, remove_files
-from pipeline.ingest.same_scans import compare_people, refuse_copies, release_copies
-from pipeline.ingest.source_map import log_failures, remember_sources
+from pipeline.ingest.same_scans import as_known, compare_people, refuse_copies, release_copies
+from pipeline.ingest.source_map import known_subjects, log_failures, remember_sources
 from pipeline.ingest.sources import find_scans
 
 _NO_CLUSTER = DaskSettings()
@@ -108,7 +108,9 @@ def _ingest(
         held = {names.code("source", str(folder.resolve())): one for folder, one in found.items()}
         done: list[ScanDone] = []
         pruned = 0
-        for place, one in held.items():
+        for place, given_scans in held.items():
+            known, records = known_subjects(key_file), read_records(bids)
+            one = replace(given_scans, scans=tuple(as_known(given_scans.scans, known, records, names)))
             pruned += _find_missing(one, place, bids, names, prune=settings.prune)
             jobs = _jobs_of(one, place, bids, settings, imaging, names)
             remember_sources(key_file, [job.found for job in jobs], names)

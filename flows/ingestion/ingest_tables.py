@@ -147,8 +147,12 @@ def write_tables(
     write_region_table(regions, bids / REGION_TABLE)
     outcomes = [record.outcome for record in records.values()]
     before = _stored(bids)
-    ignored = before.get("ignored_by_source", {}) | {code: dict(f.ignored) for code, f in sources.items()}
-    layouts = before.get("layouts", {}) | {code: found.layout for code, found in sources.items()}
+    known = before.get("ignored_by_source", {})
+    same = _same_sources({*known, *before.get("layouts", {})}, sources, records.values())
+    ignored = {code: counts for code, counts in known.items() if code not in same}
+    ignored |= {code: dict(found.ignored) for code, found in sources.items()}
+    layouts = {code: layout for code, layout in before.get("layouts", {}).items() if code not in same}
+    layouts |= {code: found.layout for code, found in sources.items()}
     left_alone = sum((Counter(counts) for counts in ignored.values()), Counter())
     write_json(
         bids / DERIVATIVES / "ingest.json",
@@ -164,6 +168,16 @@ def write_tables(
     report = build_ingest_report(outcomes, left_alone, ", ".join(sorted({*layouts.values()})), cohort)
     page = write_ingest_page(report, bids / DERIVATIVES)
     return DatasetTables(len(scans), page, tuple(gone))
+
+
+def _same_sources(before: Iterable[str], now: Iterable[str], records: Iterable[ScanRecord]) -> set[str]:
+    """Return codes of sources of earlier ingests that were read now under another path.
+
+    A folder was moved, copied or mounted elsewhere where one that was read now holds every scan of it.
+    """
+    here, sources = set(now), [set(record.sources) for record in records]
+    held = {code: [names for names in sources if code in names] for code in set(before) - here}
+    return {code for code, found in held.items() if found and here.intersection(*found)}
 
 
 def result_of(

@@ -256,3 +256,24 @@ def _in_becquerel(dose: float | None) -> float | None:
 def _is_synthetic(header: SeriesHeader) -> bool:
     keywords = ("SeriesDescription", "ImageComments", "PatientName", "PatientID", "PatientComments")
     return any("SYNTHETIC" in (header.text(k) or "").upper() for k in keywords)
+
+
+def check_one_tracer(headers: Sequence[SeriesHeader]) -> None:
+    """Refuse a series whose images state different tracers; one that states none agrees with any.
+
+    Raises
+    ------
+    RefusedScan
+        ``"mixed-tracers"``.
+    """
+    # Headers of one series share what they state: each is looked at once.
+    titles = ("RadiopharmaceuticalInformationSequence", "SeriesDescription", "ProtocolName")
+    different = {tuple(id(header.get(name)) for name in titles): header for header in headers}
+    found = {tracer_in(header, header.item(titles[0])) for header in different.values()} - {None}
+    if len(found) > 1:
+        raise RefusedScan(
+            "mixed-tracers",
+            f"The images of the series state {len(found)} tracers: {', '.join(sorted(map(str, found)))}",
+            hint="Find out which was injected, and export the original series again",
+            measured=", ".join(sorted(map(str, found))),
+        )

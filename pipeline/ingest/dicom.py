@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import InputError, RefusedScan
-from pipeline.ingest.acquisition import acquisition_facts, half_life_of
+from pipeline.ingest.acquisition import acquisition_facts, check_one_tracer, half_life_of
 from pipeline.ingest.found import files_below
 from pipeline.ingest.headers import SeriesHeader, philips_scale
 from pipeline.ingest.instances import series_of
@@ -30,8 +30,7 @@ _UNITS = ("BQML", "GML", "CNTS", "PROPCNTS", "CPS", "PROPCPS", "NONE", "CM2", "P
 def read_series(folder: Path, series_uid: str | None = None) -> Volume:
     """Read the PET series in a folder, as the scanner wrote it.
 
-    Other modalities, reports and text in the folder are left alone; the same image under two names is taken
-    once.
+    Other modalities, reports and text in the folder are left alone; a copy of an image is taken once.
 
     Parameters
     ----------
@@ -55,7 +54,8 @@ def read_series(folder: Path, series_uid: str | None = None) -> Volume:
         With the rule ``"empty"``, ``"several-series"``, ``"missing-slices"``, ``"mixed-geometry"``,
         ``"no-geometry"``, ``"not-attenuation-corrected"``, ``"decay-reference-differs"``,
         ``"injection-after-scan"``, ``"truncated-file"``, ``"unreadable-codec"``, ``"units-unknown"``,
-        ``"two-people"``, ``"mixed-studies"``, ``"overlapping-frames"`` or ``"conflicting-duplicates"``.
+        ``"two-people"``, ``"mixed-studies"``, ``"mixed-tracers"``, ``"overlapping-frames"``,
+        ``"conflicting-duplicates"``.
 
     Examples
     --------
@@ -110,6 +110,7 @@ def assemble(headers: Sequence[SeriesHeader]) -> Volume:
         As `read_series`.
     """
     check_one_person(headers)
+    check_one_tracer(headers)
     firsts = [header.first_frame() for header in headers]
     for first in firsts:
         _check_attenuation(first)

@@ -51,13 +51,15 @@ class Person:
 
     @property
     def key(self) -> Hashable:
-        """What tells people apart: the ID, else the name and the date of birth; empty where all is blank."""
-        return self.patient_id or ((self.name, self.birth) if self.name else "")
+        """What tells people apart: ID and issuer, else name and date of birth; empty where all is blank."""
+        if self.patient_id:
+            return self.patient_id, self.issuer
+        return (self.name, self.birth) if self.name else ""
 
     @property
-    def rank(self) -> tuple[bool, int, bool]:
+    def rank(self) -> tuple[bool, bool, int, bool]:
         """Those that state more come first."""
-        return not self.patient_id, -len(self.name), not self.birth
+        return not self.patient_id, not self.issuer, -len(self.name), not self.birth
 
 
 _NAME = "Patient's Name (0010,0010)"
@@ -85,14 +87,15 @@ def person_of(header: SeriesHeader) -> Person:
 @lru_cache(1024)
 def _person(patient_id: str, name: str, birth: str, sex: str, issuer: str) -> Person:
     day = str(parse_date(birth) or "")
+    number, authority = id_and_issuer(patient_id)
     plain = unicodedata.normalize("NFKD", _decoded(name)).casefold()
     words = _WORD.findall("".join(c for c in plain if not unicodedata.combining(c)))
     return Person(
-        spelled(stated(patient_id)).lstrip("0"),
+        spelled(stated(number)).lstrip("0"),
         frozenset(words) if stated(name) else frozenset(),
         "" if day in _BLANK_BIRTHS else day,
         sex.upper() if sex.upper() in ("M", "F") else "",
-        spelled(stated(issuer)),
+        spelled(stated(issuer or authority)),
     )
 
 
@@ -107,6 +110,32 @@ def _decoded(name: str) -> str:
 def spelled(text: str) -> str:
     """Return an ID such that case, blanks and the width of letters do not matter."""
     return " ".join(unicodedata.normalize("NFKC", text).split()).casefold()
+
+
+def id_and_issuer(text: str) -> tuple[str, str]:
+    """Part an ID that HL7 wrote with its issuer (CX); by DICOM these are (0010,0020) and (0010,0021).
+
+    Examples
+    --------
+    >>> id_and_issuer("77^^^HOSP&1.2.3&ISO^MR"), id_and_issuer("77"), id_and_issuer("Doe^Jane")
+    (('77', 'HOSP'), ('77', ''), ('Doe^Jane', ''))
+    """
+    number, _, rest = text.partition("^")
+    parts = rest.split("^")
+    if len(parts) < 3 or not re.search(r"\d", number):
+        return text, ""
+    return number, parts[2].partition("&")[0]
+
+
+def alike(label: str) -> str:
+    """Return what two spellings of one ID share: not case, blanks, leading zeros or the issuer.
+
+    Examples
+    --------
+    >>> alike("002_S_1234") == alike("2_s_1234 "), alike("0077^^^HOSP") == alike("77")
+    (True, True)
+    """
+    return spelled(id_and_issuer(label)[0]).lstrip("0")
 
 
 def stated(text: str | None) -> str:
@@ -156,11 +185,16 @@ def _split_by_person(
     for member in members:
         groups[person_of(header(member)).key].append(member)
     found: list[tuple[Person, list[_Member]]] = []
-    # Who states an ID first, then who states most of a name.
+    # Who states an ID first, with its issuer before without, then who states most of a name.
     for group in sorted(groups.values(), key=lambda g: person_of(header(g[0])).rank):
         person = person_of(header(group[0]))
-        fitting = [whose for other, whose in found if not conflicts((person, other))]
-        if person.patient_id or len(fitting) != 1:
+        own = person.patient_id
+        fitting = [
+            whose
+            for other, whose in found
+            if not conflicts((person, other)) and own in ("", other.patient_id)
+        ]
+        if (own and person.issuer) or len(fitting) != 1:
             found.append((person, group))
         else:
             fitting[0].extend(group)
@@ -175,7 +209,10 @@ def check_one_person(headers: Sequence[SeriesHeader]) -> None:
     RefusedScan
         ``"two-people"``, ``"mixed-studies"`` or ``"mixed-geometry"``.
     """
-    found = conflicts(map(person_of, headers))
+    people = set(map(person_of, headers))
+    found = conflicts(people)
+    if len({person.issuer for person in people} - {""}) > 1:
+        found.append("Issuer of Patient ID (0010,0021)")
     # Headers of one series share what they state: each injection is looked at once.
     drugs = {id(h.get(_DRUG)): h for h in headers}.values()
     for keyword, what in _ONE_PERSON.items():

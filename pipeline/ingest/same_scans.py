@@ -12,6 +12,7 @@ from pipeline.errors import RefusedScan
 from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.found import FoundScan
 from pipeline.ingest.outcomes import ScanOutcome
+from pipeline.ingest.people import alike, id_and_issuer, spelled
 from pipeline.ingest.records import ScanRecord, read_records, record_path, remove_files
 
 SAME_IMAGE = "same-image"
@@ -68,6 +69,74 @@ def release_copies(bids: Path) -> None:
             replace(record, key="").write(path)
 
 
+def as_known(
+    scans: Iterable[FoundScan],
+    known: Collection[str],
+    records: Mapping[Path, ScanRecord | None],
+    names: Pseudonymiser,
+) -> list[FoundScan]:
+    """Call each subject as the dataset does where a source spells the ID in another way.
+
+    As within one source, case, blanks, leading zeros and a missing issuer do not matter, unless the source
+    itself, or a contradiction in sex or age, tells the spellings apart.
+
+    Parameters
+    ----------
+    scans : iterable of FoundScan
+    known : collection of str
+        Labels of the dataset's subjects, from the private map.
+    records : mapping
+        Of the dataset.
+    names : Pseudonymiser
+    """
+    scans = list(scans)
+    spellings, here = _by_spelling(known), _by_spelling(spelled(scan.subject_label) for scan in scans)
+    of_subject = _by_subject(records.values())
+
+    def called(scan: FoundScan) -> FoundScan:
+        common = alike(scan.subject_label)
+        if scan.subject_label in known or not common:
+            return scan
+        exact, like = _spellings(scan.subject_label, spellings[common])
+        if exact or len(here[common]) > 1:
+            return replace(scan, subject_label=exact or scan.subject_label)
+        if len(like) != 1:
+            return replace(scan, doubt=_SEVERAL_SPELLINGS) if like else scan
+        found = replace(scan, subject_label=like[0])
+        others = of_subject[names.subject(like[0])]
+        return scan if any(_are_two(found, record, names) for record in others) else found
+
+    return [called(scan) for scan in scans]
+
+
+def _by_spelling(labels: Iterable[str]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for label in labels:
+        found[alike(label)].add(label)
+    return found
+
+
+def _by_subject(records: Iterable[ScanRecord | None]) -> dict[str, list[ScanRecord]]:
+    found: dict[str, list[ScanRecord]] = defaultdict(list)
+    for record in records:
+        if record is not None and record.converted is not None:
+            found[record.converted["subject"]].append(record)
+    return found
+
+
+def _spellings(label: str, known: Collection[str]) -> tuple[str, list[str]]:
+    """Return the known label that differs in case and blanks alone, and all that no issuer excludes."""
+    issuer = id_and_issuer(label)[1]
+    like = sorted(o for o in known if not issuer or id_and_issuer(o)[1] in ("", issuer))
+    return next((other for other in like if spelled(other) == spelled(label)), ""), like
+
+
+_SEVERAL_SPELLINGS = (
+    "The dataset has several subjects whose IDs are spelled like this one but for leading zeros or an issuer",
+    "Find out which of them it is, and write the ID as the dataset has it; `taucal who` prints it",
+)
+
+
 def compare_people(
     scans: Iterable[FoundScan],
     records: Mapping[Path, ScanRecord | None],
@@ -94,10 +163,7 @@ def compare_people(
     shared : list of str
         Pseudonyms of subjects with new scans who came from another source alone until now.
     """
-    known: dict[str, list[ScanRecord]] = defaultdict(list)
-    for record in records.values():
-        if record is not None and record.converted is not None and record.sources:
-            known[record.converted["subject"]].append(record)
+    known = _by_subject(record for record in records.values() if record is not None and record.sources)
     checked, shared = [], []
     for scan in scans:
         subject = names.subject(scan.subject_label)

@@ -63,6 +63,12 @@ def remember_sources(key_file: Path, scans: Iterable[FoundScan], names: Pseudony
             _write_private(path, json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
+def known_subjects(key_file: Path) -> set[str]:
+    """Return the labels of all subjects in the map of a key; none where there is no map yet."""
+    path = map_beside(key_file)
+    return {entry["subject"] for entry in read_map(path).values()} if path.exists() else set()
+
+
 def read_map(path: Path) -> dict[str, dict[str, Any]]:
     """Read a map of pseudonyms.
 

@@ -20,7 +20,16 @@ from pipeline.ingest.headers import SeriesHeader
 from pipeline.ingest.instances import is_dicom, kind_of, kind_of_other, read_file
 from pipeline.ingest.labels import with_tables
 from pipeline.ingest.nifti_tree import find_nifti
-from pipeline.ingest.people import Person, are_two_people, person_of, spelled, split_series, stated
+from pipeline.ingest.people import (
+    Person,
+    alike,
+    are_two_people,
+    id_and_issuer,
+    person_of,
+    spelled,
+    split_series,
+    stated,
+)
 from pipeline.ingest.times import parse_date
 from pipeline.ingest.vocabulary import canonical_tracer, squeeze, tracer_of
 
@@ -136,24 +145,45 @@ def _find_dicom(source: Path, ignored: Counter[str]) -> list[FoundScan]:
 
 def _doubtful(scans: list[FoundScan], people: list[Person]) -> list[FoundScan]:
     """Spell each person's label in one way; mark the scans whose label two people share."""
-    owners: dict[str, list[tuple[FoundScan, Person]]] = defaultdict(list)
+    owners: dict[str, list[_Owned]] = defaultdict(list)
     for scan, person in zip(scans, people, strict=True):
-        owners[spelled(scan.subject_label).lstrip("0")].append((scan, person))
+        owners[alike(scan.subject_label)].append((scan, person))
     marked: dict[int, FoundScan] = {}
     for owned in owners.values():
         groups = [owned]
-        if _are_people(owned):  # then leading zeros may tell them apart
-            exact: dict[str, list[tuple[FoundScan, Person]]] = defaultdict(list)
+        if _are_people(owned):  # then leading zeros or issuers may tell them apart
+            exact: dict[str, list[_Owned]] = defaultdict(list)
             for one in owned:
                 exact[spelled(one[0].subject_label)].append(one)
             groups = list(exact.values())
         for group in groups:
-            label, doubt = min(s.subject_label for s, _ in group), _SHARED_ID if _are_people(group) else None
-            marked |= {id(s): replace(s, subject_label=label, doubt=doubt) for s, _ in group}
+            label, doubt, notes = min(s.subject_label for s, _ in group), _doubt(group, groups), _notes(group)
+            for s, _ in group:
+                marked[id(s)] = replace(s, subject_label=label, doubt=doubt, notes=(*s.notes, *notes))
     return [marked[id(scan)] for scan in scans]
 
 
-def _are_people(owned: list[tuple[FoundScan, Person]]) -> bool:
+_Owned = tuple[FoundScan, Person]
+
+
+def _notes(group: list[_Owned]) -> tuple[str, ...]:
+    written = {id_and_issuer(scan.subject_label)[1] for scan, _ in group}
+    if len(written) < 2:
+        return ()
+    return ("the Patient ID (0010,0020) is written with and without its issuer; taken as one person",)
+
+
+def _doubt(group: list[_Owned], groups: list[list[_Owned]]) -> tuple[str, str] | None:
+    """Return why it is not known whose scans these are, by themselves or beside those of one ID."""
+    if _are_people(group):
+        return _SHARED_ID
+    if id_and_issuer(group[0][0].subject_label)[1]:
+        return None
+    issued = [g for g in groups if id_and_issuer(g[0][0].subject_label)[1]]
+    return None if all(_are_people([*group, *other]) for other in issued) else _NO_ISSUER
+
+
+def _are_people(owned: list[_Owned]) -> bool:
     return any(are_two_people(a, b) for a, b in combinations(dict.fromkeys(p for _, p in owned), 2))
 
 
@@ -161,6 +191,11 @@ _SHARED_ID = (
     "Two people of this source have the same Patient ID (0010,0020), or none and the same name: "
     "name, birth date or sex differ",
     "Give each person an ID of their own, or ingest each site into a dataset of its own",
+)
+_NO_ISSUER = (
+    "Several people of this source have this Patient ID (0010,0020) from different issuers, and these images "
+    "do not state the Issuer of Patient ID (0010,0021)",
+    "Find out whose images these are, and state the issuer, as in 77^^^HOSPITAL",
 )
 
 

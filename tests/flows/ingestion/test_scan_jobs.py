@@ -161,6 +161,24 @@ class TestAnIngestAdds:
         assert run(tmp_path / "b", bids).refused == 0
         assert len(cohort(bids)) == 1
 
+    def test_what_a_moved_source_leaves_alone_is_counted_once(self, put, run, tmp_path):
+        bids = tmp_path / "bids"
+        for source in ("a", "b"):
+            put(tmp_path / source, source)
+            (tmp_path / source / "sub-x_ct.nii.gz").write_bytes(b"")
+        run(tmp_path / "a", bids), run(tmp_path / "b", bids)
+        counts = read_outcomes(bids)[1]
+        (tmp_path / "a").rename(tmp_path / "moved")
+        run(tmp_path / "moved", bids)
+        assert read_outcomes(bids)[1] == counts
+        assert sum(counts.values()) >= 2
+        shutil.rmtree(tmp_path / "moved" / "sub-a")  # emptied, then moved
+        run(tmp_path / "moved", bids)
+        (tmp_path / "moved").rename(tmp_path / "again")
+        put(tmp_path / "again", "a")
+        run(tmp_path / "again", bids)
+        assert read_outcomes(bids)[1] == counts
+
     def test_a_scan_that_was_refused_and_is_accepted_now_is_updated(self, put, run, tmp_path):
         bids = tmp_path / "bids"
         put(tmp_path / "a", "01", AttenuationCorrection="none"), put(tmp_path / "a", "02")
@@ -288,6 +306,37 @@ class TestTwoPeopleOneLabel:
         self.people(tmp_path / "a", "sub-01\tM\t70\tCN"), self.people(tmp_path / "b", "sub-01\tM\t72\tCN")
         assert run([tmp_path / "a", tmp_path / "b"], tmp_path / "bids").scans == 2
         assert "are taken as the same people: sub-" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("first", "second"), [("M01", "m01"), ("0007", "7"), ("7", "007"), ("S12", "s12")]
+    )
+    def test_who_are_spelled_in_two_ways_are_one_subject(self, put, run, tmp_path, capsys, first, second):
+        bids = tmp_path / "bids"
+        put(tmp_path / "a", first), put(tmp_path / "b", second, "02")
+        run(tmp_path / "a", bids)
+        capsys.readouterr()
+        for _ in range(2):  # and they stay one
+            assert run(tmp_path / "b", bids).scans == 2
+            assert len({scan.partition("_")[0] for scan in cohort(bids)}) == 1
+        assert {entry["subject"] for entry in read_map(map_beside(tmp_path / "key")).values()} == {first}
+
+    def test_whose_ids_differ_by_zeros_are_two_where_the_source_has_both(self, put, run, tmp_path):
+        bids = tmp_path / "bids"
+        put(tmp_path / "a", "01"), put(tmp_path / "b", "01", "02"), put(tmp_path / "b", "1", "03")
+        run(tmp_path / "a", bids), run(tmp_path / "b", bids)
+        assert len({scan.partition("_")[0] for scan in cohort(bids)}) == 2
+        put(tmp_path / "c", "001", "04")
+        assert [r["rule"] for r in run(tmp_path / "c", bids).refusals] == ["whose-scan"]
+
+    def test_whose_ids_differ_by_zeros_are_two_where_their_sex_does(self, put, run, tmp_path):
+        bids = tmp_path / "bids"
+        for source, subject, sex in (("a", "01", "F"), ("b", "1", "M")):
+            put(tmp_path / source, subject)
+            (tmp_path / source / "participants.tsv").write_text(
+                f"participant_id\tsex\nsub-{subject}\t{sex}\n"
+            )
+            assert not run(tmp_path / source, bids).refusals
+        assert len({scan.partition("_")[0] for scan in cohort(bids)}) == 2
 
     def test_a_second_source_without_a_diagnosis_takes_none_away(self, put, run, tmp_path):
         bids = tmp_path / "bids"

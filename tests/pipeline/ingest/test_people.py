@@ -422,3 +422,71 @@ def test_what_is_not_stated_agrees_with_everything():
     assert one == Person("a 1", frozenset({"doe", "jane"}), "", "")
     assert conflicts([one, Person("", frozenset(), "1940-01-01", "M")]) == []
     assert not are_two_people(one, Person("a 1", frozenset(), "1940-01-01", "M"))
+
+
+@pytest.mark.parametrize("other", ["77^^^HOSP", "077^^^HOSP&1.2.3&ISO^MR"])
+def test_an_id_with_and_without_its_issuer_is_one_person_and_named(two, other):
+    change(two[0], PatientID="77")
+    change(two[1], PatientID=other)
+    scans = find_scans(two[0].folder.parent).scans
+    assert {scan.subject_label for scan in scans} == {min("77", other)}
+    assert all("with and without its issuer" in note for scan in scans for note in scan.notes)
+    assert all(scan.notes and scan.doubt is None for scan in scans)
+
+
+def test_one_number_of_two_issuers_is_two_people_unless_the_name_agrees(two):
+    change(two[0], PatientID="77^^^NORTH", PatientName="Doe^Jane")
+    change(two[1], PatientID="77^^^SOUTH", PatientName="Roe^Anna")
+    scans = find_scans(two[0].folder.parent).scans
+    assert len({scan.subject_label for scan in scans}) == 2
+    assert not any(scan.doubt for scan in scans)
+    change(two[1], PatientName="Doe^Jane")
+    scans = find_scans(two[0].folder.parent).scans
+    assert len({scan.subject_label for scan in scans}) == 1
+
+
+def test_an_id_without_issuer_beside_the_same_of_two_issuers_is_refused(make_series, tmp_path):
+    for name, number, person in (
+        ("a", "77^^^NORTH", "Doe^Jane"),
+        ("b", "77^^^SOUTH", "Roe^Anna"),
+        ("c", "77", ""),
+    ):
+        series = make_series(folder=tmp_path / "in" / name, seed=ord(name))
+        change(series, PatientID=number, PatientName=person)
+    found = {scan.subject_label: scan for scan in find_scans(tmp_path / "in").scans}
+    assert set(found) == {"77", "77^^^NORTH", "77^^^SOUTH"}
+    assert [label for label, scan in found.items() if scan.doubt] == ["77"]
+    with pytest.raises(RefusedScan, match=r"different issuers.*state the issuer"):
+        read_found(found["77"])
+
+
+def test_images_of_two_issuers_in_one_series_are_not_one_scan(make_series):
+    series = make_series()
+    change(series, PatientID=lambda n: f"77^^^{('NORTH', 'SOUTH')[n % 2]}")
+    assert read_all(series.folder) == ["two-people"]
+    change(series, PatientID=lambda n: ("77", "77^^^NORTH")[n % 2])
+    (values,) = read_all(series.folder)
+    assert np.allclose(values, series.values, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("tracer", "rule"), [("FDG", "mixed-tracers"), ("Florbetapir", "mixed-tracers")])
+def test_a_series_whose_images_state_two_tracers_is_refused(make_series, make_drug, tracer, rule):
+    series = make_series()
+    other = [make_drug(tracer)]
+    path = sorted(series.folder.iterdir())[3]
+    ds = pydicom.dcmread(path)
+    ds.RadiopharmaceuticalInformationSequence = other
+    ds.save_as(path)
+    with pytest.raises(RefusedScan, match=r"state 2 tracers: AV1451, |state 2 tracers: .*AV1451") as refusal:
+        read_series(series.folder)
+    assert refusal.value.rule == rule
+    assert read_all(series.folder) == [rule]
+
+
+def test_an_image_that_states_no_tracer_agrees_with_the_others(make_series, make_drug):
+    series = make_series()
+    path = sorted(series.folder.iterdir())[3]
+    ds = pydicom.dcmread(path)
+    ds.RadiopharmaceuticalInformationSequence = [make_drug("Solution")]
+    ds.save_as(path)
+    assert read_series(series.folder).facts["tracer"] == "AV1451"
