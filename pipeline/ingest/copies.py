@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from filecmp import cmp
 from hashlib import sha256
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.errors import RefusedScan
 from pipeline.ingest.found import FoundScan
 from pipeline.ingest.headers import SeriesHeader
 from pipeline.ingest.instances import PIXEL_KEYWORDS, read_file
+from pipeline.ingest.planes import fill, planes_of
+from pipeline.scan import FloatArray
 
 Image = tuple[Path, SeriesHeader]
 
@@ -39,9 +43,10 @@ def without_exports(
     groups = [list(range(len(scans)))]
     for way in ways:  # pixels are read of those only whose grids and scales are alike
         groups = [part for group in groups for part in _alike(group, [way(images[n]) for n in group])]
+    pairs = [pair for group in groups for pair in combinations(group, 2)]
     left_out: set[int] = set()
     scans = list(scans)
-    for a, b in (pair for group in groups for pair in combinations(group, 2)):
+    for a, b in [*pairs, *_conversions(images)]:
         if left_out & {a, b}:
             continue
         if scans[a].subject_label != scans[b].subject_label:
@@ -53,6 +58,53 @@ def without_exports(
             ignored["copies of a scan that is taken"] += 1
             left_out.add(b)
     return [scan for n, scan in enumerate(scans) if n not in left_out]
+
+
+def _conversions(images: Sequence[Sequence[Image]]) -> Iterator[tuple[int, int]]:
+    """Yield scans of slices with the enhanced image that they were converted to, or that of the slices."""
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for n, members in enumerate(images):
+        headers = [header for _, header in members]
+        planes = sum(header.whole("NumberOfFrames") or 1 for header in headers)
+        groups[planes, headers[0].whole("Rows"), headers[0].whole("Columns")].append(n)
+    for group in groups.values():
+        kinds = {n: images[n][0][1].text("SOPClassUID") for n in group}
+        if len(set(kinds.values())) > 1:  # pixels are read of those only whose sizes are alike
+            values = {n: _values(images[n]) for n in group}
+            for a, b in combinations(group, 2):
+                if kinds[a] != kinds[b] and _equal_values(values[a], values[b]):
+                    yield a, b
+
+
+def _values(images: Sequence[Image]) -> list[tuple[tuple[float, ...], FloatArray]]:
+    """Return place and values of every plane, in one order; nothing where one cannot be read."""
+    found: list[tuple[tuple[float, ...], FloatArray]] = []
+    try:
+        for path, _ in images:
+            header = read_file(path, pixels=True)
+            for plane in [] if header is None else planes_of(header):
+                values = np.empty(plane.stored.shape, np.float32)
+                fill(values, plane)
+                clock = plane.acquired or plane.reference_s or plane.order or 0.0
+                found.append(((*plane.position.round(2).tolist(), clock), values))
+    except RefusedScan:
+        return []
+    return [(place[:3], values) for place, values in sorted(found, key=lambda one: one[0])]
+
+
+def _equal_values(
+    first: list[tuple[tuple[float, ...], FloatArray]], second: list[tuple[tuple[float, ...], FloatArray]]
+) -> bool:
+    """Return whether planes agree but for the rounding of another scale; images of zeros are no evidence."""
+    peak = max((float(values.max()) for _, values in first), default=0.0)
+    return (
+        peak > 0
+        and len(first) == len(second)
+        and all(
+            here == there and np.allclose(a, b, rtol=1e-4, atol=1e-4 * peak)
+            for (here, a), (there, b) in zip(first, second, strict=True)
+        )
+    )
 
 
 _TWO_OWNERS = (

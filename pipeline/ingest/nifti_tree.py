@@ -64,6 +64,11 @@ _NAMELESS = (
     "Neither the file's name nor a folder's tells whose scan it is",
     "Name the files by subject, put them in one folder a subject, or use BIDS (sub-01/pet/sub-01_pet.nii.gz)",
 )
+_BY_NUMBER = (
+    "the number in the file's name is taken as the subject, not its folder; if the folder is the person, "
+    "call it sub-NAME"
+)
+"""What Smith/pet_1 and Smith/pet_2 are: visits of one person, or subjects 1 and 2 of a group."""
 
 
 def is_nifti(path: Path) -> bool:
@@ -91,6 +96,7 @@ def find_nifti(source: Path, ignored: Counter[str]) -> list[FoundScan]:
         # A report is of one file: there, the folders above are read too. An ingest refuses the scan.
         label = subject or _subject_of(path.absolute().parts[1:-1], stem)[0] or stem
         above.append(folder)
+        counted = subject == stem and _COUNTED.fullmatch(_own_words(stem, of_file=True).lower())
         scans.append(
             FoundScan(
                 files=(path,),
@@ -101,6 +107,7 @@ def find_nifti(source: Path, ignored: Counter[str]) -> list[FoundScan]:
                 image_id=path.relative_to(source).as_posix(),
                 sidecars=(sidecar,) if sidecar.is_file() else (),
                 description=stem,
+                notes=(_BY_NUMBER,) if counted and folder else (),
                 doubt=None if subject else _NAMELESS,
             )
         )

@@ -106,11 +106,26 @@ def are_equal(first: list[Plane], second: list[Plane]) -> bool:
 
 
 def fill(values: FloatArray, plane: Plane) -> None:
-    """Write the values of a plane, slope and intercept applied, into an array of shape (rows, columns)."""
-    # In double precision first: 32767 times a slope of 7e-5 must not lose its last bits twice.
-    scaled = np.multiply(plane.stored, plane.slope, dtype=np.float64)
-    scaled += plane.intercept
-    values[...] = scaled
+    """Write the values of a plane, slope and intercept applied, into an array of shape (rows, columns).
+
+    Raises
+    ------
+    RefusedScan
+        ``"invalid-scale"``.
+    """
+    try:
+        with np.errstate(over="raise"):
+            # In double precision first: 32767 times a slope of 7e-5 must not lose its last bits twice.
+            scaled = np.multiply(plane.stored, plane.slope, dtype=np.float64)
+            scaled += plane.intercept
+            values[...] = scaled
+    except FloatingPointError as error:
+        raise RefusedScan(
+            "invalid-scale",
+            f"Rescale Slope (0028,1053) {plane.slope:g} makes values that single precision cannot hold",
+            hint="Export the series again",
+            measured=f"{plane.slope:g}",
+        ) from error
 
 
 def stored_pixels(header: SeriesHeader) -> NDArray[np.generic]:

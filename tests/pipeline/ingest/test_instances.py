@@ -14,6 +14,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from pipeline.errors import RefusedScan
+from pipeline.ingest.dicom import read_series
 from pipeline.ingest.headers import SeriesHeader
 from pipeline.ingest.instances import read_file
 
@@ -90,3 +91,12 @@ def test_a_thousand_nested_sequences_are_refused_by_name(make_header, tmp_path):
         stream.write(opened * 5000)
     with pytest.raises(RefusedScan, match="breaks off"):
         read_file(tmp_path / "a.dcm")
+
+
+def test_a_slope_beyond_every_number_is_refused(make_series):
+    def edit(ds, _slice, _frame):
+        ds.RescaleSlope = "1e39"
+
+    with pytest.raises(RefusedScan, match=r"Rescale Slope \(0028,1053\) 1e\+39") as refusal:
+        read_series(make_series(edit=edit).folder)
+    assert refusal.value.rule == "invalid-scale"

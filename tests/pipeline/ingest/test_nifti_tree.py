@@ -118,6 +118,15 @@ def test_codes_in_a_folder_that_is_no_subject_are_people(tmp_path, names):
     assert subjects(tmp_path, *(f"leipzig_2019/{name}.nii" for name in names)) == [*names]
 
 
+def test_what_a_number_in_a_file_is_taken_as_is_stated_with_the_way_to_state_it(tmp_path):
+    scans = found(tmp_path, "Smith/pet_1.nii", "Smith/pet_2.nii").values()
+    assert {scan.subject_label for scan in scans} == {"pet_1", "pet_2"}
+    assert all("call it sub-NAME" in scan.notes[0] for scan in scans)
+    stated = found(tmp_path / "stated", "sub-Smith/pet_1.nii", "sub-Smith/pet_2.nii").values()
+    assert {(scan.subject_label, scan.notes) for scan in stated} == {("Smith", ())}
+    assert not any(scan.notes for scan in found(tmp_path / "flat", "pet_1.nii", "pet_2.nii").values())
+
+
 def test_codes_in_the_folder_of_a_subject_are_visits(tmp_path):
     names = [f"{who}/{stem}.nii" for who in ("S001", "S002") for stem in ("pet_m12", "M24", "pet_1", "2")]
     assert subjects(tmp_path, *names) == ["S001"] * 4 + ["S002"] * 4

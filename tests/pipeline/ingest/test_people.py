@@ -301,6 +301,57 @@ def test_the_same_images_on_another_day_are_taken_with_a_warning(make_series, tm
     assert sorted(notes) == [(), ("the same images are there with another date",)]
 
 
+def converted(series, folder, uid="1.9", **values):
+    """Write the slices of a series as one legacy converted enhanced image, as archives do."""
+    slices = [pydicom.dcmread(path) for path in sorted(series.folder.iterdir())]
+    ds = deepcopy(slices[0])
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.128.1"
+    ds.SeriesInstanceUID, ds.SOPInstanceUID, ds.NumberOfFrames = uid, f"{uid}.1", len(slices)
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope"):
+        delattr(ds, keyword)
+    frames = []
+    for one in slices:
+        groups, place, turn, measures, scale, content = (pydicom.Dataset() for _ in range(6))
+        place.ImagePositionPatient = one.ImagePositionPatient
+        turn.ImageOrientationPatient = one.ImageOrientationPatient
+        measures.PixelSpacing = one.PixelSpacing
+        scale.RescaleSlope, scale.RescaleIntercept = one.RescaleSlope, one.RescaleIntercept
+        content.FrameAcquisitionDateTime = f"{one.AcquisitionDate}{one.AcquisitionTime}"
+        groups.PlanePositionSequence, groups.PlaneOrientationSequence = [place], [turn]
+        groups.PixelMeasuresSequence, groups.PixelValueTransformationSequence = [measures], [scale]
+        groups.FrameContentSequence = [content]
+        frames.append(groups)
+    ds.PerFrameFunctionalGroupsSequence = frames
+    ds.PixelData = b"".join(one.PixelData for one in slices)
+    for keyword, value in values.items():
+        setattr(ds, keyword, value)
+    folder.mkdir(parents=True)
+    ds.save_as(folder / "converted.dcm")
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_slices_and_the_enhanced_image_they_were_converted_to_are_one_scan(make_series, tmp_path, frames):
+    series = make_series(folder=tmp_path / "in" / "a", frames=frames)
+    converted(series, tmp_path / "in" / "b")
+    found = find_scans(tmp_path / "in")
+    assert len(found.scans) == 1
+    assert found.ignored == {"copies of a scan that is taken": 1}
+
+
+def test_slices_and_their_conversion_under_another_id_are_refused(make_series, tmp_path):
+    series = make_series(folder=tmp_path / "in" / "a")
+    converted(series, tmp_path / "in" / "b", PatientID="ANON7", PatientName="ANON7")
+    assert read_all(tmp_path / "in") == ["whose-scan"] * 2
+
+
+def test_an_enhanced_image_of_another_reconstruction_is_another_scan(make_series, tmp_path):
+    one = make_series(folder=tmp_path / "in" / "a")
+    other = make_series(folder=tmp_path / "other", seed=5)
+    converted(other, tmp_path / "in" / "b")
+    assert len(find_scans(tmp_path / "in").scans) == 2
+    assert one.values.shape == other.values.shape
+
+
 def test_images_sent_twice_under_new_uids_are_taken_once(make_series):
     series = make_series(frames=2)
     for n, path in enumerate(sorted(series.folder.iterdir())):
