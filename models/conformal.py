@@ -33,9 +33,11 @@ class ConformalSets:
 
     The common threshold is one of the odds of a class over the odds of its share of the scans, which is
     another score for each class. One score for all would be what the common classes need: with 45 scans of
-    the phantom, five of them AD, the pull to it left 40 % of AD in the sets at 80 %. As it is, every class is
-    held as often as stated, on average over calibration sets, from five scans a class on. Where all scans
-    together are too few for a threshold, all classes are in every set.
+    the phantom, five of them AD, the pull to it left 40 % of AD in the sets at 80 %. As it is, every class of
+    exchangeable scans is held as often as stated, on average over calibration sets, from five scans a class
+    on. Where all scans together are too few for a threshold, all classes are in every set. Held-out scores of
+    cross-fitting are of other networks than the average that is used, so with them coverage is approximate:
+    measured in tests/benchmarks/RESULTS.md.
 
     Thresholds in bundles of older versions have no pull and may be infinite; they are used as they are.
 
