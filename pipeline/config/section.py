@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -29,7 +28,7 @@ class Section(BaseModel):
         kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
         values = value if isinstance(value, list | tuple) else [value]
         if kinds & {int, float} and bool not in kinds and any(isinstance(v, bool) for v in values):
-            raise PydanticCustomError("number_type", "Input should be a number, not true or false")
+            raise ValueError("Input should be a number, not true or false")
         return value
 
 
