@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Any
 
@@ -45,7 +46,8 @@ def run_demo(study: Study) -> dict[str, Any]:
         ["ingest report", str(ingested.report)],
         ["model", f"models:/{study.tracking.model_name}@champion"],
     ]
-    rows += [["runs", f"mlflow server --backend-store-uri sqlite:///{study.output / 'mlflow.db'}"]]
+    store = shlex.quote(f"sqlite:///{study.output / 'mlflow.db'}")
+    rows += [["runs", f"mlflow server --backend-store-uri {store}"]]
     show_table(f"Done in {time.monotonic() - started:.0f} s. Open:", ["what", "where"], rows)
     return {
         "seconds": time.monotonic() - started,

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.commands.options import Config, KeyFile, Overrides, PartFailed, StudyOption, check_cohort, study_of
+from flows.commands.options import (
+    Config,
+    Overrides,
+    PartFailed,
+    StudyOption,
+    check_cohort,
+    key_option,
+    study_of,
+)
 from flows.commands.study_place import find_studies, locate
 from flows.running.console import say, show_result, show_table
 from pipeline.errors import InputError
@@ -163,7 +171,9 @@ def who(
         ),
     ] = None,
     study: StudyOption = None,
-    key_file: KeyFile = None,
+    key_file: Annotated[
+        Path | None, key_option("OUT.key where --out is given, or that of the study's dataset")
+    ] = None,
 ) -> Any:
     """Print which subject, series and files a pseudonym stands for.
 

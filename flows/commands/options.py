@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -35,13 +35,15 @@ StudyOption = Annotated[
         show_default=False,
     ),
 ]
-KeyFile = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE", help="Secret key of the pseudonyms; default: DATASET.key, beside the dataset.",
-        show_default=False,
-    ),
-]  # fmt: skip
+
+
+def key_option(default: str) -> Any:
+    """Return the option that names the key of the pseudonyms; `default` states which is taken without it."""
+    return typer.Option(
+        metavar="FILE", help=f"Secret key of the pseudonyms; default: {default}.", show_default=False
+    )
+
+
 _Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors, warnings and the result.")]
 Verbose = Annotated[
@@ -162,6 +164,43 @@ def _check_output(folder: Path) -> None:
             where=f"output {folder}",
             hint="choose another folder or change its permissions",
         )
+
+
+def check_apart(sources: Iterable[Path], dataset: Path) -> None:
+    """Refuse a dataset inside a source, or around it: an ingest would read what it has written.
+
+    Raises
+    ------
+    InputError
+        Naming both folders.
+    """
+    place = dataset.resolve()
+    for source in sources:
+        folder = source.resolve()
+        if place.is_relative_to(folder) or folder.is_relative_to(place):
+            raise InputError(
+                f"The source {source} and the dataset {dataset} overlap",
+                where="--out",
+                hint="choose a dataset folder beside the source",
+            )
+
+
+def check_outside_dataset(out: Path) -> None:
+    """Refuse reports inside a BIDS dataset, which travels to others, and whose tools read all of it.
+
+    Raises
+    ------
+    InputError
+        Naming the dataset.
+    """
+    place = out.resolve()
+    for folder in (place, *place.parents):
+        if (folder / "dataset_description.json").is_file():
+            raise InputError(
+                f"The folder of the reports is inside the dataset {folder}",
+                where=f"--out {out}",
+                hint="choose a folder outside of it",
+            )
 
 
 def check_cohort(study: Study) -> None:

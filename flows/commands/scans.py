@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.options import KeyFile, PartFailed, StudyOption
+from flows.commands.options import PartFailed, StudyOption, check_outside_dataset, key_option
 from flows.commands.study_place import locate
 from flows.running.console import say, show_result
 from models.shares import read_shares
@@ -64,7 +64,9 @@ def report(
     model: Model = "@champion",
     study: StudyOption = None,
     prevalence: Prevalence = None,
-    key_file: KeyFile = None,
+    key_file: Annotated[
+        Path | None, key_option("that of the study's dataset, or OUT.key beside the reports if it has none")
+    ] = None,
     pdf: Annotated[bool, typer.Option("--pdf/--no-pdf", help="Also write a PDF.")] = True,
     dicom: Annotated[
         bool, typer.Option("--dicom", help="Also write DICOM objects; they carry the patient's identity.")
@@ -80,6 +82,7 @@ def report(
 
     The scans need not belong to a cohort. Exit code 1 if a scan got no prediction; its report says why.
     """
+    check_outside_dataset(out)
     shares, named = _shares(prevalence), locate(study).named
     with _no_search_for_garbage():
         from flows.report import Request, report_scans

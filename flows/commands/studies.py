@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
-from flows.commands.options import Config, KeyFile, Overrides, PartFailed, check_cohort, study_of
+from flows.commands.options import (
+    Config,
+    Overrides,
+    PartFailed,
+    check_apart,
+    check_cohort,
+    key_option,
+    study_of,
+)
 from flows.running.console import say
+from pipeline.errors import InputError
 
 S = TypeVar("S")
 
@@ -96,7 +106,7 @@ def ingest(
         Literal["auto", "dicom", "adni", "bids", "nifti"],
         typer.Option(help="How SOURCE is organised; auto recognises it."),
     ] = "auto",
-    key_file: KeyFile = None,
+    key_file: Annotated[Path | None, key_option("DATASET.key, beside the dataset")] = None,
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Number of worker processes.")] = 2,
     dask: Annotated[
         str | None,
@@ -120,7 +130,9 @@ def ingest(
     reason. Exit code 1 if a scan failed unexpectedly, a folder could not be opened, or none of the scans that
     were found is usable.
     """
+    check_apart(source, out)
     say(f"Ingest: {', '.join(map(str, source))} to {out}.")
+    _check_not_empty(source, out)
     from pipeline.config import DaskSettings, ImagingSettings, IngestSettings
 
     runner = "processes" if dask is None else "dask"
@@ -144,6 +156,17 @@ def ingest(
     if result.refused and not result.accepted + result.warned:
         say("No scan found is usable; the report says why.")
     return PartFailed(vars(result))
+
+
+def _check_not_empty(sources: list[Path], out: Path) -> None:
+    """Refuse sources without a file, where nothing was ingested before, ahead of the slow imports."""
+    if out.is_dir() or any(files for source in sources for _, _, files in os.walk(source, followlinks=True)):
+        return
+    raise InputError(
+        "No PET scan in this folder: found an empty folder",
+        where=str(sources[0]),
+        hint="Name the folder above the scans",
+    )
 
 
 def train(config: Config, overrides: Overrides = None) -> Any:

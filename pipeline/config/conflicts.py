@@ -199,6 +199,14 @@ def _phantom(study: Study) -> Iterator[str]:
 def _places(study: Study) -> Iterator[str]:
     if study.dask.address is not None and study.dask.jobqueue is not None:
         yield "dask.address, dask.jobqueue: a cluster has one of the two; remove the other."
+    source, dataset = study.ingest.source, study.cohort.path
+    if source is not None and study.cohort.kind == "bids":
+        a, b = source.resolve(), dataset.resolve()
+        if a.is_relative_to(b) or b.is_relative_to(a):
+            yield (
+                f"ingest.source, cohort.path: the folders {source} and {dataset} overlap, an ingest would "
+                "read what it has written; choose two beside each other."
+            )
     port = study.serve.prefect_port
     if port and port == study.serve.mlflow_port:
         yield f"serve.prefect_port, serve.mlflow_port: both are {port}; choose two."

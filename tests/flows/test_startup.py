@@ -46,6 +46,7 @@ WRONG = {
     "study": (("audit", "--study", "nowhere"), "nowhere"),
     "no study": (("promote", "2"), "No study"),
     "source": (("ingest", "nowhere", "--out", "bids"), "nowhere"),
+    "overlap": (("ingest", ".", "--out", "bids"), "overlap. Choose a dataset folder beside the source"),
     "scan": (("predict", "nowhere"), "nowhere"),
     "prevalence": (
         ("report", ".", "--out", "r", "--prevalence", "CN=.6,AD=.5"),
@@ -83,6 +84,21 @@ def test_what_is_wrong_is_answered_before_anything_slow_is_imported(name, here):
     assert set(imported) <= LIGHT
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in here.iterdir()) == ["s.yaml"]
+
+
+def test_an_empty_source_and_reports_in_a_dataset_are_refused_as_early(here):
+    (here / "empty").mkdir()
+    (here / "bids").mkdir()
+    (here / "bids" / "dataset_description.json").write_text("{}")
+    for arguments, told in (
+        (("ingest", "empty", "--out", "new"), "found an empty folder"),
+        (("report", ".", "--out", "bids/derivatives/reports"), "is inside the dataset"),
+    ):
+        done = probe(*arguments)
+        code, *imported = done.stdout.split()
+        assert (code, told in done.stderr) == ("2", True), done.stderr
+        assert set(imported) <= LIGHT
+    assert not (here / "new").exists()
 
 
 def test_the_command_alone_shows_its_help():

@@ -83,6 +83,10 @@ def test_the_defaults_go_together():
             r"phantom\.batches\.0\.prevalence.*CN, MCI, AD",
         ),
         ({"dask": {"address": "tcp://x:1", "jobqueue": "SLURM"}}, r"dask\.address, dask\.jobqueue"),
+        (
+            {"cohort": {"path": "data/bids"}, "ingest": {"source": "data"}},
+            r"ingest\.source, cohort\.path: the folders data and data/bids overlap.*beside each other",
+        ),
         ({"serve": {"mlflow_port": 4200}}, r"serve\.prefect_port, serve\.mlflow_port: both are 4200"),
     ],
 )
