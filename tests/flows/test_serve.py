@@ -27,6 +27,7 @@ from typing import Any, ClassVar
 import psutil
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from flows.ingestion.ingest_tables import COHORT_TABLE
 from flows.serve import serve
@@ -70,8 +71,10 @@ def test_what_is_null_or_has_no_scans_is_not_started(tmp_path, capsys):
 def test_nothing_to_start_and_a_wrong_cron_line_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="has no schedule that can be started"):
         planned(study(tmp_path, serve=dict.fromkeys(SCHEDULES)))
-    with pytest.raises(ConfigError, match=r"serve\.ingest: '2 in the night' is not a cron line"):
-        planned(study(tmp_path, serve={"ingest": "2 in the night"}))
+    with pytest.raises(ValidationError, match=r"serve\.ingest: '2 in the night' is not a cron line"):
+        study(tmp_path, serve={"ingest": "2 in the night"})
+    with pytest.raises(ConfigError, match=r"serve\.ingest: '0 2 \* \* 3-1-2' is not a cron line"):
+        planned(study(tmp_path, serve={"ingest": "0 2 * * 3-1-2"}))  # what only Prefect finds
 
 
 def test_a_scheduled_run_waits_for_one_that_is_under_way(tmp_path, monkeypatch):

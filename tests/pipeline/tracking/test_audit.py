@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -177,17 +178,17 @@ def append_and_die(path: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-# Forked, since they need nothing but SQLite: a fresh process imports MLflow for seconds.
-FORK = multiprocessing.get_context("fork")
+def started(function, *arguments, **streams) -> subprocess.Popen:
+    """Start a fresh process that calls a function of this file: a fork inherits what other tests started."""
+    code = (
+        "import runpy, sys\nfrom pathlib import Path\n"
+        f"runpy.run_path({__file__!r})[{function.__name__!r}](Path(sys.argv[1]), *sys.argv[2:])"
+    )
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], **streams)
 
 
 def run(*targets) -> list[int | None]:
-    processes = [FORK.Process(target=target, args=arguments) for target, *arguments in targets]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(600)
-    return [process.exitcode for process in processes]
+    return [process.wait(600) for process in [started(*target) for target in targets]]
 
 
 def test_two_processes_append_at_once_from_the_first_entry_on(tmp_path):
@@ -207,18 +208,15 @@ def test_an_entry_outlives_its_writer(audit):
 
 def test_a_write_that_was_cut_off_leaves_the_entries_before(audit):
     """A killed process holding a transaction: its lock is gone, its half entry too."""
-    ready = FORK.Event()
-    process = FORK.Process(target=begin_and_wait, args=(audit.path, ready))
-    process.start()
-    assert ready.wait(180)
-    process.kill()
-    process.join()
+    with started(begin_and_wait, audit.path, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.kill()
     assert len(audit.entries()) == 4
     assert audit.append("rollback", key="e", who="ann", version=1, over=3).number == 5
     audit.verify()
 
 
-def begin_and_wait(path: Path, ready) -> None:
+def begin_and_wait(path: Path) -> None:
     database = sqlite3.connect(path, isolation_level=None)
     database.execute("PRAGMA cache_size = 1")  # spills to the file before the commit
     database.execute("BEGIN IMMEDIATE")
@@ -227,5 +225,6 @@ def begin_and_wait(path: Path, ready) -> None:
         database.execute(
             f"INSERT INTO decisions VALUES ({', '.join('?' * 11)})", (n, *row[1:3], str(n), *row[4:])
         )
-    ready.set()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     signal.pause()
