@@ -77,8 +77,8 @@ LOSS_OPTIONS = {
         "mdca": "beta",
         "acls": "alpha lam1 lam2 margin",
         "symmetric_ce": "alpha beta",
-        "gce": "weight warmup_epochs include_self",
-        "gce_logit_adjusted": "tau weight warmup_epochs include_self",
+        "gce": "weight warmup_epochs",
+        "gce_logit_adjusted": "tau weight warmup_epochs",
         **dict.fromkeys(("ce", "weighted_ce", "balanced_softmax", "brier"), ""),
     }.items()
 }
@@ -101,9 +101,7 @@ NETWORK_OPTIONS = {
     }.items()
 }
 """Options of each network."""
-TRUTHS = frozenset(
-    ("adv_prop", "bias_downsample", "include_self", "input_3x3", "no_max_pool", "pretrained", "progress")
-)
+TRUTHS = frozenset(("adv_prop", "bias_downsample", "input_3x3", "no_max_pool", "pretrained", "progress"))
 """Options that are true or false; to the others that would be 1 or 0."""
 
 

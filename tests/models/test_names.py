@@ -22,7 +22,12 @@ def test_names_are_those_of_the_tables():
 
 def test_options_are_those_of_the_losses():
     assert {name: frozenset(loss.options()) for name, loss in LOSSES.items()} == names.LOSS_OPTIONS
-    truths = {o for loss in LOSSES.values() for o, option in loss.options().items() if option.default is True}
+    truths = {
+        o
+        for loss in LOSSES.values()
+        for o, option in loss.options().items()
+        if isinstance(option.default, bool)
+    }
     assert truths == names.TRUTHS & {o for options in names.LOSS_OPTIONS.values() for o in options}
 
 
