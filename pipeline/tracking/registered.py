@@ -152,7 +152,7 @@ class _RegistryFile:
         self._write("registered_model_aliases (workspace, name, alias, version)", self._name, alias, version)
 
     def delete_alias(self, alias: str) -> None:
-        with _opened(self._file, writes=True) as database:
+        with self._database(writes=True) as database:
             database.execute(
                 "DELETE FROM registered_model_aliases WHERE workspace = 'default' AND name = ? AND alias = ?",
                 (self._name, alias),
@@ -164,15 +164,27 @@ class _RegistryFile:
         )
 
     def _ask(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        with _opened(self._file) as database:
+        with self._database() as database:
             return database.execute(statement, values).fetchall()
 
     def _write(self, columns: str, *values: Any) -> None:
         before, places = self._artifacts(), ", ".join("?" * len(values))
+        with self._database(writes=True) as database:
+            database.execute(f"INSERT OR REPLACE INTO {columns} VALUES ('default', {places})", values)
         if before is not None:
             self._store.follow_move(before)
-        with _opened(self._file, writes=True) as database:
-            database.execute(f"INSERT OR REPLACE INTO {columns} VALUES ('default', {places})", values)
+
+    @contextlib.contextmanager
+    def _database(self, *, writes: bool = False) -> Iterator[sqlite3.Connection]:
+        try:
+            with _opened(self._file, writes=writes) as database:
+                yield database
+        except sqlite3.Error as error:
+            raise InputError(
+                f"The MLflow store cannot be {'written' if writes else 'read'} ({error})",
+                where=self._store.address,
+                hint="free disk space, correct its permissions, or restore a copy from a backup",
+            ) from error
 
 
 class _RegistryClient:

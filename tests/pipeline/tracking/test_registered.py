@@ -11,6 +11,7 @@ import pytest
 
 from pipeline import tracking
 from pipeline.config import TrackingSettings
+from pipeline.errors import InputError
 from pipeline.tracking import registered as registries
 from pipeline.tracking.registered import SCHEMA, file_problem, registry_of, try_store
 
@@ -86,6 +87,14 @@ def test_reading_leaves_the_folder_as_it_is(store):
     tracking.load_classifier(store)
     tracking.origin(store, "@champion")
     assert files() == before
+
+
+def test_a_store_that_cannot_be_written_is_an_error_with_its_fix(store, registered):
+    with sqlite3.connect(store.file) as database:
+        database.execute("CREATE TRIGGER full BEFORE INSERT ON registered_model_aliases BEGIN "
+                         "SELECT RAISE(ABORT, 'database or disk is full'); END")  # fmt: skip
+    with pytest.raises(InputError, match=r"cannot be written \(database or disk is full\)\. Free disk space"):
+        registry_of(store).set_alias("tried", registered.version)
 
 
 def test_a_file_that_is_no_store_is_left_to_mlflow(tmp_path):
