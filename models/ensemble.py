@@ -114,7 +114,7 @@ def pooled_logits(members: Floats) -> Floats:
     Examples
     --------
     >>> pooled_logits(np.array([[[0.0, 0.0]], [[0.0, 2.0]]])).round(3)
-    array([[0.247, 1.247]])
+    array([[0.097, 1.097]])
     """
     mean = np.asarray(members, dtype=np.float64).mean(axis=0)
     level = logsumexp(members, axis=2).mean(axis=0)

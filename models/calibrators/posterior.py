@@ -184,7 +184,9 @@ def draw_parameters(evidence: Evidence, grid: list[Prior], start: Floats) -> Flo
     ratio = np.exp(log_ratio - log_ratio.max())
     # Cut as by Ionides, so that no single draw can stand for all.
     ratio = np.minimum(ratio, ratio.mean() * math.sqrt(count))
-    return draws[_systematic(ratio / ratio.sum(), DRAWS)]
+    # Draws of one parameter are put in order: evenly spaced places then represent it with little noise.
+    order = np.argsort(draws[:, 0], kind="stable") if draws.shape[1] == 1 else np.arange(count)
+    return draws[order[_systematic(ratio[order] / ratio.sum(), DRAWS)]]
 
 
 def posterior_modes(evidence: Evidence, grid: list[Prior], start: Floats) -> tuple[Floats, Floats, Floats]:

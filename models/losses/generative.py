@@ -42,6 +42,7 @@ class GenerativeCrossEntropy(Loss):
 
     Examples
     --------
+    >>> import torch
     >>> logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
     >>> round(GenerativeCrossEntropy(2)(logits, torch.tensor([0, 1])).item(), 4)
     -0.5662

@@ -95,9 +95,10 @@ def test_any_calibrator_can_be_asked_for_and_needs_no_other_training(compared, t
     assert set(found.index.get_level_values("calibration")) == {
         "uncalibrated", "one temperature", "adaptive temperature", "ensemble of temperatures",
         "vector scaling", "Dirichlet calibration", "isotonic regression", "histogram binning",
+        "temperature and offsets",
     }  # fmt: skip
     pd.testing.assert_frame_equal(found.loc[first.index], first)
-    assert Path(result["html"]).read_text().count("gce is ") == 8
+    assert Path(result["html"]).read_text().count("gce is ") == 9
     store = tracking.store_of(made.tracking, tmp_path / "out")
     runs = store.client().search_runs([store.experiment_id()], "tags.`mlflow.parentRunId` != ''")
     told = [run.data.metrics.get("vector_scaling.negative_log_likelihood") for run in runs]

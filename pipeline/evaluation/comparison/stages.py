@@ -37,6 +37,7 @@ MEASURED = (
 _TITLES = {
     "identity": "uncalibrated",
     "temperature": "one temperature",
+    "bias_corrected_temperature": "temperature and offsets",
     "adaptive_temperature": "adaptive temperature",
     "ensemble_temperature": "ensemble of temperatures",
     "vector": "vector scaling",
