@@ -290,6 +290,15 @@ def _let_pass(database: Path, flow: str) -> set[uuid.UUID]:
     return {uuid.UUID(row[0]) for row in rows}
 
 
+@contextmanager
+def _held(database: Path) -> Iterator[None]:
+    """Keep everybody else out of a database."""
+    with contextlib.closing(sqlite3.connect(database, timeout=60)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+        connection.rollback()
+
+
 def _live(folder: Path, home: Path, overrides: tuple[str, ...], notices: list[dict]) -> Story:
     place = folder / SECRET
     first = Served(folder, home, *overrides)
@@ -304,7 +313,7 @@ def _live(folder: Path, home: Path, overrides: tuple[str, ...], notices: list[di
     assert ingest.state.is_completed(), (ingest.state, first.said)
     cohort = len(Cohort.read_tsv(place / "bids" / COHORT_TABLE, ("CN", "MCI", "AD")))
     failed = first.run("monthly-retrain", 900)
-    with exclusive(place / "out" / "mlflow.lock", "MLflow store"):  # what the run waits for
+    with _held(place / "out" / "mlflow.db"):  # what the run waits for
         first.run("weekly-shift-check", 0)
         wait_for(lambda: first.states().get("shift check") == "Running", 300)
         before_kill = first.states()
