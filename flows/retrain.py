@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 from flows.ingest import ingest_study
 from flows.learning.build_classifier import (
-    StudyFiles,
     TrainingResult,
     build_classifier,
     fit_network,
     save_network,
 )
 from flows.learning.cohorts import cache_of, labelled_cohort, region_table, split_of, whole_cohort
+from flows.learning.study_files import StudyFiles
 from flows.retraining.champion import Champion
 from flows.retraining.promotion import Decision, hold, move, reject, retraining_lock, settle
 from flows.retraining.shift_check import ShiftResult, compare_new_scans
@@ -30,10 +30,11 @@ from pipeline.evaluation.classifier.rivals import Rivals
 from pipeline.evaluation.monitoring.challenger import judged_of
 from pipeline.evaluation.monitoring.gate import Verdict, judge
 from pipeline.files import fingerprint
+from pipeline.learning.cross_fitting import scheme_of
 from pipeline.learning.ensemble_training import TrainedEnsemble
 from pipeline.learning.loading import load_volumes
 from pipeline.learning.recalibration import recalibrate
-from pipeline.learning.split import extend_split
+from pipeline.learning.split import development, extend_split
 from pipeline.learning.split_cohort import SplitCohort
 from pipeline.scan import Cohort, Split
 
@@ -193,9 +194,11 @@ def _plan(study: Study, champion: Champion | None, cohort: Cohort) -> Plan:
 def _split(study: Study, champion: Champion | None, plan: Plan, cohort: Cohort) -> Split:
     if champion is None:
         return split_of(study, cohort)
-    # A new calibrator needs no new training scans.
-    train = plan.action != "recalibrate"
-    return extend_split(champion.split, cohort, study.split, seed=study.seed, train=train)
+    if plan.action == "recalibrate":  # a new calibrator needs no new training scans
+        return extend_split(champion.split, cohort, study.split, seed=study.seed, train=False)
+    extended = extend_split(champion.split, cohort, study.split, seed=study.seed)
+    cross_fit = scheme_of(study.calibration, len(cohort)) == "cross_fit"
+    return development(extended) if cross_fit else extended
 
 
 def _make_challenger(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from flows.learning.build_classifier import (
-    StudyFiles,
     TrainingResult,
     build_classifier,
     fit_network,
     learn,
 )
 from flows.learning.cohorts import split_cohort
+from flows.learning.study_files import StudyFiles
 from flows.retraining.promotion import Decision, move, retraining_lock, settle
 from flows.running.console import say, show_table
 from flows.running.steps import as_flow

@@ -19,8 +19,8 @@ if TYPE_CHECKING:  # a bundle is checked without torch: that takes no second
     import torch
 
 FORMAT = "taucal-classifier"
-FORMAT_VERSION = 2
-"""1 holds one network, 2 several; one network is still written as 1, which older programs read."""
+FORMAT_VERSION = 3
+"""1 holds one network, 2 several; 3 has calibrators with priors, and networks of a cross-fitting."""
 DESCRIPTION = "classifier.json"
 WEIGHTS = "network.safetensors"
 ARRAYS = "arrays.safetensors"
@@ -33,17 +33,13 @@ class BundleFormatError(ValueError):
     """A stored classifier is not whole, not ours, altered, or newer than this program."""
 
 
-def write_bundle(
-    folder: Path, description: dict[str, Any], weights: Tensors, arrays: Arrays, version: int = FORMAT_VERSION
-) -> Path:
+def write_bundle(folder: Path, description: dict[str, Any], weights: Tensors, arrays: Arrays) -> Path:
     """Write a bundle beside its place and move it there; an older bundle of that name is replaced.
 
     Parameters
     ----------
     description : dict
         JSON-able, without NaN.
-    version : int
-        The oldest format that can hold this.
 
     Raises
     ------
@@ -58,7 +54,7 @@ def write_bundle(
         WEIGHTS: save_tensors({name: w.detach().cpu().contiguous() for name, w in weights.items()}),
         ARRAYS: save_arrays({name: np.ascontiguousarray(a) for name, a in arrays.items()}),
     }
-    head = {"format": FORMAT, "format_version": version, "description": description}
+    head = {"format": FORMAT, "format_version": FORMAT_VERSION, "description": description}
     head["checksums"] = {name: _sha256(content) for name, content in files.items()}
     head["sha256"] = _sha256(_canonical(head))
     folder.parent.mkdir(parents=True, exist_ok=True)

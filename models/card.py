@@ -71,6 +71,9 @@ class Card(_Facts):
 
     Parameters
     ----------
+    scheme : str
+        ``"cross_fit"`` where every scan outside the test part was predicted by networks that never saw its
+        subject, and calibrated: ``split.train`` counts them all. ``"split"`` where a part was left out.
     synthetic : bool
         Whether the scans are of the phantom.
     imaging : dict
@@ -90,6 +93,7 @@ class Card(_Facts):
     """
 
     study: str = ""
+    scheme: str = "split"
     synthetic: bool = False
     tracer: str = "AV1451"
     imaging: dict[str, Any] = Field(default_factory=dict)

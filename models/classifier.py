@@ -17,7 +17,7 @@ from models.bundle import BundleFormatError, read_bundle, write_bundle
 from models.calibrators import Calibrator
 from models.card import Card
 from models.conformal import ConformalSets
-from models.ensemble import build_members, member_logits, members_in, uncertainty_of
+from models.ensemble import Ensemble, build_members, member_logits, members_in, uncertainty_of
 from models.interval import calibrated_members, calibrator_draws, plausible_range
 from models.networks import Network, run
 from models.outliers import OutlierDetector
@@ -213,7 +213,9 @@ class CalibratedClassifier:
             If the card or an option is not JSON-able, or the folder holds other files.
         """
         members = members_in(self.network)
-        several = {"members": members} if members > 1 else {}
+        several: dict[str, Any] = {}
+        if isinstance(self.network, Ensemble):
+            several = {"members": members, "average": self.network.average}
         description = {
             "preprocessing": self.preprocessing.to_dict(),
             "network": {"name": self.network_name, "options": dict(self.network_options)} | several,
@@ -229,7 +231,7 @@ class CalibratedClassifier:
             "card": self.card.to_dict(),
         }
         weights, arrays = self.network.state_dict(), self.outliers.to_arrays()
-        return write_bundle(folder, description, weights, arrays, version=2 if several else 1)
+        return write_bundle(folder, description, weights, arrays)
 
     @classmethod
     def load(cls, folder: Path) -> CalibratedClassifier:
@@ -245,7 +247,7 @@ class CalibratedClassifier:
         preprocessing = Preprocessing.from_dict(stored["preprocessing"])
         name, options = stored["network"]["name"], stored["network"]["options"]
         members, classes = stored["network"].get("members", 1), len(stored["class_names"])
-        network = build_members(name, classes, preprocessing.in_shape, members, **options)
+        network = build_members(stored["network"], classes, preprocessing.in_shape)
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:

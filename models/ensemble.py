@@ -1,9 +1,9 @@
-"""Several networks as one: the mean of their probabilities, and how far they disagree."""
+"""Several networks as one: the mean of their probabilities or logits, and how far they disagree."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,12 +14,16 @@ from torch import Tensor, nn
 from models.arrays import Floats
 from models.networks import Network, build_network
 
+Average = Literal["probabilities", "logits"]
+"""What is averaged over networks. The mean of centred logits is the geometric mean of the probabilities."""
+
 
 class Ensemble(Network):
     """Networks of the same architecture, trained separately, as one network.
 
     Its features are those of the members side by side, shape (N, M F). The softmax of its logits is the mean
-    of the members' probabilities, and their energy ``-logsumexp`` the mean of the members' energies.
+    of the members' probabilities, or of their centred logits; their energy ``-logsumexp`` is the mean of the
+    members' energies.
     Calibration, conformal sets, energy and saliency thus work as with one network: the members are averaged
     first and calibrated together afterwards.
 
@@ -27,6 +31,7 @@ class Ensemble(Network):
     ----------
     members : sequence of Network
         Two or more; their weights are shared, not copied.
+    average : {"probabilities", "logits"}
 
     Raises
     ------
@@ -43,13 +48,18 @@ class Ensemble(Network):
     body: _Bodies
     head: _Heads
 
-    def __init__(self, members: Sequence[Network]) -> None:
+    def __init__(self, members: Sequence[Network], average: Average = "probabilities") -> None:
         if len(members) < 2:
             raise ValueError(f"An ensemble needs at least two networks, but has {len(members)}.")
-        super().__init__(_Bodies(m.body for m in members), _Heads(m.head for m in members))
+        super().__init__(_Bodies(m.body for m in members), _Heads((m.head for m in members), average))
 
     def __len__(self) -> int:
         return len(self.head)
+
+    @property
+    def average(self) -> Average:
+        """What is averaged over the members."""
+        return self.head.average
 
     def rescale_logits(self, scale: Tensor, offset: Tensor) -> None:
         """Rescale the logits of every member, as `Network.rescale_logits` does."""
@@ -67,13 +77,22 @@ class _Bodies(nn.ModuleList):
 class _Heads(nn.ModuleList):
     """Logits of the average, from the members' features side by side."""
 
+    def __init__(self, heads: Iterable[nn.Module], average: Average) -> None:
+        super().__init__(heads)
+        self.average: Average = average
+
     def each(self, features: Tensor) -> Tensor:
         """Return the logits of each member, shape (M, N, K)."""
         parts = features.chunk(len(self), dim=1)
         return torch.stack([head(part) for head, part in zip(self, parts, strict=True)])
 
     def forward(self, features: Tensor) -> Tensor:
-        return pooled(self.each(features).double())
+        members = self.each(features).double()
+        if self.average == "probabilities":
+            return pooled(members)
+        mean = members.mean(dim=0)
+        level = members.logsumexp(dim=2).mean(dim=0)
+        return mean + (level - mean.logsumexp(dim=1))[:, None]
 
 
 def pooled(members: Tensor) -> Tensor:
@@ -121,16 +140,25 @@ def pooled_logits(members: Floats) -> Floats:
     return np.asarray(mean + (level - logsumexp(mean, axis=1))[:, None])
 
 
-def together(networks: Sequence[Network]) -> Network:
+def together(networks: Sequence[Network], average: Average = "probabilities") -> Network:
     """Return the networks as one: a single one as it is, several as an `Ensemble`."""
-    return networks[0] if len(networks) == 1 else Ensemble(networks)
+    return networks[0] if len(networks) == 1 else Ensemble(networks, average)
 
 
-def build_members(
-    name: str, num_classes: int, in_shape: tuple[int, ...], members: int, **options: Any
-) -> Network:
-    """Build several networks as one; parameters as in `models.networks.build_network`."""
-    return together([build_network(name, num_classes, in_shape, **options) for _ in range(members)])
+def build_members(stored: Mapping[str, Any], num_classes: int, in_shape: tuple[int, ...]) -> Network:
+    """Build the networks that a bundle describes, as one.
+
+    Parameters
+    ----------
+    stored : mapping
+        ``name`` and ``options`` of `models.networks.build_network`; ``members``, 1 where absent; ``average``,
+        of probabilities where absent.
+    """
+    members = [
+        build_network(stored["name"], num_classes, in_shape, **stored["options"])
+        for _ in range(stored.get("members", 1))
+    ]
+    return together(members, stored.get("average", "probabilities"))
 
 
 def members_in(network: Network) -> int:

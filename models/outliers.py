@@ -7,13 +7,31 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from models.arrays import Floats, Ints
 
 _FOLDS = 5
 _SMALLEST_VARIANCE = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Features by one network of a cross-fitting.
+
+    Parameters
+    ----------
+    learned : ndarray, shape (L, F)
+        Of the scans it learned from, with their labels (L,).
+    held_out : ndarray, shape (H, F)
+        Of the scans it never saw, with their ids.
+    """
+
+    learned: NDArray[np.float32]
+    labels: Ints
+    held_out: NDArray[np.float32]
+    scan_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +49,10 @@ class OutlierDetector:
         Share of the covariance that is the scaled identity, 0 to 1; mean over the networks.
     mahalanobis_limit, energy_limit : float
         Larger values are out of distribution.
+    typical : ndarray, shape (M,), optional
+        After cross-fitting, for each network the median distance of the scans that it never saw. Features of
+        different networks are not comparable, so a scan's distance is then the geometric mean over the
+        networks of its distance relative to that: 2 is twice as far as a typical held-out scan.
 
     References
     ----------
@@ -55,6 +77,7 @@ class OutlierDetector:
     shrinkage: float
     mahalanobis_limit: float
     energy_limit: float
+    typical: Floats | None = None
 
     @classmethod
     def fit(
@@ -113,6 +136,45 @@ class OutlierDetector:
             energy_limit=_limit(_energy(z), quantile),
         )
 
+    @classmethod
+    def of_networks(
+        cls, networks: Sequence[HeldOut], logits: ArrayLike, scan_ids: Sequence[str], quantile: float = 0.99
+    ) -> OutlierDetector:
+        """Return the detector of networks that were cross-fitted.
+
+        Means and covariance of each network are those of the scans it learned from; the limits are those of
+        scans it never saw, pooled over the networks. A new scan's distance averages all networks, a held-out
+        scan's only as many as there are repeats: fewer scans lie beyond the limit than `quantile` allows.
+
+        Parameters
+        ----------
+        networks : sequence of HeldOut
+            Each held-out scan is in as many of them as there are repeats.
+        logits : array_like, shape (N, K)
+            Of the held-out scans, each by the networks that never saw it.
+        scan_ids : sequence of str, length N
+        quantile : float
+            As in `fit`.
+        """
+        gaussians = [_gaussian(n.learned.astype(np.float64), n.labels) for n in networks]
+        typical = np.empty(len(networks))
+        relative: dict[str, list[float]] = {i: [] for i in scan_ids}
+        for number, (network, (means, precision, _)) in enumerate(zip(networks, gaussians, strict=True)):
+            distances = np.maximum(
+                _to_nearest(network.held_out.astype(np.float64), means, precision), _SMALLEST_VARIANCE
+            )
+            typical[number] = np.median(distances)
+            for scan_id, value in zip(network.scan_ids, np.log(distances / typical[number]), strict=True):
+                relative[scan_id].append(float(value))
+        return cls(
+            np.hstack([means for means, _, _ in gaussians]),
+            np.vstack([precision for _, precision, _ in gaussians]),
+            float(np.mean([shrinkage for _, _, shrinkage in gaussians])),
+            _limit(np.exp([np.mean(relative[i]) for i in scan_ids]), quantile),
+            _limit(_energy(np.asarray(logits, dtype=np.float64)), quantile),
+            typical,
+        )
+
     def mahalanobis(self, features: ArrayLike) -> Floats:
         """Return the distance (not squared) of features (N, M F) to the nearest class mean, shape (N,).
 
@@ -126,7 +188,10 @@ class OutlierDetector:
             raise ValueError(
                 f"Features have shape {x.shape}. Expected (scans, {self.means.shape[1]}) as in `fit`."
             )
-        return _distance(x, self.means, self.precision)
+        if self.typical is None:
+            return _distance(x, self.means, self.precision)
+        each = np.maximum(_distances(x, self.means, self.precision), _SMALLEST_VARIANCE)
+        return np.asarray(np.exp(np.log(each / self.typical[:, None]).mean(axis=0)))
 
     def energy(self, logits: ArrayLike) -> Floats:
         """Return the energy ``-logsumexp`` of logits (N, K), shape (N,); larger is more unlike."""
@@ -134,17 +199,19 @@ class OutlierDetector:
 
     def to_arrays(self) -> dict[str, Floats]:
         """Return arrays that `from_arrays` reads, as for a safetensors file."""
-        return {
+        arrays = {
             "means": self.means,
             "precision": self.precision,
             "limits": np.array([self.shrinkage, self.mahalanobis_limit, self.energy_limit]),
         }
+        return arrays if self.typical is None else arrays | {"typical": self.typical}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Floats]) -> OutlierDetector:
         """Rebuild from `to_arrays`."""
         shrinkage, mahalanobis_limit, energy_limit = (float(v) for v in arrays["limits"])
-        return cls(arrays["means"], arrays["precision"], shrinkage, mahalanobis_limit, energy_limit)
+        limits = (shrinkage, mahalanobis_limit, energy_limit)
+        return cls(arrays["means"], arrays["precision"], *limits, arrays.get("typical"))
 
 
 def ledoit_wolf(residuals: Floats) -> tuple[Floats, float]:
@@ -182,9 +249,14 @@ def _gaussian(x: Floats, y: Ints) -> tuple[Floats, Floats, float]:
 
 
 def _distance(x: Floats, means: Floats, precision: Floats) -> Floats:
+    return np.asarray(np.mean(_distances(x, means, precision), axis=0))
+
+
+def _distances(x: Floats, means: Floats, precision: Floats) -> Floats:
+    """Return the distance of each scan by each network, shape (M, N)."""
     networks = len(precision) // precision.shape[1]
     parts = (np.split(x, networks, axis=1), np.split(means, networks, axis=1), np.split(precision, networks))
-    return np.asarray(np.mean([_to_nearest(*own) for own in zip(*parts, strict=True)], axis=0))
+    return np.stack([_to_nearest(*own) for own in zip(*parts, strict=True)])
 
 
 def _to_nearest(x: Floats, means: Floats, precision: Floats) -> Floats:

@@ -256,6 +256,11 @@ class Split:
                 if shared:
                     raise LeakageError(sorted(shared), first, second)
 
+    @property
+    def cross_fitted(self) -> bool:
+        """Whether all scans outside the test part are in ``train``, to be dealt into folds."""
+        return bool(self.train) and not self.validation and not self.calibration
+
     def part(self, name: str) -> tuple[str, ...]:
         """Scan ids of one of `PARTS`."""
         return tuple(getattr(self, name))

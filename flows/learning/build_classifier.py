@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flows.learning.cohorts import region_table
+from flows.learning.fold_networks import fit_folds
+from flows.learning.study_files import PREDICTED, StudyFiles
 from flows.running.console import progress, say
 from flows.running.steps import run_once
 from models.classifier import CalibratedClassifier
@@ -15,46 +17,13 @@ from pipeline.config import Study
 from pipeline.evaluation.classifier.assemble import assemble, card_of
 from pipeline.evaluation.classifier.results import Results, evaluate
 from pipeline.evaluation.classifier.rivals import Rivals
-from pipeline.evaluation.classifier.selection import Selection, select_calibrator
+from pipeline.evaluation.classifier.selection import Selection, held_out_probabilities, select_calibrator
 from pipeline.files import exclusive, fingerprint, read_json, write_json, write_text
+from pipeline.learning.cross_fitting import load_outliers
 from pipeline.learning.ensemble_training import MEMBERS, TrainedEnsemble, train_ensemble
 from pipeline.learning.inference import predict
 from pipeline.learning.predictions import Predictions
 from pipeline.learning.split_cohort import SplitCohort
-from pipeline.scan import Split
-
-_PREDICTED = ("calibration", "test")
-
-
-class StudyFiles:
-    """The files that a study writes below a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.study = folder / "study.yaml"  # resolved
-        self.split = folder / "split.json"  # scan ids of each part
-        self.training = folder / "training"  # checkpoints and history
-        self.network = folder / "network"  # the trained networks, uncalibrated, each in a folder of its own
-        self.selection = folder / "selection.json"  # the chosen calibrator, and the scores of all candidates
-        self.bundle = folder / "classifier"  # the saved `CalibratedClassifier`
-        self.results = folder / "results.json"  # metrics with intervals
-
-    def predictions(self, part: str) -> Path:
-        """Logits of one part."""
-        return self.folder / f"predictions_{part}.npz"
-
-    def record(self, step: str) -> Path:
-        """Return the file that records that a step is done."""
-        return self.folder / ".records" / f"{step}.json"
-
-    def read_split(self) -> Split:
-        """Read the split that the classifier was made with."""
-        return Split.from_dict(read_json(self.split))
-
-    def read_predictions(self) -> tuple[Predictions, Predictions]:
-        """Read the predictions of the calibration and of the test scans."""
-        calibration, test = (Predictions.load(self.predictions(part)) for part in _PREDICTED)
-        return calibration, test
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +69,9 @@ def learn(study: Study, scans: SplitCohort, files: StudyFiles, fit: Callable[[],
 
 
 def fit_network(study: Study, scans: SplitCohort, files: StudyFiles) -> Iterable[Path]:
-    """Train, and predict the parts for calibration and test; return the files written."""
+    """Train, and predict the scans for calibration and test; return the files written."""
+    if scans.split.cross_fitted:
+        return fit_folds(study, scans, files)
     network = study.network.name if study.ensemble == 1 else f"{study.ensemble} networks {study.network.name}"
     say(f"Training {network} with {study.training.loss.title} on {len(scans.split.train)} scans.")
     with progress("train") as tick:
@@ -114,7 +85,7 @@ def save_network(trained: TrainedEnsemble, study: Study, scans: SplitCohort, fil
     """Save networks and their predictions of the parts for calibration and test."""
     return [trained.save(files.network) / MEMBERS] + [
         predict(trained.network, scans.part(part), device=study.training.device).save(files.predictions(part))
-        for part in _PREDICTED
+        for part in PREDICTED
     ]
 
 
@@ -132,7 +103,9 @@ def calibrate_and_test(study: Study, scans: SplitCohort, files: StudyFiles) -> I
     regions = region_table(study)
     rivals = Rivals.of(scans, regions, trained.prevalence, study.seed)
     results = evaluate(test, calibration, selection, rivals, study.evaluation, seed=study.seed)
-    classifier = assemble(trained, calibration, selection, study.decision)
+    held_out = held_out_probabilities(calibration, selection.chosen, study.calibration.folds, study.seed)
+    outliers = load_outliers(files.outliers) if scans.split.cross_fitted else None
+    classifier = assemble(trained, calibration, (selection, held_out), study.decision, outliers)
     results = results.with_coverage(
         classifier.conformal.sets(selection.calibrator.transform(test.logits)), test
     )

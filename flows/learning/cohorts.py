@@ -8,12 +8,13 @@ from flows.ingestion.ingest_tables import COHORT_TABLE, REGION_TABLE
 from flows.running.console import say
 from pipeline.config import Study
 from pipeline.errors import CohortError
+from pipeline.learning.cross_fitting import scheme_of
 from pipeline.learning.images import read_images
 from pipeline.learning.imbalance import long_tail
 from pipeline.learning.loading import LabelledVolumes, load_volumes
 from pipeline.learning.medmnist import load_medmnist
 from pipeline.learning.region_table import RegionTable
-from pipeline.learning.split import split_subjects
+from pipeline.learning.split import development, split_subjects
 from pipeline.learning.split_cohort import SplitCohort
 from pipeline.scan import Cohort, Split
 
@@ -97,9 +98,14 @@ def _published(study: Study, cache: Path) -> tuple[LabelledVolumes, Split]:
 
 
 def split_of(study: Study, cohort: Cohort) -> Split:
-    """Split a cohort by subject, with the training part as imbalanced as the study sets."""
+    """Split a cohort by subject, with the training part as imbalanced as the study sets.
+
+    Where the study is cross-fitted, that part holds all scans outside the test part.
+    """
     least = study.cohort.min_subjects_per_class
     split = split_subjects(cohort, study.split, seed=study.seed, min_subjects=least)
+    if scheme_of(study.calibration, len(cohort)) == "cross_fit":
+        split = development(split)
     return made_rarer(study, split, cohort)
 
 

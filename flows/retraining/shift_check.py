@@ -1,4 +1,4 @@
-"""Whether the scans that came since the champion was made differ from those it was calibrated on."""
+"""Whether the scans that came since the champion was made differ from those its networks never saw."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ShiftResult:
     Parameters
     ----------
     champion : int or None
-        The version whose calibration scans they were compared with.
+        The version whose calibration scans they were compared with, its test scans if it is cross-fitted.
     scans : int
         Number of new scans.
     answer : {"nothing", "recalibrate", "retrain"}
@@ -92,7 +92,10 @@ def _test_period(study: Study, champion: Champion, cohort: Cohort, new: tuple[st
         return {"scan_ids": [], "scans": 0, "answer": "nothing", "reasons": ["No scan is new."], "tests": []}
     # A scan whose diagnosis has been withdrawn since is no reference.
     labelled = set(cohort.labelled().scan_ids)
-    reference_ids = tuple(i for i in champion.split.calibration if i in labelled)
+    split = champion.split
+    # Cross-fitted networks have learned from every scan outside the test part, together.
+    unseen = split.calibration if split.validation else split.calibration + split.test
+    reference_ids = tuple(i for i in unseen if i in labelled)
     reference, predictions = _period(study, champion, cohort, reference_ids)
     current, _ = _period(study, champion, cohort, new)
     level, seed = study.retrain.shift_level, study.seed

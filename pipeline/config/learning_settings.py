@@ -68,6 +68,8 @@ class CalibrationSettings(Section):
     folds: Annotated[int, Field(ge=2)] = 5
     repeats: Count = 1
     """Of cross-fitting: `repeats` x `folds` networks are trained."""
+    workers: Count | None = None
+    """Networks of a cross-fitting that are trained at once; if not given, one for each core or GPU."""
     method: str = "adaptive_temperature"
     """The calibrator that is shipped; `auto` ships the candidate with the least cross-validated NLL."""
     candidates: tuple[str, ...] = (

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import torch
 
 from models.ensemble import pooled_logits
+from models.outliers import HeldOut, OutlierDetector
 from pipeline.config import CalibrationSettings, Study
 from pipeline.errors import CohortError
-from pipeline.learning.ensemble_training import member_seed
+from pipeline.files import written_whole
+from pipeline.learning.ensemble_training import TrainedEnsemble, member_folder, member_seed
+from pipeline.learning.inference import predict
+from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.predictions import Predictions
+from pipeline.learning.prior_correction import PriorCorrection
 from pipeline.learning.split import assign_parts, subject_classes
+from pipeline.learning.trained import Metrics, TrainedNetwork
+from pipeline.learning.training import train
 from pipeline.scan import Split
 
 LARGEST_COHORT = 1000
 """Labelled scans from which a calibration part of its own is large enough."""
+LEARNED, HELD_OUT = "learned.npz", "held_out.npz"
 
 
 def scheme_of(settings: CalibrationSettings, labelled_scans: int) -> str:
@@ -113,19 +123,6 @@ def deal_folds(
     return tuple(dealt)
 
 
-def development(split: Split) -> Split:
-    """Return a split whose training part holds every scan outside the test part.
-
-    Examples
-    --------
-    >>> development(Split(("a",), ("b",), ("c",), ("d",), {i: i for i in "abcd"})).train
-    ('a', 'b', 'c')
-    """
-    return replace(
-        split, train=split.train + split.validation + split.calibration, validation=(), calibration=()
-    )
-
-
 def combine(parts: Sequence[Predictions], order: Sequence[str]) -> Predictions:
     """Return one prediction of each scan: the mean of its centred logits over the networks that held it out.
 
@@ -162,6 +159,95 @@ def combine(parts: Sequence[Predictions], order: Sequence[str]) -> Predictions:
 def study_of(study: Study, network: FoldNetwork) -> Study:
     """Return the study that trains one network of a cross-fitting."""
     return study.model_copy(update={"seed": network.seed})
+
+
+def train_fold(
+    volumes: LabelledVolumes,
+    network: FoldNetwork,
+    study: Study,
+    folder: Path,
+    progress: Callable[[int, int, Metrics], None] | None = None,
+) -> None:
+    """Train one network, resuming where it was stopped, and store its predictions beside it.
+
+    Parameters
+    ----------
+    volumes : LabelledVolumes
+        At least the development scans.
+    folder : Path
+        Gets what `pipeline.learning.training.train` writes, ``learned.npz`` of the scans it learned from and
+        ``held_out.npz`` of those it never saw.
+    progress : callable, optional
+        As in `train`.
+    """
+    trained = train(volumes, network.split, study_of(study, network), folder, progress)
+    for name, part in ((LEARNED, "train"), (HELD_OUT, "calibration")):
+        of_part = volumes.subset(network.split.part(part))
+        predict(trained, of_part, device=study.training.device).save(folder / name)
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFit:
+    """The networks of a cross-fitting as one, and what they predict for the scans they never saw.
+
+    Parameters
+    ----------
+    held_out : Predictions
+        Of all development scans, without features.
+    outliers : OutlierDetector
+        Of the average of all networks.
+    """
+
+    trained: TrainedEnsemble
+    held_out: Predictions
+    outliers: OutlierDetector
+
+    @classmethod
+    def gather(
+        cls, dealt: Sequence[FoldNetwork], development: LabelledVolumes, folder: Path, quantile: float
+    ) -> CrossFit:
+        """Read what `train_fold` stored for each network, in ``member-0``, ``member-1`` ... of a folder.
+
+        Parameters
+        ----------
+        quantile : float
+            Share of the held-out scans within the limits of the outlier detector.
+        """
+        folders = [member_folder(folder, number) for number in range(len(dealt))]
+        held_out = [Predictions.load(place / HELD_OUT) for place in folders]
+        learned = [Predictions.load(place / LEARNED) for place in folders]
+        combined = combine(held_out, development.scan_ids)
+        features = [
+            HeldOut(a.features, a.labels, b.features, b.scan_ids)
+            for a, b in zip(learned, held_out, strict=True)
+        ]
+        members = tuple(TrainedNetwork.load(place) for place in folders)
+        return cls(
+            TrainedEnsemble(members, "logits", development.class_counts),
+            combined,
+            OutlierDetector.of_networks(features, combined.logits, combined.scan_ids, quantile),
+        )
+
+    def save_outliers(self, path: Path) -> Path:
+        """Write the outlier detector whole or not at all."""
+        with written_whole(path) as beside, beside.open("wb") as stream:
+            np.savez(stream, **self.outliers.to_arrays())  # type: ignore[arg-type]
+        return path
+
+    @property
+    def prior_correction(self) -> PriorCorrection:
+        """The mean of the networks' corrections, which is that of the mean of their logits."""
+        each = [member.prior_correction for member in self.trained.members]
+        return PriorCorrection(
+            torch.stack([correction.scale for correction in each]).mean(dim=0),
+            torch.stack([correction.offset for correction in each]).mean(dim=0),
+        )
+
+
+def load_outliers(path: Path) -> OutlierDetector:
+    """Read what `CrossFit.save_outliers` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return OutlierDetector.from_arrays(dict(arrays))
 
 
 def _rank(key: str, subject: str) -> bytes:

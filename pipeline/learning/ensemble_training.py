@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from models.arrays import Floats
-from models.ensemble import together
+from models.ensemble import Average, together
 from models.networks import Network
 from pipeline.config import Study
 from pipeline.files import read_json, write_json
@@ -29,6 +29,9 @@ class TrainedEnsemble:
     """Networks of one study that differ in the seed of their training; often only one."""
 
     members: tuple[TrainedNetwork, ...]
+    average: Average = "probabilities"
+    class_counts: tuple[int, ...] = ()
+    """Scans of each class whose shares the predictions assume; the first member's training scans if empty."""
 
     def __len__(self) -> int:
         return len(self.members)
@@ -36,12 +39,13 @@ class TrainedEnsemble:
     @cached_property
     def network(self) -> Network:
         """The members as one network; a single member's network as it is."""
-        return together([member.network for member in self.members])
+        return together([member.network for member in self.members], self.average)
 
     @property
     def prevalence(self) -> Floats:
         """Class shares to which the logits are calibrated, shape (K,): those of the training scans."""
-        return self.members[0].prevalence
+        counts = np.array(self.class_counts or self.members[0].class_counts)
+        return np.asarray(counts / counts.sum(), dtype=np.float64)
 
     @property
     def history(self) -> tuple[Metrics, ...]:
@@ -59,14 +63,17 @@ class TrainedEnsemble:
         """Write each member into its own folder; their number last, as a mark of completeness."""
         for number, member in enumerate(self.members):
             member.save(member_folder(folder, number))
-        write_json(folder / MEMBERS, {"members": len(self)})
+        stored = {"members": len(self), "average": self.average, "class_counts": self.class_counts}
+        write_json(folder / MEMBERS, stored)
         return folder
 
     @classmethod
     def load(cls, folder: Path) -> TrainedEnsemble:
         """Read what `save` wrote."""
-        count = read_json(folder / MEMBERS)["members"]
-        return cls(tuple(TrainedNetwork.load(member_folder(folder, number)) for number in range(count)))
+        stored = read_json(folder / MEMBERS)
+        members = (TrainedNetwork.load(member_folder(folder, n)) for n in range(stored["members"]))
+        average, counts = stored.get("average", "probabilities"), stored.get("class_counts", ())
+        return cls(tuple(members), average, tuple(counts))
 
 
 def train_ensemble(

@@ -76,6 +76,19 @@ class LabelledVolumes:
         """Scans of each class."""
         return tuple(np.bincount(self.labels, minlength=len(self.class_names)).tolist())
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out voxels that are mapped from a file: another process of this machine maps them again."""
+        state = dict(self.__dict__)
+        if isinstance(self.volumes, np.memmap):
+            state["volumes"] = Path(str(self.volumes.filename))
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Map the voxels."""
+        if isinstance(state["volumes"], Path):
+            state["volumes"] = np.load(state["volumes"], mmap_mode="r")
+        self.__dict__.update(state)
+
     def digest(self) -> str:
         """Fingerprint of voxels, labels and preprocessing."""
         return self.content

@@ -54,7 +54,8 @@ def recalibrate(
                 "unchanged", correction, 0, (), made_of,
             )
         )  # fmt: skip
-    return TrainedEnsemble(tuple(members))
+    average = classifier.network.average if isinstance(classifier.network, Ensemble) else "probabilities"
+    return TrainedEnsemble(tuple(members), average)
 
 
 def _members(network: Network) -> list[Network]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pipeline.config import SplitSettings
 from pipeline.errors import CohortError
@@ -101,6 +102,18 @@ def assign_parts(class_of: Mapping[str, str], shares: Mapping[str, float], *, se
     return part_of
 
 
+def development(split: Split) -> Split:
+    """Return a split whose training part holds every scan outside the test part, for cross-fitting.
+
+    Examples
+    --------
+    >>> development(Split(("a",), ("b",), ("c",), ("d",), {i: i for i in "abcd"})).train
+    ('a', 'b', 'c')
+    """
+    whole = split.train + split.validation + split.calibration
+    return replace(split, train=whole, validation=(), calibration=())
+
+
 def extend_split(
     earlier: Split, cohort: Cohort, settings: SplitSettings, *, seed: int, train: bool = True
 ) -> Split:
@@ -108,7 +121,8 @@ def extend_split(
 
     New scans of a subject go to its part, so every old test subject stays in test. The part of a new subject
     depends on its name and the seed alone: however the cohort grows, and whichever split is extended, it is
-    the same.
+    the same. Where the earlier split was cross-fitted, only the test part is settled; the others are dealt
+    anew.
 
     Parameters
     ----------
@@ -121,13 +135,19 @@ def extend_split(
     train : bool
         If false, new subjects go to calibration and test only, in the proportion of their shares.
     """
-    part_of = {earlier.subject_of[i]: part for part in PARTS for i in earlier.part(part)}
+    parts = ("test",) if earlier.cross_fitted and train else PARTS
+    part_of = {earlier.subject_of[i]: part for part in parts for i in earlier.part(part)}
+    settled = {earlier.subject_of[i] for i in earlier.train} - part_of.keys()
     chances = {"calibration": settings.calibration, "test": settings.test}
     if train:
         chances = {"validation": settings.validation, **chances}
     else:
         chances = {part: share / sum(chances.values()) for part, share in chances.items()}
     new = {s: _part_by_chance(seed, s, chances) for s in cohort.subjects if s not in part_of}
+    # Earlier networks learned from these: they are no test subjects.
+    left = {"validation": settings.validation, "calibration": settings.calibration}
+    left = {part: share / (1 - settings.test) for part, share in left.items()}
+    new |= {s: _part_by_chance(seed, s, left) for s in cohort.subjects if s in settled}
     return split_by(cohort, part_of | new)
 
 

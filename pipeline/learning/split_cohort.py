@@ -31,7 +31,11 @@ class SplitCohort:
         few = len(names) <= _FEW_CLASSES
         words = []
         for part in PARTS:
-            counts = np.bincount([class_of[i] for i in self.split.part(part)], minlength=len(names))
+            ids = self.split.part(part)
+            if not ids and self.split.cross_fitted:
+                continue
+            counts = np.bincount([class_of[i] for i in ids], minlength=len(names))
             shown = "/".join(map(str, counts)) if few else f"{counts.min()} to {counts.max()} a class"
-            words.append(f"{part} {len(self.split.part(part))} ({shown})")
+            title = "development" if self.split.cross_fitted and part == "train" else part
+            words.append(f"{title} {len(ids)} ({shown})")
         return ", ".join(words) + " scans of " + ("/".join(names) if few else f"{len(names)} classes")

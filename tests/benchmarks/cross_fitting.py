@@ -24,9 +24,9 @@ from scipy import ndimage
 from models.networks import run
 from models.preprocessing import Preprocessing
 from pipeline.config import SHIPPED, Study, load_study
-from pipeline.learning.cross_fitting import deal_folds, development, study_of
+from pipeline.learning.cross_fitting import deal_folds, study_of
 from pipeline.learning.loading import LabelledVolumes
-from pipeline.learning.split import assign_parts
+from pipeline.learning.split import assign_parts, development
 from pipeline.learning.training import train
 from pipeline.phantom.anatomy import draw_uptake, render
 from pipeline.phantom.cohort import draw_latents

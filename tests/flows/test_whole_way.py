@@ -18,7 +18,8 @@ from page_check import contradictions_in
 
 from flows.demo import run_demo
 from flows.ingestion.ingest_tables import COHORT_TABLE
-from flows.learning.build_classifier import StudyFiles, track
+from flows.learning.build_classifier import track
+from flows.learning.study_files import StudyFiles
 from flows.report import Request, report_scans
 from flows.train import train_study
 from models.classifier import CalibratedClassifier

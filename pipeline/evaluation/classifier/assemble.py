@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from models.arrays import Floats
 from models.card import Card, ChosenCalibrator, ConfidenceBin, MetricInterval, NamedLoss, PartSizes
 from models.classifier import CalibratedClassifier
 from models.conformal import ConformalSets
@@ -22,8 +23,9 @@ from pipeline.scan import PARTS
 def assemble(
     trained: TrainedEnsemble,
     calibration: Predictions,
-    selection: Selection,
+    calibrated: tuple[Selection, Floats],
     settings: DecisionSettings,
+    outliers: OutlierDetector | None = None,
 ) -> CalibratedClassifier:
     """Fit everything but the networks on the calibration scans.
 
@@ -34,9 +36,12 @@ def assemble(
     Parameters
     ----------
     calibration : Predictions
-        Of the calibration split, by ``trained.network``; the test split is not looked at.
-    selection : Selection
-        The calibrator to ship.
+        Of scans that the networks did not learn from; the test part is not looked at.
+    calibrated : tuple of Selection and ndarray, shape (N, K)
+        The calibrator to ship, and the probabilities of the calibration scans by calibrators fitted without
+        their subjects: prediction sets and operating point come from these, so that no scan judges itself.
+    outliers : OutlierDetector, optional
+        Of cross-fitted networks; else it is fitted on the features of the calibration scans.
 
     Raises
     ------
@@ -52,7 +57,16 @@ def assemble(
         raise InputError(
             "The networks were trained on images; a classifier of scans needs networks of SUVR volumes"
         )
-    probabilities = selection.calibrator.transform(calibration.logits)
+    selection, probabilities = calibrated
+    if outliers is None:
+        outliers = OutlierDetector.fit(
+            calibration.features,
+            calibration.logits,
+            calibration.labels,
+            settings.ood_quantile,
+            subjects=calibration.subjects,
+            networks=len(trained),
+        )
     return CalibratedClassifier(
         preprocessing=member.preprocessing,
         network=trained.network,
@@ -61,14 +75,7 @@ def assemble(
         calibrator=selection.calibrator,
         refits=(),
         conformal=ConformalSets.fit(probabilities, calibration.labels, settings.coverage),
-        outliers=OutlierDetector.fit(
-            calibration.features,
-            calibration.logits,
-            calibration.labels,
-            settings.ood_quantile,
-            subjects=calibration.subjects,
-            networks=len(trained),
-        ),
+        outliers=outliers,
         class_names=member.class_names,
         prevalence=tuple(trained.prevalence.tolist()),
         operating_point=choose_operating_point(
@@ -93,6 +100,7 @@ def card_of(study: Study, scans: SplitCohort, results: Results, regions: RegionT
     metrics = results.row("chosen").metrics
     return Card(
         study=study.name,
+        scheme="cross_fit" if split.cross_fitted else "split",
         synthetic=cohort.posterior is not None,
         tracer=study.ingest.tracer,
         imaging=study.imaging.model_dump(mode="json"),

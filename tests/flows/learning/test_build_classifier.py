@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from flows.learning import build_classifier
-from flows.learning.build_classifier import StudyFiles, read_selection
+from flows.learning.build_classifier import read_selection
+from flows.learning.study_files import StudyFiles
 from pipeline.config import Study
 from pipeline.evaluation.classifier.selection import select_calibrator
 from pipeline.files import write_json

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from models.calibrators import softmax
 from pipeline.config import CalibrationSettings
 from pipeline.errors import CohortError
-from pipeline.learning.cross_fitting import combine, deal_folds, development, scheme_of
+from pipeline.learning.cross_fitting import combine, deal_folds, scheme_of
 from pipeline.learning.predictions import Predictions
+from pipeline.learning.split import development
 from pipeline.scan import Split
 
 
