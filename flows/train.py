@@ -71,6 +71,9 @@ def _train(study: Study) -> TrainingResult:
 def show_results(results: Results) -> None:
     """Print the table of results on the test scans."""
     shown = [METRICS[name] for name in TABLE if name in METRICS]
-    rows = [[row.name, *(metric.text(row.metrics[metric.name]) for metric in shown)] for row in results.rows]
+    rows = [
+        [row.name, *(m.text(row.metrics[m.name]) if m.name in row.metrics else "-" for m in shown)]
+        for row in results.rows
+    ]
     title = f"Test: {results.scans} scans of {results.subjects} subjects, 95 % intervals over subjects"
     show_table(title, ["probabilities from", *(metric.title for metric in shown)], rows)

@@ -94,7 +94,10 @@ def _intended(classifier: CalibratedClassifier) -> list[str]:
 def _trained_on(classifier: CalibratedClassifier) -> list[str]:
     card = classifier.card
     counts = card.class_counts
-    lines = [f"- {_parts(card, 'train')}, for training alone"]
+    use = "for training alone"
+    if card.scheme == "cross_fit":
+        use = "cross-fitted: each was predicted by networks that never saw its subject, which calibrates"
+    lines = [f"- {_parts(card, 'train')}, {use}"]
     lines += [f"- scans by class: {', '.join(f'{n} {name}' for name, n in counts.items())}"] if counts else []
     shares = zip(classifier.class_names, classifier.prevalence, strict=True)
     lines += [f"- class shares that the probabilities assume: {', '.join(f'{n} {p:.2f}' for n, p in shares)}"]

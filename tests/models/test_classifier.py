@@ -241,8 +241,8 @@ def test_a_missing_file_is_named(classifier, tmp_path, name):
 
 def test_a_newer_format_is_refused_before_anything_else(classifier, tmp_path):
     folder = classifier.save(tmp_path / "bundle")
-    (folder / DESCRIPTION).write_text(json.dumps({"format": "taucal-classifier", "format_version": 3}))
-    with pytest.raises(BundleFormatError, match="format version 3; this program reads 2 and older"):
+    (folder / DESCRIPTION).write_text(json.dumps({"format": "taucal-classifier", "format_version": 4}))
+    with pytest.raises(BundleFormatError, match="format version 4; this program reads 3 and older"):
         CalibratedClassifier.load(folder)
 
 

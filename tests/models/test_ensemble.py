@@ -22,7 +22,15 @@ from models.calibrators import build_calibrator, softmax
 from models.card import Card
 from models.classifier import CalibratedClassifier
 from models.conformal import ConformalSets
-from models.ensemble import Ensemble, member_logits, pooled, together, uncertainty_of
+from models.ensemble import (
+    Ensemble,
+    build_members,
+    member_logits,
+    pooled,
+    pooled_logits,
+    together,
+    uncertainty_of,
+)
 from models.networks import Network, build_network, run
 from models.outliers import OutlierDetector
 from models.preprocessing import Preprocessing
@@ -279,14 +287,16 @@ def test_a_stored_ensemble_says_the_same(three, scans, tmp_path):
     np.testing.assert_array_equal(loaded.saliency(scans[0]), three.saliency(scans[0]))
 
 
-def test_only_an_ensemble_needs_the_newer_format(three, volumes, scans, tmp_path):
+def test_an_ensemble_states_its_members_and_what_is_averaged(three, volumes, scans, tmp_path):
     alone = classifier_of([one(0)], volumes)
     heads = [
         json.loads((c.save(tmp_path / name) / DESCRIPTION).read_text())
         for c, name in ((alone, "one"), (three, "three"))
     ]
-    assert [head["format_version"] for head in heads] == [1, 2]
-    # What stands in format 1 is what stood there before there were ensembles.
+    assert [head["format_version"] for head in heads] == [3, 3]
+    stated = {key: heads[1]["description"]["network"][key] for key in ("members", "average")}
+    assert stated == {"members": 3, "average": "probabilities"}
+    # One network is described as before there were ensembles.
     assert heads[0]["description"]["network"] == {"name": "small_cnn", "options": {"width": 4}}
     assert set(load_file(tmp_path / "one" / WEIGHTS)) == set(one(0).state_dict())
     assert CalibratedClassifier.load(tmp_path / "one").predict(scans[0]) == alone.predict(scans[0])
@@ -307,3 +317,18 @@ def test_a_member_left_out_is_refused_even_with_good_checksums(three, tmp_path):
     write_bundle(tmp_path / "bundle", description, fewer, kept)
     with pytest.raises(BundleFormatError, match="are not those of 3 x small_cnn"):
         CalibratedClassifier.load(tmp_path / "bundle")
+
+
+def test_an_average_of_logits_answers_as_their_mean(volumes):
+    networks = [one(seed) for seed in range(3)]
+    averaged = Ensemble(networks, "logits")
+    inputs = torch.from_numpy(volumes[:2])[:, None]
+    with torch.no_grad():
+        each = np.stack([network.eval()(inputs).double().numpy() for network in networks])
+        found = averaged.eval()(inputs).numpy()
+    np.testing.assert_allclose(found, pooled_logits(each), atol=1e-6)
+    np.testing.assert_allclose(logsumexp(found, axis=1), logsumexp(each, axis=2).mean(axis=0), atol=1e-6)
+    network = build_members(
+        {"name": "small_cnn", "options": {}, "members": 2, "average": "logits"}, 3, (8, 8, 8)
+    )
+    assert network.average == "logits"

@@ -8,7 +8,7 @@ from safetensors.numpy import load, save
 from sklearn.covariance import ledoit_wolf as sklearns
 from sklearn.metrics import roc_auc_score
 
-from models.outliers import OutlierDetector, ledoit_wolf
+from models.outliers import HeldOut, OutlierDetector, ledoit_wolf
 
 
 def ordinary(rng, n, features=32, apart=1.0):
@@ -145,3 +145,22 @@ def test_refusals(rng):
         OutlierDetector.fit(np.where(x > 0, x, np.nan), z, y)
     with pytest.raises(ValueError, match=r"shape \(10, 31\)\. Expected \(scans, 32\) as in `fit`"):
         OutlierDetector.fit(x, z, y).mahalanobis(x[:, 1:])
+
+
+def test_networks_of_a_cross_fitting_are_compared_with_scans_they_never_saw(rng):
+    labels = np.arange(60) % 2
+    ids = tuple(str(n) for n in range(30))
+    networks, everywhere = [], []
+    for scale in (1.0, 50.0):  # features of different networks are on different scales
+        learned = scale * (rng.normal(size=(60, 4)) + 3 * labels[:, None])
+        fresh = scale * (rng.normal(size=(30, 4)) + 3 * (np.arange(30) % 2)[:, None])
+        half = slice(0, 15) if scale == 1 else slice(15, 30)
+        networks.append(HeldOut(learned, labels, fresh[half], ids[half]))
+        everywhere.append(fresh)
+    found = OutlierDetector.of_networks(networks, rng.normal(size=(30, 2)), ids, 0.9)
+    again = OutlierDetector.from_arrays(found.to_arrays())
+    usual = again.mahalanobis(np.hstack(everywhere))
+    assert 0.7 < np.median(usual) < 1.4
+    assert (usual <= found.mahalanobis_limit).mean() > 0.85
+    far = again.mahalanobis(np.hstack(everywhere) + np.repeat([20.0, 1000.0], 4))
+    assert (far > found.mahalanobis_limit).all()

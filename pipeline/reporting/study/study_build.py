@@ -102,8 +102,10 @@ def build_study_report(sources: StudySources) -> StudyReport:
         flow=_flow(sources),
         cohort=tuple(_cohort_rows(sources)),
         metrics=tuple(
-            MetricsRow(name=r.name, kind=r.kind, metrics=measured(r.metrics.items())) for r in results.rows
+            MetricsRow(name=r.name, kind=r.kind, metrics=measured(r.metrics.items()), noise=dict(r.noise))
+            for r in results.rows
         ),
+        cross_fitted=sources.split.cross_fitted,
         gain=measured(results.gain.items()),
         test_scans=results.scans,
         test_subjects=results.subjects,
@@ -143,13 +145,21 @@ def _flow(sources: StudySources) -> Flow:
         ignored=tuple(Named(label=what, value=n) for what, n in sorted(sources.ignored.items())),
         accepted=len(sources.cohort),
         without_diagnosis=sum(s.diagnosis is None for s in sources.cohort.scans),
-        parts={p: (len(sources.split.part(p)), len({of[i] for i in sources.split.part(p)})) for p in PARTS},
+        parts={title: (len(ids), len({of[i] for i in ids})) for title, ids in _parts(sources.split)},
     )
 
 
+def _parts(split: Split) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield title and scan ids of each part; a cross-fitted cohort has two."""
+    if split.cross_fitted:
+        yield from (("development", split.train), ("test", split.test))
+    else:
+        yield from ((part, split.part(part)) for part in PARTS)
+
+
 def _cohort_rows(sources: StudySources) -> Iterator[CohortRow]:
-    for part in PARTS:
-        scans = sources.cohort.subset(sources.split.part(part)).scans
+    for part, ids in _parts(sources.split):
+        scans = sources.cohort.subset(ids).scans
         ages = _numbers(s.facts.get("age") for s in scans)
         sexes = [str(s.facts["sex"])[:1].upper() for s in scans if s.facts.get("sex")]
         sites = {s.facts["site"] for s in scans if s.facts.get("site") is not None}

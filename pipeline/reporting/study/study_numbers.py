@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from pipeline.reporting.page.facts import Facts, Measured, Named, Rated, Text
 
 
@@ -38,11 +40,15 @@ class CohortRow(Facts):
 
 
 class MetricsRow(Facts):
-    """One source of probabilities; `kind` as in `pipeline.evaluation.classifier.results.Row`."""
+    """One source of probabilities; `kind` as in `pipeline.evaluation.classifier.results.Row`.
+
+    `noise` holds, for each calibration error, what the same probabilities would show if they were true.
+    """
 
     name: Text
     kind: Text
     metrics: dict[str, Measured]
+    noise: dict[str, float] = Field(default_factory=dict)
 
 
 class CandidateRow(Facts):
@@ -133,6 +139,7 @@ class StudyReport(Facts):
     cohort: tuple[CohortRow, ...]
     metrics: tuple[MetricsRow, ...]
     gain: dict[str, Measured]
+    cross_fitted: bool = False
     test_scans: int
     test_subjects: int
     chosen: Text

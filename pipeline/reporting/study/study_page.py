@@ -73,6 +73,7 @@ def study_page(report: StudyReport, figures: Sequence[ReportFigure]) -> Page:
         "pictures": {f.name: data_uri(f.svg, "image/svg+xml") for f in figures},
         "columns": {k: metric_heading(k) for k in TABLE if any(k in r.metrics for r in report.metrics)},
         "cell": interval_text,
+        "column_title": metric_heading,
         "checklist": CHECKLIST,
     }
     return Page("study.html.j2", report, report.title, drawn)
