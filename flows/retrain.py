@@ -197,7 +197,7 @@ def _split(study: Study, champion: Champion | None, plan: Plan, cohort: Cohort) 
     if plan.action == "recalibrate":  # a new calibrator needs no new training scans
         return extend_split(champion.split, cohort, study.split, seed=study.seed, train=False)
     extended = extend_split(champion.split, cohort, study.split, seed=study.seed)
-    cross_fit = scheme_of(study.calibration, len(cohort)) == "cross_fit"
+    cross_fit = scheme_of(study, len(cohort)) == "cross_fit"
     return development(extended) if cross_fit else extended
 
 

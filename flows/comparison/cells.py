@@ -95,6 +95,9 @@ def load_material(study: Study) -> ComparisonData:
     CohortError
         If the cohort cannot be learned from.
     """
+    # One network a cell: each fold leaves out a calibration part, which all losses share.
+    part = study.calibration.model_copy(update={"scheme": "split"})
+    study = study.model_copy(update={"calibration": part})
     cohort, volumes, official = load_cohort(study)
     folds = study.compare.folds
     if folds == 1:

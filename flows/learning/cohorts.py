@@ -104,7 +104,7 @@ def split_of(study: Study, cohort: Cohort) -> Split:
     """
     least = study.cohort.min_subjects_per_class
     split = split_subjects(cohort, study.split, seed=study.seed, min_subjects=least)
-    if scheme_of(study.calibration, len(cohort)) == "cross_fit":
+    if scheme_of(study, len(cohort)) == "cross_fit":
         split = development(split)
     return made_rarer(study, split, cohort)
 

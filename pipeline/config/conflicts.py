@@ -62,7 +62,7 @@ def check_purpose(study: Study, purpose: Purpose) -> None:
     """
     checks: dict[Purpose, tuple[Callable[[Study], Iterator[str]], ...]] = {
         "train": (_learns_from_scans,),
-        "compare": (),
+        "compare": (_leaves_a_part_out,),
         "retrain": (_learns_from_scans, _keeps_all_scans),
         "demo": (_learns_from_scans, _learns_from_phantom),
         "year": (_learns_from_scans, _keeps_all_scans, _learns_from_phantom, _has_months),
@@ -248,6 +248,14 @@ def _keeps_all_scans(study: Study) -> Iterator[str]:
         yield (
             f"imbalance.ratio: {study.imbalance.ratio:g} leaves scans out, which only `taucal compare` may "
             "do. Remove the imbalance section."
+        )
+
+
+def _leaves_a_part_out(study: Study) -> Iterator[str]:
+    if study.calibration.scheme == "cross_fit":
+        yield (
+            "calibration.scheme: a comparison trains one network for each loss, seed and fold and calibrates "
+            "on a part that all losses share. Set it to split or auto."
         )
 
 

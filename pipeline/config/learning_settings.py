@@ -64,7 +64,7 @@ class CalibrationSettings(Section):
     scheme: Literal["auto", "cross_fit", "split"] = "auto"
     """`cross_fit`: every scan outside the test part is predicted by networks that never saw its subject, and
     calibrates. `split`: a calibration part is left out of training. `auto`: `cross_fit` below 1,000 labelled
-    scans."""
+    scans, unless `ensemble` asks for several networks on one split."""
     folds: Annotated[int, Field(ge=2)] = 5
     repeats: Count = 1
     """Of cross-fitting: `repeats` x `folds` networks are trained."""

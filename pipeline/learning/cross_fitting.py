@@ -31,17 +31,20 @@ LARGEST_COHORT = 1000
 LEARNED, HELD_OUT = "learned.npz", "held_out.npz"
 
 
-def scheme_of(settings: CalibrationSettings, labelled_scans: int) -> str:
-    """Return the scheme of a study: its own, or by the number of labelled scans where that is ``auto``.
+def scheme_of(study: Study, labelled_scans: int) -> str:
+    """Return how a study calibrates: as it states, or by the number of labelled scans where that is ``auto``.
+
+    A study that asks for an ensemble of networks on one split gets it.
 
     Examples
     --------
-    >>> scheme_of(CalibrationSettings(), 200), scheme_of(CalibrationSettings(), 1000)
+    >>> study = Study(name="x", output="out", cohort={"path": "bids"})
+    >>> scheme_of(study, 200), scheme_of(study, 1000)
     ('cross_fit', 'split')
     """
-    if settings.scheme != "auto":
-        return settings.scheme
-    return "cross_fit" if labelled_scans < LARGEST_COHORT else "split"
+    if study.calibration.scheme != "auto":
+        return study.calibration.scheme
+    return "cross_fit" if study.ensemble == 1 and labelled_scans < LARGEST_COHORT else "split"
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ def test_a_cohort_of_scans_gets_its_tail_too(tmp_path):
     scans = [Scan(f"{n:03}", "M00", Path(), diagnosis=("CN", "AD")[n % 2]) for n in range(100)]
     cohort = Cohort(tuple(scans), ("CN", "AD"))
     made = Study(name="scans", output=tmp_path, cohort={"path": tmp_path, "classes": ["CN", "AD"]})
+    made = made.model_copy(update={"calibration": made.calibration.model_copy(update={"scheme": "split"})})
     rarer = made.model_copy(update={"imbalance": made.imbalance.model_copy(update={"ratio": 4.0})})
     whole, tail = split_of(made, cohort), split_of(rarer, cohort)
     assert np.bincount(cohort.subset(whole.train).labels).tolist() == [22, 22]

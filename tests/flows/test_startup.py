@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.retraining.promotion import promote_by_hand
 from pipeline import tracking
 from pipeline.config import TrackingSettings
 from pipeline.tracking import RunRecord
@@ -145,7 +146,7 @@ def study(tmp_path_factory, small_classifier) -> Path:
     run_id = tracking.log_run(store, RunRecord("r", "k", {}, {}, {}))
     bundle = small_classifier.save(folder / "classifier")
     for key in ("a", "b"):
-        tracking.register(store, run_id, bundle, {}, key)
+        promote_by_hand(store, folder, tracking.register(store, run_id, bundle, {}, key), "test")
     return folder
 
 

@@ -181,3 +181,14 @@ def test_every_shipped_study_serves_its_purpose(name):
     assert {p.stem for p in Path("configs").glob("*.yaml")} <= {
         "adni", "cifar10_lt", "compare_adrenal", "compare_phantom", "demo", "year",
     }  # fmt: skip
+
+
+def test_a_comparison_cannot_be_cross_fitted():
+    study = Study(name="x", output="out", cohort={"path": "bids"}, calibration={"scheme": "cross_fit"})
+    with pytest.raises(ConfigError, match=r"calibration\.scheme: a comparison trains one network"):
+        check_purpose(study, "compare")
+
+
+def test_an_ensemble_is_not_cross_fitted():
+    with pytest.raises(ValidationError, match=r"calibration\.scheme, ensemble: cross-fitting averages"):
+        Study(name="x", output="out", cohort={"path": "b"}, calibration={"scheme": "cross_fit"}, ensemble=3)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.calibrators import softmax
-from pipeline.config import CalibrationSettings
+from pipeline.config import CalibrationSettings, Study
 from pipeline.errors import CohortError
 from pipeline.learning.cross_fitting import combine, deal_folds, scheme_of
 from pipeline.learning.predictions import Predictions
@@ -112,7 +112,13 @@ def test_development_scans_are_all_but_the_test_part():
     ("scheme", "scans", "expected"), [("split", 50, "split"), ("cross_fit", 5000, "cross_fit")]
 )
 def test_a_stated_scheme_is_used_whatever_the_size(scheme, scans, expected):
-    assert scheme_of(CalibrationSettings(scheme=scheme), scans) == expected
+    study = Study(name="x", output="out", cohort={"path": "bids"}, calibration={"scheme": scheme})
+    assert scheme_of(study, scans) == expected
+
+
+def test_an_ensemble_on_one_split_is_not_cross_fitted_unasked():
+    study = Study(name="x", output="out", cohort={"path": "bids"}, ensemble=3)
+    assert scheme_of(study, 200) == "split"
 
 
 def test_each_network_has_its_own_random_numbers():

@@ -12,7 +12,7 @@ from models.classifier import CalibratedClassifier
 from pipeline.config import CalibrationSettings, DecisionSettings
 from pipeline.evaluation.classifier.assemble import assemble
 from pipeline.evaluation.classifier.decision import choose_operating_point
-from pipeline.evaluation.classifier.selection import select_calibrator
+from pipeline.evaluation.classifier.selection import held_out_probabilities, select_calibrator
 from pipeline.learning.ensemble_training import (
     TrainedEnsemble,
     member_folder,
@@ -112,7 +112,8 @@ def test_the_assembled_classifier_tells_the_doubt_of_its_members(volumes, split,
     calibration = predict(whole.network, volumes.subset(split.calibration))
     selection = select_calibrator(calibration, CalibrationSettings(method="temperature", folds=3), 5)
     settings = DecisionSettings()
-    made = assemble(whole, calibration, selection, settings)
+    held_out = held_out_probabilities(calibration, "temperature", 3, 5)
+    made = assemble(whole, calibration, (selection, held_out), settings)
     classifier = CalibratedClassifier.load(made.save(tmp_path / "bundle"))
     rng = np.random.default_rng(1)
     p = classifier.predict(1 + 0.2 * rng.standard_normal((48, 56, 48), dtype=np.float32))
