@@ -44,6 +44,7 @@ def conflicts(study: Study) -> list[str]:
         _cohort,
         _scans_and_images,
         _training,
+        _cross_fitting,
         _comparison,
         _phantom,
         _places,
@@ -157,6 +158,14 @@ def _training(study: Study) -> Iterator[str]:
             yield f"{key}: {', '.join(repeated)} appears twice; name each once."
     if not study.calibration.candidates:
         yield "calibration.candidates: the list is empty; name identity for no calibration."
+
+
+def _cross_fitting(study: Study) -> Iterator[str]:
+    if study.calibration.scheme == "cross_fit" and study.ensemble > 1:
+        yield (
+            f"calibration.scheme, ensemble: cross-fitting averages a network for each fold, so ensemble: "
+            f"{study.ensemble} does not apply. Remove it, or set calibration.repeats."
+        )
 
 
 def _comparison(study: Study) -> Iterator[str]:
