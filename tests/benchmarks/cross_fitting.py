@@ -1,7 +1,7 @@
 """Cross-fitting against one calibration part, on the phantom in image space.
 
     python tests/benchmarks/cross_fitting.py train FOLDER --draws 8 --scans 150
-    python tests/benchmarks/cross_fitting.py show FOLDER
+    python tests/benchmarks/cross_fitting.py show FOLDER --scans 150
 
 `train` paints flortaucipir scans in template space (point spread of 5 to 8 mm, correlated noise; no
 registration), trains `small_cnn` at 8 mm voxels with the settings of ``configs/demo.yaml``, and stores the
@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from models.calibrators import build_calibrator, softmax
+from models.ensemble import pooled_logits
 from models.networks import run
 from models.preprocessing import Preprocessing
 from pipeline.config import SHIPPED, Study, load_study
@@ -127,9 +129,59 @@ def draw(folder: Path, number: int, scans: int, repeats: int, losses: list[str])
         print(f"draw {number}, {scans} scans, {loss}: stored", flush=True)
 
 
+def shown(path: Path) -> dict[str, tuple[float, float]]:
+    """Return NLL above the true posterior's and mean error of the posterior of each scheme of one draw."""
+    stored = np.load(path)
+    y, test_y, truth = stored["labels"], stored["test_labels"], stored["test_truth"]
+    oracle = -np.log(truth[np.arange(len(test_y)), test_y]).mean()
+    repeats = len(stored["held_out"])
+    schemes = {"split": (stored["split_calibration"], y[stored["split_rows"]], stored["split_test"])}
+    for r in range(1, repeats + 1):
+        members = stored["members_test"][: 5 * r]
+        held_out = pooled_logits(stored["held_out"][:r])
+        schemes[f"cross-fit, R = {r}"] = (held_out, y, pooled_logits(members))
+        if r == 1:
+            pooled_p = np.log(softmax(members.reshape(-1, 3)).reshape(members.shape).mean(axis=0))
+            schemes["cross-fit, R = 1, mean of probabilities"] = (held_out, y, pooled_p)
+    found = {}
+    for scheme, (logits, labels, test) in schemes.items():
+        for name, calibrator in (
+            ("uncalibrated", build_calibrator("identity")),
+            ("T", build_calibrator("temperature", prior=None)),
+            ("ATS", build_calibrator("adaptive_temperature", offsets=False)),
+            ("ATS, offsets", build_calibrator("adaptive_temperature")),
+        ):
+            p = calibrator.fit(logits, labels).transform(test)
+            nll = -np.log(np.maximum(p[np.arange(len(test_y)), test_y], 1e-12)).mean() - oracle
+            found[f"{scheme}: {name}"] = (float(nll), float(np.abs(p - truth).mean()))
+    return found
+
+
+def show(folder: Path, scans: int) -> None:
+    """Print a table over draws: mean and standard error; then paired differences to the split."""
+    found = {loss: [shown(path) for path in sorted(folder.glob(f"{scans}-*-{loss}.npz"))] for loss in LOSSES}
+    print("| scheme | " + " | ".join(f"{loss} (n = {len(draws)})" for loss, draws in found.items()) + " |")
+    print("|---|" + "---|" * len(found))
+    every = max((draws[0] for draws in found.values() if draws), key=len)
+    for scheme in every:
+        cells = []
+        for draws in found.values():
+            if not draws or scheme not in draws[0]:
+                cells.append("")
+                continue
+            nll, error = np.array([d[scheme] for d in draws]).T
+            first = np.array([d["split: uncalibrated"][0] for d in draws])
+            paired = nll - first
+            se = nll.std(ddof=1) / np.sqrt(len(nll)), paired.std(ddof=1) / np.sqrt(len(nll))
+            cells.append(
+                f"{nll.mean():.3f} ± {se[0]:.3f} / {error.mean():.3f} ({paired.mean():+.3f} ± {se[1]:.3f})"
+            )
+        print(f"| {scheme} | " + " | ".join(cells) + " |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("action", choices=["train"])
+    parser.add_argument("action", choices=["train", "show"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument("--first", type=int, default=0)
@@ -138,6 +190,9 @@ def main() -> None:
     parser.add_argument("--losses", nargs="+", default=list(LOSSES), choices=list(LOSSES))
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
+    if asked.action == "show":
+        show(asked.folder, asked.scans)
+        return
     torch.set_num_threads(1)
     for number in range(asked.first, asked.first + asked.draws):
         draw(asked.folder, number, asked.scans, asked.repeats, asked.losses)
