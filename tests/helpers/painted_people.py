@@ -2,7 +2,7 @@
 
 A person's regions are those of their own labels (BrainCOLOR numbering; `../shared/data/anatomies`). The means
 that are painted hold at the common resolution: what one would read in that person's own labels from a scan
-without noise. Outside the brain labels are missing or coarse: fluid, skull, soft tissue, face, neck are drawn.
+without noise. Fluid, skull, soft tissue, face and neck are drawn around the brain, where labels are missing.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def _scan(image: NDArray[np.float32], person: Person, rng: np.random.Generator) 
     """Put a head into a scanner of 2.04 x 2.04 x 3 mm: pose 4 degrees and 5 mm, 6.5 mm FWHM, noise."""
     shape, voxel = (112, 112, 70), np.array([2.03642, 2.03642, 3.0])
     affine = np.diag([-voxel[0], -voxel[1], voxel[2], 1.0])
-    affine[:3, 3] = np.array([0.0, 0.0, -14.0]) - affine[:3, :3] @ (np.array(shape) - 1) / 2
+    affine[:3, 3] = np.array([0.0, 0.0, 3.0]) - affine[:3, :3] @ (np.array(shape) - 1) / 2
     pose = np.eye(4)
     pose[:3, :3] = Rotation.from_euler("xyz", rng.normal(0, 4.0, 3), degrees=True).as_matrix()
     pose[:3, 3] = rng.normal(0, 5.0, 3)
