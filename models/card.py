@@ -82,6 +82,8 @@ class Card(_Facts):
         Scans, and subjects, of each part.
     class_counts : dict of str to int
         Training scans of each class.
+    noise : dict of str to float
+        For each calibration error in `metrics`, what the same probabilities would show if they were true.
     coverage : dict of str to (int, int)
         For each class the test scans whose prediction set holds it, and all test scans of it.
 
@@ -103,6 +105,7 @@ class Card(_Facts):
     subjects: PartSizes = PartSizes()
     class_counts: dict[str, int] = Field(default_factory=dict)
     metrics: dict[str, MetricInterval] = Field(default_factory=dict)
+    noise: dict[str, float] = Field(default_factory=dict)
     coverage: dict[str, tuple[int, int]] = Field(default_factory=dict)
     likeness: tuple[ConfidenceBin, ...] = ()
     norms: tuple[RegionNorm, ...] = ()

@@ -81,8 +81,8 @@ class ComparisonData:
 
     def result(self, cell: Cell) -> CellResult:
         """Read what a finished cell stored."""
-        train = self.splits[cell.fold].train
-        return CellResult.load(cell.folder, (cell.loss.title, cell.seed, cell.fold), len(train), self.cohort)
+        counts = self.volumes.subset(self.splits[cell.fold].train).class_counts
+        return CellResult.load(cell.folder, (cell.loss.title, cell.seed, cell.fold), counts, self.cohort)
 
 
 def load_material(study: Study) -> ComparisonData:

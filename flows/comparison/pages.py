@@ -8,9 +8,10 @@ from flows.comparison.cells import Cell, ComparisonData
 from flows.running.console import say, show_table
 from pipeline import tracking
 from pipeline.config import Study
+from pipeline.evaluation.comparison.loss_comparison import LossResult
 from pipeline.evaluation.comparison.seed_runs import COVERAGE
 from pipeline.evaluation.comparison.stages import Findings, cell_metrics
-from pipeline.evaluation.metrics import TABLE, metric_named
+from pipeline.evaluation.metrics import TABLE, Metric, metric_named
 from pipeline.files import fingerprint
 from pipeline.reporting.comparison.comparison_build import build_comparison_report
 from pipeline.reporting.comparison.comparison_page import write_comparison_report
@@ -102,8 +103,7 @@ def show(found: Findings) -> None:
         first = comparison.results[0]
         columns = [metric_named(name) for name in SHOWN if name in first.metrics]
         rows = [
-            [result.loss, *(metric.text(result.metrics[metric.name]) for metric in columns)]
-            for result in comparison.results
+            [result.loss, *(_cell(result, metric) for metric in columns)] for result in comparison.results
         ]
         folds = f", {first.folds} folds" if first.folds > 1 else ""
         title = (
@@ -115,3 +115,8 @@ def show(found: Findings) -> None:
             say(f"  {result.sentence}")
     for sentence in found.published:
         say(f"  {sentence}")
+
+
+def _cell(result: LossResult, metric: Metric) -> str:
+    text, floor = metric.text(result.metrics[metric.name]), result.noise.get(metric.name)
+    return text if floor is None else f"{text}, noise {metric.number(floor)}"

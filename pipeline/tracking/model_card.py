@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from models.card import Card
+from models.card import Card, MetricInterval
 from models.classifier import CalibratedClassifier
 from pipeline.evaluation.metrics import metric_named
 
 RESEARCH_USE = "Research use only - not for diagnostic use."
 _FEW_SUBJECTS = 50
 _FEW_SCANS = 10
-_FIRST = ("negative_log_likelihood", "classwise_ece", "balanced_accuracy")
+_FIRST = (
+    "negative_log_likelihood",
+    "classwise_ece",
+    "prior_corrected_balanced_accuracy",
+    "balanced_accuracy",
+)
+"""What the first lines state: the first three that are known, calibration errors above noise."""
+
+
+_NOISE = (
+    "Noise is the calibration error that these probabilities would show on as many scans if they were true; "
+    "only what lies above it is an error."
+)
 
 
 def model_card(classifier: CalibratedClassifier, made_from: Mapping[str, str]) -> str:
@@ -67,18 +79,22 @@ def _parts(card: Card, part: str) -> str:
 
 def _in_short(classifier: CalibratedClassifier) -> str:
     card = classifier.card
-    metrics = card.metrics
-    scores = [
-        f"{metric_named(name).title} {metric_named(name).text(metrics[name])}"
-        for name in _FIRST
-        if name in metrics
-    ]
-    found = f": {'; '.join(scores)}" if scores else ""
+    scores = [_headline(card, name) for name in _FIRST if name in card.metrics]
+    found = f": {'; '.join(scores[:3])}" if scores else ""
     return (
         f"**{RESEARCH_USE}** Calibrated probabilities of {', '.join(classifier.class_names)} from one "
         f"{classifier.card.tracer} PET scan. Trained on {_parts(card, 'train')}, tested on "
         f"{_parts(card, 'test')}{found}."
     )
+
+
+def _headline(card: Card, name: str) -> str:
+    found, floor = card.metrics[name], card.noise.get(name)
+    if floor is None:
+        return f"{metric_named(name).title} {metric_named(name).text(found)}"
+    above = metric_named(f"{name}_above_noise")
+    moved = MetricInterval(value=found.value - floor, low=found.low - floor, high=found.high - floor)
+    return f"{above.title} {above.text(moved)}"
 
 
 def _intended(classifier: CalibratedClassifier) -> list[str]:
@@ -111,13 +127,22 @@ def _tested_on(card: Card) -> list[str]:
         return ["No test results are recorded."]
     return [
         f"{_parts(card, 'test')}, none of which was used for training or calibration. The intervals are over "
-        "subjects, at 95 % unless the study sets another level.",
+        "subjects, at 95 % unless the study sets another level." + (f" {_NOISE}" if card.noise else ""),
         "",
         *_table(
-            ("metric", "value [interval]"),
-            [(metric_named(name).heading, metric_named(name).text(m)) for name, m in metrics.items()],
+            ("metric", "value [interval]", *(["noise"] if card.noise else [])),
+            [
+                (metric_named(name).heading, metric_named(name).text(m), *_floor(card, name))
+                for name, m in metrics.items()
+            ],
         ),
     ]
+
+
+def _floor(card: Card, name: str) -> list[str]:
+    if not card.noise:
+        return []
+    return [metric_named(name).number(card.noise[name]) if name in card.noise else ""]
 
 
 def _calibration(classifier: CalibratedClassifier) -> list[str]:

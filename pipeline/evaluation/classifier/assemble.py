@@ -97,7 +97,7 @@ def card_of(study: Study, scans: SplitCohort, results: Results, regions: RegionT
         for s in reversed(cohort.scans)
         if s.diagnosis == normal and s.scan_id in training
     }
-    metrics = results.row("chosen").metrics
+    shipped = results.row("chosen")
     return Card(
         study=study.name,
         scheme="cross_fit" if split.cross_fitted else "split",
@@ -109,7 +109,8 @@ def card_of(study: Study, scans: SplitCohort, results: Results, regions: RegionT
         split=PartSizes(**{part: len(split.part(part)) for part in PARTS}),
         subjects=PartSizes(**{part: len({split.subject_of[i] for i in split.part(part)}) for part in PARTS}),
         class_counts=dict(zip(volumes.class_names, scans.part("train").class_counts, strict=True)),
-        metrics={name: MetricInterval(**vars(interval)) for name, interval in metrics.items()},
+        metrics={name: MetricInterval(**vars(interval)) for name, interval in shipped.metrics.items()},
+        noise=dict(shipped.noise),
         coverage=dict(results.coverage),
         likeness=tuple(ConfidenceBin(*counts) for counts in results.likeness),
         norms=() if regions is None else regions.norms(sorted(first.values())),

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Floats, Ints
-from models.calibrators import build_calibrator
+from models.calibrators import Calibrator, build_calibrator, softmax
 from models.conformal import ConformalSets
 from pipeline.evaluation.comparison.seed_runs import COVERAGE, Run
-from pipeline.evaluation.metrics.scores import PROBABILITY_FLOOR
+from pipeline.evaluation.metrics.scores import PROBABILITY_FLOOR, prior_corrected
 from pipeline.files import read_json
 from pipeline.learning.predictions import Predictions
 from pipeline.learning.prior_correction import PriorCorrection
@@ -29,6 +29,8 @@ class CellResult:
     ----------
     loss : str
         Its title in tables.
+    class_counts : tuple of int, length K
+        Training scans of each class.
     calibration, test : Predictions
         At the class shares of training.
     prior_correction : PriorCorrection
@@ -40,7 +42,7 @@ class CellResult:
     loss: str
     seed: int
     fold: int
-    training_scans: int
+    class_counts: tuple[int, ...]
     calibration: Predictions
     test: Predictions
     prior_correction: PriorCorrection
@@ -48,7 +50,7 @@ class CellResult:
 
     @classmethod
     def load(
-        cls, folder: Path, identity: tuple[str, int, int], training_scans: int, cohort: Cohort
+        cls, folder: Path, identity: tuple[str, int, int], class_counts: tuple[int, ...], cohort: Cohort
     ) -> CellResult:
         """Read what a finished cell stored in its folder.
 
@@ -56,13 +58,15 @@ class CellResult:
         ----------
         identity : tuple of str, int and int
             Title of the loss, seed and fold.
+        class_counts : tuple of int, length K
+            Training scans of each class.
         cohort : Cohort
             Holds the posterior where it is known; empty for images.
         """
         calibration, test = (Predictions.load(folder / f"{part}.npz") for part in ("calibration", "test"))
         correction = PriorCorrection.from_dict(read_json(folder / PRIOR_CORRECTION))
         posterior = cohort.subset(test.scan_ids).posterior if len(cohort) else None
-        return cls(*identity, training_scans, calibration, test, correction, posterior)
+        return cls(*identity, class_counts, calibration, test, correction, posterior)
 
     def run(self, calibrator_name: str, *, correct_prior: bool, coverage: float) -> Run:
         """Return the test scans after a calibrator, which is fitted on the calibration scans as the sets are.
@@ -91,13 +95,22 @@ class CellResult:
             loss=self.loss,
             seed=self.seed,
             fold=self.fold,
-            training_scans=self.training_scans,
+            training_scans=sum(self.class_counts),
             scan_ids=self.test.scan_ids,
             subjects=self.test.subjects,
             labels=self.test.labels,
             probabilities=probabilities,
             per_scan=per_scan,
+            at_equal_shares=self._at_equal_shares(calibrator, probabilities),
         )
+
+    def _at_equal_shares(self, calibrator: Calibrator, probabilities: Floats) -> Floats | None:
+        """Return the probabilities without the class shares of training; None where a class has no share."""
+        counts = np.asarray(self.class_counts, dtype=np.float64)
+        if not (counts > 0).all():
+            return None
+        at_training = probabilities if calibrator.needs_fitting else softmax(self.test.logits)
+        return prior_corrected(at_training, counts / counts.sum())
 
 
 def _set_values(sets: NDArray[np.bool_], labels: Ints) -> dict[str, Floats]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.evaluation.comparison.seed_runs import (
     COVERAGE,
+    ERROR_OF,
     RECALL,
     Draws,
     Key,
@@ -26,7 +27,7 @@ __all__ = ["DEFAULT_METRICS", "Comparison", "Difference", "LossResult", "Run", "
 
 Verdict = Literal["better", "worse", "not significant"]
 
-DEFAULT_METRICS = ("negative_log_likelihood", "classwise_ece", "balanced_accuracy")
+DEFAULT_METRICS = ("negative_log_likelihood", "classwise_ece_above_noise", "balanced_accuracy")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class LossResult:
     recall, coverage : tuple of Interval
         Of each class: share of its scans that were classified right, share whose conformal set contains it.
         The second is empty where the runs have no sets.
+    noise : mapping of str to float
+        Noise floor of each calibration error: what these probabilities would show if they were true.
     differences : tuple of Difference
         Empty for the baseline.
     """
@@ -77,6 +80,7 @@ class LossResult:
     differences: tuple[Difference, ...]
     sentence: str
     coverage: tuple[Interval, ...] = ()
+    noise: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,8 +136,8 @@ def compare_runs(  # noqa: PLR0913 - what is judged, by what, and three keywords
     runs : iterable of Run
         All of one calibrator, or all uncalibrated.
     metrics : sequence of str
-        What is tested: names in `pipeline.evaluation.metrics.METRICS`, or per-scan values that all runs have
-        and of which less is better. Other per-scan values are measured only.
+        What is tested: names in `pipeline.evaluation.metrics.METRICS` or `ABOVE_NOISE`, or per-scan values
+        that all runs have and of which less is better. Other per-scan values are measured only.
     measured : sequence of str
         Names in `pipeline.evaluation.metrics.METRICS` that get a mean and an interval, but no test.
     level : float
@@ -154,7 +158,7 @@ def compare_runs(  # noqa: PLR0913 - what is judged, by what, and three keywords
     Draws of n - 1: Rao & Wu, Resampling inference with complex survey data, JASA 83, 1988.
     """
     runs = tuple(runs)
-    known = {*METRICS, *(name for run in runs[:1] for name in run.per_scan)}
+    known = {*METRICS, *ERROR_OF, *(name for run in runs[:1] for name in run.per_scan)}
     unknown = [name for name in metrics if name not in known]
     unknown += [name for name in measured if name not in METRICS]
     if unknown or not metrics:
@@ -165,9 +169,8 @@ def compare_runs(  # noqa: PLR0913 - what is judged, by what, and three keywords
     by_loss = runs_by_loss(runs, baseline)
     of_baseline = by_loss[baseline]
     people = np.unique([subject for run in of_baseline.values() for subject in run.subjects])
-    table = MetricTable(
-        by_loss, tuple(dict.fromkeys((*metrics, *measured))), Draws(people, draws, level, seed)
-    )
+    shown = tuple(dict.fromkeys(ERROR_OF.get(name, name) for name in (*metrics, *measured)))
+    table = MetricTable(by_loss, shown, Draws(people, draws, level, seed))
     shared = {loss: frozenset(by_loss[loss] & of_baseline.keys()) for loss in by_loss if loss != baseline}
     compared = {loss: keys for loss, keys in shared.items() if keys}
     differences = _differences(table, metrics, compared, baseline)
@@ -202,6 +205,7 @@ def _result(
         coverage=tuple(i for name, i in intervals.items() if name.startswith(f"{COVERAGE} of class ")),
         differences=differences,
         sentence=sentence,
+        noise=table.noise(loss, keys),
     )
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from models.arrays import Floats, Ints
 from pipeline.errors import InputError
 from pipeline.evaluation.inference.intervals import Interval, percentile_interval, subject_draws
-from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.metrics import ABOVE_NOISE, METRICS, NOISY, metric_named, noise_floors
 from pipeline.evaluation.metrics.sample import Sample, Weighted, mean_over_draws
+from pipeline.evaluation.metrics.scores import balanced_accuracy_over_draws
 
 Key = tuple[int, int]
 """Seed and fold."""
@@ -20,6 +21,9 @@ Key = tuple[int, int]
 RECALL = "recall of class "
 COVERAGE = "set_coverage"
 """Per-scan value: whether the conformal set contains the true class. Reported for each class too."""
+CORRECTED = "prior_corrected_balanced_accuracy"
+ERROR_OF = dict(zip(ABOVE_NOISE, NOISY, strict=True))
+"""What lies above noise -> the calibration error that it is a part of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +43,9 @@ class Run:
     probabilities : ndarray, shape (N, K)
     per_scan : mapping of str to ndarray, shape (N,)
         Values whose mean over scans is a measure of its own, as the distance to a known posterior.
+    at_equal_shares : ndarray, shape (N, K), optional
+        Probabilities as they would be were all classes equally frequent: of these the prior-corrected
+        balanced accuracy is taken.
 
     Raises
     ------
@@ -55,6 +62,7 @@ class Run:
     labels: Ints
     probabilities: Floats
     per_scan: Mapping[str, Floats] = field(default_factory=dict)
+    at_equal_shares: Floats | None = None
 
     def __post_init__(self) -> None:
         a_scan_each = (self.scan_ids, self.subjects, self.labels, self.probabilities)
@@ -154,7 +162,8 @@ class MetricTable:
     Parameters
     ----------
     metrics : tuple of str
-        Names in `pipeline.evaluation.metrics.METRICS` or of per-scan values of the runs.
+        Names in `pipeline.evaluation.metrics.METRICS` or of per-scan values of the runs. A calibration error
+        comes with what lies above its noise floor.
     """
 
     by_loss: Mapping[str, Mapping[Key, Run]]
@@ -182,12 +191,18 @@ class MetricTable:
     def gaps_per_run(self, metric: str, loss: str, baseline: str, keys: frozenset[Key]) -> Floats:
         """Return the differences (n_runs,) of a metric to the baseline, seed by seed and fold by fold."""
         pairs = [(self.by_loss[loss][key], self.by_loss[baseline][key]) for key in sorted(keys)]
-        if metric in METRICS:
-            of = METRICS[metric]
+        if metric in METRICS or metric in ABOVE_NOISE:
+            of = metric_named(metric)
             gaps = [of(a.probabilities, a.labels) - of(b.probabilities, b.labels) for a, b in pairs]
         else:
             gaps = [float(a.per_scan[metric].mean() - b.per_scan[metric].mean()) for a, b in pairs]
         return np.array(gaps)
+
+    def noise(self, loss: str, keys: frozenset[Key]) -> dict[str, float]:
+        """Return the noise floor of each calibration error, mean over seeds."""
+        values = self.values(loss, keys)
+        of = {error: above for above, error in ERROR_OF.items() if above in values}
+        return {error: float((values[error] - values[above])[:, 0].mean()) for error, above in of.items()}
 
     def intervals(self, loss: str, keys: frozenset[Key]) -> dict[str, Interval]:
         """Return the interval of each metric and recall."""
@@ -196,6 +211,8 @@ class MetricTable:
     def _over_draws(self, runs: list[Run]) -> dict[str, Floats]:
         sample = together(runs)
         functions = {name: m.weighted for name in self.metrics if (m := METRICS.get(name)) and m.weighted}
+        if all(run.at_equal_shares is not None for run in runs):
+            functions[CORRECTED] = _corrected(runs)
         functions |= {f"{RECALL}{k}": _share(k, sample.correct) for k in range(sample.num_classes)}
         for name in runs[0].per_scan:
             values = np.concatenate([run.per_scan[name] for run in runs])
@@ -205,7 +222,16 @@ class MetricTable:
                     f"{COVERAGE} of class {k}": _share(k, values) for k in range(sample.num_classes)
                 }
         chunks = self.draws.weights(tuple(subject for run in runs for subject in run.subjects))
-        return {name: np.concatenate([f(sample, c) for c in chunks]) for name, f in functions.items()}
+        found = {name: np.concatenate([f(sample, c) for c in chunks]) for name, f in functions.items()}
+        floors = noise_floors(sample.probabilities, [name for name in NOISY if name in found])
+        above = {n: found[error] - floors[error] for n, error in ERROR_OF.items() if error in floors}
+        return {**found, **above}
+
+
+def _corrected(runs: Sequence[Run]) -> Weighted:
+    at_equal = [run.at_equal_shares for run in runs if run.at_equal_shares is not None]
+    corrected = Sample(np.concatenate(at_equal), np.concatenate([run.labels for run in runs]))
+    return lambda _, weights: balanced_accuracy_over_draws(corrected, weights)
 
 
 def _mean(values: Floats) -> Weighted:

@@ -19,9 +19,10 @@ from pipeline.evaluation.comparison.pooled_curves import (
 )
 from pipeline.evaluation.comparison.published import beside_published, published_for
 from pipeline.evaluation.comparison.seed_runs import Run
-from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.metrics import metric_named
 
-TESTED = ("negative_log_likelihood", "classwise_ece", "balanced_accuracy", "macro_auroc")
+TESTED = ("negative_log_likelihood", "classwise_ece_above_noise", "balanced_accuracy", "macro_auroc")
+"""Metrics whose differences are tested; of calibration errors what lies above noise."""
 MEASURED = (
     "brier_score",
     "expected_calibration_error",
@@ -101,10 +102,10 @@ def stage_titles(study: Study) -> dict[str, str]:
 def cell_metrics(study: Study, result: CellResult) -> dict[str, float]:
     """Return the tested metrics of one cell at every stage, where they are finite."""
     found = {
-        f"{stage.replace(' ', '_')}.{name}": METRICS[name](run.probabilities, run.labels)
+        f"{stage.replace(' ', '_')}.{name}": metric_named(name)(run.probabilities, run.labels)
         for stage, calibrator in stage_titles(study).items()
         for run in [_run(study, result, calibrator)]
-        for name in TESTED
+        for name in (*TESTED, "classwise_ece")
     }
     return {name: value for name, value in found.items() if math.isfinite(value)}
 

@@ -100,9 +100,13 @@ class Metric:
         >>> METRICS["classwise_ece"].parts(Interval(0.1234, 0.1, 0.15))
         ('12.3 %', '10.0 to 15.0')
         """
-        scale, digits, unit = (100, 1, " %") if self.percent else (1, 2, "")
-        value, low, high = (f"{x * scale:.{digits}f}" for x in (found.value, found.low, found.high))
-        return f"{value}{unit}", f"{low} to {high}"
+        unit = " %" if self.percent else ""
+        low, high = (self.number(x).removesuffix(unit) for x in (found.low, found.high))
+        return self.number(found.value), f"{low} to {high}"
+
+    def number(self, value: float) -> str:
+        """Return a value of it as tables show it, with its unit."""
+        return f"{100 * value:.1f} %" if self.percent else f"{value:.2f}"
 
     def text(self, found: IntervalLike) -> str:
         """Return value and interval in one line, as in ``'12.3 % [10.0 to 15.0]'``."""

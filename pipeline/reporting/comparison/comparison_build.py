@@ -108,6 +108,7 @@ def _row(result: LossResult, class_names: tuple[str, ...]) -> LossRow:
         seeds=result.seeds,
         folds=result.folds,
         metrics=measured(result.metrics.items()),
+        noise={name: floor for name, floor in result.noise.items() if math.isfinite(floor)},
         difference=differences,
         recall=measured(zip(class_names, result.recall, strict=False)),
         coverage=measured(zip(class_names, result.coverage, strict=False)),

@@ -19,7 +19,7 @@ DRAWN = (
     "balanced_accuracy",
     "macro_auroc",
     "negative_log_likelihood",
-    "classwise_ece",
+    "classwise_ece_above_noise",
     "posterior_error",
 )
 """Metrics that the first figure shows."""

@@ -21,13 +21,15 @@ class LossRow(Facts):
     """One loss at one stage: metrics, differences to the baseline, and what they mean in a sentence.
 
     `recall` maps a class to the share of its test scans that were found, `coverage` to the share whose
-    conformal set holds it.
+    conformal set holds it. `noise` holds, for each calibration error, what the same probabilities would show
+    if they were true.
     """
 
     name: Text
     seeds: int
     folds: int = 1
     metrics: dict[str, Measured]
+    noise: dict[str, float] = Field(default_factory=dict)
     difference: dict[str, DifferenceRow] = Field(default_factory=dict)
     recall: dict[str, Measured] = Field(default_factory=dict)
     coverage: dict[str, Measured] = Field(default_factory=dict)
@@ -76,10 +78,10 @@ class ComparisonReport(Facts):
     """All that the report of a comparison states. Dates are passed in: the same results give the same bytes.
 
     `published` holds figures from the literature beside ours, a sentence each. Reports of the second format
-    have no `reliability` and no `risk`.
+    have no `reliability` and no `risk`, those of the third no noise floors.
     """
 
-    format_version: int = 3
+    format_version: int = 4
     title: Text
     report_date: Text
     run_id: Text

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.evaluation.metrics import TABLE
+from pipeline.evaluation.metrics import ABOVE_NOISE, TABLE
 from pipeline.files import written_whole
 from pipeline.reporting.comparison.comparison_figures import comparison_figures, pictures_of
 from pipeline.reporting.comparison.comparison_numbers import ComparisonReport
 from pipeline.reporting.page.charts import ReportFigure
 from pipeline.reporting.page.html import Page, data_uri
-from pipeline.reporting.page.words import interval_text, metric_heading
+from pipeline.reporting.page.words import interval_text, metric_heading, noise_text
 
 FURTHER = (
     "brier_score",
@@ -33,6 +33,8 @@ COLUMNS = (
     "set_size",
 )
 """What its first table shows."""
+TESTED_COLUMNS = (*COLUMNS, *ABOVE_NOISE, *FURTHER)
+"""What the table of differences can show."""
 
 
 def comparison_table(report: ComparisonReport) -> pd.DataFrame:
@@ -51,6 +53,7 @@ def comparison_table(report: ComparisonReport) -> pd.DataFrame:
                     {"loss": loss.name, "seeds": loss.seeds, "folds": loss.folds}
                     | {"calibration": stage.name, "metric": metric}
                     | m.model_dump()
+                    | ({"noise": loss.noise[metric]} if metric in loss.noise else {})
                     | {f"difference_{k}": v for k, v in (d.model_dump() if d else {}).items()}
                 )
     return pd.DataFrame(rows)
@@ -82,11 +85,13 @@ def comparison_page(report: ComparisonReport, figures: Mapping[str, ReportFigure
         "last": report.stages[-1],
         "columns": _headings(COLUMNS, seen),
         "further": _headings(FURTHER, seen),
-        "tested": _headings((*COLUMNS, *FURTHER), tested),
+        "tested": _headings(TESTED_COLUMNS, tested),
         "figures": figures,
         "forest": data_uri(figures["forest"].svg, "image/svg+xml") if "forest" in figures else "",
         "pictures": pictures_of(report, figures),
         "cell": interval_text,
+        "noisy": any(loss.noise for stage in report.stages for loss in stage.losses),
+        "floor": noise_text,
         "level": f"{100 * report.level:g} %",
         "coverage": f"{100 * report.set_coverage:g} %",
         "test": _test_in_words(report),

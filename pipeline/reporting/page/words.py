@@ -158,6 +158,17 @@ def metric_heading(metric: str) -> str:
     return metric_named(metric).heading.replace(" ↓", f"{NBSP}↓").replace(" ↑", f"{NBSP}↑")
 
 
+def noise_text(floor: float, metric: str) -> str:
+    """Return the noise floor of a calibration error as tables show it under the error.
+
+    Examples
+    --------
+    >>> noise_text(0.0714, "classwise_ece").replace(NBSP, "_")
+    'noise_7.1_%'
+    """
+    return f"noise {metric_named(metric).number(floor)}".replace(" ", NBSP)
+
+
 def interval_text(found: Measured, metric: str) -> tuple[str, str]:
     """Return value and interval of a metric as tables show them."""
     return metric_named(metric).parts(found)

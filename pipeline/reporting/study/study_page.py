@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.evaluation.metrics import TABLE
 from pipeline.reporting.page.charts import ReportFigure
 from pipeline.reporting.page.html import Page, data_uri
-from pipeline.reporting.page.words import interval_text, metric_heading
+from pipeline.reporting.page.words import interval_text, metric_heading, noise_text
 from pipeline.reporting.study.study_figures import study_figures
 from pipeline.reporting.study.study_numbers import StudyReport
 
@@ -73,6 +73,7 @@ def study_page(report: StudyReport, figures: Sequence[ReportFigure]) -> Page:
         "pictures": {f.name: data_uri(f.svg, "image/svg+xml") for f in figures},
         "columns": {k: metric_heading(k) for k in TABLE if any(k in r.metrics for r in report.metrics)},
         "cell": interval_text,
+        "floor": noise_text,
         "column_title": metric_heading,
         "checklist": CHECKLIST,
     }

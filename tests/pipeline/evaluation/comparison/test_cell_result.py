@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from models.calibrators import build_calibrator, softmax
 from pipeline.evaluation.comparison.cell_result import PRIOR_CORRECTION, CellResult
+from pipeline.evaluation.metrics import prior_corrected
 from pipeline.files import write_json
 from pipeline.learning.predictions import Predictions
 from pipeline.learning.prior_correction import PriorCorrection
@@ -35,7 +37,7 @@ def predictions(n: int, seed: int) -> Predictions:
 def result() -> CellResult:
     calibration, test = predictions(60, seed=1), predictions(40, seed=2)
     posterior = softmax(test.logits / 2)
-    return CellResult("gce", 3, 1, 200, calibration, test, CORRECTION, posterior)
+    return CellResult("gce", 3, 1, (150, 50), calibration, test, CORRECTION, posterior)
 
 
 def test_a_cell_is_read_back_with_the_posterior_of_its_test_scans(result, tmp_path):
@@ -51,10 +53,10 @@ def test_a_cell_is_read_back_with_the_posterior_of_its_test_scans(result, tmp_pa
         result.test.features, result.test.class_names,
     )  # fmt: skip
     test.save(tmp_path / "test.npz")
-    again = CellResult.load(tmp_path, ("gce", 3, 1), 200, Cohort(scans, ("CN", "AD")))
+    again = CellResult.load(tmp_path, ("gce", 3, 1), (150, 50), Cohort(scans, ("CN", "AD")))
     np.testing.assert_array_equal(again.test.logits, result.test.logits)
     np.testing.assert_array_equal(again.posterior, result.posterior)
-    assert CellResult.load(tmp_path, ("gce", 3, 1), 200, Cohort((), ("CN", "AD"))).posterior is None
+    assert CellResult.load(tmp_path, ("gce", 3, 1), (150, 50), Cohort((), ("CN", "AD"))).posterior is None
 
 
 def test_the_identity_always_gets_the_logits_as_the_loss_trained_them(result):
@@ -80,7 +82,17 @@ def test_values_per_scan_are_coverage_size_and_the_distance_to_the_oracle(result
     rows = np.arange(40)
     excess = np.log(result.posterior[rows, run.labels]) - np.log(run.probabilities[rows, run.labels])
     np.testing.assert_allclose(run.per_scan["excess_nll"], excess)
-    unknown = CellResult("gce", 3, 1, 200, result.calibration, result.test, CORRECTION, None).run(
+    unknown = CellResult("gce", 3, 1, (150, 50), result.calibration, result.test, CORRECTION, None).run(
         "temperature", correct_prior=True, coverage=0.9
     )
     assert set(unknown.per_scan) == {"set_coverage", "set_size"}
+
+
+@pytest.mark.parametrize("calibrator", ["identity", "temperature"])
+def test_without_class_shares_probabilities_are_those_at_equal_shares(result, calibrator):
+    run = result.run(calibrator, correct_prior=True, coverage=0.9)
+    at_training = softmax(result.test.logits) if calibrator == "identity" else run.probabilities
+    np.testing.assert_allclose(run.at_equal_shares, prior_corrected(at_training, [0.75, 0.25]))
+    absent = replace(result, class_counts=(200, 0)).run(calibrator, correct_prior=True, coverage=0.9)
+    assert absent.at_equal_shares is None
+    assert absent.training_scans == 200

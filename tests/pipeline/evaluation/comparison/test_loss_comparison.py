@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +15,12 @@ from pipeline.evaluation.comparison.loss_comparison import compare_runs
 from pipeline.evaluation.comparison.seed_runs import Run
 from pipeline.evaluation.inference.significance import corrected_resampled_t_test
 from pipeline.evaluation.metrics import (
+    ABOVE_NOISE,
     balanced_accuracy,
     negative_log_likelihood,
     per_class_recall,
+    prior_corrected,
+    prior_corrected_balanced_accuracy,
     risk_coverage_area,
 )
 
@@ -221,3 +225,26 @@ def test_what_is_only_measured_has_an_interval_and_no_verdict():
     assert "risk" not in found.sentence
     with pytest.raises(InputError, match="no metric named sharpness"):
         compare_runs(runs, "ce", NLL, measured=("sharpness",))
+
+
+def test_what_lies_above_noise_is_tested_over_folds_as_it_is_measured():
+    folds = [cohort(60, seed=fold) for fold in range(3)]
+    runs = [make_run(loss, 0, folds[f], f) for loss in ("ce", "gce") for f in range(3)]
+    above = ABOVE_NOISE["classwise_ece_above_noise"]
+    each = {(r.loss, r.fold): above(r.probabilities, r.labels) for r in runs}
+    gaps = [each["gce", f] - each["ce", f] for f in range(3)]
+    difference = compare_runs(runs, "ce", (above.name,), draws=50).results[1].differences[0]
+    assert difference.p_value == pytest.approx(corrected_resampled_t_test(gaps, 0.25))
+    assert difference.metric == above.name
+
+
+def test_prior_corrected_balanced_accuracy_is_that_of_all_folds_together():
+    runs = [make_run("ce", 0, cohort(60, seed=f), f) for f in range(2)]
+    corrected = [replace(r, at_equal_shares=prior_corrected(r.probabilities, [0.6, 0.3, 0.1])) for r in runs]
+    found = compare_runs(corrected, "ce", NLL, draws=50).results[0].metrics
+    p, y = np.concatenate([r.probabilities for r in runs]), np.concatenate([r.labels for r in runs])
+    expected = prior_corrected_balanced_accuracy(p, y, [0.6, 0.3, 0.1])
+    assert found["prior_corrected_balanced_accuracy"].value == pytest.approx(expected)
+    assert (
+        "prior_corrected_balanced_accuracy" not in compare_runs(runs, "ce", NLL, draws=50).results[0].metrics
+    )

@@ -19,7 +19,7 @@ from pipeline.evaluation.comparison.stages import (
     compare_at_stages,
     stage_titles,
 )
-from pipeline.evaluation.metrics import METRICS, negative_log_likelihood
+from pipeline.evaluation.metrics import ABOVE_NOISE, METRICS, NOISY, negative_log_likelihood, noise_floors
 from pipeline.learning.predictions import Predictions
 from pipeline.learning.prior_correction import PriorCorrection
 
@@ -57,7 +57,14 @@ def results() -> list[CellResult]:
     """Two losses with two seeds; the second is four times too sure."""
     return [
         CellResult(
-            loss, seed, 0, 200, part(80, scale, seed, "cal"), part(240, scale, seed, "test"), NOTHING, None
+            loss,
+            seed,
+            0,
+            (100, 100),
+            part(80, scale, seed, "cal"),
+            part(240, scale, seed, "test"),
+            NOTHING,
+            None,
         )
         for loss, scale in (("ce", 1.0), ("GCE w=1", 4.0))
         for seed in (0, 1)
@@ -89,6 +96,19 @@ def test_one_temperature_takes_back_that_a_loss_was_too_sure(found):
     assert after.interval.value < before.interval.value / 4
 
 
+def test_calibration_errors_come_with_their_noise_and_are_tested_above_it(found, results):
+    for result in found.stages["uncalibrated"].comparison.results:
+        assert set(result.noise) == {name for name in NOISY if name in result.metrics}
+        for name, floor in result.noise.items():
+            above = result.metrics[name].value - floor
+            assert result.metrics[f"{name}_above_noise"].value == pytest.approx(above)
+    own = [r for r in results if r.loss == "ce"]
+    floors = [noise_floors(softmax(r.test.logits), ["classwise_ece"])["classwise_ece"] for r in own]
+    ce = found.stages["uncalibrated"].comparison.results[0]
+    assert ce.noise["classwise_ece"] == pytest.approx(np.mean(floors))
+    assert "prior_corrected_balanced_accuracy" in ce.metrics
+
+
 def test_flat_names_are_those_that_mlflow_accepts(found):
     flat = found.flat()
     assert "one_temperature.GCE_w_1.negative_log_likelihood" in flat
@@ -99,11 +119,13 @@ def test_flat_names_are_those_that_mlflow_accepts(found):
 
 def test_metrics_of_a_cell_are_those_of_its_own_test_scans(study, results):
     metrics = cell_metrics(study, results[0])
-    assert set(metrics) == {f"{s.replace(' ', '_')}.{name}" for s in STAGES for name in TESTED}
+    assert set(metrics) == {
+        f"{s.replace(' ', '_')}.{name}" for s in STAGES for name in (*TESTED, "classwise_ece")
+    }
     test = results[0].test
     expected = negative_log_likelihood(softmax(test.logits), test.labels)
     assert metrics["uncalibrated.negative_log_likelihood"] == pytest.approx(expected)
-    assert all(name.split(".")[1] in METRICS for name in metrics)
+    assert all(name.split(".")[1] in {**METRICS, **ABOVE_NOISE} for name in metrics)
 
 
 def test_figures_from_the_literature_are_put_beside_ours_where_there_are_any(found):

@@ -24,8 +24,9 @@ def found() -> Findings:
     p = np.array([[0.95, 0.05], [0.65, 0.35], [0.62, 0.38]])
     run = Run("ce", 0, 0, 10, ("a", "b", "c"), ("A", "B", "C"), np.array([0, 1, 0]), p)
     metrics = {"accuracy": Interval(0.6, 0.4, 0.8), "macro_auroc": UNDEFINED}
+    noise = {"classwise_ece": 0.07, "ks_calibration_error": math.nan}
     recall = (Interval(0.5, 0.3, 0.7), UNDEFINED)
-    ce = LossResult("ce", 2, 3, metrics, recall, (), "ce is the baseline.")
+    ce = LossResult("ce", 2, 3, metrics, recall, (), "ce is the baseline.", noise=noise)
     differences = (
         Difference("accuracy", Interval(0.1, 0.0, 0.2), 0.01, 0.02, "better"),
         Difference("macro_auroc", UNDEFINED, math.nan, math.nan, "not significant"),
@@ -82,6 +83,7 @@ def test_what_is_not_defined_is_left_out(found):
     assert list(row.difference) == ["accuracy"]
     assert list(row.recall) == ["CN"]
     assert row.coverage == {}
+    assert build(found).stages[0].losses[0].noise == {"classwise_ece": 0.07}
 
 
 def test_curves_hold_the_bins_that_have_scans(found):

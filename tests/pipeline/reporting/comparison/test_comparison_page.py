@@ -27,6 +27,7 @@ def _loss(name: str, stage: str, **differences: DifferenceRow) -> LossRow:
         "balanced_accuracy": Measured(value=0.7, low=0.6, high=0.8),
         "negative_log_likelihood": Measured(value=0.5, low=0.4, high=0.6),
         "classwise_ece": Measured(value=0.051, low=0.03, high=0.08),
+        "classwise_ece_above_noise": Measured(value=0.008, low=-0.013, high=0.037),
         "risk_coverage_area": Measured(value=0.164, low=0.12, high=0.21),
         "macro_f1": Measured(value=0.63, low=0.55, high=0.7),
         "set_coverage": Measured(value=0.91, low=0.85, high=0.95),
@@ -35,6 +36,7 @@ def _loss(name: str, stage: str, **differences: DifferenceRow) -> LossRow:
         name=name,
         seeds=3,
         metrics=metrics,
+        noise={"classwise_ece": 0.043},
         difference=differences,
         recall={
             "normal": Measured(value=0.9, low=0.8, high=0.95),
@@ -88,6 +90,8 @@ def test_the_page_tells_of_every_loss_at_every_stage(report):
         assert f"gce is told about {stage}." in html
     assert html.count("gce is told about one temperature.") == 1
     assert "5.1 %" in html  # calibration errors are shown in percent
+    assert html.count("noise\u00a04.3\u00a0%") == 6  # three losses at two stages
+    assert "compared with ce by the error above noise" in html
     assert "published 23.75" in html
     assert "Coverage: share of each class whose 90 % prediction set contains it" in html
     assert "AURC" in html
@@ -130,7 +134,9 @@ def test_figures_are_files_with_their_numbers(report, tmp_path):
     assert len(risks) == 2 * 3 * 2
     assert risks.iloc[1].tolist() == ["ce", "uncalibrated", 1.0, 0.3]
     forest = pd.read_csv(written["figures"] / "forest.csv")
-    assert set(forest["metric"]) == {"balanced_accuracy", "negative_log_likelihood", "classwise_ece"}
+    assert set(forest["metric"]) == {
+            "balanced_accuracy", "negative_log_likelihood", "classwise_ece_above_noise",
+        }  # fmt: skip
 
 
 def test_a_report_of_the_format_before_is_read_and_drawn(report):
