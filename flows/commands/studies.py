@@ -73,6 +73,15 @@ def phantom(
         typer.Option(help="The classes, and how much they overlap."),
     ] = "three_class",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Random seed.")] = 2026,
+    anatomies: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Paint these label volumes of real brains (NIfTI, BrainCOLOR or DLMUSE numbers).",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
 ) -> Any:
     """Write a synthetic AV1451 cohort as PET DICOM.
 
@@ -81,7 +90,7 @@ def phantom(
     say(f"Phantom: {scans} scans of {subjects} subjects, written to {out}.")
     from pipeline.config import PhantomSettings
 
-    settings = _settings(PhantomSettings, subjects=subjects, scans=scans, preset=preset)
+    settings = _settings(PhantomSettings, subjects=subjects, scans=scans, preset=preset, anatomies=anatomies)
     settings.check_visits()
     from flows.phantom import make_phantom
 

@@ -141,6 +141,9 @@ class PhantomSettings(Section):
     workers: Count = 2
     batches: tuple[BatchSettings, ...] = ()
     """What comes after the cohort, a batch a month; see `pipeline.phantom.write_batch`."""
+    anatomies: Annotated[Path | None, Field(exclude_if=lambda path: path is None)] = None
+    """Folder of whole-brain label volumes of real people (NIfTI, BrainCOLOR or DLMUSE numbers): they are
+    painted instead of the atlas's own brain. Not written out where it is not set, as before it existed."""
 
     def check_visits(self) -> None:
         """Refuse scans that cannot be spread over the subjects.

@@ -2,8 +2,10 @@
 
 from pipeline.phantom.batch import plan_batch
 from pipeline.phantom.cohort import BROKEN_RULES, SPOILED_RULES, PlannedScan, plan_cohort
+from pipeline.phantom.people import paint_labels
 from pipeline.phantom.population import PRESETS, Preset, posterior
-from pipeline.phantom.tree import make_scan, write_batch, write_cohort
+from pipeline.phantom.scan_maker import make_scan
+from pipeline.phantom.tree import write_batch, write_cohort
 
 __all__ = [
     "BROKEN_RULES",
@@ -12,6 +14,7 @@ __all__ = [
     "PlannedScan",
     "Preset",
     "make_scan",
+    "paint_labels",
     "plan_batch",
     "plan_cohort",
     "posterior",

@@ -8,7 +8,7 @@ intensities to paint are found by solving for them. ``M`` depends on the atlas a
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from models.arrays import Floats
 from pipeline.atlas import AFFINE, REFERENCE, SHAPE, SPACING_MM, Region, load_atlas, load_regions
+from pipeline.phantom.head_layers import HeadLayers, places_mm, surround
 from pipeline.phantom.population import Latents
 
 RESOLUTION_MM = 8.0
@@ -37,7 +38,7 @@ _VARIANCE_SHARED, _VARIANCE_REGION, _VARIANCE_SIDE, _VARIANCE_VISIT = 0.25, 0.50
 _FIXED = {"csf": 0.55, "cerebellar_white": 1.05, "brainstem": 1.15, "skull": 0.40, "soft_tissue": 0.30}
 """SUVR of compartments that no region of the table describes."""
 _MENINGES = 0.75
-_SPOT_SIGMA_MM = 3.0
+SPOT_SIGMA_MM = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +69,24 @@ class Rendering:
 
     Parameters
     ----------
-    suvr : ndarray of float32, shape (96, 112, 96)
-        Sharp: before any scanner.
+    suvr : ndarray of float32, shape (x, y, z)
+        Sharp: before any scanner. The atlas's own anatomy has shape (96, 112, 96).
     regional : dict of str to float
-        Mean SUVR of every region of the atlas at `RESOLUTION_MM`; the reference region has 1.
+        Mean SUVR of every region at `RESOLUTION_MM`; the reference region has 1.
+    affine : ndarray, shape (4, 4)
+        Voxel index to RAS+ mm of the head's own space: template space for the atlas's own anatomy.
+    labels : ndarray of int16 or None
+        Where a person's regions are, on the grid of `suvr`: the person's own labels, or indices into the
+        atlas's names; None where the atlas's labels hold.
+    own_shape : bool
+        Whether the head has its own size and shape already; otherwise the scanner stretches it.
     """
 
     suvr: NDArray[np.float32]
     regional: dict[str, float]
+    affine: Floats = field(default_factory=lambda: AFFINE)
+    labels: NDArray[np.int16] | None = None
+    own_shape: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +182,25 @@ def render(uptake: Uptake) -> Rendering:
     """
     model = load_model()
     names = model.names
+    paint = intensities(uptake)
+    intensity = paint.astype(np.float32)
+    suvr: NDArray[np.float32] = intensity[model.filler]
+    suvr += model.grey_part * (intensity[model.paint] - suvr)
+    means = model.mixing @ paint + _add_spots(suvr, uptake.spots)
+    means /= means[names.index(REFERENCE) - 1]
+    return Rendering(suvr, {names[k]: float(means[k - 1]) for k in range(1, model.solved + 1)})
+
+
+def intensities(uptake: Uptake) -> Floats:
+    """Return what to paint into the compartments so that their blurred means are those of the uptake.
+
+    Returns
+    -------
+    ndarray, shape (compartments,)
+        SUVR in the order of the model's names, at least 0.
+    """
+    model = load_model()
+    names = model.names
     fixed = {**_FIXED, "air": 0.0, "meninges": uptake.meninges}
     paint = np.array([fixed.get(name, 0.0) for name in names])
     regions = np.arange(1, model.solved + 1)
@@ -180,13 +210,8 @@ def render(uptake: Uptake) -> Rendering:
     if len(targets):
         added = np.array([uptake.tau[names[k]] for k in targets])
         paint[targets] += np.linalg.solve(model.mixing[np.ix_(targets - 1, targets)], added)
-    paint = np.maximum(paint, 0.0)
-    intensity = paint.astype(np.float32)
-    suvr: NDArray[np.float32] = intensity[model.filler]
-    suvr += model.grey_part * (intensity[model.paint] - suvr)
-    means = model.mixing @ paint + _add_spots(suvr, uptake.spots)
-    means /= means[names.index(REFERENCE) - 1]
-    return Rendering(suvr, {names[k]: float(means[k - 1]) for k in regions})
+    painted: Floats = np.maximum(paint, 0.0)
+    return painted
 
 
 def _add_spots(suvr: NDArray[np.float32], spots: Floats) -> Floats:
@@ -194,7 +219,7 @@ def _add_spots(suvr: NDArray[np.float32], spots: Floats) -> Floats:
     labels = load_atlas().labels
     regions = len(load_atlas().names) - 1
     added = np.zeros(regions + 1)
-    sharp, blur = _SPOT_SIGMA_MM / SPACING_MM, RESOLUTION_MM / 2.3548 / SPACING_MM
+    sharp, blur = SPOT_SIGMA_MM / SPACING_MM, RESOLUTION_MM / 2.3548 / SPACING_MM
     wide = np.hypot(sharp, blur)
     for *centre, height in spots:
         box = tuple(slice(max(int(c) - 9, 0), int(c) + 10) for c in centre)
@@ -241,16 +266,8 @@ def _is_whole(name: str) -> bool:
 def _filler(paint: NDArray[np.int16], index: dict[str, int]) -> NDArray[np.int16]:
     """Return what fills the part of a voxel that is not grey matter, and all of a voxel outside the brain."""
     atlas = load_atlas()
-    x, y, z = (SPACING_MM * a + AFFINE[k, 3] for k, a in enumerate(np.ogrid[tuple(map(slice, SHAPE))]))
-    depth = np.asarray(ndimage.distance_transform_edt(~atlas.brain, sampling=SPACING_MM))
-    face = (np.hypot(x / 62, (y + 5) / 88) < 1) & (z < -10) | (np.hypot(x / 52, (y + 20) / 60) < 1) & (
-        z < -50
-    )
-    filler = np.zeros(SHAPE, dtype=np.int16)
-    filler[(depth <= 16) | face] = index["soft_tissue"]
-    filler[depth <= 11] = index["skull"]
-    filler[depth <= 6] = index["csf"]
-    filler[(depth > 1) & (depth <= 5)] = index["meninges"]
+    x, y, z = places_mm(SHAPE, AFFINE)
+    filler = surround(atlas.brain, AFFINE, HeadLayers(), index)
     cerebellar = np.isin(paint, [index[REFERENCE], index["cerebellar_grey"]])
     stem = (np.abs(x) < 22) & (y > -45) & (y < -10) & (z < -14) & (atlas.white > 0.2) & ~(atlas.labels > 0)
     white = np.where(cerebellar, index["cerebellar_white"], index["white_matter"])

@@ -10,16 +10,14 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from models.arrays import Floats
-from pipeline.atlas import AFFINE, SHAPE, SPACING_MM
 from pipeline.phantom.anatomy import Rendering
+from pipeline.phantom.head_layers import places_mm, spacing_of
 
 REFERENCE_BQML = 5000.0
 _HEAD_CENTRE_MM = np.array([0.0, -15.0, 6.0])
 _FWHM_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
 # Noise at two points 3 mm apart correlates by a half: an autocorrelation 6 mm wide, so a narrower kernel.
 _NOISE_FWHM_MM = 6.0 / np.sqrt(2)
-# Linear interpolation averages neighbours: on average it adds a sixth of the squared spacing as variance.
-_INTERPOLATION_VARIANCE = SPACING_MM**2 / 6
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Acquisition:
     affine : ndarray, shape (4, 4)
         Voxel index to RAS+ mm; x and y run to the left and the back, as DICOM stores them.
     template_to_native : list of ndarray, shape (4, 4)
-        Where a point of template space lies in the scanner, in mm, one per frame.
+        Where a point of template space (or of a person's own space) lies in the scanner, in mm, a frame.
     resolution_mm : float
         FWHM of the point spread.
     """
@@ -127,22 +125,24 @@ def acquire(
     """
     scanner = scanner_of(vendor)
     rng = np.random.default_rng(scan_seed)
-    shape_change = _draw_shape(np.random.default_rng(subject_seed))
+    shape_change = np.eye(4) if rendering.own_shape else _draw_shape(np.random.default_rng(subject_seed))
     table_mm = np.array([0.0, 0.0, -float(rng.uniform(100, 900))])
     centre_mm = table_mm + _HEAD_CENTRE_MM
     pose = _rigid(rng.normal(0, 4.0, 3), rng.normal(0, 5.0, 3) + table_mm, _HEAD_CENTRE_MM)
     resolution_mm = float(rng.uniform(*scanner.resolution_mm))
     affine = _native_affine(scanner, centre_mm)
     shown = (
-        rendering.suvr * (1 + scanner.brighter * above_cerebellum()) if scanner.brighter else rendering.suvr
+        rendering.suvr * (1 + scanner.brighter * above_cerebellum(rendering))
+        if scanner.brighter
+        else rendering.suvr
     )
-    blurred = _blur(shown, resolution_mm, np.diag(shape_change)[:3])
+    blurred = _blur(shown, resolution_mm, np.diag(shape_change)[:3], spacing_of(rendering.affine))
     activity = REFERENCE_BQML * float(rng.normal(1.0, 0.03))
     noise_sd = float(rng.uniform(0.15, 0.20)) * np.sqrt(1200.0 / np.array(frames_s))
     placed = [drift @ pose @ shape_change for drift in _draw_drift(len(frames_s), centre_mm, rng)]
     frames = []
     for k, template_to_native in enumerate(placed):
-        image = _sample(blurred, template_to_native, affine, scanner.shape)
+        image = _sample(blurred, rendering.affine, template_to_native, affine, scanner.shape)
         if not attenuation_corrected:
             image *= _attenuation(scanner.shape, scanner.spacing_mm)
         image += _noise(image, scanner, noise_sd[k], rng)
@@ -156,9 +156,9 @@ def scanner_of(vendor: str) -> ScannerModel:
     return NEW_SCANNER if vendor == NEW_SCANNER.vendor else SCANNERS[vendor]
 
 
-def above_cerebellum() -> NDArray[np.float32]:
-    """Return a smooth field in template space: 0 in the inferior cerebellum, 1 from the temporal lobes up."""
-    return _ramp((0.0, 0.55, 0.84), through_mm=(0.0, -48.0, -20.0), width_mm=9.0)
+def above_cerebellum(rendering: Rendering) -> NDArray[np.float32]:
+    """Return a smooth field over a head: 0 in the inferior cerebellum, 1 from the temporal lobes up."""
+    return _ramp(rendering, (0.0, 0.55, 0.84), through_mm=(0.0, -48.0, -20.0), width_mm=9.0)
 
 
 def with_wrong_map(rendering: Rendering) -> Rendering:
@@ -166,15 +166,18 @@ def with_wrong_map(rendering: Rendering) -> Rendering:
 
     No check of quality notices it: the image looks like a brain.
     """
-    lost = np.float32(0.35) * _ramp((0.0, 1.0, 0.0), through_mm=(0.0, 15.0, 0.0), width_mm=9.0)
+    lost = np.float32(0.35) * _ramp(rendering, (0.0, 1.0, 0.0), through_mm=(0.0, 15.0, 0.0), width_mm=9.0)
     return replace(rendering, suvr=rendering.suvr * (1 - lost))
 
 
 def _ramp(
-    along: tuple[float, float, float], through_mm: tuple[float, float, float], width_mm: float
+    rendering: Rendering,
+    along: tuple[float, float, float],
+    through_mm: tuple[float, float, float],
+    width_mm: float,
 ) -> NDArray[np.float32]:
-    """Rise from 0 to 1 along a direction of template space, a half at a point."""
-    places = (SPACING_MM * a + AFFINE[k, 3] for k, a in enumerate(np.ogrid[tuple(map(slice, SHAPE))]))
+    """Rise from 0 to 1 along a direction of the head's space, a half at a point."""
+    places = places_mm(rendering.suvr.shape, rendering.affine)
     far_mm = sum(d * (x - x0) for d, x, x0 in zip(along, places, through_mm, strict=True))
     rise: NDArray[np.float32] = (1 / (1 + np.exp(-far_mm / width_mm))).astype(np.float32)
     return rise
@@ -182,12 +185,13 @@ def _ramp(
 
 def _sample(
     image: NDArray[np.float32],
+    head: Floats,
     template_to_native: Floats,
     affine: Floats,
     shape: tuple[int, int, int],
 ) -> NDArray[np.float32]:
-    """Resample an image in template space onto a scanner's grid."""
-    to_template = np.linalg.inv(AFFINE) @ np.linalg.inv(template_to_native) @ affine
+    """Resample an image on the head's own grid onto a scanner's grid."""
+    to_template = np.linalg.inv(head) @ np.linalg.inv(template_to_native) @ affine
     sampled: NDArray[np.float32] = ndimage.affine_transform(
         image, to_template[:3, :3], to_template[:3, 3], shape, order=1, prefilter=False
     )
@@ -229,11 +233,14 @@ def _native_affine(scanner: ScannerModel, centre_mm: Floats) -> Floats:
     return affine
 
 
-def _blur(suvr: NDArray[np.float32], resolution_mm: float, scale: Floats) -> NDArray[np.float32]:
-    """Blur in template space by the point spread as it will be in the scanner."""
-    variance = (resolution_mm * _FWHM_TO_SIGMA / scale) ** 2 - _INTERPOLATION_VARIANCE
+def _blur(
+    suvr: NDArray[np.float32], resolution_mm: float, scale: Floats, spacing_mm: Floats
+) -> NDArray[np.float32]:
+    """Blur in the head's own space by the point spread as it will be in the scanner."""
+    # Linear interpolation averages neighbours: on average it adds a sixth of the squared spacing as variance.
+    variance = (resolution_mm * _FWHM_TO_SIGMA / scale) ** 2 - spacing_mm**2 / 6
     blurred: NDArray[np.float32] = ndimage.gaussian_filter(
-        suvr, np.sqrt(variance) / SPACING_MM, mode="nearest", truncate=3.0
+        suvr, np.sqrt(variance) / spacing_mm, mode="nearest", truncate=3.0
     )
     return blurred
 

@@ -13,13 +13,15 @@ import numpy as np
 from pipeline.config import PhantomSettings
 from pipeline.errors import InputError, TaucalError
 from pipeline.files import exclusive, read_json, write_json, write_text, written_whole
-from pipeline.phantom.anatomy import Rendering, draw_glucose_uptake, draw_uptake, render
+from pipeline.phantom.anatomy import Rendering
 from pipeline.phantom.batch import plan_batch
+from pipeline.phantom.brain_labels import fingerprint_of_people, read_person
 from pipeline.phantom.cohort import PlannedScan, plan_cohort
 from pipeline.phantom.decoys import has_decoys, write_decoys
 from pipeline.phantom.dicom_writer import WATERMARK, folder_of, write_series
-from pipeline.phantom.population import PRESETS, Preset
-from pipeline.phantom.scanner import Acquisition, acquire, with_wrong_map
+from pipeline.phantom.population import PRESETS
+from pipeline.phantom.scan_maker import make_scan, person_of
+from pipeline.phantom.scanner import Acquisition
 from pipeline.phantom.tables import EXPORT_DATE, demographics_table, diagnosis_table, truth_table
 from pipeline.processes import worker_pool
 
@@ -33,8 +35,6 @@ tables/DXSUM_*, PTDEMOG_*           diagnoses and demographics, in ADNI's column
 tables/PHANTOM_TRUTH.csv            class, exact class probabilities, and what was spoiled on purpose
 truth/I<id>.json                    where template space lies in the scan, and its true regional SUVR
 """
-# Streams of random numbers: what belongs to a subject, and what belongs to a scan.
-_SUBJECT_UPTAKE, _SCAN_UPTAKE, _SUBJECT_HEAD, _SCAN_SCANNER = 1, 2, 3, 4
 
 
 def write_cohort(
@@ -70,11 +70,12 @@ def write_cohort(
         If the disk is full; what was finished stays.
     """
     scans = plan_cohort(settings, seed)
+    _check_people(scans, settings, seed)
     with _writing(out):
         _claim_cohort(out, settings, seed)
-        _write_tables(scans, PRESETS[settings.preset], out / "tables")
+        _write_tables(scans, settings, seed, out / "tables")
         _write_decoys(scans, out)
-        _write_missing(scans, out, seed, settings.workers, progress)
+        _write_missing(scans, out, seed, settings, progress)
     return out
 
 
@@ -111,12 +112,13 @@ def write_batch(
         If the disk is full; what was finished stays.
     """
     scans = plan_batch(settings, seed, number)
+    _check_people(scans, settings, seed)
     with _writing(out):
         _claim_cohort(out, settings, seed)
         batch = settings.batches[number - 1].model_dump(mode="json")
         _claim(out / f"phantom-batch{number:02d}.json", {"synthetic": True, "batch": number, **batch})
-        _write_tables(scans, PRESETS[settings.preset], out / "tables", f"_batch{number:02d}")
-        _write_missing(scans, out, seed, settings.workers, progress)
+        _write_tables(scans, settings, seed, out / "tables", f"_batch{number:02d}")
+        _write_missing(scans, out, seed, settings, progress)
     return out
 
 
@@ -124,28 +126,48 @@ def _writing(out: Path) -> AbstractContextManager[None]:
     return exclusive(out.parent / f".{out.name}.lock", "cohort", wait=False)
 
 
+def _check_people(scans: tuple[PlannedScan, ...], settings: PhantomSettings, seed: int) -> None:
+    """Read every label volume that will be painted, before anything is written."""
+    for path in sorted({path for scan in scans if (path := person_of(scan, settings, seed))}):
+        read_person(path)
+
+
 def _write_missing(
-    scans: tuple[PlannedScan, ...], out: Path, seed: int, workers: int, progress: Progress | None
+    scans: tuple[PlannedScan, ...],
+    out: Path,
+    seed: int,
+    settings: PhantomSettings,
+    progress: Progress | None,
 ) -> None:
     missing = [s for s in scans if not (out / folder_of(s)).is_dir()]
     done = len(scans) - len(missing)
     if progress:
         progress(done, len(scans))
-    for _ in _write_all(missing, out, seed, workers):
+    for _ in _write_all(missing, out, seed, settings):
         done += 1
         if progress:
             progress(done, len(scans))
 
 
-def _write_tables(scans: tuple[PlannedScan, ...], preset: Preset, folder: Path, ending: str = "") -> None:
+def _write_tables(
+    scans: tuple[PlannedScan, ...], settings: PhantomSettings, seed: int, folder: Path, ending: str = ""
+) -> None:
+    preset = PRESETS[settings.preset]
+    truth = truth_table(scans, preset)
+    if settings.anatomies:
+        truth["ANATOMY"] = [_name_of(person_of(scan, settings, seed)) for scan in scans]
     tables = {
         f"DXSUM_{EXPORT_DATE}{ending}.csv": diagnosis_table(scans, preset),
         f"PTDEMOG_{EXPORT_DATE}{ending}.csv": demographics_table(scans),
-        f"PHANTOM_TRUTH{ending}.csv": truth_table(scans, preset),
+        f"PHANTOM_TRUTH{ending}.csv": truth,
     }
     for name, table in tables.items():
         with written_whole(folder / name) as beside:
             table.to_csv(beside, index=False)
+
+
+def _name_of(person: Path | None) -> str:
+    return person.name.removesuffix(".gz").removesuffix(".nii") if person else ""
 
 
 def _claim_cohort(out: Path, settings: PhantomSettings, seed: int) -> None:
@@ -162,8 +184,11 @@ def _claim_cohort(out: Path, settings: PhantomSettings, seed: int) -> None:
         "synthetic": True,
         "format": _FORMAT,
         "seed": seed,
-        "settings": settings.model_dump(mode="json", exclude={"workers", "batches"}),
+        "settings": settings.model_dump(mode="json", exclude={"workers", "batches", "anatomies"}),
     }
+    if settings.anatomies:
+        # What the volumes hold counts, not where they lie.
+        ours["people"] = fingerprint_of_people(settings.anatomies)
     if _claim(manifest, ours):
         write_text(out / "README.txt", _README)
 
@@ -182,14 +207,14 @@ def _claim(manifest: Path, ours: dict[str, object]) -> bool:
     return False
 
 
-def _write_all(scans: list[PlannedScan], out: Path, seed: int, workers: int) -> Iterator[None]:
-    if workers == 1 or len(scans) < 2:
+def _write_all(scans: list[PlannedScan], out: Path, seed: int, settings: PhantomSettings) -> Iterator[None]:
+    if settings.workers == 1 or len(scans) < 2:
         for scan in scans:
-            _write_scan(scan, out, seed)
+            _write_scan(scan, out, seed, settings)
             yield
         return
-    with worker_pool(min(workers, len(scans))) as pool:
-        for future in as_completed([pool.submit(_write_scan, scan, out, seed) for scan in scans]):
+    with worker_pool(min(settings.workers, len(scans))) as pool:
+        for future in as_completed([pool.submit(_write_scan, scan, out, seed, settings) for scan in scans]):
             future.result()
             yield
 
@@ -202,16 +227,20 @@ def _write_decoys(scans: tuple[PlannedScan, ...], out: Path) -> None:
             raise _does_not_fit(out, error) from error
 
 
-def _write_scan(scan: PlannedScan, out: Path, seed: int) -> None:
+def _write_scan(scan: PlannedScan, out: Path, seed: int, settings: PhantomSettings) -> None:
     """Make one scan; its folder appears last and whole."""
     target = out / folder_of(scan)
     unfinished = target.with_name(f".tmp-{target.name}")
-    rendering, acquisition = make_scan(scan, seed)
+    rendering, acquisition = make_scan(scan, seed, settings)
+    truth = _truth(scan, rendering, acquisition)
+    if person := person_of(scan, settings, seed):
+        truth["anatomy"] = _name_of(person)
+        truth["head_to_native_mm"] = truth.pop("template_to_native_mm")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         write_series(scan, acquisition, unfinished)
-        write_json(out / "truth" / f"I{scan.image_id}.json", _truth(scan, rendering, acquisition))
+        write_json(out / "truth" / f"I{scan.image_id}.json", truth)
         unfinished.rename(target)
     except OSError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -224,33 +253,6 @@ def _does_not_fit(target: Path, error: OSError) -> TaucalError:
         where=str(target),
         hint="free space or make the folder writable, then run the same command again: it continues here",
     )
-
-
-def make_scan(scan: PlannedScan, seed: int) -> tuple[Rendering, Acquisition]:
-    """Make one planned scan in memory.
-
-    Returns
-    -------
-    Rendering
-        What is in the head.
-    Acquisition
-        What the scanner saw of it.
-    """
-    subject, own = scan.subject.index, scan.image_id
-    if scan.spoiled == "wrong-tracer":
-        uptake = draw_glucose_uptake([seed, _SCAN_UPTAKE, own])
-    else:
-        uptake = draw_uptake(scan.latents, [seed, _SUBJECT_UPTAKE, subject], [seed, _SCAN_UPTAKE, own])
-    rendering = render(uptake)
-    acquisition = acquire(
-        with_wrong_map(rendering) if scan.spoiled == "wrong-attenuation-map" else rendering,
-        scan.subject.vendor,
-        scan.frames_s,
-        [seed, _SUBJECT_HEAD, subject],
-        [seed, _SCAN_SCANNER, own],
-        attenuation_corrected=scan.spoiled not in ("not-attenuation-corrected", "attenuation-only-claimed"),
-    )
-    return rendering, acquisition
 
 
 def _truth(scan: PlannedScan, rendering: Rendering, acquisition: Acquisition) -> dict[str, object]:
