@@ -2,22 +2,29 @@
 
     python tests/benchmarks/cross_fitting.py train FOLDER --draws 8 --scans 150
     python tests/benchmarks/cross_fitting.py show FOLDER --scans 150
+    python tests/benchmarks/cross_fitting.py train FOLDER --draws 8 --scans 150 --dicom --repeats 1
 
 `train` paints flortaucipir scans in template space (point spread of 5 to 8 mm, correlated noise; no
 registration), trains `small_cnn` at 8 mm voxels with the settings of ``configs/demo.yaml``, and stores the
 logits of every network: the network of a split, and R x 5 networks of a cross-fitting. It resumes. `show`
 calibrates what is stored and prints the NLL above that of the true posterior, the error of the posterior,
 and what the prediction sets and plausible ranges do. No setting is chosen by the test scans.
+
+With `--dicom` the scans are written as PET DICOM, ingested by `taucal ingest` and read from its derivatives;
+refused scans are left out. Each cohort is ingested once and stored as 8 mm volumes.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy import ndimage
 
@@ -25,15 +32,16 @@ from models.calibrators import build_calibrator, softmax
 from models.ensemble import pooled_logits
 from models.networks import run
 from models.preprocessing import Preprocessing
-from pipeline.config import SHIPPED, Study, load_study
+from pipeline.config import SHIPPED, PhantomSettings, PreprocessingSettings, Study, load_study
 from pipeline.learning.cross_fitting import deal_folds, study_of
-from pipeline.learning.loading import LabelledVolumes
+from pipeline.learning.loading import LabelledVolumes, load_volumes
 from pipeline.learning.split import assign_parts, development
 from pipeline.learning.training import train
+from pipeline.phantom import write_cohort
 from pipeline.phantom.anatomy import draw_uptake, render
 from pipeline.phantom.cohort import draw_latents
 from pipeline.phantom.population import PRESETS, posterior, sample_classes
-from pipeline.scan import Split
+from pipeline.scan import Cohort, Split
 
 PRESET = PRESETS["three_class"]
 SPACING_MM = 8.0
@@ -56,6 +64,42 @@ def paint(number: int, seed: int, stage: float, typical: bool) -> np.ndarray:
     blurred += noise * np.sqrt((blurred + np.float32(0.05)) / np.float32(1.05))
     gain = np.float32(rng.normal(1.0, 0.03))
     return np.asarray(Preprocessing(SPACING_MM, 4.0)(np.maximum(blurred, 0) * gain))
+
+
+def ingested_scans(scans: int, seed: int, stored: Path) -> tuple[LabelledVolumes, np.ndarray]:
+    """Return scans that went through DICOM and ingest, one a subject, and their true posterior."""
+    if not stored.is_file():
+        with tempfile.TemporaryDirectory() as place:
+            settings = PhantomSettings(subjects=scans, scans=scans, spoiled=0.0)
+            source = write_cohort(settings, Path(place) / "adni", seed=seed)
+            bids = Path(place) / "bids"
+            command = ["ingest", str(source), "--out", str(bids), "--workers", "1", "--quiet"]
+            subprocess.run([sys.executable, "-m", "flows.cli", *command], check=True)
+            derivatives = bids / "derivatives" / "taucal"
+            cohort = Cohort.read_tsv(derivatives / "cohort.tsv", PRESET.class_names)
+            table = pd.read_csv(derivatives / "cohort.tsv", sep="\t").set_index("scan_id")
+            truth = table.loc[list(cohort.scan_ids), [f"posterior_{name}" for name in PRESET.class_names]]
+            settings_of = PreprocessingSettings(spacing_mm=SPACING_MM, suvr_max=4.0)
+            made = load_volumes(cohort, settings_of, Path(place) / "cache")
+            np.savez(
+                stored,
+                ids=made.scan_ids,
+                subjects=made.subjects,
+                volumes=made.volumes,
+                labels=made.labels,
+                truth=truth.to_numpy(),
+            )
+    found = np.load(stored)
+    made = LabelledVolumes(
+        tuple(found["ids"].tolist()),
+        tuple(found["subjects"].tolist()),
+        found["volumes"],
+        found["labels"],
+        PRESET.class_names,
+        Preprocessing(SPACING_MM, 4.0),
+        hashlib.sha256(found["volumes"].tobytes() + found["labels"].tobytes()).hexdigest(),
+    )
+    return made, found["truth"]
 
 
 def make_scans(scans: int, seed: int) -> tuple[LabelledVolumes, np.ndarray]:
@@ -86,14 +130,19 @@ def demo_study(loss: str, seed: int, repeats: int) -> Study:
     )
 
 
-def draw(folder: Path, number: int, scans: int, repeats: int, losses: list[str]) -> None:
-    """Train and store all networks of one draw."""
+def draw(folder: Path, number: int, scans: str, repeats: int, losses: list[str]) -> None:
+    """Train and store all networks of one draw; `scans` is their number, after ``dicom-`` where ingested."""
     wanted = [(loss, folder / f"{scans}-{number}-{loss}.npz") for loss in losses]
     wanted = [(loss, path) for loss, path in wanted if not path.is_file()]
     if not wanted:
         return
-    volumes, truth = make_scans(scans, 1000 + number)
-    test, test_truth = make_scans(TEST_SCANS, 5000)
+    if scans.startswith("dicom-"):
+        each = int(scans.removeprefix("dicom-"))
+        volumes, truth = ingested_scans(each, 1000 + number, folder / f"scans-{each}-{1000 + number}.npz")
+        test, test_truth = ingested_scans(TEST_SCANS, 5000, folder / f"scans-{TEST_SCANS}-5000.npz")
+    else:
+        volumes, truth = make_scans(int(scans), 1000 + number)
+        test, test_truth = make_scans(TEST_SCANS, 5000)
     names = dict(zip(volumes.scan_ids, (PRESET.class_names[k] for k in volumes.labels), strict=True))
     subject_of = dict(zip(volumes.scan_ids, volumes.subjects, strict=True))
     class_of = {subject_of[i]: c for i, c in names.items()}
@@ -157,7 +206,7 @@ def shown(path: Path) -> dict[str, tuple[float, float]]:
     return found
 
 
-def show(folder: Path, scans: int) -> None:
+def show(folder: Path, scans: str) -> None:
     """Print a table over draws: mean and standard error; then paired differences to the split."""
     found = {loss: [shown(path) for path in sorted(folder.glob(f"{scans}-*-{loss}.npz"))] for loss in LOSSES}
     print("| scheme | " + " | ".join(f"{loss} (n = {len(draws)})" for loss, draws in found.items()) + " |")
@@ -186,16 +235,18 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--scans", type=int, default=150)
+    parser.add_argument("--dicom", action="store_true", help="write the scans as DICOM and ingest them")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--losses", nargs="+", default=list(LOSSES), choices=list(LOSSES))
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
+    scans = f"dicom-{asked.scans}" if asked.dicom else str(asked.scans)
     if asked.action == "show":
-        show(asked.folder, asked.scans)
+        show(asked.folder, scans)
         return
     torch.set_num_threads(1)
     for number in range(asked.first, asked.first + asked.draws):
-        draw(asked.folder, number, asked.scans, asked.repeats, asked.losses)
+        draw(asked.folder, number, scans, asked.repeats, asked.losses)
 
 
 if __name__ == "__main__":
