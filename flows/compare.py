@@ -6,13 +6,16 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from prefect import flow
+
 from flows.comparison.cells import Cell, ComparisonData, Order, load_material, plan, train_cell
 from flows.comparison.pages import ComparisonLog, show, write_pages
 from flows.comparison.progress import watched
 from flows.running.console import progress, say
+from flows.running.doors import name_run, opened, report_crash
 from flows.running.jobs import Runner
 from flows.running.runners import finished
-from flows.running.steps import as_flow, as_task
+from flows.running.task_runs import JobRuns, step
 from pipeline.config import Study, check_purpose
 from pipeline.errors import TrainingError
 from pipeline.evaluation.comparison.stages import Findings, compare_at_stages
@@ -20,8 +23,21 @@ from pipeline.files import exclusive
 from pipeline.learning.split_cohort import SplitCohort
 
 
+@flow(name="compare", flow_run_name=name_run, validate_parameters=False, on_crashed=[report_crash])
+def compare(study: str) -> dict[str, Any]:
+    """Train with every loss, seed and fold of a study, and compare the results.
+
+    Parameters
+    ----------
+    study : str
+        Path of a resolved study file.
+    """
+    with opened(study) as resolved:
+        return compare_losses(resolved)
+
+
 def compare_losses(study: Study) -> dict[str, Any]:
-    """Run the comparison of a study as a Prefect flow; return the paths of its page and table.
+    """Run the comparison of a study; return the paths of its page and table.
 
     Every loss has the same split, initial weights, augmentation and budget for a given seed and fold. A cell
     that fails is reported and the others continue; the same command again runs only what is missing.
@@ -35,10 +51,6 @@ def compare_losses(study: Study) -> dict[str, Any]:
         If every cell of the baseline failed.
     """
     check_purpose(study, "compare")
-    return as_flow("compare", lambda: _compare(study))
-
-
-def _compare(study: Study) -> dict[str, Any]:
     with exclusive(study.output / ".compare.lock", "cells of a comparison", wait=False):
         material = load_material(study)
         for fold, split in enumerate(material.splits):
@@ -46,8 +58,8 @@ def _compare(study: Study) -> dict[str, Any]:
             say(f"Split{of_fold}: {SplitCohort(material.cohort, material.volumes, split).sizes()}.")
         cells = plan(study, material)
         log = ComparisonLog(study, material)
-        failed = as_task("train cells", lambda: train_cells(study, material, cells, log))
-        found = as_task("statistics", lambda: find(study, material, cells, failed))
+        failed = train_cells(study, material, cells, log)
+        found = find(study, material, cells, failed)
         failures = {cell.title: reason for cell, reason in failed.items()}
         pages = write_pages(study, material, found, failures)
         log.findings(found)
@@ -75,8 +87,10 @@ def train_cells(
     orders = [Order(study.without_places(), cell, material.volumes.digest(), of_round) for cell in todo]
     failed: dict[Cell, str] = {}
     with watched(cells, todo, of_round) as watch:
-        for outcome in finished(train_cell, orders, runner):
+        shown = JobRuns([f"train {cell.title}" for cell in todo], len(todo))
+        for outcome in finished(train_cell, orders, runner, shown.started):
             cell = todo[outcome.index]
+            shown.ended(outcome.index, error=outcome.error)
             if outcome.error is None:
                 watch.done(cell)
                 log.cell(cell)
@@ -86,6 +100,7 @@ def train_cells(
     return failed
 
 
+@step("statistics")
 def find(study: Study, material: ComparisonData, cells: Sequence[Cell], failed: dict[Cell, str]) -> Findings:
     """Compare the losses on the cells that did not fail."""
     whole = [cell for cell in cells if cell not in failed]

@@ -6,11 +6,12 @@ import shlex
 import time
 from typing import Any
 
-from flows.ingest import ingest_study
+from flows.ingest import ingest
 from flows.phantom import make_phantom
 from flows.reports.study_reports import read_material, report_cohort_scan, report_study
 from flows.running.console import progress, say, show_table
-from flows.train import show_results, train_study
+from flows.running.doors import run_door
+from flows.train import show_results, train
 from pipeline.config import Study, check_purpose
 from pipeline.ingest.deidentify import key_beside, make_known_key
 from pipeline.processes import preload
@@ -28,9 +29,9 @@ def run_demo(study: Study) -> dict[str, Any]:
     make_phantom(study.phantom, source, study.seed)
     say("2  ingest: DICOM, de-identified BIDS-PET, MNI space, SUVR")
     make_known_key(study.ingest.key_file or key_beside(bids), study.seed)
-    ingested = ingest_study(study)
+    ingested = run_door(ingest, study)
     say("3-6  split, train, calibrate, evaluate, track")
-    trained = train_study(study)
+    trained = run_door(train, study)
     say("7  reports")
     material = read_material(study, trained)
     pages = {"study": report_study(study, trained, material)}

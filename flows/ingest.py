@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from prefect import flow
 
 from flows.ingestion.ingest_tables import (
     DatasetTables,
@@ -18,9 +19,10 @@ from flows.ingestion.ingest_tables import (
 )
 from flows.ingestion.scan_jobs import ScanJob, ingest_scans
 from flows.running.console import progress, say, show_table
+from flows.running.doors import name_run, opened, report_crash
 from flows.running.jobs import Runner
 from flows.running.locks import locked
-from flows.running.steps import as_flow, as_task
+from flows.running.task_runs import JobRuns, log_shared, show_rows
 from pipeline.config import DaskSettings, ImagingSettings, IngestSettings, Study
 from pipeline.errors import ConfigError, InputError
 from pipeline.files import remove_unfinished
@@ -32,58 +34,49 @@ from pipeline.ingest.source_map import known_subjects, log_failures, remember_so
 from pipeline.ingest.sources import find_scans
 
 _NO_CLUSTER = DaskSettings()
+_SHOWN = 1000
+"""Most scans of a table in Prefect."""
 
 
-def ingest(
-    source: Path | Sequence[Path],
-    bids: Path,
-    settings: IngestSettings,
-    imaging: ImagingSettings,
-    classes: tuple[str, ...],
-    dask: DaskSettings = _NO_CLUSTER,
-) -> IngestResult:
-    """Run the ingest as a Prefect flow; a scan that is done already is skipped.
+@flow(name="ingest", flow_run_name=name_run, validate_parameters=False, on_crashed=[report_crash])
+def ingest(study: str) -> IngestResult:
+    """Take new scans of a study's sources to SUVR; a scan that is done already is skipped.
 
     Parameters
     ----------
-    source : Path or sequence of Path
-        Folders of scans in any layout `find_scans` knows.
-    bids : Path
-        The dataset to write.
-    settings, imaging
-        Sections of the study.
-    classes : tuple of str
-        Class names of the cohort table; other diagnoses become unknown.
-    dask : DaskSettings
-        The cluster where ``settings.runner`` is dask.
-
-    Raises
-    ------
-    InputError
-        If a source is not there, there is nothing to read and nothing was read before, the folder cannot be
-        written, or another ingest is writing it and ``settings.wait`` is not set. With ``settings.prune``, if
-        a source holds no scan at all: all that came from it would be removed.
+    study : str
+        Path of a resolved study file.
     """
-    return as_flow("ingest", lambda: _ingest(source, bids, settings, imaging, classes, dask))
+    with opened(study) as resolved:
+        return ingest_study(resolved)
 
 
 def ingest_study(study: Study) -> IngestResult:
-    """Ingest the source of a study into its dataset, as `ingest` does.
+    """Ingest the sources of a study into its dataset.
 
     Raises
     ------
     ConfigError
         If the study names no source.
+    InputError
+        If a source is not there, there is nothing to read and nothing was read before, the folder cannot be
+        written, or another ingest is writing it and `ingest.wait` is not set. With `ingest.prune`, if
+        a source holds no scan at all: all that came from it would be removed.
     """
-    if study.ingest.source is None:
+    given = study.ingest
+    if given.source is None:
         raise ConfigError(
             "The study names no source to ingest",
             where="ingest.source",
             hint="set ingest.source to the folder of scans",
         )
-    return ingest(
-        study.ingest.source, study.cohort.path, study.ingest, study.imaging, study.cohort.classes, study.dask
+    sources = (given.source, *given.more_sources)
+    result = _ingest(sources, study.cohort.path, given, study.imaging, study.cohort.classes, study.dask)
+    log_shared(
+        f"{result.accepted} scans accepted, {result.warned} with a warning, {result.refused} refused; "
+        f"{result.scans} scans are in the cohort."
     )
+    return result
 
 
 def _ingest(
@@ -116,7 +109,7 @@ def _ingest(
             remember_sources(key_file, [job.found for job in jobs], names)
             with progress("ingest") as tick:
                 runner = _runner(settings, dask, len(jobs))
-                done += as_task("ingest scans", functools.partial(ingest_scans, jobs, runner, tick))
+                done += ingest_scans(jobs, runner, tick, JobRuns(_titles(len(jobs)), len(jobs)))
         copies = refuse_copies(bids, {o.scan for o in read_outcomes(bids)[0] if o.verdict != "refused"})
         done = [replace(scan, outcome=copies.get(scan.record, scan.outcome)) for scan in done]
         log = log_failures(key_file, {s.outcome.scan: (s.place, s.trace) for s in done if s.trace})
@@ -124,6 +117,7 @@ def _ingest(
         result = result_of(done, tables, held.values(), bids, pruned)
         result = replace(result, empty=tuple(one.where for one in empty))
         _show(result, done, log)
+        _show_in_prefect(done)
         _show_dataset(empty, tables)
         return result
 
@@ -247,6 +241,26 @@ def _show(result: IngestResult, done: Sequence[ScanDone], log: Path | None) -> N
         say(f"The diagnosis of {len(changed)} scans changed: {_first(changed)}.")
     if log is not None:
         say(f"{result.failed} failed unexpectedly; tracebacks are in {log}.")
+
+
+def _show_in_prefect(done: Sequence[ScanDone]) -> None:
+    """Add tables of what became of the scans to the flow run, by pseudonym."""
+    outcomes = [scan.outcome for scan in done]
+    refused = [
+        {"scan": o.scan, "stage": o.stage, "rule": o.rule, "measured": o.measured}
+        for o in outcomes
+        if o.verdict == "refused"
+    ]
+    others = [{"scan": o.scan, "verdict": o.verdict} for o in outcomes if o.verdict != "refused"]
+    for key, rows in (("refused-scans", refused), ("accepted-scans", others)):
+        more = f"; the first {_SHOWN}" if len(rows) > _SHOWN else ""
+        show_rows(key, rows[:_SHOWN], f"{len(rows)} {key.replace('-', ' ')} of the sources{more}")
+
+
+def _titles(scans: int) -> list[str]:
+    """Return names of at most fifty tasks of at least twenty scans."""
+    size = max(20, -(-scans // 50))
+    return [f"ingest scans {n + 1}-{min(n + size, scans)}" for n in range(0, scans, size)]
 
 
 def _show_dataset(empty: Sequence[NoScans], tables: DatasetTables) -> None:

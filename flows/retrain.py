@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from prefect import flow
+
 from flows.ingest import ingest_study
 from flows.learning.build_classifier import (
     TrainingResult,
@@ -20,9 +22,9 @@ from flows.retraining.champion import Champion
 from flows.retraining.promotion import Decision, hold, move, reject, retraining_lock, settle
 from flows.retraining.shift_check import ShiftResult, compare_new_scans
 from flows.running.console import say
-from flows.running.lifetime import end_orphans
+from flows.running.doors import name_run, opened, report_crash
 from flows.running.notify import send_notice
-from flows.running.steps import as_flow, as_task
+from flows.running.task_runs import log_shared, show_rows, show_text, step
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import Study, check_purpose
@@ -40,8 +42,6 @@ from pipeline.scan import Cohort, Split
 
 Action = Literal["nothing", "recalibrate", "retrain", "first"]
 Outcome = Literal["kept", "promoted", "held", "rejected"]
-
-FLOW = "retrain"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,20 @@ class RetrainResult:
         return {**asdict(self), "verdict": verdict}
 
 
-def retrain(study: Study, who: str) -> RetrainResult:
+@flow(name="retrain", flow_run_name=name_run, validate_parameters=False, on_crashed=[report_crash])
+def retrain(study: str) -> RetrainResult:
+    """Ingest new scans, train a challenger where one is needed, and let the gate decide.
+
+    Parameters
+    ----------
+    study : str
+        Path of a resolved study file.
+    """
+    with opened(study) as resolved:
+        return retrain_study(resolved, resolved.retrain.who or "schedule")
+
+
+def retrain_study(study: Study, who: str) -> RetrainResult:
     """Ingest new scans, test for shift, train a challenger where that is needed, and test it by the gate.
 
     Killed at any point and started again, it ends in the same state: every step leaves files, and every move
@@ -112,18 +125,29 @@ def retrain(study: Study, who: str) -> RetrainResult:
     check_purpose(study, "retrain")
     store = tracking.store_of(study.tracking, study.output)
     with retraining_lock(study.output, wait=study.retrain.wait):
-        end_orphans([FLOW])
         settle(store, study.output)
         if study.ingest.source is not None:
             ingest_study(study)
-        done = as_flow(FLOW, lambda: _retrain(study, store, who))
+        done = _retrain(study, store, who)
     for reason in done.reasons:
         say(reason)
+    _show_in_prefect(done)
     event = {"promoted": "promotion", "held": "waiting", "rejected": "challenger"}.get(done.outcome)
     if event is not None:
         facts = {"action": done.action, "version": done.challenger, "reasons": done.reasons}
         send_notice(study, event, facts)
     return done
+
+
+def _show_in_prefect(done: RetrainResult) -> None:
+    log_shared(" ".join(done.reasons))
+    checks = () if done.verdict is None else done.verdict.checks
+    rows = [
+        {"check": c.name, "outcome": "passed" if c.passed else "failed", "why": c.sentence} for c in checks
+    ]
+    show_rows("gate", rows, f"The gate: version {done.challenger}")
+    champion = f"Outcome: **{done.outcome}**. The champion is version {done.version}."
+    show_text("decision", "\n\n".join([champion, *done.reasons]), "What was decided, and why")
 
 
 def _retrain(study: Study, store: tracking.Store, who: str) -> RetrainResult:
@@ -149,8 +173,8 @@ def _retrain(study: Study, store: tracking.Store, who: str) -> RetrainResult:
     if champion is not None:
         champion.check_never_saw(scans.split)
     files = StudyFiles(study.output / "rounds" / key)
-    trained = as_task("make a challenger", lambda: _make_challenger(study, champion, plan, scans, files))
-    verdict = as_task("ask the gate", lambda: _ask_gate(study, champion, scans, files))
+    trained = _make_challenger(study, champion, plan, scans, files)
+    verdict = _ask_gate(study, champion, scans, files)
 
     facts |= {"run_id": trained.run_id, "gate": verdict.to_dict()}
     reasons = (*plan.reasons, *verdict.reasons)
@@ -216,6 +240,7 @@ def _make_challenger(
     return build_classifier(study, scans, files, fit)
 
 
+@step("ask the gate")
 def _ask_gate(study: Study, champion: Champion | None, scans: SplitCohort, files: StudyFiles) -> Verdict:
     calibration, test = files.read_predictions()
     before = None

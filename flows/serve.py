@@ -12,12 +12,11 @@ from pathlib import Path
 from prefect.runner import Runner
 from prefect.settings import PREFECT_API_URL
 
+from flows.running import doors
 from flows.running.console import say, show_table
-from flows.running.lifetime import end_orphans
+from flows.running.lifetime import end_orphans, process_tag
 from flows.running.notify import send_notice
-from flows.serving import deployments
 from flows.serving.schedules import (
-    INNER_FLOWS,
     SCHEDULES,
     Schedule,
     deployment_of,
@@ -53,12 +52,13 @@ def serve(study: Study) -> None:
     _make_private(folder)
     with (
         exclusive(folder / "lock", "schedules of this study", wait=False),
-        environment(_for_flows(_write_private(study, folder))),
+        environment({doors.SERVER: str(os.getpid()), **import_places()}),
         servers_of(study, folder) as servers,
     ):
-        orphans = end_orphans([*(flow.name for flow in SCHEDULES.values()), *INNER_FLOWS])
+        orphans = end_orphans([flow.name for flow in SCHEDULES.values()])
         if orphans:
-            say(f"{orphans} flow runs of a killed process are marked as crashed.")
+            runs = "flow run of a killed process is" if orphans == 1 else "flow runs of a killed process are"
+            say(f"{orphans} {runs} marked as crashed.")
             send_notice(study, "failure", {"kind": "Crashed", "runs": orphans})
         asyncio.run(_run(study, schedules, servers))
     say("Ended; nothing is left running.")
@@ -72,30 +72,13 @@ def _make_private(folder: Path) -> None:
         raise not_writable(folder, error) from error
 
 
-def _write_private(study: Study, folder: Path) -> Path:
-    """Write the resolved study for the flows; it holds what `without_places` leaves out."""
-    path = folder / "study.yaml"
-    path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(handle, "w", encoding="utf-8") as stream:  # noqa: PTH123 - a handle, so that no moment is public
-        stream.write(study.to_yaml())
-    return path
-
-
-def _for_flows(study_file: Path) -> dict[str, str]:
-    return {
-        deployments.STUDY: str(study_file),
-        deployments.SERVER: str(os.getpid()),
-        **import_places(),
-    }
-
-
 async def _run(study: Study, schedules: Sequence[Schedule], servers: Sequence[Server]) -> None:
     """Let Prefect's runner start what is due, until a signal comes or something ends."""
     await forget_schedules(study)
     runner = Runner(name="taucal", pause_on_shutdown=True)
+    path = doors.store_study(study)
     for schedule in schedules:
-        await runner.aadd_deployment(await deployment_of(study, schedule))
+        await runner.aadd_deployment(deployment_of(study, schedule, path, tags=[process_tag()]))
     work = asyncio.create_task(runner.start())
     while not (runner.started or work.done()):
         await asyncio.sleep(0.05)
@@ -103,7 +86,7 @@ async def _run(study: Study, schedules: Sequence[Schedule], servers: Sequence[Se
     # After the runner's start, which takes SIGTERM for itself.
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    show_table("Schedules, in UTC", ["what", "when"], [[s.flow.name, s.cron] for s in schedules])
+    show_table("Schedules, in UTC", ["what", "when"], [[s.flow.name, str(s.cron)] for s in schedules])
     say("Serving; Ctrl-C ends it.")
     try:
         while not (stop.is_set() or work.done()):
@@ -124,7 +107,7 @@ async def _run(study: Study, schedules: Sequence[Schedule], servers: Sequence[Se
 async def _stop(runner: Runner, work: asyncio.Task[None], *, server_ended: bool) -> None:
     """End the runs and pause the schedules; without a server only the runs."""
     say("Ending the flows that run ...")
-    deployments.ENDING.set()
+    doors.ENDING.append(True)
     try:
         async with asyncio.timeout(_SECONDS_TO_STOP / 10 if server_ended else _SECONDS_TO_STOP):
             if server_ended:

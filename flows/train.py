@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from prefect import flow
+
 from flows.learning.build_classifier import (
     TrainingResult,
     build_classifier,
@@ -12,7 +14,8 @@ from flows.learning.cohorts import split_cohort
 from flows.learning.study_files import StudyFiles
 from flows.retraining.promotion import Decision, move, retraining_lock, settle
 from flows.running.console import say, show_table
-from flows.running.steps import as_flow
+from flows.running.doors import name_run, opened, report_crash
+from flows.running.task_runs import log_shared, run_in_mlflow, show_rows, show_text
 from pipeline import tracking
 from pipeline.config import Study, check_purpose
 from pipeline.evaluation.classifier.results import Results
@@ -20,8 +23,21 @@ from pipeline.evaluation.metrics import METRICS, TABLE
 from pipeline.files import whoami
 
 
+@flow(name="train", flow_run_name=name_run, validate_parameters=False, on_crashed=[report_crash])
+def train(study: str) -> TrainingResult:
+    """Split, train, calibrate, test and register the classifier of a study.
+
+    Parameters
+    ----------
+    study : str
+        Path of a resolved study file.
+    """
+    with opened(study) as resolved:
+        return train_study(resolved)
+
+
 def train_study(study: Study) -> TrainingResult:
-    """Run split, training, calibration, test and tracking as a Prefect flow.
+    """Run split, training, calibration, test and tracking.
 
     Every step leaves files and is skipped where the same inputs and settings have left them already. The
     first classifier of a store becomes its champion; a later one is a challenger for the gate.
@@ -34,7 +50,16 @@ def train_study(study: Study) -> TrainingResult:
         If the loss becomes not finite.
     """
     check_purpose(study, "train")
-    return as_flow("train", lambda: _train(study))
+    files, scans = StudyFiles(study.output), split_cohort(study)
+    say(f"Split by subject: {scans.sizes()}.")
+    log_shared(f"Split by subject: {scans.sizes()}.")
+    trained = build_classifier(study, scans, files, lambda: fit_network(study, scans, files))
+    registered = f"Registered {study.tracking.model_name} version {trained.version}; "
+    registered += _champion_or_challenger(study, trained)
+    say(registered)
+    log_shared(registered)
+    _show_in_prefect(trained)
+    return trained
 
 
 def learn_study(study: Study) -> None:
@@ -46,10 +71,8 @@ def learn_study(study: Study) -> None:
     learn(study, scans, files, lambda: fit_network(study, scans, files))
 
 
-def _train(study: Study) -> TrainingResult:
-    files, scans = StudyFiles(study.output), split_cohort(study)
-    say(f"Split by subject: {scans.sizes()}.")
-    trained = build_classifier(study, scans, files, lambda: fit_network(study, scans, files))
+def _champion_or_challenger(study: Study, trained: TrainingResult) -> str:
+    """Make the first classifier of a store its champion, a later one a challenger; return which it is."""
     store = tracking.store_of(study.tracking, study.output)
     with retraining_lock(study.output, wait=True):
         settle(store, study.output)
@@ -61,19 +84,30 @@ def _train(study: Study) -> TrainingResult:
             champion = trained.version
         elif champion != trained.version:
             tracking.challenge(store, trained.version)
-    what = "it is the champion"
-    if champion != trained.version:
-        what = f"version {champion} is still the champion, see `taucal promote`"
-    say(f"Registered {store.model_name} version {trained.version}; {what}.")
-    return trained
+    if champion == trained.version:
+        return "it is the champion."
+    return f"version {champion} is still the champion, see `taucal promote`."
+
+
+def _show_in_prefect(trained: TrainingResult) -> None:
+    header, rows = _table(trained.results)
+    show_rows("results", [dict(zip(header, row, strict=True)) for row in rows], _title(trained.results))
+    show_text("mlflow-run", run_in_mlflow(trained.run_id, trained.version), "Where the run and its files are")
 
 
 def show_results(results: Results) -> None:
     """Print the table of results on the test scans."""
+    show_table(_title(results), *_table(results))
+
+
+def _title(results: Results) -> str:
+    return f"Test: {results.scans} scans of {results.subjects} subjects, 95 % intervals over subjects"
+
+
+def _table(results: Results) -> tuple[list[str], list[list[str]]]:
     shown = [METRICS[name] for name in TABLE if name in METRICS]
     rows = [
         [row.name, *(m.text(row.metrics[m.name]) if m.name in row.metrics else "-" for m in shown)]
         for row in results.rows
     ]
-    title = f"Test: {results.scans} scans of {results.subjects} subjects, 95 % intervals over subjects"
-    show_table(title, ["probabilities from", *(metric.title for metric in shown)], rows)
+    return ["probabilities from", *(metric.title for metric in shown)], rows

@@ -18,10 +18,9 @@ from flows.ingest import ingest_study
 from flows.learning.cohorts import labelled_cohort
 from flows.phantom import make_batch, make_phantom
 from flows.reports.study_reports import derivative_of
-from flows.retrain import retrain
+from flows.retrain import retrain_study
 from flows.retraining.promotion import settle
 from flows.running.console import say, show_table
-from flows.running.lifetime import end_orphans
 from flows.running.runners import beside
 from flows.running.steps import run_once
 from flows.train import learn_study, train_study
@@ -36,7 +35,6 @@ from pipeline.processes import preload
 from pipeline.reporting.year.year_page import YearReport, build_year_report, write_year_report, year_rows
 
 GATE, NEVER, ALWAYS = POLICIES = ("gate", "never", "always")
-_FLOWS = ("ingest", "retrain", "train")
 _OUTCOMES = {"promote": "promoted", "reject": "rejected", "hold": "held", "nothing": "kept"}
 """Kind of an audit entry -> outcome of a retraining."""
 
@@ -60,7 +58,6 @@ def run_year(study: Study) -> dict[str, Any]:
     preload("flows.ingestion.worker_start", "flows.train")
     check_purpose(study, "year")
     _check_folder(study)
-    end_orphans(_FLOWS)
     assert study.ingest.source is not None
     make_known_key(study.ingest.key_file or key_beside(study.cohort.path), study.seed)
     make_phantom(study.phantom, study.ingest.source, study.seed)
@@ -82,7 +79,9 @@ def run_year(study: Study) -> dict[str, Any]:
 
 def _key(study: Study) -> str:
     phantom = study.phantom.model_dump(mode="json", exclude={"workers"})
-    return fingerprint(study.learning_settings(), phantom, study.retrain.model_dump(mode="json"))
+    return fingerprint(
+        study.learning_settings(), phantom, study.retrain.model_dump(mode="json", exclude={"who"})
+    )
 
 
 def _check_folder(study: Study) -> None:
@@ -138,7 +137,7 @@ def _retrain(study: Study, month: int) -> dict[str, Any]:
     decisions = [e for e in tracking.audit_of(mine.output).entries() if e.who == who and e.kind in _OUTCOMES]
     done: dict[str, Any]
     if not decisions:
-        result = retrain(mine, who=who)
+        result = retrain_study(mine, who=who)
         shift = result.shift.answer if result.shift else ""
         done = {"action": result.action, "outcome": result.outcome, "reasons": list(result.reasons)}
     else:

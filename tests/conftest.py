@@ -63,6 +63,14 @@ def every_page_agrees_with_itself() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_file_in_the_home_folder(tmp_path_factory) -> Iterator[None]:
+    """Resolved studies go to a temporary folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 def _wait_for(condition: Callable[[], object], seconds: float = 180, pause: float = 0.05) -> None:
     limit = time.monotonic() + seconds
     while not condition():

@@ -46,10 +46,11 @@ def retrain(
     champion on the same test scans.
     """
     accepted = ["retrain.accept_smaller=true"] if accept_smaller else []
-    study = study_of(config, [*accepted, *(overrides or [])], "retrain")
-    from flows.retrain import retrain as run_retrain
+    study = study_of(config, [*accepted, *(overrides or [])], "retrain", {"retrain.who": who or whoami()})
+    from flows.retrain import retrain as door
+    from flows.running.doors import run_door
 
-    done = run_retrain(study, who or whoami())
+    done = run_door(door, study)
     if done.verdict is not None:
         rows = [[c.name, "passed" if c.passed else "failed", c.sentence] for c in done.verdict.checks]
         show_table(f"The gate: version {done.challenger}", ["check", "outcome", "why"], rows)
@@ -71,9 +72,10 @@ def shift(config: Config, overrides: Overrides = None) -> Any:
     """
     study = study_of(config, overrides, "retrain", writes=False)
     check_cohort(study)
-    from flows.retraining.shift_check import check_shift
+    from flows.retraining.shift_check import shift as door
+    from flows.running.doors import run_door
 
-    checked = check_shift(study)
+    checked = run_door(door, study)
     advice = "no action is needed" if checked.answer == "nothing" else f"{checked.answer} the champion"
     say(f"{checked.scans} new scans, champion: {checked.champion or 'none'}. Advice: {advice}.")
     return asdict(checked)

@@ -120,7 +120,7 @@ def study_of(
     config: Path,
     overrides: list[str] | None,
     purpose: Purpose | None = None,
-    places: Mapping[str, Path] = MappingProxyType({}),
+    places: Mapping[str, Path | str] = MappingProxyType({}),
     *,
     writes: bool = True,
 ) -> Study:
@@ -134,7 +134,7 @@ def study_of(
         What ``--set`` changes.
     purpose : str, optional
         What the study is used for, see `pipeline.config.check_purpose`.
-    places : mapping of str to Path
+    places : mapping of str to Path or str
         Settings that another option decides; ``--set`` wins.
     writes : bool
         Whether the command writes to the study's output folder.

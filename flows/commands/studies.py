@@ -142,23 +142,32 @@ def ingest(
     check_apart(source, out)
     say(f"Ingest: {', '.join(map(str, source))} to {out}.")
     _check_not_empty(source, out)
-    from pipeline.config import DaskSettings, ImagingSettings, IngestSettings
+    from pipeline.config import CohortSettings, DaskSettings, IngestSettings, Study
 
-    runner = "processes" if dask is None else "dask"
     settings = _settings(
         IngestSettings,
+        source=source[0],
+        more_sources=tuple(source[1:]),
         tracer=tracer,
         layout=layout,
         key_file=key_file,
         workers=workers,
-        runner=runner,
+        runner="processes" if dask is None else "dask",
         prune=prune,
     )
-    cluster = DaskSettings(address=None if dask == "local" else dask)
-    from flows.ingest import ingest as run_ingest
-
     names = tuple(name.strip() for name in classes.split(","))
-    result = run_ingest(source, out, settings, ImagingSettings(), names, cluster)
+    study = _settings(
+        Study,
+        name="ingest",
+        output=out,
+        cohort=CohortSettings(path=out, classes=names),
+        ingest=settings,
+        dask=DaskSettings(address=None if dask == "local" else dask),
+    )
+    from flows.ingest import ingest as door
+    from flows.running.doors import run_door
+
+    result = run_door(door, study)
     say(f"Report: {result.report}")
     if result.exit_code == 0:
         return vars(result)
@@ -186,9 +195,11 @@ def train(config: Config, overrides: Overrides = None) -> Any:
     study = study_of(config, overrides, "train")
     check_cohort(study)
     from flows.reports.study_reports import read_material, report_study
-    from flows.train import show_results, train_study
+    from flows.running.doors import run_door
+    from flows.train import show_results
+    from flows.train import train as door
 
-    trained = train_study(study)
+    trained = run_door(door, study)
     show_results(trained.results)
     pages = report_study(study, trained, read_material(study, trained))
     say(f"Study report: {pages['html']}")
@@ -203,9 +214,10 @@ def compare(config: Config, overrides: Overrides = None) -> Any:
     """
     study = study_of(config, overrides, "compare")
     check_cohort(study)
-    from flows.compare import compare_losses
+    from flows.compare import compare as door
+    from flows.running.doors import run_door
 
-    result = compare_losses(study)
+    result = run_door(door, study)
     say(f"Comparison: {result['html']}")
     return result
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from flows.ingestion.ingest_tables import DERIVATIVES, ScanDone
 from flows.running.console import Tick
@@ -61,7 +63,17 @@ class ScanJob:
         return fingerprint(_REVISION, self.tracer, self.max_days_to_diagnosis, self.imaging.model_dump())
 
 
-def ingest_scans(jobs: Sequence[ScanJob], runner: Runner, tick: Tick) -> list[ScanDone]:
+class Shown(Protocol):
+    """Shows which scans are at work, as `flows.running.task_runs.JobRuns`, which workers do not import."""
+
+    def started(self, *jobs: int) -> None:
+        """Report that scans are at work."""
+
+    def ended(self, *jobs: int) -> None:
+        """Report that scans are done."""
+
+
+def ingest_scans(jobs: Sequence[ScanJob], runner: Runner, tick: Tick, shown: Shown) -> list[ScanDone]:
     """Take every scan from its source to SUVR; one bad scan never stops the others.
 
     A batch whose worker was killed is done again scan by scan; a scan that kills its worker is refused.
@@ -72,7 +84,10 @@ def ingest_scans(jobs: Sequence[ScanJob], runner: Runner, tick: Tick) -> list[Sc
     while todo:
         batches = [todo[start : start + size] for start in range(0, len(todo), size)]
         todo = []
-        for outcome in finished(_ingest_batch, [[jobs[n] for n in batch] for batch in batches], runner):
+        begin = functools.partial(_begin, shown, batches)
+        for outcome in finished(
+            _ingest_batch, [[jobs[n] for n in batch] for batch in batches], runner, begin
+        ):
             batch, found = batches[outcome.index], outcome.result
             if isinstance(outcome.error, WorkerKilled):
                 if size > 1:
@@ -82,10 +97,15 @@ def ingest_scans(jobs: Sequence[ScanJob], runner: Runner, tick: Tick) -> list[Sc
             elif outcome.error is not None:
                 raise outcome.error
             done.update(zip(batch, found, strict=True))
+            shown.ended(*batch)
             refused += sum(scan.outcome.verdict == "refused" for scan in found)
             tick(len(done), len(jobs), f"{refused} refused")
         size = 1
     return [done[n] for n in range(len(jobs))]
+
+
+def _begin(shown: Shown, batches: Sequence[Sequence[int]], index: int) -> None:
+    shown.started(*batches[index])
 
 
 _BATCH = 4

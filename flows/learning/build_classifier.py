@@ -11,6 +11,7 @@ from flows.learning.fold_networks import fit_folds
 from flows.learning.study_files import PREDICTED, StudyFiles
 from flows.running.console import progress, say
 from flows.running.steps import run_once
+from flows.running.task_runs import step
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import Study
@@ -68,6 +69,7 @@ def learn(study: Study, scans: SplitCohort, files: StudyFiles, fit: Callable[[],
     return key
 
 
+@step("train")
 def fit_network(study: Study, scans: SplitCohort, files: StudyFiles) -> Iterable[Path]:
     """Train, and predict the scans for calibration and test; return the files written."""
     if scans.split.cross_fitted:
@@ -94,6 +96,7 @@ def _in_words(metrics: dict[str, float]) -> str:
     return "  ".join(f"{word} {metrics[name]:.2f}" for name, word in shown.items() if name in metrics)
 
 
+@step("calibrate and test")
 def calibrate_and_test(study: Study, scans: SplitCohort, files: StudyFiles) -> Iterable[Path]:
     """Select the calibrator on the calibration scans, then use the test scans once; return the files."""
     trained = TrainedEnsemble.load(files.network)
@@ -128,6 +131,7 @@ def _select(study: Study, calibration: Predictions) -> Selection:
     return select_calibrator(calibration, study.calibration, study.seed)
 
 
+@step("log the run and register the classifier", retries=2)
 def track(study: Study, results: Results, files: StudyFiles, key: str) -> tuple[str, int]:
     """Log the run and register the classifier; return run id and version."""
     store = tracking.store_of(study.tracking, study.output)

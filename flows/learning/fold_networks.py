@@ -75,8 +75,12 @@ def fit_folds(study: Study, scans: SplitCohort, files: StudyFiles) -> Iterable[P
         for number, network in enumerate(dealt)
     ]
     runner = Runner("processes" if workers > 1 else "local", workers, retries=1)
+    from flows.running.task_runs import JobRuns  # a worker imports this file, and needs no Prefect
+
+    shown = JobRuns([f"train fold {n} of {len(orders)}" for n in range(1, len(orders) + 1)], len(orders))
     with progress("train") as tick:
-        for done, outcome in enumerate(finished(train_one, orders, runner), start=1):
+        for done, outcome in enumerate(finished(train_one, orders, runner, shown.started), start=1):
+            shown.ended(outcome.index, error=outcome.error)
             if outcome.error is not None:
                 raise outcome.error
             tick(done, len(orders), "networks")

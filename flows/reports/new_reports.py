@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from prefect import flow
 
 from flows.ingestion.ingest_tables import COHORT_TABLE
 from flows.reports.scan_reports import ReportWriter
 from flows.reports.study_reports import report_cohort_scan
 from flows.running.console import progress, say
-from flows.running.steps import as_flow
+from flows.running.doors import name_run, opened, report_crash
+from flows.running.notify import send_notice
+from flows.running.task_runs import log_shared, show_rows, step
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.scan import Cohort, Scan
-
-REPORTS = "new-scan-reports"
-"""The name of the Prefect flow."""
 
 _CHAMPION = f"@{tracking.CHAMPION}"
 
@@ -26,6 +28,23 @@ class NewReports:
 
     written: tuple[str, ...] = ()
     failed: tuple[tuple[str, str], ...] = ()
+
+
+@flow(name="report", flow_run_name=name_run, validate_parameters=False, on_crashed=[report_crash])
+def report(study: str) -> NewReports:
+    """Write the report of every scan of a study's cohort that has none.
+
+    Parameters
+    ----------
+    study : str
+        Path of a resolved study file.
+    """
+    with opened(study) as resolved:
+        reports = report_new_scans(resolved)
+        if reports.failed:
+            facts = {"flow": "report", "kind": "scans without a report", "scans": len(reports.failed)}
+            send_notice(resolved, "failure", facts)
+        return reports
 
 
 def report_new_scans(study: Study) -> NewReports:
@@ -39,10 +58,6 @@ def report_new_scans(study: Study) -> NewReports:
     CohortError
         If there is no cohort table.
     """
-    return as_flow(REPORTS, lambda: _report_new_scans(study))
-
-
-def _report_new_scans(study: Study) -> NewReports:
     cohort = Cohort.read_tsv(study.cohort.path / COHORT_TABLE, study.cohort.classes)
     new = [scan for scan in cohort.scans if not _is_reported(_folder(study, scan))]
     store = tracking.store_of(study.tracking, study.output)
@@ -50,6 +65,16 @@ def _report_new_scans(study: Study) -> NewReports:
         say("Every scan has a report." if not new else "No report is written: there is no champion yet.")
         return NewReports()
     writer = ReportWriter.of(store, _CHAMPION)
+    reports = _write_reports(study, writer, cohort, new)
+    say(f"{len(reports.written)} new reports below {study.output / 'reports'}, {len(reports.failed)} failed.")
+    log_shared(f"{len(reports.written)} reports written by version {writer.version}.")
+    outcomes = [*((scan, "written") for scan in reports.written), *reports.failed]
+    show_rows("reports", [{"scan": s, "outcome": o} for s, o in outcomes], "Reports of new scans")
+    return reports
+
+
+@step("write reports")
+def _write_reports(study: Study, writer: ReportWriter, cohort: Cohort, new: Sequence[Scan]) -> NewReports:
     written, failed = [], []
     with progress("reports") as tick:
         for done, scan in enumerate(new, start=1):
@@ -60,7 +85,6 @@ def _report_new_scans(study: Study) -> NewReports:
                 failed.append((scan.scan_id, type(error).__name__))
                 say(f"{scan.scan_id} has no report: {error}")
             tick(done, len(new), scan.scan_id)
-    say(f"{len(written)} new reports below {study.output / 'reports'}, {len(failed)} failed.")
     return NewReports(tuple(written), tuple(failed))
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from prefect import flow
+
 from flows.learning.cohorts import region_table, whole_cohort
 from flows.retraining.champion import Champion
 from flows.running.console import say
+from flows.running.doors import name_run, opened, report_crash
 from flows.running.notify import send_notice
-from flows.running.steps import as_flow
+from flows.running.task_runs import log_shared, step
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.errors import CohortError
@@ -45,6 +48,20 @@ class ShiftResult:
     reasons: tuple[str, ...]
 
 
+@flow(name="shift", flow_run_name=name_run, validate_parameters=False, on_crashed=[report_crash])
+def shift(study: str) -> ShiftResult:
+    """Check whether the newest scans look like those the champion was trained on.
+
+    Parameters
+    ----------
+    study : str
+        Path of a resolved study file.
+    """
+    with opened(study) as resolved:
+        return check_shift(resolved)
+
+
+@step("compare new scans with the champion's")
 def check_shift(study: Study) -> ShiftResult:
     """Compare the scans that no earlier check has seen with the champion's calibration scans.
 
@@ -53,17 +70,13 @@ def check_shift(study: Study) -> ShiftResult:
     CohortError
         If there is no cohort, or it has no table of regional SUVR.
     """
-    store = tracking.store_of(study.tracking, study.output)
-
-    def check() -> ShiftResult:
-        champion = Champion.of(study, store)
-        if champion is None:
-            return ShiftResult(None, 0, "nothing", ("There is no champion yet.",))
-        return compare_new_scans(study, champion, whole_cohort(study))
-
-    checked = as_flow("shift check", check)
+    champion = Champion.of(study, tracking.store_of(study.tracking, study.output))
+    if champion is None:
+        return ShiftResult(None, 0, "nothing", ("There is no champion yet.",))
+    checked = compare_new_scans(study, champion, whole_cohort(study))
     for reason in checked.reasons:
         say(reason)
+        log_shared(reason)
     if checked.answer != "nothing":
         send_notice(study, "shift", asdict(checked))
     return checked

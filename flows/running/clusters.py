@@ -26,10 +26,12 @@ from flows.running.jobs import (
     JobFailed,
     Outcome,
     Runner,
+    Started,
     Work,
     WorkerKilled,
     WorkerResources,
     in_worker,
+    no_matter,
     share_resources,
     should_retry,
     worker_killed,
@@ -45,7 +47,9 @@ for _name in ("distributed", "distributed.client", "distributed.scheduler"):
     logging.getLogger(_name).setLevel(os.environ["DASK_LOGGING__DISTRIBUTED"].upper())
 
 
-def on_dask(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outcome]:
+def on_dask(
+    work: Work, orders: Sequence[Any], runner: Runner, started: Started = no_matter
+) -> Iterator[Outcome]:
     """Run every order on the cluster that the settings name; outcomes as `runners.finished` yields them.
 
     Jobs go through Dask alone: their orders, which hold paths, stay out of Prefect's database.
@@ -62,6 +66,7 @@ def on_dask(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outco
             while todo and idle:
                 index, tries = todo.popleft()
                 name = idle.pop(0)
+                started(index)
                 only = {} if name is None else {"workers": [name]}
                 future = client.submit(
                     _in_dask_worker, tuple(shared), work, orders[index], pure=False, **only

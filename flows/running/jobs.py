@@ -17,6 +17,14 @@ Work = Callable[[Any], Any]
 """Does the job of one order; both must be picklable. Called again where it failed."""
 
 
+Started = Callable[[int], object]
+"""Called with the index of a job when a worker gets it; again where it is tried again."""
+
+
+def no_matter(_index: int) -> None:
+    """Do nothing when a job starts."""
+
+
 class WorkerKilled(TaucalError):  # noqa: N818 - reads as "the worker was killed"
     """The process of a job has ended: killed, out of memory, or crashed in foreign code."""
 

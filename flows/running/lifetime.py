@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from pipeline.files import fingerprint
-from pipeline.processes import import_places
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -36,9 +35,6 @@ _TAG = re.compile(r"pid:(?P<host>\w+):(?P<boot>\w*):(?P<pid>\d+):(?P<started>\d+
 _SAME_START = 200
 """Hundredths of a second: the time of boot that the system reports may jump by a second."""
 _PAGE = 200
-_WATCH = "--watch"
-_watchers: dict[int, subprocess.Popen[bytes]] = {}
-"""Process id of a Prefect server to the watcher beside it."""
 
 
 def watched(command: Sequence[str]) -> list[str]:
@@ -47,23 +43,6 @@ def watched(command: Sequence[str]) -> list[str]:
     Start it with a pipe as standard input and write nothing: the system closes it when the starter is gone.
     """
     return [sys.executable, "-P", "-m", "flows.running.lifetime", *command]
-
-
-def end_server_with_this_process() -> None:
-    """Start a watcher beside Prefect's own server, if this process has started one.
-
-    Where no server is named, Prefect starts one for this process and stops it when that ends by itself.
-    """
-    prefect = sys.modules.get("prefect.server.api.server")
-    server = None if prefect is None else prefect.SubprocessASGIServer().server_process
-    if server is not None and server.pid not in _watchers:
-        _watchers[server.pid] = subprocess.Popen(
-            watched([_WATCH, str(server.pid)]),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **import_places()},
-        )
 
 
 def end_with_parent(parent: int) -> None:
@@ -122,7 +101,7 @@ def end_orphans(flow_names: Sequence[str]) -> int:
     Parameters
     ----------
     flow_names : sequence of str
-        As given to `flows.running.steps.as_flow`.
+        Names of doors.
 
     Returns
     -------
@@ -193,18 +172,6 @@ def _run_and_end(command: Sequence[str]) -> int:
     return child.returncode
 
 
-def _watch_and_end(pid: int) -> int:
-    """Wait until standard input is closed or a process has ended; end it where it has not."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)  # unlike its id, never a later process
-        _wait_for_starter(lambda: process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-        process.terminate()
-        with contextlib.suppress(psutil.TimeoutExpired):
-            process.wait(_GRACE_SECONDS)
-        process.kill()
-    return 0
-
-
 def _wait_for_starter(is_alive: Callable[[], bool]) -> None:
     while is_alive() and not select.select([sys.stdin], [], [], _LOOK_EVERY_SECONDS)[0]:
         pass
@@ -214,5 +181,4 @@ if __name__ == "__main__":
     # Ctrl-C, and the end of a whole group of processes, reach everybody: the starter decides when to end.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which the command would inherit
-    asked = sys.argv[1:]
-    sys.exit(_watch_and_end(int(asked[1])) if asked[0] == _WATCH else _run_and_end(asked))
+    sys.exit(_run_and_end(sys.argv[1:]))

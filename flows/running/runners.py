@@ -15,10 +15,12 @@ from flows.running.jobs import (
     JobFailed,
     Outcome,
     Runner,
+    Started,
     Work,
     WorkerResources,
     attempt,
     in_worker,
+    no_matter,
     share_resources,
     should_retry,
     worker_killed,
@@ -27,7 +29,9 @@ from pipeline.errors import TaucalError
 from pipeline.processes import worker_pool
 
 
-def finished(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outcome]:
+def finished(
+    work: Work, orders: Sequence[Any], runner: Runner, started: Started = no_matter
+) -> Iterator[Outcome]:
     """Do the job of every order and yield outcomes in the sequence in which jobs end.
 
     A job that fails is tried again, also one whose worker was killed. An early end of the loop, Ctrl-C
@@ -37,18 +41,20 @@ def finished(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outc
     ----------
     work : callable
         Of the top level of a module, so that workers can import it.
+    started : callable
+        Called with the index of each job that is handed to a worker.
     """
     if not orders:
         return
     if runner.kind == "local":
-        yield from _here(work, orders, runner.retries)
+        yield from _here(work, orders, runner.retries, started)
     elif runner.kind == "processes":
-        yield from _on_processes(work, orders, runner)
+        yield from _on_processes(work, orders, runner, started)
     else:
         # Deferred: the import takes half a second.
         from flows.running.clusters import on_dask
 
-        yield from on_dask(work, orders, runner)
+        yield from on_dask(work, orders, runner, started)
 
 
 @contextlib.contextmanager
@@ -82,8 +88,9 @@ def beside(work: Work, order: Any) -> Iterator[None]:
         slot.end()
 
 
-def _here(work: Work, orders: Sequence[Any], retries: int) -> Iterator[Outcome]:
+def _here(work: Work, orders: Sequence[Any], retries: int, started: Started) -> Iterator[Outcome]:
     for index, order in enumerate(orders):
+        started(index)
         tries = 0
         result, error = attempt(work, order)
         while error is not None and should_retry(error, tries, retries):
@@ -92,7 +99,7 @@ def _here(work: Work, orders: Sequence[Any], retries: int) -> Iterator[Outcome]:
         yield Outcome(index, result, error)
 
 
-def _on_processes(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator[Outcome]:
+def _on_processes(work: Work, orders: Sequence[Any], runner: Runner, started: Started) -> Iterator[Outcome]:
     number = min(runner.workers, len(orders))
     todo = deque((index, 0) for index in range(len(orders)))
     idle = [_Slot(resources) for resources in share_resources(number)]
@@ -103,6 +110,7 @@ def _on_processes(work: Work, orders: Sequence[Any], runner: Runner) -> Iterator
             while todo and idle:
                 index, tries = todo.popleft()
                 slot = idle.pop(0)
+                started(index)
                 running[slot.submit(work, orders[index])] = (slot, index, tries)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 slot, index, tries = running.pop(future)

@@ -6,11 +6,12 @@ import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
+from typing import Any
 from uuid import UUID
 
-from prefect import Flow
 from prefect._internal.versioning import VersionType
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
@@ -18,39 +19,44 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, StateType
+from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions, StateType
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
-from prefect.schedules import Cron
-from prefect.types.entrypoint import EntrypointType
+from prefect.utilities.callables import parameter_schema
 from pydantic import ValidationError
 
 from flows.running.console import say
-from flows.running.lifetime import process_tag
-from flows.serving.deployments import monthly_retrain, new_reports, nightly_ingest, weekly_shift_check
 from pipeline.config import Study
 from pipeline.errors import ConfigError
 
-SCHEDULES: dict[str, Flow[[], None]] = {
-    "ingest": nightly_ingest,
-    "reports": new_reports,
-    "shift": weekly_shift_check,
-    "retrain": monthly_retrain,
+
+@dataclass(frozen=True)
+class ServedFlow:
+    """A door as Prefect finds it: its name, and where it is imported from in the process that runs it."""
+
+    name: str
+    entrypoint: str
+
+
+SCHEDULES = {
+    "ingest": ServedFlow("ingest", "flows.ingest.ingest"),
+    "reports": ServedFlow("report", "flows.reports.new_reports.report"),
+    "shift": ServedFlow("shift", "flows.retraining.shift_check.shift"),
+    "retrain": ServedFlow("retrain", "flows.retrain.retrain"),
 }
 """Key of section `serve` -> the flow that runs then."""
 
-INNER_FLOWS = ("ingest", "new-scan-reports", "shift check", "retrain")
-"""Names that `as_flow` gives to the flows inside the scheduled ones."""
+BY_HAND = (ServedFlow("train", "flows.train.train"), ServedFlow("compare", "flows.compare.compare"))
+"""Flows that have no schedule."""
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """A flow and when it runs."""
+    """A flow and when it runs; None where only a person starts it."""
 
-    key: str
-    flow: Flow[[], None]
-    cron: str
+    flow: ServedFlow
+    cron: str | None
 
 
 def planned(study: Study) -> list[Schedule]:
@@ -68,7 +74,7 @@ def planned(study: Study) -> list[Schedule]:
         if reason:
             say(f"serve.{key} is not started: {reason}.")
         elif cron is not None:
-            schedules.append(Schedule(key, flow, _checked(cron, key)))
+            schedules.append(Schedule(flow, _checked(cron, key)))
     if not schedules:
         raise ConfigError(
             "The study has no schedule that can be started",
@@ -108,21 +114,43 @@ def name_of(study: Study) -> str:
     return study.name.replace("/", "-").replace("%", "-")
 
 
-async def deployment_of(study: Study, schedule: Schedule) -> RunnerDeployment:
-    """Return the deployment of a schedule: one run at a time, no parameters, no path."""
-    return await schedule.flow.ato_deployment(
+def deployment_of(study: Study, schedule: Schedule, path: str, **more: Any) -> RunnerDeployment:
+    """Return the deployment of a flow: one run at a time, with the path of the study's file.
+
+    Parameters
+    ----------
+    path : str
+        Of the resolved study where the flow runs.
+    more
+        Further fields of the deployment.
+    """
+    crons = [] if schedule.cron is None else [CronSchedule(cron=schedule.cron, timezone="UTC")]
+    found = RunnerDeployment(
         name=name_of(study),
-        schedule=Cron(schedule.cron, timezone="UTC"),
+        flow_name=schedule.flow.name,
+        entrypoint=schedule.flow.entrypoint,  # of a module: a path would be stored
+        parameters={"study": path},
+        schedules=[DeploymentScheduleCreate(schedule=cron, active=True) for cron in crons],
         paused=False,
         # A run that falls due while another is running is dropped: behind a killed one it would never start.
-        concurrency_limit=ConcurrencyLimitConfig(
-            limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
-        ),
-        tags=[process_tag()],
+        concurrency_limit=1,
+        concurrency_options=ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
         version=metadata.version("taucal"),
         version_type=VersionType.SIMPLE,  # else the address and branch of a git checkout are stored
-        entrypoint_type=EntrypointType.MODULE_PATH,  # else a path is
+        **more,
     )
+    found._parameter_openapi_schema = parameter_schema(_door)
+    return found
+
+
+def _door(study: str) -> None:
+    """Stand for the parameters of every door, which need not be imported here.
+
+    Parameters
+    ----------
+    study : str
+        Path of a resolved study file.
+    """
 
 
 async def forget_schedules(study: Study) -> None:

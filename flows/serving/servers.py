@@ -16,14 +16,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.running.console import say, show_table
-from flows.running.lifetime import watched
+from flows.running.doors import PLACE, check_reachable
+from flows.running.environment import bypass_proxy
+from flows.running.lifetime import process_tag, watched
+from flows.running.task_runs import MLFLOW
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.errors import InputError, TaucalError
+from pipeline.files import write_json
 from pipeline.processes import environment, import_places
 
 _SECONDS_TO_START = 180.0
@@ -37,7 +40,7 @@ def servers_of(study: Study, folder: Path) -> Iterator[list[Server]]:
     remote = store.uri.startswith(("http://", "https://", "databricks"))
     # All is checked before anything is started.
     if theirs:
-        _check_reachable(theirs)
+        check_reachable(theirs)
     prefect = None if theirs else endpoint_of(study, "prefect_port")
     mlflow = None if remote else endpoint_of(study, "mlflow_port")
     with contextlib.ExitStack() as stack:
@@ -56,8 +59,8 @@ def servers_of(study: Study, folder: Path) -> Iterator[list[Server]]:
         rows += [["MLflow", store.address]] if remote else []
         show_table("Pages", ["what", "where"], sorted(rows))
         api = theirs or f"{servers[0].url}/api"
-        stack.enter_context(environment({"PREFECT_API_URL": api}))
-        stack.enter_context(temporary_settings({PREFECT_API_URL: api}))
+        pages = {MLFLOW: servers[-1].url} if mlflow is not None else {}
+        stack.enter_context(_in_force(api, pages, folder.parent / PLACE))
         try:
             yield servers
         finally:  # together: each takes seconds
@@ -65,15 +68,15 @@ def servers_of(study: Study, folder: Path) -> Iterator[list[Server]]:
                 server.begin_to_stop()
 
 
-def _check_reachable(api: str) -> None:
-    with get_client(sync_client=True) as client:
-        failure = client.api_healthcheck()
-    if failure is not None:
-        raise InputError(
-            f"The Prefect server that PREFECT_API_URL names does not answer ({type(failure).__name__})",
-            where=api,
-            hint="start it, correct the address, or unset the variable: then a server is started here",
-        )
+@contextlib.contextmanager
+def _in_force(api: str, pages: Mapping[str, str], place: Path) -> Iterator[None]:
+    """Let flows that this process starts, and commands of the study, use the server at an address."""
+    with environment({"PREFECT_API_URL": api, **pages}), temporary_settings({PREFECT_API_URL: api}):
+        write_json(place, {"api": api, "process": process_tag()})
+        try:
+            yield
+        finally:
+            place.unlink(missing_ok=True)
 
 
 def endpoint_of(study: Study, setting: str) -> Endpoint:
@@ -85,6 +88,7 @@ def endpoint_of(study: Study, setting: str) -> Endpoint:
         As `free_endpoint` does.
     """
     endpoint = free_endpoint(study.serve.host, getattr(study.serve, setting), f"serve.{setting}")
+    bypass_proxy(endpoint.host)
     if not endpoint.is_loopback:
         say(
             f"WARNING: port {endpoint.port} on {endpoint.host} is open to everybody who can reach this "
@@ -223,7 +227,9 @@ def running(
 def prefect_server(endpoint: Endpoint, folder: Path) -> contextlib.AbstractContextManager[Server]:
     """Run Prefect's server with its scheduler and pages."""
     where = ["--host", endpoint.host, "--port", str(endpoint.port)]
-    return running("Prefect", ["prefect", "server", "start", *where], endpoint, folder, {})
+    # Its pages would ask port 4200 otherwise.
+    pages = {"PREFECT_UI_API_URL": f"{endpoint.url}/api"}
+    return running("Prefect", ["prefect", "server", "start", *where], endpoint, folder, pages)
 
 
 def mlflow_server(

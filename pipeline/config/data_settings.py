@@ -52,6 +52,8 @@ class IngestSettings(Section):
     """Where scans come from and what is accepted."""
 
     source: Path | None = None
+    more_sources: tuple[Path, ...] = ()
+    """Further folders of scans, ingested with the first."""
     layout: Literal["auto", "dicom", "adni", "bids", "nifti"] = "auto"
     tracer: str = "AV1451"
     key_file: Path | None = None

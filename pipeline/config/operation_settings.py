@@ -76,6 +76,8 @@ class RetrainSettings(Section):
     """Stop before the move until `taucal promote --approve`."""
     wait: bool = False
     """Wait for a retraining that runs already, or refuse at once; a scheduled one waits."""
+    who: str | None = None
+    """Name recorded in the audit log; where not given, the login of who typed the command, or "schedule"."""
     accept_smaller: bool = False
     """Go on where the cohort has fewer labelled scans than the champion was made from and tested on."""
 

@@ -69,7 +69,7 @@ class Study(Section):
 
         A folder's name can identify people; an address can hold a secret.
         """
-        ingest = self.ingest.model_copy(update={"source": None, "key_file": None})
+        ingest = self.ingest.model_copy(update={"source": None, "more_sources": (), "key_file": None})
         tracking = self.tracking.model_copy(update={"uri": None, "artifacts": None})
         silent = {"notify": operation.NotifySettings(), "dask": operation.DaskSettings()}
         return self.model_copy(update={"ingest": ingest, "tracking": tracking, **silent})

@@ -47,7 +47,6 @@ from pathlib import Path
 from flows.running.environment import set_quiet_defaults
 set_quiet_defaults()
 from flows import ingest
-ingest.as_task = lambda name, work: work()
 from pipeline.config import ImagingSettings, IngestSettings
 bids, key, workers, *sources = sys.argv[1:]
 if __name__ == "__main__":

@@ -39,7 +39,6 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from flows import ingest
-ingest.as_task = lambda name, work: work()
 from pipeline.config import ImagingSettings, IngestSettings
 if __name__ == "__main__":
     bids, key, *sources = map(Path, sys.argv[1:])
@@ -57,9 +56,8 @@ def adni(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch):
-    """The function that ingests in this process, without Prefect's server."""
-    monkeypatch.setattr(flow, "as_task", lambda name, work: work())
+def run():
+    """The function that ingests in this process."""
 
     def ingest(source: Path, bids: Path, **settings):
         told = IngestSettings(**{"key_file": bids.parent / "key", "workers": 1, **settings})

@@ -7,7 +7,7 @@ import pytest
 from clinics import Clinic
 
 from flows.ingestion.ingest_tables import COHORT_TABLE
-from flows.retrain import retrain
+from flows.retrain import retrain_study
 from flows.retraining.champion import Champion
 from flows.retraining.promotion import approve, retraining_lock
 from flows.retraining.shift_check import check_shift
@@ -47,18 +47,18 @@ def kinds(study: Study) -> list[str]:
 
 def test_a_clinic_over_time(clinic):
     study = study_of(clinic)
-    first = retrain(study, "test")
+    first = retrain_study(study, "test")
     assert (first.action, first.outcome, first.version) == ("first", "promoted", 1), first.reasons
 
-    again = retrain(study, "test")
+    again = retrain_study(study, "test")
     assert (again.action, again.outcome, again.version) == ("nothing", "kept", 1), again.reasons
-    assert retrain(study, "test") == again
+    assert retrain_study(study, "test") == again
     assert kinds(study) == ["promote", "nothing"], "the same decision is written once"
 
     store = tracking.store_of(study.tracking, study.output)
     before = Champion.of(study, store)
     clinic.add(40)
-    grown = retrain(study, "test")
+    grown = retrain_study(study, "test")
     assert (grown.action, grown.outcome, grown.version) == ("retrain", "promoted", 2), grown.reasons
     assert any("40 labelled scans" in reason for reason in grown.reasons)
     assert versions(study) == (2, 1)
@@ -68,13 +68,13 @@ def test_a_clinic_over_time(clinic):
 
     clinic.add(30)
     strict = study_of(clinic, gate=NARROW, growth=0.1, epochs=1)
-    worse = retrain(strict, "test")
+    worse = retrain_study(strict, "test")
     assert (worse.action, worse.outcome, worse.version) == ("retrain", "rejected", 2), worse.reasons
     assert versions(study) == (2, 1)
-    assert retrain(strict, "test") == worse
+    assert retrain_study(strict, "test") == worse
     assert kinds(study) == ["promote", "nothing", "promote", "reject"]
 
-    held = retrain(study_of(clinic, growth=0.1, require_approval=True), "test")
+    held = retrain_study(study_of(clinic, growth=0.1, require_approval=True), "test")
     assert (held.outcome, held.version) == ("held", 2), held.reasons
     assert approve(store, study.output, "Dr. A") == held.challenger
     assert versions(study) == (held.challenger, 2)
@@ -85,7 +85,7 @@ def test_a_clinic_over_time(clinic):
 
 def test_a_scanner_that_biases_calls_for_retraining_until_another_champion_comes(clinic):
     study = study_of(clinic, growth=None)
-    retrain(study, "test")
+    retrain_study(study, "test")
     clinic.add(5, shifted=0.5)
     few = check_shift(study)
     assert (few.answer, few.scans) == ("nothing", 5)
@@ -95,14 +95,14 @@ def test_a_scanner_that_biases_calls_for_retraining_until_another_champion_comes
     assert (found.answer, found.scans) == ("retrain", 20), found.reasons
     assert check_shift(study) == found
     # What a weekly look has found is not forgotten by the monthly retraining, which finds no scan new.
-    done = retrain(study, "test")
+    done = retrain_study(study, "test")
     assert (done.action, done.outcome) == ("retrain", "promoted"), done.reasons
     assert check_shift(study).answer == "nothing"
 
 
 def test_a_champion_made_from_new_test_subjects_is_refused_by_their_names(clinic):
     study = study_of(clinic)
-    retrain(study, "test")
+    retrain_study(study, "test")
     champion = Champion.of(study, tracking.store_of(study.tracking, study.output))
     seen = champion.split.train[:2]
     other = Split((), (), (), seen, {i: champion.split.subject_of[i] for i in seen})
@@ -115,10 +115,10 @@ def test_a_champion_made_from_new_test_subjects_is_refused_by_their_names(clinic
 def test_what_cannot_be_retrained_is_refused_before_work(clinic):
     study = study_of(clinic).model_copy(update={"imbalance": ImbalanceSettings(ratio=20)})
     with pytest.raises(ConfigError, match=r"imbalance\.ratio: 20"):
-        retrain(study, "test")
+        retrain_study(study, "test")
     study = study_of(clinic)
     with (
         retraining_lock(study.output, wait=False),
         pytest.raises(InputError, match="locked the study's champion"),
     ):
-        retrain(study, "test")
+        retrain_study(study, "test")

@@ -30,8 +30,8 @@ import yaml
 from pydantic import ValidationError
 
 from flows.ingestion.ingest_tables import COHORT_TABLE
+from flows.running import doors
 from flows.serve import serve
-from flows.serving import deployments
 from flows.serving.schedules import SCHEDULES, planned
 from flows.serving.servers import endpoint_of, free_endpoint
 from pipeline.config import PhantomSettings, Study
@@ -54,7 +54,7 @@ def test_every_schedule_of_the_settings_can_be_started(tmp_path):
     assert set(SCHEDULES) == {
         name for name in Study.model_fields["serve"].annotation.model_fields if name not in NOT_SCHEDULES
     }
-    assert [schedule.key for schedule in planned(study(tmp_path))] == list(SCHEDULES)
+    assert [schedule.flow for schedule in planned(study(tmp_path))] == list(SCHEDULES.values())
 
 
 NOT_SCHEDULES = ("host", "prefect_port", "mlflow_port")
@@ -62,7 +62,7 @@ NOT_SCHEDULES = ("host", "prefect_port", "mlflow_port")
 
 def test_what_is_null_or_has_no_scans_is_not_started(tmp_path, capsys):
     without_source = study(tmp_path, ingest={}, serve={"retrain": None, "reports": None})
-    assert [schedule.key for schedule in planned(without_source)] == ["shift"]
+    assert [schedule.flow.name for schedule in planned(without_source)] == ["shift"]
     said = capsys.readouterr().err
     assert "serve.ingest is not started: ingest.source" in said
     assert "serve.retrain" not in said
@@ -77,13 +77,11 @@ def test_nothing_to_start_and_a_wrong_cron_line_are_refused(tmp_path):
         planned(study(tmp_path, serve={"ingest": "0 2 * * 3-1-2"}))  # what only Prefect finds
 
 
-def test_a_scheduled_run_waits_for_one_that_is_under_way(tmp_path, monkeypatch):
+def test_a_scheduled_run_waits_for_one_that_is_under_way(tmp_path):
     resolved = tmp_path / "study.yaml"
     resolved.write_text(study(tmp_path).to_yaml())
-    monkeypatch.setenv(deployments.STUDY, str(resolved))
-    seen = []
-    deployments._privately("monthly-retrain", seen.append)
-    assert (seen[0].ingest.wait, seen[0].retrain.wait) == (True, True)
+    with doors.opened(str(resolved)) as opened:
+        assert (opened.ingest.wait, opened.retrain.wait) == (True, True)
 
 
 def test_a_second_process_may_not_serve_the_same_study(tmp_path):
@@ -146,6 +144,7 @@ class Served:
         self.output = folder / f"said-{self.mark}.txt"
         environment = {
             **os.environ, MARK: self.mark, "PREFECT_HOME": str(home), "PREFECT_API_URL": "",
+            "XDG_STATE_HOME": str(home / "state"),
             "PREFECT_RUNNER_POLL_FREQUENCY": "1",
         }  # fmt: skip
         taucal = str(Path(sys.executable).with_name("taucal"))
@@ -192,7 +191,7 @@ class Served:
             yield it
 
     def states(self) -> dict[str, str]:
-        """States of the runs of the shift check and of the flow inside it."""
+        """State of the runs of the shift check."""
         with self.client() as client:
             names = {run.id: client.read_flow(run.flow_id).name for run in client.read_flow_runs()}
             return {
@@ -255,6 +254,7 @@ class Story:
     missed_left: list[str]
     again: Any
     end_status: int
+    said: str
 
 
 @pytest.fixture(scope="module")
@@ -309,22 +309,22 @@ def _live(folder: Path, home: Path, overrides: tuple[str, ...], notices: list[di
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     }
-    ingest = first.run("nightly-ingest", 900)
+    ingest = first.run("ingest", 900)
     assert ingest.state.is_completed(), (ingest.state, first.said)
     cohort = len(Cohort.read_tsv(place / "bids" / COHORT_TABLE, ("CN", "MCI", "AD")))
-    failed = first.run("monthly-retrain", 900)
+    failed = first.run("retrain", 900)
     with _held(place / "out" / "mlflow.db"):  # what the run waits for
-        first.run("weekly-shift-check", 0)
-        wait_for(lambda: first.states().get("shift check") == "Running", 300)
+        first.run("shift", 0)
+        wait_for(lambda: first.states().get("shift") == "Running", 300)
         before_kill = first.states()
         first.end(signal.SIGKILL)
         left_by_kill = [process.pid for process in first.living()]
-    missed = _let_pass(home / "prefect.db", "new-reports")
+    missed = _let_pass(home / "prefect.db", "report")
     second = Served(folder, home, *overrides)
     with second.client() as client:
         past = [client.read_flow(run.flow_id).name for run in client.read_flow_runs() if run.id in missed]
     after_kill = second.states()
-    again = second.run("weekly-shift-check", 900)
+    again = second.run("shift", 900)
     second.end(signal.SIGTERM)
     return Story(
         folder=folder,
@@ -343,6 +343,7 @@ def _live(folder: Path, home: Path, overrides: tuple[str, ...], notices: list[di
         missed_left=past,
         again=again,
         end_status=second.process.returncode,
+        said=first.said,
     )
 
 
@@ -364,17 +365,17 @@ class TestServing:
         assert "WorkFailed: CohortError" in story.failed.state.message
         failure = story.notices[0]
         assert (failure["event"], failure["study"]) == ("failure", "tiny")
-        assert failure["facts"] == {"flow": "monthly-retrain", "kind": "CohortError"}
+        assert failure["facts"] == {"flow": "retrain", "kind": "CohortError"}
 
     def test_after_kill_9_nothing_is_left_running(self, story):
         assert set(story.before_kill.values()) == {"Running"}
         assert story.left_by_kill == []
 
     def test_the_next_start_ends_the_runs_of_the_killed_and_the_place_is_free(self, story):
-        assert story.before_kill.keys() == {"weekly-shift-check", "shift check"}
+        assert story.before_kill.keys() == {"shift"}
         assert story.after_kill == dict.fromkeys(story.before_kill, "Crashed")
-        assert "2 flow runs of a killed process are marked as crashed" in story.said_again
-        assert {"kind": "Crashed", "runs": 2} in [notice["facts"] for notice in story.notices]
+        assert "1 flow run of a killed process is marked as crashed" in story.said_again
+        assert {"kind": "Crashed", "runs": 1} in [notice["facts"] for notice in story.notices]
         assert story.again.state.is_completed(), story.again.state
 
     def test_what_fell_due_while_nobody_served_is_dropped(self, story):
@@ -386,13 +387,22 @@ class TestServing:
         assert "nothing is left running" in story.said_again
 
     def test_prefect_and_the_notices_hold_no_name_of_a_folder(self, story):
-        stored = b"".join(p.read_bytes() for p in story.home.rglob("*") if p.is_file())
+        files = (p for p in story.home.rglob("*") if p.is_file() and "studies" not in p.parts)
+        stored = b"".join(p.read_bytes() for p in files)
         assert b"WorkFailed" in stored
         for name in (SECRET, str(story.folder), str(Path(__file__).parents[2])):
             assert name.encode() not in stored
         assert SECRET not in json.dumps(story.notices)
 
+    def test_the_console_shows_which_flow_started_ended_and_failed_and_when(self, story):
+        for event in (
+            "ingest started.",
+            r"ingest ended after \d+ s.",
+            r"retrain failed after \d+ s: class CN",
+        ):
+            assert re.search(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC  {event}", story.said), story.said
+
     def test_the_resolved_study_is_for_its_owner_alone(self, story):
-        place = story.folder / SECRET / "out" / ".serve"
-        assert place.stat().st_mode & 0o777 == 0o700
-        assert (place / "study.yaml").stat().st_mode & 0o777 == 0o600
+        (stored,) = (story.home / "state" / "taucal" / "studies").glob("tiny-*.yaml")
+        assert stored.stat().st_mode & 0o777 == 0o600
+        assert (story.folder / SECRET / "out" / ".serve").stat().st_mode & 0o777 == 0o700

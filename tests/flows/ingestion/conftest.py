@@ -44,13 +44,12 @@ def put():
 
 @pytest.fixture
 def run(monkeypatch):
-    """The function that ingests in this process, without Prefect's server and without imaging."""
+    """The function that ingests in this process, without imaging."""
 
     def write(_normalised, folder, stem):
         return write_text(folder / f"{stem}_space-X_desc-suvr_pet.nii.gz", "suvr")
 
     stub = SimpleNamespace(findings=(), region_values=lambda: {"composite_meta_roi": 1.25})
-    monkeypatch.setattr(flow, "as_task", lambda name, work: work())
     monkeypatch.setattr(scan_jobs.process, "normalise", lambda *_: stub)
     monkeypatch.setattr(scan_jobs.process, "write_derivative", write)
 

@@ -63,4 +63,4 @@ def test_without_a_champion_nothing_is_written_and_that_is_said(two_scans, capsy
 def test_without_a_cohort_it_says_what_to_run(tmp_path):
     nowhere = Study(name="tiny", output=tmp_path / "out", cohort={"path": tmp_path / "nowhere"})
     with pytest.raises(CohortError, match=r"nowhere.*taucal ingest"):
-        new_reports._report_new_scans(nowhere)
+        new_reports.report_new_scans(nowhere)

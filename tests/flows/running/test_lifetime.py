@@ -19,21 +19,15 @@ set_quiet_defaults()
 """
 SLEEPS = f"""{QUIET}
 import time
-from flows.running.steps import as_flow
-def work():
-    print("begun", flush=True)
-    time.sleep(600)
-as_flow("sleeping", work)
-"""
-TWO_FLOWS = f"""{QUIET}
-from flows.running import lifetime
-from flows.running.steps import as_flow
-def work():
-    (server, watcher), = lifetime._watchers.items()
-    print(server, watcher.pid, flush=True)
-    input()
-as_flow("one", lambda: None)
-as_flow("two", work)
+from prefect import flow
+from flows.running.doors import opened, run_door
+from pipeline.config import Study
+@flow(name="sleeping", validate_parameters=False)
+def sleeping(study: str) -> None:
+    with opened(study):
+        print("begun", flush=True)
+        time.sleep(600)
+run_door(sleeping, Study(name="tiny", output="out", cohort={{"path": "bids"}}))
 """
 HAS_A_CHILD = """
 import subprocess, sys, time
@@ -121,39 +115,6 @@ class TestWatched:
         command = watched([sys.executable, "-c", "raise SystemExit(3)"])
         with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=tmp_path) as process:
             assert process.wait(180) == 3
-
-
-@pytest.fixture
-def with_server():
-    """A process in the middle of its second flow, its own Prefect server and the watcher beside that."""
-    own = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_API")}
-    with subprocess.Popen(
-        [sys.executable, "-c", TWO_FLOWS],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env=own,
-    ) as process:  # fmt: skip
-        server, watcher = map(int, process.stdout.readline().split())
-        yield process, server, watcher
-        process.kill()
-
-
-@pytest.mark.slow
-@pytest.mark.server
-def test_the_server_of_a_killed_process_ends(with_server, wait_for):
-    process, server, watcher = with_server
-    assert is_alive(server)
-    assert is_alive(watcher)
-    process.kill()
-    wait_for(lambda: not is_alive(server) and not is_alive(watcher))
-
-
-@pytest.mark.slow
-@pytest.mark.server
-def test_at_the_usual_end_nobody_is_left(with_server, wait_for):
-    process, server, watcher = with_server
-    process.communicate("\n", timeout=180)
-    assert process.returncode == 0
-    wait_for(lambda: not is_alive(server) and not is_alive(watcher))
 
 
 def test_a_watcher_does_not_load_prefect():

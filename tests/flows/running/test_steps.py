@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 
 import pytest
 
-from flows.running.steps import as_flow, is_done, run_once
+from flows.running.steps import is_done, run_once
 from pipeline.files import write_json
 
 
@@ -88,75 +84,3 @@ def test_a_failed_step_is_not_remembered(step):
     assert not record.exists()
     assert run_once(record, "key", work)
     assert done
-
-
-@pytest.mark.server
-def test_the_embedded_prefect_server_starts_with_the_pinned_set(tmp_path, monkeypatch):
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
-    assert as_flow("a test", lambda: 6 * 7) == 42
-
-
-@pytest.mark.slow
-@pytest.mark.server
-def test_prefect_learns_neither_paths_nor_the_text_of_errors(tmp_path):
-    secret = "archive/002_S_0413"
-    script = f"""
-from flows.running.environment import set_quiet_defaults
-set_quiet_defaults()
-from flows.running.steps import as_flow, as_task
-def work():
-    raise ValueError({secret!r})
-try:
-    as_flow("failing", lambda: as_task("inner", work))
-except ValueError as error:
-    print(error)
-"""
-    environment = {**os.environ, "PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": ""}
-    answer = subprocess.run(
-        [sys.executable, "-c", script],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert answer.stdout.strip() == secret, answer.stderr
-    assert "Traceback" not in answer.stderr
-    database = tmp_path / "prefect.db"
-    written = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
-    assert b"WorkFailed" in written, "the failure itself is recorded"
-    assert database.is_file()
-    assert secret.encode() not in written
-
-
-@pytest.mark.slow
-@pytest.mark.server
-def test_the_end_of_a_process_and_its_server_is_one_interruption(tmp_path):
-    script = """
-import signal, time
-from flows.running.environment import set_quiet_defaults
-set_quiet_defaults()
-signal.signal(signal.SIGTERM, signal.default_int_handler)
-from flows.running.steps import as_flow, as_task
-def work():
-    print("at work", flush=True)
-    time.sleep(600)
-try:
-    as_flow("ended", lambda: as_task("inner", work))
-except KeyboardInterrupt:
-    print("interrupted")
-"""
-    process = subprocess.Popen(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "at work\n"
-    os.killpg(process.pid, signal.SIGTERM)
-    out, err = process.communicate(timeout=100)
-    assert (out, process.returncode) == ("interrupted\n", 0), err
-    assert err == ""
