@@ -26,8 +26,9 @@ class AdaptiveTemperature(DrawnTemperature):
     on the offsets b contain one temperature and no change at all, so that few scans change little.
     Probabilities are means over the posterior.
 
-    Three scans are enough to fit. Where all scans are of one class, b stays 0: it would only repeat that
-    class. A class without a scan among many gets a lower b, within its prior.
+    One scan is enough to fit; three change little. Where all scans are of one class, b stays 0: it would only
+    repeat that class. A class without a scan among many gets a lower b, within its prior. Where all logits
+    are equal there is one knot, and T stays at its prior.
 
     Parameters
     ----------
@@ -36,7 +37,9 @@ class AdaptiveTemperature(DrawnTemperature):
         class shares that the network learned wrongly, as from generative cross-entropy or reweighting.
     plain : bool, default=False
         For comparison: pieces of equal count, each at the temperature at which its mean confidence is its
-        accuracy; no prior, no offsets, no posterior.
+        accuracy; no prior, no offsets, no posterior. A piece without an error gets T = 1/20 and is then all
+        but certain: of 500 sound scans the surest 50 are such a piece in one draw of three, which costs .12
+        nats where the other draws cost .01.
     min_per_piece : int, default=50
         Fewest scans of a plain piece.
     interpolate : bool, default=True
@@ -108,12 +111,14 @@ class AdaptiveTemperature(DrawnTemperature):
         gaps = logit_gaps(logits)
         count = int(np.clip(round(len(labels) ** (1 / 3)), _FEWEST_KNOTS, _MOST_KNOTS))
         self.knots = np.unique(np.quantile(gaps, (np.arange(count) + 0.5) / count))
-        self._draw(logits, labels, offsets=self.offsets)
+        self._draw(logits, labels, self._weights_at(gaps), offsets=self.offsets)
         self.log_temperatures = _limit_rises(self.log_temperatures, self.knots)
 
     def _weights(self, logits: Floats) -> Floats:
         """Return how much log T at each knot counts for each scan, shape (n_scans, n_knots)."""
-        gaps = logit_gaps(logits)
+        return self._weights_at(logit_gaps(logits))
+
+    def _weights_at(self, gaps: Floats) -> Floats:
         return np.stack([np.interp(gaps, self.knots, one) for one in np.eye(len(self.knots))], axis=1)
 
     def _transform(self, logits: Floats) -> Floats:

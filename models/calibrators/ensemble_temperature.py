@@ -19,7 +19,8 @@ class EnsembleTemperature(Calibrator):
 
     T is that of `Temperature`; the weights then minimise the negative log-likelihood, a convex problem. All
     three parts keep the order of a scan's classes, so the accuracy cannot change. The uniform part bounds
-    the confidence.
+    the confidence. One scan, one class or equal logits are enough to fit: the mixture is then no less likely
+    than its temperature alone.
 
     Attributes
     ----------

@@ -17,7 +17,7 @@ _RIDGE = 1e-6
 """So small that it decides only what the scans leave open, as when every scan is right."""
 _MOST_PARAMETERS = 500
 _MOST_STEPS = 100
-"""Of the search without a Hessian: 5,000 scans of 100 classes take seconds."""
+"""Of the search without a Hessian: 5,000 scans of 100 classes take 2 seconds, to convergence 11."""
 
 
 @dataclass(eq=False)
@@ -26,13 +26,15 @@ class Vector(Calibrator):
 
     The logits are first divided by the best single temperature, and scales and biases are then
     drawn back to it. Classes without a calibration scan keep that temperature and no bias; the others are
-    fitted among themselves.
+    fitted among themselves, so scans of one class leave one temperature. One scan is enough to fit; equal
+    logits are answered part of the way from uniform to the class shares.
 
     Parameters
     ----------
-    ridge : float, default=2.0
+    ridge : float, default=5.0
         Pull per squared bias and squared scale relative to 1/T, in nats over all scans; its share in the mean
-        over scans grows as they get fewer. 2 is a normal prior of standard deviation 1/2.
+        over scans grows as they get fewer. 5 is a normal prior of standard deviation 0.32. At 2 it cost twice
+        as much where nothing is wrong; only PneumoniaMNIST gained, by .01 nats.
 
     Attributes
     ----------
@@ -45,7 +47,7 @@ class Vector(Calibrator):
     """
 
     name: ClassVar[str] = "vector"
-    ridge: float = 2.0
+    ridge: float = 5.0
     scale: Floats = field(default_factory=lambda: np.ones(1), init=False)
     bias: Floats = field(default_factory=lambda: np.zeros(1), init=False)
 
@@ -101,7 +103,11 @@ class Dirichlet(Calibrator):
     Off-diagonal weights and intercepts are held small (ODIR): the penalty is ``off_diagonal`` times the mean
     square of the K (K - 1) weights off the diagonal plus ``intercept`` times the mean square of b, added to
     the mean negative log-likelihood. Classes without a calibration scan keep the best single temperature and
-    no intercept; the others are fitted among themselves.
+    no intercept; the others are fitted among themselves, so scans of one class leave one temperature. One
+    scan is enough to fit; equal logits are answered with the shares of the classes that have scans.
+
+    From 22 classes on the search stops after 100 steps: with 5,000 scans of 100 classes it is then within
+    .005 nats of the optimum on its own scans, and more steps do no better on others. It overfits there.
 
     Parameters
     ----------

@@ -59,7 +59,9 @@ class OneVsRest(Calibrator):
 class Isotonic(OneVsRest):
     """Fit each class's frequency as a non-decreasing function of its uncalibrated probability.
 
-    Linear between the knots, constant beyond them. It can answer 0 and 1, and it needs hundreds of scans.
+    Linear between the knots, constant beyond them. It can answer 0 and 1, and it needs hundreds of scans. One
+    scan is enough to fit. Scans of one class get that class and leave the others as they were; equal logits
+    are answered with the shares of the classes that have scans.
 
     Attributes
     ----------
@@ -90,7 +92,9 @@ class Isotonic(OneVsRest):
 class Histogram(OneVsRest):
     """Answer with the class's frequency in the bin that its uncalibrated probability falls into.
 
-    Bins are (low, high], 0 belongs to the first. An empty bin answers with its centre.
+    Bins are (low, high], 0 belongs to the first. An empty bin answers with its centre. One scan is enough to
+    fit. Scans of one class get that class and leave the others as they were; equal logits are
+    answered with the shares of the classes that have scans.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ _MOST_AT_ONCE = 100_000
 
 @dataclass(eq=False)
 class Identity(Calibrator):
-    """Softmax alone, the baseline of every other calibrator. Needs no fitting."""
+    """Softmax alone, the baseline of every other calibrator. Needs no fitting, so no scans can mislead it."""
 
     name: ClassVar[str] = "identity"
     needs_fitting: ClassVar[bool] = False
@@ -46,14 +46,22 @@ class DrawnTemperature(Calibrator):
     log_temperatures: Floats = field(default_factory=lambda: np.zeros((1, 1)), init=False)
     biases: Floats = field(default_factory=lambda: np.zeros((1, 0)), init=False)
 
-    def _draw(self, logits: Floats, labels: Ints, *, offsets: bool, levels: Sequence[Level] = LEVELS) -> None:
+    def _draw(
+        self,
+        logits: Floats,
+        labels: Ints,
+        weights: Floats,
+        *,
+        offsets: bool,
+        levels: Sequence[Level] = LEVELS,
+    ) -> None:
         """Draw the parameters; where all scans are of one class, offsets would only repeat it and stay 0."""
-        weights = self._weights(logits)
         num_offsets = logits.shape[1] if offsets and len(np.unique(labels)) > 1 else 0
         grid = Prior.grid(weights.shape[1], num_offsets, levels)
         start = np.zeros(len(grid[0].mean))
         start[: weights.shape[1]] = best_log_temperature(logits, labels)
-        evidence = Evidence(logits - logits.max(axis=1, keepdims=True), labels, weights)
+        below_top = np.ascontiguousarray((logits - logits.max(axis=1, keepdims=True)).T)
+        evidence = Evidence(below_top, labels, weights)
         drawn = draw_parameters(evidence, grid, start)
         self.log_temperatures, self.biases = np.split(drawn, [weights.shape[1]], axis=1)
 
@@ -81,6 +89,9 @@ class DrawnTemperature(Calibrator):
 @dataclass(eq=False)
 class Temperature(DrawnTemperature):
     """Divide all logits by one temperature.
+
+    One scan, one class or equal logits are enough to fit: T then stays within its prior, or without one at
+    the limits of `best_log_temperature`.
 
     Parameters
     ----------
@@ -131,7 +142,7 @@ class Temperature(DrawnTemperature):
             self.log_temperatures, self.biases = np.zeros((0, 1)), np.zeros((0, 0))
             return
         levels = LEVELS if isinstance(self.prior, str) else ((*self.prior, 1.0),)
-        self._draw(logits, labels, offsets=False, levels=levels)
+        self._draw(logits, labels, self._weights(logits), offsets=False, levels=levels)
         self.temperature = math.exp(self.log_temperatures.mean())
 
     def _transform(self, logits: Floats) -> Floats:
@@ -156,8 +167,9 @@ class BiasCorrectedTemperature(DrawnTemperature):
     """Divide all logits by one temperature and shift them by class: ``softmax(z / T + b)``.
 
     The offsets b have a normal prior around 0 whose width the scans choose; they supply the class shares that
-    a loss such as generative cross-entropy leaves loose. May change the predicted class. Where all scans are
-    of one class, b stays 0.
+    a loss such as generative cross-entropy leaves loose. May change the predicted class. One scan is enough
+    to fit. Where all scans are of one class, b stays 0; where all logits are equal, T stays at its prior and
+    b moves part of the way to the class shares.
 
     References
     ----------
@@ -173,7 +185,7 @@ class BiasCorrectedTemperature(DrawnTemperature):
         return True
 
     def _fit(self, logits: Floats, labels: Ints) -> None:
-        self._draw(logits, labels, offsets=True)
+        self._draw(logits, labels, self._weights(logits), offsets=True)
 
 
 def best_log_temperature(logits: Floats, labels: Ints) -> float:

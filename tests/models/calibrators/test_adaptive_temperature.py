@@ -65,7 +65,9 @@ def test_probabilities_are_the_mean_over_the_draws_which_a_reload_repeats(growin
 
 def test_the_draws_spread_less_the_more_scans_there_are(growing):
     scans, _ = growing(50)
-    spread = [ats(*growing(n)).draws(scans).std(axis=0).mean() for n in (50, 200, 1000)]
+    spread = [
+        np.mean([ats(*growing(n)).draws(scans).std(axis=0).mean() for _ in range(8)]) for n in (50, 200, 1000)
+    ]
     assert spread[0] > 1.4 * spread[1] > 2 * spread[2] > 0
 
 
@@ -77,6 +79,13 @@ def test_many_scans_come_to_the_temperatures_and_offsets_that_they_were_drawn_at
     found = calibrator.biases.mean(axis=0)
     np.testing.assert_allclose(found - found.mean(), offset - offset.mean(), atol=0.06)
     assert np.abs(calibrator.transform((logits - offset) * 2.5) - softmax(logits)).mean() < 0.01
+
+
+@pytest.mark.parametrize("shares", [(1, 1, 1), (6, 3, 1)])
+def test_sound_class_shares_are_hardly_moved_by_fifty_scans(rng, shares):
+    logits = rng.normal(size=(50, 3)) * 1.8 + np.log(shares)
+    labels = (softmax(logits).cumsum(axis=1) > (np.arange(50)[:, None] + 0.5) / 50).argmax(axis=1)
+    assert np.abs(ats(logits, labels).biases.mean(axis=0)).max() < 0.15
 
 
 def test_offsets_of_one_are_found_with_120_scans(drawn):
@@ -255,8 +264,8 @@ def test_costs_next_to_nothing_where_one_temperature_is_right(drawn, nll):
 
 @pytest.mark.parametrize(
     ("offsets", "mean", "highest"),
-    # With offsets the goal of .010 and .04 is missed: they cost about .01 where the class shares were right.
-    [(False, 0.010, 0.04), (True, 0.020, 0.05)],
+    # Forty draws; in 400 of the benchmark those with offsets cost .009 on average and .028 at most in 95 %.
+    [(False, 0.010, 0.04), (True, 0.015, 0.045)],
 )
 def test_does_little_harm_with_fifty_scans_where_nothing_is_wrong(drawn, nll, offsets, mean, highest):
     held_out, truth = drawn(5000, scale=1.0)

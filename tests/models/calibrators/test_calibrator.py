@@ -133,6 +133,53 @@ def test_all_equal_logits_are_answered_by_a_uniform_row_or_the_class_shares(name
         np.testing.assert_allclose(answer, expected, atol=0.01)
 
 
+def awkward():
+    """Return logits and labels that a small or odd calibration part may hold, by what is odd about them."""
+    rng = np.random.default_rng(5)
+    logits = rng.normal(size=(40, 3)) * 2
+    labels = rng.integers(0, 3, 40)
+    one_person = np.tile(logits[:1], (20, 1)) + rng.normal(size=(20, 3)) * 0.01
+    return {
+        "one scan": (logits[:1], labels[:1]),
+        "one subject, twenty scans": (one_person, np.full(20, labels[0])),
+        "three scans": (logits[:3], np.array([0, 1, 2])),
+        "three scans of one class": (logits[:3], np.ones(3, int)),
+        "all of one class": (logits, np.zeros(40, int)),
+        "two classes": (logits[:, :2], labels % 2),
+        "a hundred classes": (rng.normal(size=(60, 100)), rng.integers(0, 100, 60)),
+        "logits of a thousand": (np.sign(logits) * 1000, labels),
+        "identical rows": (np.tile(logits[:1], (40, 1)), labels),
+        "identical logits": (np.full((40, 3), -4.0), labels),
+    }
+
+
+AWKWARD = awkward()
+
+
+@every_calibrator
+@pytest.mark.parametrize("case", list(AWKWARD))
+def test_awkward_scans_give_finite_stored_answers_for_themselves_and_for_others(name, case):
+    logits, labels = AWKWARD[case]
+    calibrator = build_calibrator(name).fit(logits, labels)
+    others = np.random.default_rng(6).normal(size=(200, logits.shape[1])) * 5
+    stored = json.loads(json.dumps(calibrator.to_dict(), allow_nan=False))
+    again = Calibrator.from_dict(stored)
+    for scans in (logits, others, others * 1000):
+        answer = calibrator.transform(scans)
+        assert_distributions(answer, scans.shape)
+        np.testing.assert_array_equal(again.transform(scans), answer)
+        if not calibrator.may_change_class:
+            likeliest = np.take_along_axis(answer, scans.argmax(axis=1)[:, None], axis=1)[:, 0]
+            np.testing.assert_array_equal(likeliest, answer.max(axis=1))
+
+
+@every_calibrator
+@pytest.mark.parametrize("case", ["one scan", "one subject, twenty scans", "three scans of one class"])
+def test_scans_of_one_class_do_not_rule_out_the_others(name, case):
+    calibrator = build_calibrator(name).fit(*AWKWARD[case])
+    assert calibrator.transform(np.eye(3) * 2).diagonal().min() > 0.05
+
+
 @every_calibrator
 def test_one_scan_is_enough_to_fit_and_its_neighbour_stays_possible(name):
     calibrator = build_calibrator(name).fit([[1.0, 0.0, -1.0]], [0])

@@ -92,7 +92,7 @@ def test_vector_is_drawn_less_to_one_temperature_the_more_scans_there_are(drawn)
 
 
 @pytest.mark.parametrize("name", ["vector", "dirichlet"])
-def test_a_hundred_classes_are_fitted_without_a_hessian_and_gain(drawn, nll, name):
+def test_a_hundred_classes_are_fitted_on_five_hundred_scans_and_explain_them_better(drawn, nll, name):
     logits, labels = drawn(500, 100, 2.0)
     calibrated = build_calibrator(name).fit(logits, labels).transform(logits)
     assert nll(calibrated, labels) < nll(softmax(logits), labels)
