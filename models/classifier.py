@@ -161,9 +161,20 @@ class CalibratedClassifier:
         prevalence: Mapping[str, float] | Sequence[float] | None = None,
     ) -> list[Prediction]:
         """Classify several scans; parameters as in `predict`, one entry a scan."""
+        logits, features = self.logits(np.asarray(suvr))
+        return self.decide(logits, features, quality_reasons=quality_reasons, prevalence=prevalence)
+
+    def decide(
+        self,
+        logits: Floats,
+        features: NDArray[np.float32],
+        *,
+        quality_reasons: Sequence[Sequence[str]] | None = None,
+        prevalence: Mapping[str, float] | Sequence[float] | None = None,
+    ) -> list[Prediction]:
+        """Classify scans from their `logits` and features; other parameters as in `predict_batch`."""
         shares = None if prevalence is None else read_shares(prevalence, self.class_names)
         stated = None if shares is None else np.array(list(shares.values()))
-        logits, features = self.logits(np.asarray(suvr))
         members = member_logits(self.network, logits, features)
         probabilities = self.calibrator.transform(logits)
         shown, inside = probabilities, self.conformal.sets(probabilities)

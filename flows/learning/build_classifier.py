@@ -16,6 +16,7 @@ from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.evaluation.classifier.assemble import assemble, card_of
+from pipeline.evaluation.classifier.decision_counts import DecisionCounts
 from pipeline.evaluation.classifier.results import Results, evaluate
 from pipeline.evaluation.classifier.rivals import Rivals
 from pipeline.evaluation.classifier.selection import Selection, held_out_probabilities, select_calibrator
@@ -105,13 +106,12 @@ def calibrate_and_test(study: Study, scans: SplitCohort, files: StudyFiles) -> I
     say(f"Calibrator: {selection.chosen}. {selection.reason}")
     regions = region_table(study)
     rivals = Rivals.of(scans, regions, trained.prevalence, study.seed)
-    results = evaluate(test, calibration, selection, rivals, study.evaluation, seed=study.seed)
+    results = evaluate(test, selection, rivals, study.evaluation, seed=study.seed)
     held_out = held_out_probabilities(calibration, selection.chosen, study.calibration.folds, study.seed)
     outliers = load_outliers(files.outliers) if scans.split.cross_fitted else None
     classifier = assemble(trained, calibration, (selection, held_out), study.decision, outliers)
-    results = results.with_coverage(
-        classifier.conformal.sets(selection.calibrator.transform(test.logits)), test
-    )
+    decided = classifier.decide(test.logits, test.features)
+    results = results.with_decisions(DecisionCounts.of(decided, calibration, test, scans.cohort))
     replace(classifier, card=card_of(study, scans, results, regions)).save(files.bundle)
     return [
         *sorted(files.bundle.iterdir()),

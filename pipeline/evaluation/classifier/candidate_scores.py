@@ -9,10 +9,11 @@ import numpy as np
 
 from models.arrays import Floats, Ints
 from models.calibrators import build_calibrator
-from pipeline.evaluation.metrics import PROBABILITY_FLOOR, classwise_ece
+from pipeline.evaluation.metrics import PROBABILITY_FLOOR, classwise_ece, noise_floor
 from pipeline.learning.predictions import Predictions
 
 _MOST_REPEATS = 5
+_NOISE_DRAWS = 200
 _SMALL_ERROR = 0.001
 """Standard error of an NLL difference that is small whatever the difference."""
 
@@ -31,6 +32,8 @@ class CandidateScore:
         NLL above that of the best candidate.
     behind_se : float
         Standard error of that difference, paired over subjects.
+    noise : float, optional
+        Noise floor of `classwise_ece`; older versions did not store it.
     """
 
     name: str
@@ -39,6 +42,7 @@ class CandidateScore:
     classwise_ece: float
     behind: float
     behind_se: float
+    noise: float | None = None
 
 
 def numbered(subjects: tuple[str, ...]) -> Ints:
@@ -73,11 +77,13 @@ def cross_validate(
     labels, rows = predictions.labels, np.arange(len(predictions))
     losses: list[Floats] = []  # of each assignment: (names, scans)
     errors: list[list[float]] = []
+    floors: list[list[float]] = []
     while len(losses) < _MOST_REPEATS:
         fold = deal_subjects(labels, subjects, folds, seed + len(losses))
         found = [held_out(predictions, fold, name) for name in names]
         losses.append(-np.log([np.maximum(p[rows, labels], PROBABILITY_FLOOR) for p in found]))
         errors.append([float(classwise_ece(p, labels)) for p in found])
+        floors.append([noise_floor("classwise_ece", p, draws=_NOISE_DRAWS, seed=seed) for p in found])
         if len(losses) > 1 and _settled(np.array(losses).mean(axis=2)):
             break
     mean_loss = np.mean(losses, axis=0)
@@ -90,8 +96,11 @@ def cross_validate(
             float(error),
             float((loss - mean_loss[best]).mean()),
             _standard_error(loss - mean_loss[best], subjects),
+            float(floor),
         )
-        for name, loss, error in zip(names, mean_loss, np.mean(errors, axis=0), strict=True)
+        for name, loss, error, floor in zip(
+            names, mean_loss, np.mean(errors, axis=0), np.mean(floors, axis=0), strict=True
+        )
     ]
     return tuple(scores), len(losses)
 

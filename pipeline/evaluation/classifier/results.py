@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.arrays import Floats, Ints
-from models.calibrators import build_calibrator, softmax
+from models.calibrators import softmax
 from pipeline.config import EvaluationSettings
 from pipeline.evaluation.classifier.decision import likeness_counts
+from pipeline.evaluation.classifier.decision_counts import DecisionCounts
 from pipeline.evaluation.classifier.rivals import Rivals
 from pipeline.evaluation.classifier.scoring import Scorer
 from pipeline.evaluation.classifier.selection import Selection
@@ -80,6 +80,8 @@ class Results:
         (low, high, scans, right) for each tenth of confidence of the shipped classifier.
     coverage : mapping of str to tuple
         Class name to (scans whose conformal set holds it, scans).
+    decisions : DecisionCounts, optional
+        Missing in results of older versions.
     """
 
     rows: tuple[Row, ...]
@@ -90,15 +92,11 @@ class Results:
     subjects: int
     likeness: tuple[tuple[float, float, int, int], ...]
     coverage: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    decisions: DecisionCounts | None = None
 
-    def with_coverage(self, sets: NDArray[np.bool_], test: Predictions) -> Results:
-        """Return the results with the coverage of conformal sets (N, K) on the test scans."""
-        covered = sets[np.arange(len(test)), test.labels]
-        counts = {
-            name: (int(covered[test.labels == k].sum()), int((test.labels == k).sum()))
-            for k, name in enumerate(test.class_names)
-        }
-        return replace(self, coverage=counts)
+    def with_decisions(self, decisions: DecisionCounts) -> Results:
+        """Return the results with what the classifier decided on the test scans."""
+        return replace(self, coverage=dict(decisions.held), decisions=decisions)
 
     def row(self, kind: str) -> Row:
         """Return the first row of a kind."""
@@ -128,7 +126,9 @@ class Results:
         coverage = {name: (int(n), int(of)) for name, (n, of) in value["coverage"].items()}
         likeness = tuple((float(a), float(b), int(n), int(r)) for a, b, n, r in value["likeness"])
         gain = intervals(value["gain"])
-        read = {"rows": rows, "gain": gain, "coverage": coverage, "likeness": likeness}
+        decided = value.get("decisions")
+        read: dict[str, Any] = {"rows": rows, "gain": gain, "coverage": coverage, "likeness": likeness}
+        read["decisions"] = None if decided is None else DecisionCounts.from_dict(decided)
         return cls(**{**value, **read})
 
     def flat(self) -> dict[str, float]:
@@ -149,28 +149,22 @@ class Results:
 
 
 def evaluate(
-    test: Predictions,
-    calibration: Predictions,
-    selection: Selection,
-    rivals: Rivals,
-    settings: EvaluationSettings,
-    *,
-    seed: int,
+    test: Predictions, selection: Selection, rivals: Rivals, settings: EvaluationSettings, *, seed: int
 ) -> Results:
     """Measure the shipped classifier, what it would be uncalibrated, and its rivals on the test scans.
 
     Parameters
     ----------
-    test, calibration : Predictions
-        Each calibrator is fitted on `calibration`; nothing is chosen by `test`.
+    test : Predictions
+        Nothing is chosen by it.
     selection : Selection
-        The calibrator that is shipped and the candidates it was chosen from.
+        The calibrator that is shipped and the others, as they were fitted on the calibration scans.
     settings : EvaluationSettings
         Bootstrap draws and level.
     seed : int
         Seed of the bootstrap; the same draws serve every row.
     """
-    sources = list(_sources(test, calibration, selection, rivals))
+    sources = list(_sources(test, selection, rivals))
     scorer = Scorer(test, rivals, settings, seed)
     shipped = next(p for _, kind, p in sources if kind == "chosen")
     return Results(
@@ -198,15 +192,11 @@ def _likeness(probabilities: Floats, labels: Ints) -> tuple[tuple[float, float, 
     return tuple((c.low, c.high, c.scans, c.right) for c in counts)
 
 
-def _sources(
-    test: Predictions, calibration: Predictions, selection: Selection, rivals: Rivals
-) -> Sequence[tuple[str, str, Floats]]:
+def _sources(test: Predictions, selection: Selection, rivals: Rivals) -> Sequence[tuple[str, str, Floats]]:
     found: list[tuple[str, str, Floats]] = [(UNCALIBRATED, "network", softmax(test.logits))]
-    for score in selection.scores:
-        if score.name in ("identity", selection.chosen):
-            continue
-        fitted = build_calibrator(score.name).fit(calibration.logits, calibration.labels)
-        found.append((f"network + {score.name}", "calibrated", fitted.transform(test.logits)))
+    for name, fitted in selection.others.items():
+        if name != "identity":
+            found.append((f"network + {name}", "calibrated", fitted.transform(test.logits)))
     shipped = selection.calibrator.transform(test.logits)
     found.append((f"network + {selection.chosen} (chosen)", "chosen", shipped))
     if rivals.baseline is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,8 @@ class Selection:
         One sentence or more, for the report.
     repeats : int
         Over how many assignments of subjects to folds the scores are means.
+    others : mapping of str to Calibrator
+        The candidates that do not ship, fitted on all the predictions too. Older versions did not store them.
     """
 
     calibrator: Calibrator
@@ -64,6 +66,7 @@ class Selection:
     folds: int
     reason: str
     repeats: int = 1
+    others: Mapping[str, Calibrator] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able values, exact to the bit."""
@@ -74,6 +77,7 @@ class Selection:
             "repeats": self.repeats,
             "scores": [asdict(score) for score in self.scores],
             "calibrator": self.calibrator.to_dict(),
+            "others": [other.to_dict() for other in self.others.values()],
         }
 
     @classmethod
@@ -88,6 +92,7 @@ class Selection:
         try:
             calibrator = Calibrator.from_dict(stored["calibrator"])
             scores = tuple(CandidateScore(**score) for score in stored["scores"])
+            others = [Calibrator.from_dict(other) for other in stored.get("others", ())]
             return cls(
                 calibrator,
                 calibrator.name,
@@ -95,6 +100,7 @@ class Selection:
                 int(stored["folds"]),
                 str(stored["reason"]),
                 int(stored.get("repeats", 1)),
+                {other.name: other for other in others},
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
@@ -137,7 +143,7 @@ def select_calibrator(predictions: Predictions, settings: CalibrationSettings, s
         )
     subjects = numbered(predictions.subjects)
     if subjects.max() == 0:
-        identity = build_calibrator("identity").fit(predictions.logits, predictions.labels)
+        identity = _fitted("identity", predictions)
         reason = (
             "No calibration was applied: cross-validation needs two subjects, "
             "and all calibration scans are of one."
@@ -151,7 +157,8 @@ def select_calibrator(predictions: Predictions, settings: CalibrationSettings, s
     calibrator = _to_ship(predictions, settings, scores, fold)
     why = _reason(calibrator.name, scores, auto=settings.method == AUTO)
     caveats = _caveats(calibrator, predictions)
-    return Selection(calibrator, calibrator.name, scores, used, f"{why}{note}{caveats}", repeats)
+    others = {s.name: _fitted(s.name, predictions) for s in scores if s.name != calibrator.name}
+    return Selection(calibrator, calibrator.name, scores, used, f"{why}{note}{caveats}", repeats, others)
 
 
 def held_out_probabilities(predictions: Predictions, calibrator_name: str, folds: int, seed: int) -> Floats:
@@ -240,7 +247,11 @@ def _to_ship(
         eligible = sorted((s.nll, s.name) for s in scores if s.name in settings.candidates)
         fit = (name for _, name in eligible if not _lost_accuracy(name, predictions, fold))
         chosen = next(fit, "identity")
-    return build_calibrator(chosen).fit(predictions.logits, predictions.labels)
+    return _fitted(chosen, predictions)
+
+
+def _fitted(name: str, predictions: Predictions) -> Calibrator:
+    return build_calibrator(name).fit(predictions.logits, predictions.labels)
 
 
 def _lost_accuracy(name: str, predictions: Predictions, fold: Ints) -> str:

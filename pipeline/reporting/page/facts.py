@@ -18,6 +18,7 @@ SYNTHETIC = "SYNTHETIC: a computed phantom, no person was scanned"
 NBSP = "\u00a0"
 _LONGEST = 400
 _MOST_DIGITS = 9
+_SURPRISING = 0.025
 
 
 def clean(value: object) -> str:
@@ -76,6 +77,18 @@ class Rated(Facts):
     came_true: float
     low: float
     high: float
+
+
+def held_too_rarely(held: int, scans: int, coverage: float) -> bool:
+    """Return whether sets that reach their coverage would hold so few scans with a chance below 2.5 %.
+
+    Examples
+    --------
+    >>> held_too_rarely(12, 24, 0.8), held_too_rarely(9, 11, 0.8)
+    (True, False)
+    """
+    chances = (math.comb(scans, k) * coverage**k * (1 - coverage) ** (scans - k) for k in range(held + 1))
+    return scans > 0 and sum(chances) < _SURPRISING
 
 
 def listed(names: Sequence[str], word: str = "and") -> str:

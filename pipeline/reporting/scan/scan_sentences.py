@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from pipeline.reporting.page.facts import listed, percent
-from pipeline.reporting.scan.scan_numbers import ClassProbability, ScanReport, SetCount
-
-_SURPRISING = 0.025
-"""Sets that hold their class so seldom would be this rare if they kept to their coverage."""
+from pipeline.reporting.page.facts import held_too_rarely, listed, percent
+from pipeline.reporting.scan.scan_numbers import ClassProbability, ScanReport
 
 
 def headline(classes: Sequence[ClassProbability]) -> str:
@@ -37,7 +33,7 @@ def tested_sentence(report: ScanReport) -> str:
         return f"How often such sets hold the true class was not tested. They are made to {made_for}."
     held = ", ".join(f"{t.held} of {t.scans} {t.name}" for t in counted)
     text = f"In tests these sets held the true class of {held} scans. "
-    short = [t.name for t in counted if _is_short(t, report.coverage or 0)]
+    short = [t.name for t in counted if held_too_rarely(t.held, t.scans, report.coverage or 0)]
     text += (
         f"They were made to {made_for}: for {listed(short)} they did not."
         if short
@@ -46,13 +42,6 @@ def tested_sentence(report: ScanReport) -> str:
     tested = {t.name for t in counted}
     untested = [c.name for c in report.classes if c.name not in tested]
     return f"{text} No test scan was of {listed(untested, 'or')}." if untested else text
-
-
-def _is_short(tested: SetCount, coverage: float) -> bool:
-    """Return whether sets held their class too seldom for their coverage, beyond chance."""
-    n = tested.scans
-    chances = (math.comb(n, k) * coverage**k * (1 - coverage) ** (n - k) for k in range(tested.held + 1))
-    return n > 0 and sum(chances) < _SURPRISING
 
 
 def own_thresholds_sentence(report: ScanReport) -> str:

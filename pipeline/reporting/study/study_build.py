@@ -14,14 +14,14 @@ from models.calibrators import softmax
 from pipeline.evaluation.classifier.results import Results
 from pipeline.evaluation.classifier.selection import Selection
 from pipeline.evaluation.inference.intervals import bootstrap
-from pipeline.evaluation.metrics.reliability import ReliabilityCurve, reliability_curves, wilson_interval
+from pipeline.evaluation.metrics.reliability import ReliabilityCurve, reliability_curves
 from pipeline.evaluation.metrics.selective import risk_coverage
 from pipeline.learning.predictions import Predictions
 from pipeline.reporting.page.facts import Measured, Named, measured
+from pipeline.reporting.study.study_decisions import coverage_of, decided_of, plausible_of, slopes_of
 from pipeline.reporting.study.study_numbers import (
     CandidateRow,
     CohortRow,
-    Coverage,
     EpochRow,
     Flow,
     MetricsRow,
@@ -122,7 +122,10 @@ def build_study_report(sources: StudySources) -> StudyReport:
         ),
         operating_point=sources.operating_point,
         confusion=_confusion(sources.probabilities, test),
-        coverage=tuple(_coverage(results.coverage, test.class_names)),
+        coverage=tuple(coverage_of(results.coverage, test.class_names)),
+        decided=decided_of(results.decisions),
+        plausible=plausible_of(results.decisions),
+        slopes=tuple(slopes_of(results)),
         slices=tuple(_slices(sources)),
         training=tuple(_epochs(sources.history)),
         posterior=tuple(_posterior(sources)),
@@ -209,13 +212,6 @@ def _confusion(probabilities: Floats, test: Predictions) -> tuple[tuple[int, ...
     counts = np.zeros((len(test.class_names),) * 2, dtype=int)
     np.add.at(counts, (test.labels, probabilities.argmax(axis=1)), 1)
     return tuple(tuple(int(n) for n in row) for row in counts)
-
-
-def _coverage(coverage: Mapping[str, tuple[int, int]], class_names: Sequence[str]) -> Iterator[Coverage]:
-    for name in (name for name in class_names if name in coverage):
-        covered, scans = coverage[name]
-        low, high = wilson_interval(covered, scans)
-        yield Coverage(name=name, covered=covered, scans=scans, low=float(low), high=float(high))
 
 
 def _slices(sources: StudySources) -> Iterator[SliceRow]:

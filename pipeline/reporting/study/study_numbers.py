@@ -60,6 +60,7 @@ class CandidateRow(Facts):
     classwise_ece: float
     behind: float
     chosen: bool
+    noise: float | None = None
 
 
 class ReliabilityPoint(Rated):
@@ -89,6 +90,46 @@ class Coverage(Facts):
     def share(self) -> float | None:
         """Share covered; None without scans."""
         return self.covered / self.scans if self.scans else None
+
+
+class Decided(Facts):
+    """What the classifier decided on the test scans, quality control aside.
+
+    `too_large` counts the sets with more than `largest_set` classes. `true_size` and `true_too_large`
+    are those of sets made in the same way from the true posterior. `missed` names classes that the sets
+    hold in fewer scans than chance explains.
+    """
+
+    promised: float
+    largest_set: int
+    mean_size: float
+    too_large: int
+    answered: int
+    right: int
+    missed: tuple[Text, ...] = ()
+    true_size: float | None = None
+    true_too_large: int | None = None
+
+
+class PlausibleRanges(Facts):
+    """Share of plausible ranges that hold the true probability, and their mean width.
+
+    Of all scans and classes, and (`_first`) of the most likely class of each scan.
+    """
+
+    factor: float
+    held: float
+    held_first: float
+    width: float
+    width_first: float
+
+
+class SlopeRow(Facts):
+    """Calibration slope and intercepts by class of one source; None or left out where undetermined."""
+
+    name: Text
+    slope: Measured | None
+    intercepts: dict[str, Measured]
 
 
 class RiskPoint(Facts):
@@ -150,6 +191,9 @@ class StudyReport(Facts):
     operating_point: float | None
     confusion: tuple[tuple[int, ...], ...]
     coverage: tuple[Coverage, ...] = ()
+    decided: Decided | None = None
+    plausible: PlausibleRanges | None = None
+    slopes: tuple[SlopeRow, ...] = ()
     slices: tuple[SliceRow, ...] = ()
     training: tuple[EpochRow, ...] = ()
     posterior: tuple[PosteriorPoint, ...] = ()

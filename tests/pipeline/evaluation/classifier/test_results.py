@@ -35,7 +35,7 @@ def _results(scans: int) -> Results:
     selection = select_calibrator(calibration, settings, 0)
     test, posterior = _part(scans, rng)
     rivals = Rivals(SHARES, None, posterior)
-    return evaluate(test, calibration, selection, rivals, EvaluationSettings(draws=200), seed=0)
+    return evaluate(test, selection, rivals, EvaluationSettings(draws=200), seed=0)
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,17 @@ def test_adaptive_temperature_ships_whatever_the_scores_and_the_reason_states_th
 def test_it_ships_the_calibrator_fitted_on_all_scans():
     scans = predictions(150, scale=2.5)
     refitted = build_calibrator("adaptive_temperature").fit(scans.logits, scans.labels)
-    assert select(scans).calibrator.to_dict() == refitted.to_dict()
+    selection = select(scans)
+    assert selection.calibrator.to_dict() == refitted.to_dict()
+    assert set(selection.others) == {score.name for score in selection.scores} - {"adaptive_temperature"}
+    for name, other in selection.others.items():
+        again = build_calibrator(name).fit(scans.logits, scans.labels)
+        assert other.to_dict() == again.to_dict()
+
+
+def test_every_candidates_calibration_error_has_its_noise_floor_beside_it():
+    for score in select(predictions(100)).scores:
+        assert 0 < score.noise < 0.3
 
 
 @pytest.mark.parametrize("method", ["identity", "temperature", "vector"])
@@ -163,6 +173,9 @@ def test_a_stored_selection_is_read_back_whole(scans):
     assert (again.folds, again.repeats) == (selection.folds, selection.repeats)
     assert again.scores == selection.scores
     assert again.calibrator.to_dict() == selection.calibrator.to_dict()
+    assert {n: c.to_dict() for n, c in again.others.items()} == {
+        n: c.to_dict() for n, c in selection.others.items()
+    }
     np.testing.assert_array_equal(
         again.calibrator.transform(scans.logits), selection.calibrator.transform(scans.logits)
     )

@@ -156,7 +156,8 @@ def test_names_are_escaped_and_nothing_is_fetched(report):
 def test_the_table_has_a_row_for_each_loss_stage_and_metric(report, tmp_path):
     written = write_comparison_report(report, tmp_path, pdf=False)
     table = pd.read_csv(written["csv"])
-    assert len(table) == 2 * 3 * (6 + 2 + 1)
+    assert len(table) == 2 * 3 * (7 + 2 + 1)
+    assert table[table.metric == "classwise_ece"].noise.tolist() == [0.043] * 6
     gain = table[
         (table.loss == "gce")
         & (table.calibration == "one temperature")

@@ -1,13 +1,16 @@
 """A study with its results, made once; the tests of its report start from it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.calibrators import softmax
+from models.interval import RangeFit
 from pipeline.config import CalibrationSettings, EvaluationSettings
+from pipeline.evaluation.classifier.decision import SetSizes
+from pipeline.evaluation.classifier.decision_counts import DecisionCounts
 from pipeline.evaluation.classifier.results import evaluate
 from pipeline.evaluation.classifier.rivals import Rivals
 from pipeline.evaluation.classifier.selection import select_calibrator
@@ -19,6 +22,18 @@ from pipeline.scan import PARTS, Cohort, Scan, Split
 CLASSES = ("CN", "MCI", "AD")
 SHARES = np.array([0.55, 0.33, 0.12])
 SIZES = {"train": 60, "validation": 20, "calibration": 40, "test": 45}
+
+
+DECISIONS = DecisionCounts(
+    promised=0.8,
+    largest_set=2,
+    sets=SetSizes(45, 1.6, 4 / 45),
+    answered=38,
+    right=29,
+    held={"CN": (20, 22), "MCI": (12, 23), "AD": (0, 0)},
+    true_sets=SetSizes(45, 1.25, 0.0),
+    plausible=RangeFit(1.4, 0.78, 0.91, 0.36, 0.47),
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,7 @@ def sources() -> StudySources:
         0,
     )
     results = evaluate(
-        test, calibration, selection, Rivals(SHARES, None, posterior), EvaluationSettings(draws=200), seed=0
+        test, selection, Rivals(SHARES, None, posterior), EvaluationSettings(draws=200), seed=0
     )
     scans = tuple(
         Scan(
@@ -70,7 +85,7 @@ def sources() -> StudySources:
         title="demo",
         run_id="4f1c",
         report_date="2026-11-21",
-        results=replace(results, coverage={"CN": (20, 22), "MCI": (12, 15), "AD": (0, 0)}),
+        results=results.with_decisions(DECISIONS),
         selection=selection,
         test=test,
         probabilities=selection.calibrator.transform(test.logits),

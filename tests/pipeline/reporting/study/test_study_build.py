@@ -73,3 +73,19 @@ def test_scans_without_a_diagnosis_are_counted_apart(sources):
 
 def test_coverage_is_in_the_order_of_the_classes(report):
     assert [row.name for row in report.coverage] == list(report.class_names)
+
+
+def test_slopes_are_those_of_the_network_and_of_what_ships(report, sources):
+    names = {row.kind: row for row in sources.results.rows}
+    assert [s.name for s in report.slopes] == [names["network"].name, names["chosen"].name]
+    shipped = report.slopes[1]
+    assert shipped.slope.value == names["chosen"].metrics["calibration_slope"].value
+    assert {c: m.value for c, m in shipped.intercepts.items()} == {
+        c: interval.value for c, interval in names["chosen"].intercepts.items()
+    }
+
+
+def test_a_study_of_an_older_version_has_no_decisions(sources):
+    older = build_study_report(replace(sources, results=replace(sources.results, decisions=None)))
+    assert older.decided is older.plausible is None
+    assert [row.covered for row in older.coverage] == [20, 12, 0]

@@ -36,6 +36,15 @@ def test_the_page_is_one_file_and_escaped(html):
         "How to read it.",
         "too few scans",
         "a computed phantom",
+        "contain the diagnosis of 80\u00a0% of the scans of each class",
+        "For MCI they contain it less often than chance explains.",
+        "A set has 1.60 classes on average. 4 of 45 sets have more than 2: these scans are referred.",
+        "would have 1.25 on average, and 0 of 45 would be that large.",
+        "38 of 45 test scans get a finding; the most likely class is the diagnosis in 29 of these 38.",
+        "Calibration slope and intercepts",
+        "Plausible ranges: how often they hold the true probability",
+        '<td class="n">91\u00a0%</td><td class="n">47 points</td>',
+        '<td class="n">78\u00a0%</td><td class="n">36 points</td>',
     ],
 )
 def test_the_page_says(html, words):
@@ -67,11 +76,14 @@ def test_the_same_study_gives_the_same_bytes(report):
 
 
 def test_a_study_without_phantom_history_or_refusals_is_shorter(sources):
+    real = replace(sources.results.decisions, true_sets=None, plausible=None)
+    sources = replace(sources, results=sources.results.with_decisions(real))
     bare = replace(sources, posterior=None, history=(), outcomes=(), ignored={}, synthetic=False, versions={})
     report = build_study_report(bare)
     page = study_page(report, study_figures(report)).html()
     assert "SYNTHETIC" not in page
     assert "true probability" not in page
+    assert "Whether the plausible range of a probability holds the true one" in page
     assert report.flow.found == len(sources.cohort)
 
 
