@@ -73,6 +73,10 @@ def phantom(
         typer.Option(help="The classes, and how much they overlap."),
     ] = "three_class",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Random seed.")] = 2026,
+    anatomy: Annotated[
+        Literal["affine", "people"],
+        typer.Option(help="One brain in heads of other sizes, or people whose brains differ."),
+    ] = "affine",
     anatomies: Annotated[
         Path | None,
         typer.Option(
@@ -90,7 +94,9 @@ def phantom(
     say(f"Phantom: {scans} scans of {subjects} subjects, written to {out}.")
     from pipeline.config import PhantomSettings
 
-    settings = _settings(PhantomSettings, subjects=subjects, scans=scans, preset=preset, anatomies=anatomies)
+    settings = _settings(
+        PhantomSettings, subjects=subjects, scans=scans, preset=preset, anatomy=anatomy, anatomies=anatomies
+    )
     settings.check_visits()
     from flows.phantom import make_phantom
 

@@ -143,9 +143,12 @@ class PhantomSettings(Section):
     workers: Count = 2
     batches: tuple[BatchSettings, ...] = ()
     """What comes after the cohort, a batch a month; see `pipeline.phantom.write_batch`."""
+    anatomy: Annotated[Literal["affine", "people"], Field(exclude_if=lambda a: a == "affine")] = "affine"
+    """The atlas's own brain in heads that differ by an affine map, or people whose anatomy varies, under
+    scanners that vary as well. Not written out where it is `affine`, as before it existed."""
     anatomies: Annotated[Path | None, Field(exclude_if=lambda path: path is None)] = None
     """Folder of whole-brain label volumes of real people (NIfTI, BrainCOLOR or DLMUSE numbers): they are
-    painted instead of the atlas's own brain. Not written out where it is not set, as before it existed."""
+    painted instead of the atlas's brain, under scanners as for `people`. Not written out where not set."""
 
     def check_visits(self) -> None:
         """Refuse scans that cannot be spread over the subjects.

@@ -80,6 +80,8 @@ class Rendering:
         atlas's names; None where the atlas's labels hold.
     own_shape : bool
         Whether the head has its own size and shape already; otherwise the scanner stretches it.
+    warp : ndarray of float32 or None
+        Displacement in mm from the head to the template, see `variation.pull_back`.
     """
 
     suvr: NDArray[np.float32]
@@ -87,6 +89,7 @@ class Rendering:
     affine: Floats = field(default_factory=lambda: AFFINE)
     labels: NDArray[np.int16] | None = None
     own_shape: bool = False
+    warp: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)

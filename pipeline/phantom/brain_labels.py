@@ -43,9 +43,13 @@ _ALSO_PAINTED: dict[str, tuple[int, ...]] = {
 
 _TISSUES: dict[str, tuple[int, ...]] = {
     "cerebellar_grey": (38, 39, 71, 72, 73), "cerebellar_white": (40, 41), "brainstem": (35,),
-    "white_matter": (44, 45, 69, 75, 76, *range(81, 96)), "lateral_ventricle": (49, 50, 51, 52),
+    "white_matter": (44, 45, 53, 54, 69, 70, 75, 76, *range(81, 96)), "lateral_ventricle": (49, 50, 51, 52),
     "csf": (1, 4, 11, 15, 42, 43, 46, 63, 64),
 }  # fmt: skip
+_RARE = {33: "right_amygdala", 34: "left_amygdala", 65: "left_insula", 66: "right_insula",
+         67: "left_precentral", 68: "right_precentral"}  # fmt: skip
+OUTSIDE = (74, 97, 98, 99)
+"""A marker beside the head, and colours of the editor: as if there were no label."""
 _LEFT_OF = {31: 32, 47: 48, 36: 37, 57: 58, 55: 56, 59: 60, 23: 30, 61: 62}
 CEREBELLAR_GREY = _TISSUES["cerebellar_grey"]
 VENTRICLES = _TISSUES["lateral_ventricle"]
@@ -75,7 +79,8 @@ def _sided(table: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
 def painted_like() -> dict[int, str]:
     """Return, label by label, the region of the atlas or the fixed tissue whose uptake it is painted with."""
     tables = (_sided(MEASURED), _sided(_ALSO_PAINTED), _TISSUES)
-    return {label: name for table in tables for name, labels in table.items() for label in labels}
+    named = {label: name for table in tables for name, labels in table.items() for label in labels}
+    return named | _RARE
 
 
 @functools.cache
@@ -189,7 +194,7 @@ def check_labels(labels: NDArray[np.integer], affine: Floats, where: str) -> Non
         )
     numbers, counts = np.unique(labels, return_counts=True)
     for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-        if number and number not in painted_like():
+        if number and number not in painted_like() and number not in OUTSIDE:
             raise InputError(
                 f"The label {number} ({count} voxels) is not in the numbering of BrainCOLOR and DLMUSE",
                 where=where,

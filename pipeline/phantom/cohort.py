@@ -31,6 +31,8 @@ SPOILED_RULES = (
     "not-attenuation-corrected",
     "outside-window",
 )
+CUT_RULE = "reference-coverage"
+"""The field of view ends above the lower cerebellum: only where scanners vary."""
 BROKEN_RULES = ("wrong-attenuation-map", "attenuation-only-claimed")
 """What a broken reconstruction does without a word in the header: it dims the front, which passes every check
 of quality, or all but the rim, of which checks warn."""
@@ -121,8 +123,11 @@ def plan_cohort(settings: PhantomSettings, seed: int) -> tuple[PlannedScan, ...]
         scans += _draw_visits(preset, subject, first, int(labels[k]), int(visits[k]), rng)
     scans = [replace(s, image_id=FIRST_IMAGE_ID + IMAGE_ID_STEP * n) for n, s in enumerate(scans)]
     chosen = rng.permutation(len(scans))[: round(settings.spoiled * len(scans))]
+    # What spoils the files of the atlas's own brain stays as it was.
+    varied = settings.anatomy == "people" or settings.anatomies is not None
+    rules = (*SPOILED_RULES, CUT_RULE) if varied else SPOILED_RULES
     for n, where in enumerate(chosen):
-        scans[where] = spoil(scans[where], SPOILED_RULES[n % len(SPOILED_RULES)])
+        scans[where] = spoil(scans[where], rules[n % len(rules)])
     return tuple(scans)
 
 

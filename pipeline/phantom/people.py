@@ -25,8 +25,6 @@ from scipy import ndimage
 from models.arrays import Floats
 from pipeline.atlas import AFFINE, REFERENCE, load_atlas
 from pipeline.phantom.anatomy import (
-    RESOLUTION_MM,
-    SPOT_SIGMA_MM,
     Rendering,
     Uptake,
     draw_uptake,
@@ -36,6 +34,7 @@ from pipeline.phantom.anatomy import (
 from pipeline.phantom.brain_labels import (
     CEREBELLAR_GREY,
     FLUID,
+    OUTSIDE,
     VENTRICLES,
     check_labels,
     measured_labels,
@@ -43,6 +42,7 @@ from pipeline.phantom.brain_labels import (
     read_person,
 )
 from pipeline.phantom.head_layers import HeadLayers, draw_layers, places_mm, spacing_of, surround
+from pipeline.phantom.painting import measure, paint_meninges
 from pipeline.phantom.population import Latents
 
 _MARGIN_MM, _NECK_MM = 24.0, 40.0
@@ -153,6 +153,7 @@ def _numbers(names: Mapping[int, str], index: Mapping[str, int]) -> NDArray[np.i
 
 def _with_margin(labels: NDArray[np.int16], affine: Floats) -> tuple[NDArray[np.int16], Floats]:
     """Fit the grid to labels and head, and move the brain to where the template's is."""
+    labels = np.where(np.isin(labels, OUTSIDE), 0, labels)
     tissue = np.argwhere(~np.isin(labels, (0, *FLUID)))
     spacing = spacing_of(affine)
     low = tissue.min(axis=0) - np.ceil(np.array([_MARGIN_MM, _MARGIN_MM, _NECK_MM]) / spacing).astype(int)
@@ -220,27 +221,8 @@ def _hull(brain: NDArray[np.bool_], affine: Floats) -> NDArray[np.bool_]:
 def _paint(head: _Head, uptake: Uptake, subject_seed: list[int]) -> Rendering:
     """Paint a head, and measure its regions after blurring."""
     suvr = intensities(uptake).astype(np.float32)[head.compartments]
-    _add_spots(suvr, head, uptake, np.random.default_rng([*subject_seed, 12]))
-    sigma = RESOLUTION_MM / 2.3548 / spacing_of(head.affine)
-    blurred = ndimage.gaussian_filter(suvr, sigma, mode="constant").ravel()
-    regions = head.regions.ravel()
-    size = len(head.names) + 1
-    voxels = np.bincount(regions, minlength=size)
-    means = np.bincount(regions, blurred, minlength=size) / np.maximum(voxels, 1)
-    means /= means[1 + head.names.index(REFERENCE)]
-    regional = {name: float(means[k]) for k, name in enumerate(head.names, start=1) if voxels[k]}
+    meninges = head.compartments == load_model().names.index("meninges")
+    rng = np.random.default_rng([*subject_seed, 12])
+    paint_meninges(suvr, meninges, head.affine, uptake.spots[:, 3], rng)
+    regional = measure(suvr, head.affine, head.regions, head.names)
     return Rendering(suvr, regional, head.affine, head.labels, own_shape=True)
-
-
-def _add_spots(suvr: NDArray[np.float32], head: _Head, uptake: Uptake, rng: np.random.Generator) -> None:
-    """Add as many meningeal spots as the uptake has, as bright, to the person's own meninges."""
-    meninges = np.flatnonzero(head.compartments == load_model().names.index("meninges"))
-    sigma = SPOT_SIGMA_MM / spacing_of(head.affine)
-    for height in uptake.spots[:, 3]:
-        centre = np.unravel_index(rng.choice(meninges), suvr.shape)
-        box = tuple(
-            slice(max(int(c - 6 * s), 0), min(int(c + 6 * s) + 1, n))
-            for c, s, n in zip(centre, sigma, suvr.shape, strict=True)
-        )
-        offsets = zip(np.ogrid[box], centre, sigma, strict=True)
-        suvr[box] += (height * np.exp(-sum(((a - c) / s) ** 2 for a, c, s in offsets) / 2)).astype(np.float32)

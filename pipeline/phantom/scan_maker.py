@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import PhantomSettings
-from pipeline.phantom.anatomy import Rendering, draw_glucose_uptake, draw_uptake, render
+from pipeline.phantom.anatomy import Rendering, Uptake, draw_glucose_uptake, draw_uptake, render
 from pipeline.phantom.brain_labels import list_people
 from pipeline.phantom.cohort import PlannedScan
+from pipeline.phantom.conditions import UNCORRECTED, Conditions, draw_conditions
 from pipeline.phantom.people import paint_person
 from pipeline.phantom.scanner import Acquisition, acquire, with_wrong_map
+from pipeline.phantom.variation import draw_variation
+from pipeline.phantom.warped import paint_warped
 
 # Streams of random numbers: what belongs to a subject, and what belongs to a scan.
 _SUBJECT_UPTAKE, _SCAN_UPTAKE, _SUBJECT_HEAD, _SCAN_SCANNER = 1, 2, 3, 4
@@ -45,17 +48,32 @@ def make_scan(
         uptake = draw_glucose_uptake([seed, _SCAN_UPTAKE, own])
     else:
         uptake = draw_uptake(scan.latents, [seed, _SUBJECT_UPTAKE, subject], [seed, _SCAN_UPTAKE, own])
-    person = person_of(scan, settings, seed) if settings else None
-    rendering = paint_person(person, uptake, [seed, _SUBJECT_HEAD, subject]) if person else render(uptake)
+    settings = settings or PhantomSettings()
+    head_seed, scanner_seed = [seed, _SUBJECT_HEAD, subject], [seed, _SCAN_SCANNER, own]
+    rendering = _render(scan, uptake, settings, seed, head_seed)
+    plain = settings.anatomy == "affine" and settings.anatomies is None
     acquisition = acquire(
         with_wrong_map(rendering) if scan.spoiled == "wrong-attenuation-map" else rendering,
         scan.subject.vendor,
         scan.frames_s,
-        [seed, _SUBJECT_HEAD, subject],
-        [seed, _SCAN_SCANNER, own],
-        attenuation_corrected=scan.spoiled not in ("not-attenuation-corrected", "attenuation-only-claimed"),
+        head_seed,
+        scanner_seed,
+        Conditions(scan.spoiled not in UNCORRECTED) if plain else draw_conditions(scanner_seed, scan.spoiled),
     )
     return rendering, acquisition
+
+
+def _render(
+    scan: PlannedScan, uptake: Uptake, settings: PhantomSettings, seed: int, head_seed: list[int]
+) -> Rendering:
+    """Paint the brain that the settings ask for; the scan's class has no part in it."""
+    if person := person_of(scan, settings, seed):
+        return paint_person(person, uptake, head_seed)
+    if settings.anatomy == "affine":
+        return render(uptake)
+    age = (scan.start.date() - scan.subject.birth).days / 365.25
+    latents = scan.latents
+    return paint_warped(uptake, draw_variation(head_seed, age, latents.stage, latents.asymmetry))
 
 
 def person_of(scan: PlannedScan, settings: PhantomSettings, seed: int) -> Path | None:

@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from models.arrays import Floats
 from pipeline.phantom.anatomy import Rendering
+from pipeline.phantom.conditions import Conditions, noise_gain, wander
 from pipeline.phantom.head_layers import places_mm, spacing_of
 
 REFERENCE_BQML = 5000.0
@@ -38,6 +39,9 @@ class ScannerModel:
         Least and largest FWHM of the point spread.
     brighter : float
         How much too bright it shows what lies above the cerebellum.
+    noise_width, noise_level : float
+        How much wider and stronger than average the noise of its reconstruction is (assumed): a point-spread
+        model makes it smoother, an unfiltered one finer. Only real-looking scans show it.
     """
 
     vendor: str
@@ -51,12 +55,15 @@ class ScannerModel:
     per_slice_slope: bool
     resolution_mm: tuple[float, float] = (5.0, 8.0)
     brighter: float = 0.0
+    noise_width: float = 1.0
+    noise_level: float = 1.0
 
 
 SCANNERS: dict[str, ScannerModel] = {
     "SIEMENS": ScannerModel(
         "SIEMENS", "Biograph64_mCT", "VG51C", "PSF+TOF 4i21s", "XYZGAUSSIAN2.00",
         (112, 112, 66), (2.03642, 2.03642, 3.0), signed=False, per_slice_slope=True,
+        noise_width=1.2, noise_level=0.9,
     ),
     "GE MEDICAL SYSTEMS": ScannerModel(
         "GE MEDICAL SYSTEMS", "Discovery 690", "pet_coreload.44", "VPFX", "STANDARD",
@@ -65,6 +72,7 @@ SCANNERS: dict[str, ScannerModel] = {
     "Philips": ScannerModel(
         "Philips", "Ingenuity TF", "4.0.2", "BLOB-OS-TF", "SHARP",
         (112, 112, 78), (2.25, 2.25, 2.5), signed=True, per_slice_slope=False,
+        noise_width=0.85, noise_level=1.1,
     ),
 }  # fmt: skip
 
@@ -105,8 +113,7 @@ def acquire(
     frames_s: tuple[float, ...],
     subject_seed: list[int],
     scan_seed: list[int],
-    *,
-    attenuation_corrected: bool = True,
+    conditions: Conditions = Conditions(),  # noqa: B008 - frozen
 ) -> Acquisition:
     """Scan a subject.
 
@@ -120,8 +127,8 @@ def acquire(
         Length of each frame in seconds.
     subject_seed, scan_seed : list of int
         The head's shape comes from the first, everything else from the second.
-    attenuation_corrected : bool
-        False leaves out the correction: the middle of the head looks cold.
+    conditions : Conditions
+        How the scan is taken.
     """
     scanner = scanner_of(vendor)
     rng = np.random.default_rng(scan_seed)
@@ -130,7 +137,7 @@ def acquire(
     centre_mm = table_mm + _HEAD_CENTRE_MM
     pose = _rigid(rng.normal(0, 4.0, 3), rng.normal(0, 5.0, 3) + table_mm, _HEAD_CENTRE_MM)
     resolution_mm = float(rng.uniform(*scanner.resolution_mm))
-    affine = _native_affine(scanner, centre_mm)
+    affine = _native_affine(scanner, centre_mm + np.array([0.0, 0.0, conditions.table_shift_mm]))
     shown = (
         rendering.suvr * (1 + scanner.brighter * above_cerebellum(rendering))
         if scanner.brighter
@@ -142,10 +149,17 @@ def acquire(
     placed = [drift @ pose @ shape_change for drift in _draw_drift(len(frames_s), centre_mm, rng)]
     frames = []
     for k, template_to_native in enumerate(placed):
-        image = _sample(blurred, rendering.affine, template_to_native, affine, scanner.shape)
-        if not attenuation_corrected:
+        poses = [template_to_native]
+        if conditions.realistic:
+            walk = zip(*wander(frames_s[k], rng), strict=True)
+            poses = [_rigid(turn, shift, centre_mm) @ template_to_native for turn, shift in walk]
+        image = _sample(blurred, rendering.affine, poses[0], affine, scanner.shape)
+        for pose in poses[1:]:
+            image += _sample(blurred, rendering.affine, pose, affine, scanner.shape)
+        image /= np.float32(len(poses))
+        if not conditions.attenuation_corrected:
             image *= _attenuation(scanner.shape, scanner.spacing_mm)
-        image += _noise(image, scanner, noise_sd[k], rng)
+        image += _noise(image, scanner, noise_sd[k], rng, realistic=conditions.realistic)
         # Slow washout between frames remains after decay correction.
         frames.append(np.maximum(image, 0) * np.float32(activity * 0.99**k))
     return Acquisition(scanner, frames, affine, placed, resolution_mm)
@@ -246,14 +260,22 @@ def _blur(
 
 
 def _noise(
-    image: NDArray[np.float32], scanner: ScannerModel, sd: float, rng: np.random.Generator
+    image: NDArray[np.float32],
+    scanner: ScannerModel,
+    sd: float,
+    rng: np.random.Generator,
+    *,
+    realistic: bool = False,
 ) -> NDArray[np.float32]:
     """Correlated noise whose variance grows with the activity, as counting does."""
     white = rng.standard_normal(scanner.shape, dtype=np.float32)
-    sigma = _NOISE_FWHM_MM * _FWHM_TO_SIGMA / np.array(scanner.spacing_mm)
+    fwhm_mm = _NOISE_FWHM_MM * (scanner.noise_width if realistic else 1.0)
+    sigma = fwhm_mm * _FWHM_TO_SIGMA / np.array(scanner.spacing_mm)
     smooth: NDArray[np.float32] = ndimage.gaussian_filter(white, sigma, mode="wrap", truncate=3.0)
     smooth *= np.float32(sd) / smooth.std()
     smooth *= np.sqrt((image + np.float32(0.05)) / np.float32(1.05))
+    if realistic:
+        smooth *= np.float32(scanner.noise_level) * noise_gain(scanner.shape, scanner.spacing_mm)
     return smooth
 
 

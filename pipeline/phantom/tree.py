@@ -233,6 +233,9 @@ def _write_scan(scan: PlannedScan, out: Path, seed: int, settings: PhantomSettin
     unfinished = target.with_name(f".tmp-{target.name}")
     rendering, acquisition = make_scan(scan, seed, settings)
     truth = _truth(scan, rendering, acquisition)
+    if rendering.warp is not None:
+        length = np.linalg.norm(rendering.warp, axis=0)
+        truth["warp_mm"] = {"mean": round(float(length.mean()), 6), "largest": round(float(length.max()), 6)}
     if person := person_of(scan, settings, seed):
         truth["anatomy"] = _name_of(person)
         truth["head_to_native_mm"] = truth.pop("template_to_native_mm")

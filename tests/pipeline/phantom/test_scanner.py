@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from pipeline.atlas import AFFINE, REFERENCE, SHAPE, load_atlas
 from pipeline.phantom.anatomy import Rendering, draw_uptake, render
+from pipeline.phantom.conditions import Conditions
 from pipeline.phantom.population import Latents
 from pipeline.phantom.scanner import REFERENCE_BQML, SCANNERS, acquire
 
@@ -133,7 +134,8 @@ def test_frames_are_noisier_and_drift(rendering):
 
 def test_without_attenuation_correction_the_middle_is_cold(rendering):
     sound = acquire(rendering, "SIEMENS", (1200.0,), [1], [2])
-    not_corrected = acquire(rendering, "SIEMENS", (1200.0,), [1], [2], attenuation_corrected=False)
+    uncorrected = Conditions(attenuation_corrected=False)
+    not_corrected = acquire(rendering, "SIEMENS", (1200.0,), [1], [2], uncorrected)
     x, y, z = (n // 2 for n in sound.scanner.shape)
     middle = (slice(x - 8, x + 8), slice(y - 8, y + 8), slice(z - 4, z + 4))
     assert not_corrected.frames[0][middle].mean() < 0.4 * sound.frames[0][middle].mean()
