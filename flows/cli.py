@@ -47,6 +47,7 @@ COMMANDS = (
     (operation.rollback, "taucal rollback --study data/demo"),
     (operation.audit, "taucal audit --study data/demo"),
     (operation.serve, "taucal serve configs/demo.yaml --set serve.ingest=null"),
+    (operation.deploy, "taucal deploy configs/demo.yaml --pool hospital"),
     (operation.doctor, "taucal doctor --study data/demo"),
 )
 """Each command with the example its ``--help`` shows; typed in this order, after `taucal demo`, all work."""

@@ -208,6 +208,38 @@ def serve(config: Config, overrides: Overrides = None) -> Any:
     return {"study": study.name, "output": study.output, "state": "ended"}
 
 
+def deploy(
+    config: Config,
+    pool: Annotated[
+        str, typer.Option(metavar="NAME", help="Work pool of Prefect that exists.", show_default=False)
+    ],
+    image: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGE", help="Container image, for Docker and Kubernetes.", show_default=False),
+    ] = None,
+    study_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Where the study's file is for the workers; default: a private file of this user.",
+            show_default=False,
+        ),
+    ] = None,
+    overrides: Overrides = None,
+) -> Any:
+    """Register the flows of a study with a work pool of Prefect.
+
+    Its workers run ingest, reports, shift check and retraining on the schedules of the study; training and
+    comparison run when asked for. `taucal serve` needs no pool.
+    """
+    study = study_of(config, overrides, writes=False)
+    from flows.serving.pool import deploy as register
+
+    made = register(study, pool, image=image, study_file=study_file)
+    say(f"Registered with work pool {pool}: {', '.join(made)}.")
+    return {"pool": pool, "deployments": made}
+
+
 def doctor(study: StudyOption = None) -> Any:
     """Check this machine and the store of a study.
 

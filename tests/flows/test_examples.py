@@ -124,6 +124,9 @@ def test_the_wheel_runs_the_demo_then_every_example_in_order(installed, folder):
             serve_until_ready(installed, folder, arguments)
             continue
         done = run(installed, folder, *arguments)
+        if name == "deploy":  # test_pool.py runs it with a server
+            assert "PREFECT_API_URL: No Prefect server is named" in done.stderr
+            continue
         assert done.returncode == 0, f"{example}\n{done.stderr[-3000:]}"
         assert "wrong folder" not in done.stderr
         assert "Traceback" not in done.stderr

@@ -1,0 +1,123 @@
+"""The flows of a study in a work pool: a real server, a real worker, and the pages in a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.ingestion.ingest_tables import COHORT_TABLE
+from flows.running.lifetime import watched
+from flows.serving.pool import deploy
+from flows.serving.servers import free_endpoint, prefect_server, wait_until_ready
+from pipeline.config import PhantomSettings, Study
+from pipeline.errors import ConfigError
+from pipeline.phantom import write_cohort
+from pipeline.scan import Cohort
+
+DOORS = {"ingest/tiny", "report/tiny", "shift/tiny", "retrain/tiny", "train/tiny", "compare/tiny"}
+
+
+def test_without_a_server_the_variable_is_named(tmp_path):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    study = Study(name="tiny", output=tmp_path, cohort={"path": tmp_path})
+    with (
+        temporary_settings(restore_defaults={PREFECT_API_URL}),
+        pytest.raises(
+            ConfigError, match=r"PREFECT_API_URL: No Prefect server is named\. Set it to the server"
+        ),
+    ):
+        deploy(study, "hospital")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A Prefect server of its own with the environment of its clients."""
+    home = tmp_path_factory.mktemp("prefect")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(home))
+        with prefect_server(free_endpoint("127.0.0.1", 0, "here"), home) as started:
+            wait_until_ready(started, "/api/health")
+            state = {"XDG_STATE_HOME": str(home / "state"), "PREFECT_WORKER_QUERY_SECONDS": "1"}
+            yield started, {**os.environ, "PREFECT_API_URL": f"{started.url}/api", **state}
+
+
+def run(environment: dict[str, str], *arguments: str, status: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_a_worker_runs_what_was_registered_and_the_pages_show_it(server, tmp_path):
+    started, environment = server
+    source = tmp_path / "adni"
+    write_cohort(PhantomSettings(subjects=2, scans=2, spoiled=0.0, workers=1), source, 3)
+    settings = {
+        "name": "tiny", "output": str(tmp_path / "out"), "cohort": {"path": str(tmp_path / "bids")},
+        "ingest": {"workers": 1, "source": str(source)},
+    }  # fmt: skip
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(settings))
+    command = ("flows.cli", "deploy", str(tmp_path / "study.yaml"), "--pool", "hospital")
+    said = run(environment, *command, status=2)
+    assert "--pool hospital: The Prefect server has no such work pool. `prefect work-pool create" in said
+    run(environment, "prefect", "work-pool", "create", "hospital", "--type", "process")
+    said = run(environment, *command)
+    assert all(name in said for name in DOORS)
+    worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "hospital", "--type", "process"]
+    with subprocess.Popen(watched(worker), stdin=subprocess.PIPE, env=environment) as process:
+        try:
+            run(
+                environment,
+                "prefect",
+                "deployment",
+                "run",
+                "ingest/tiny",
+                "--watch",
+                "--watch-timeout",
+                "240",
+            )
+        finally:
+            process.stdin.close()
+    assert len(Cohort.read_tsv(tmp_path / "bids" / COHORT_TABLE, ("CN", "MCI", "AD"))) == 2
+    _look(started.url)
+
+
+def _look(url: str) -> None:
+    """Open Prefect's pages as an operator does: they ask this server, and show the run and its steps."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        asked: set[str] = set()
+        page.on("request", lambda request: asked.add(request.url))
+        page.goto(f"{url}/runs", timeout=60_000)
+        page.get_by_text("tiny 20").first.click(timeout=60_000)
+        page.get_by_text("2 scans accepted").first.wait_for(timeout=60_000)
+        if shown := os.environ.get("TAUCAL_SCREENSHOTS"):
+            page.screenshot(path=str(Path(shown) / "prefect_run.png"))
+        page.get_by_text("Task Runs", exact=True).click(timeout=60_000)
+        page.get_by_text("ingest scans 1-2").first.wait_for(timeout=60_000)
+        page.get_by_text("Artifacts", exact=True).click(timeout=60_000)
+        page.get_by_text("accepted-scans").first.wait_for(timeout=60_000)
+        browser.close()
+    assert any(address.startswith(f"{url}/api/") for address in asked)
+    assert not any(":4200" in address for address in asked)
