@@ -97,7 +97,9 @@ def report_scans(scans: Sequence[Path], request: Request) -> list[ScanPages]:
         try:
             inference = infer(writer.classifier, scan, shares)
             measured = _measured(scan, label, inference, pseudonymiser)
-            report, pages = writer.write_scan(measured, inference, request.out / label, pdf=request.pdf)
+            report, pages = writer.write_scan(
+                measured, inference, request.out / label, pdf=request.pdf, digest=_digest(scan)
+            )
             written.append(ScanPages(pages | _dicom_objects(scan, report, pages, request)))
             written[-1].refusal = inference.refusal
         except Exception as error:
@@ -109,6 +111,13 @@ def report_scans(scans: Sequence[Path], request: Request) -> list[ScanPages]:
         total = len(written) + len(failed)
         raise TaucalError(f"{len(failed)} of {total} scans have no complete report: {listed}")
     return written
+
+
+def _digest(scan: FoundScan) -> str:
+    try:
+        return scan.fingerprint()
+    except RefusedScan:  # it cannot be read, as its report states
+        return ""
 
 
 def _find_all(paths: Sequence[Path]) -> tuple[list[FoundScan], list[tuple[str, Exception]]]:

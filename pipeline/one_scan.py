@@ -186,9 +186,13 @@ def answer(
         The clinic's own class shares.
     """
     try:
-        inference = infer(classifier, path, prevalence)
+        return answer_of(infer(classifier, path, prevalence))
     except InputError as error:
         return _refused(error, "no-such-scan")
+
+
+def answer_of(inference: Inference) -> Answer:
+    """Return what a server sends back about a scan: JSON-able, without identifiers."""
     if inference.refusal is not None:
         return _refused(inference.refusal, inference.refusal.rule)
     p = inference.prediction

@@ -14,7 +14,6 @@ from flows.commands.options import (
     PartFailed,
     StudyOption,
     check_cohort,
-    key_option,
     study_of,
 )
 from flows.commands.study_place import find_studies, locate
@@ -159,41 +158,6 @@ def audit(study: StudyOption = None) -> Any:
 def _cells(entry: Entry) -> list[str]:
     versions = ["" if number is None else str(number) for number in (entry.version, entry.over)]
     return [str(entry.number), entry.time, entry.kind, *versions, entry.who, "\n".join(entry.reasons)]
-
-
-def who(
-    pseudonym: Annotated[
-        str,
-        typer.Argument(metavar="PSEUDONYM", help="Pseudonym of a subject or scan, from a table or report."),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Dataset or folder of reports that it comes from.", show_default=False
-        ),
-    ] = None,
-    study: StudyOption = None,
-    key_file: Annotated[
-        Path | None, key_option("OUT.key where --out is given, or that of the study's dataset")
-    ] = None,
-) -> Any:
-    """Print which subject, series and files a pseudonym stands for.
-
-    The answer identifies a person. It is read from a private file beside the key.
-    """
-    from pipeline.ingest.deidentify import key_beside, key_of_study
-    from pipeline.ingest.source_map import who as look_up
-
-    key = key_file or (key_beside(out) if out is not None else key_of_study(locate(study).named))
-    if key is None:
-        raise InputError(
-            "The study has no dataset with a key", where="--study", hint="name the key by --key-file"
-        )
-    found = look_up(pseudonym, key)
-    header = ["scan", "subject", "date", "series", "path"]
-    rows = [[scan, f["subject"], f["date"], f["series"], f["paths"][-1]] for scan, f in found.items()]
-    show_result(f"taucal who {pseudonym}", header, rows)
-    return [{"scan": scan, **facts} for scan, facts in found.items()]
 
 
 def serve(config: Config, overrides: Overrides = None) -> Any:

@@ -1,12 +1,13 @@
-"""Single scans: predict them, report them."""
+"""Single scans: predict them, report them, list what was answered, find whose they are."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +15,10 @@ from flows.commands.options import PartFailed, StudyOption, check_outside_datase
 from flows.commands.study_place import locate
 from flows.running.console import say, show_result
 from models.shares import read_shares
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from pipeline.tracking import LedgerEntry
 
 Scans = Annotated[
     list[Path],
@@ -92,6 +96,105 @@ def report(
         refused = f" (no prediction: {pages.refusal.rule})" if pages.refusal else ""
         say(f"Report: {pages['html']}{refused}")
     return PartFailed(written) if any(pages.refusal for pages in written) else written
+
+
+def reports(
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            metavar="DATE", formats=["%Y-%m-%d"], help="Of this day or later (UTC).", show_default=False
+        ),
+    ] = None,
+    version: Annotated[
+        int | None, typer.Option(metavar="N", help="By this version of the model.", show_default=False)
+    ] = None,
+    study: StudyOption = None,
+) -> Any:
+    """List the reports and predictions that are recorded in MLflow, the newest first."""
+    place = locate(study)
+    from pipeline import tracking
+
+    moment = None if since is None else since.replace(tzinfo=UTC)
+    number = None if version is None else str(version)
+    found = tracking.answered_scans(tracking.store_at(place.named), since=moment, version=number)
+    header = ["time (UTC)", "kind", "scan", "version", "decision", "set", "diagnosis since"]
+    rows = [
+        [e.time, e.kind, e.scan, e.version, str(e.answer.get("decision", "")), _set_of(e), e.diagnosis or ""]
+        for e in found
+    ]
+    if rows:
+        show_result("taucal reports", header, rows)
+    else:
+        say("No report or prediction is recorded.")
+    return [vars(entry) for entry in found]
+
+
+def _set_of(entry: LedgerEntry) -> str:
+    return ", ".join(entry.answer.get("prediction_set") or ())
+
+
+def label(
+    pseudonym: Annotated[
+        str,
+        typer.Argument(metavar="PSEUDONYM", help="Of a scan or a subject, as `taucal reports` lists it."),
+    ],
+    diagnosis: Annotated[str, typer.Argument(metavar="DIAGNOSIS", help="One of the study's classes.")],
+    study: StudyOption = None,
+) -> Any:
+    """Store a later diagnosis with the reports and predictions of a scan.
+
+    Training does not use it: that takes diagnoses from the tables beside the scans.
+    """
+    place = locate(study)
+    from pipeline import tracking
+    from pipeline.config import load_study
+
+    file = place.named if place.named.is_file() else place.output / "study.yaml"
+    classes = load_study(file).cohort.classes
+    if diagnosis not in classes:
+        raise InputError(
+            f"{diagnosis!r} is not a class of this study",
+            where="DIAGNOSIS",
+            hint=f"give one of {', '.join(classes)}",
+        )
+    count = tracking.set_diagnosis(tracking.store_at(place.named), pseudonym, diagnosis)
+    say(f"The diagnosis {diagnosis} is stored with {count} reports or predictions of {pseudonym}.")
+    return {"scan": pseudonym, "diagnosis": diagnosis, "answers": count}
+
+
+def who(
+    pseudonym: Annotated[
+        str,
+        typer.Argument(metavar="PSEUDONYM", help="Pseudonym of a subject or scan, from a table or report."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Dataset or folder of reports that it comes from.", show_default=False
+        ),
+    ] = None,
+    study: StudyOption = None,
+    key_file: Annotated[
+        Path | None, key_option("OUT.key where --out is given, or that of the study's dataset")
+    ] = None,
+) -> Any:
+    """Print which subject, series and files a pseudonym stands for.
+
+    The answer identifies a person. It is read from a private file beside the key.
+    """
+    from pipeline.ingest.deidentify import key_beside, key_of_study
+    from pipeline.ingest.source_map import who as look_up
+
+    key = key_file or (key_beside(out) if out is not None else key_of_study(locate(study).named))
+    if key is None:
+        raise InputError(
+            "The study has no dataset with a key", where="--study", hint="name the key by --key-file"
+        )
+    found = look_up(pseudonym, key)
+    header = ["scan", "subject", "date", "series", "path"]
+    rows = [[scan, f["subject"], f["date"], f["series"], f["paths"][-1]] for scan, f in found.items()]
+    show_result(f"taucal who {pseudonym}", header, rows)
+    return [{"scan": scan, **facts} for scan, facts in found.items()]
 
 
 @contextlib.contextmanager

@@ -66,6 +66,8 @@ def report_new_scans(study: Study) -> NewReports:
         return NewReports()
     writer = ReportWriter.of(store, _CHAMPION)
     reports = _write_reports(study, writer, cohort, new)
+    if study.tracking.keep_reports_days is not None:
+        tracking.forget_answers(store, study.tracking.keep_reports_days)
     say(f"{len(reports.written)} new reports below {study.output / 'reports'}, {len(reports.failed)} failed.")
     log_shared(f"{len(reports.written)} reports written by version {writer.version}.")
     outcomes = [*((scan, "written") for scan in reports.written), *reports.failed]

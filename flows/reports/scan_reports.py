@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.running.console import warn
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.files import today
-from pipeline.one_scan import Inference
+from pipeline.one_scan import Inference, answer_of
 from pipeline.reporting.scan.model_facts import model_facts
 from pipeline.reporting.scan.scan_build import MeasuredScan, ReportContext, build_scan_report
 from pipeline.reporting.scan.scan_numbers import ScanReport
@@ -27,23 +28,32 @@ class ReportWriter:
         Of the training run.
     date : str
         Printed on every page.
+    store : Store or None
+        Where what is answered is recorded; None records nothing.
     """
 
     classifier: CalibratedClassifier
     version: str
     run_id: str
     date: str
+    store: tracking.Store | None = None
 
     @classmethod
     def of(cls, store: tracking.Store, model: str) -> ReportWriter:
         """Return a writer for a model of a store, named as in `pipeline.tracking.load_classifier`."""
         name = tracking.pinned(store, model)  # a promotion may come between the next two questions
-        return cls(tracking.load_classifier(store, name), *tracking.origin(store, name), today())
+        return cls(tracking.load_classifier(store, name), *tracking.origin(store, name), today(), store)
 
     def write_scan(
-        self, scan: MeasuredScan, inference: Inference, folder: Path, *, pdf: bool = True
+        self, scan: MeasuredScan, inference: Inference, folder: Path, *, pdf: bool = True, digest: str = ""
     ) -> tuple[ScanReport, dict[str, Path]]:
-        """Write the report of a scan, with the saliency of its prediction; return it and its files."""
+        """Write the report of a scan, with the saliency of its prediction; return it and its files.
+
+        Parameters
+        ----------
+        digest : str
+            Fingerprint of what was read, for the record in MLflow.
+        """
         prediction = inference.prediction
         context = ReportContext(
             model=model_facts(self.classifier, self.version),
@@ -54,4 +64,21 @@ class ReportWriter:
         report = build_scan_report(scan, context, prediction, inference.refusal)
         suvr = inference.normalised.suvr if inference.normalised else None
         saliency = self.classifier.saliency(suvr.array) if suvr and prediction else None
-        return report, write_scan_report(report, suvr, folder, pdf=pdf, saliency=saliency)
+        pages = write_scan_report(report, suvr, folder, pdf=pdf, saliency=saliency)
+        files = {kind: path for kind, path in pages.items() if kind in ("html", "pdf", "json")}
+        label = f"sub-{scan.subject}_ses-{scan.session}"
+        answered = tracking.AnsweredScan(
+            "report", label, digest, self.version, self.run_id, answer_of(inference), files
+        )
+        record(self.store, answered)
+        return report, pages
+
+
+def record(store: tracking.Store | None, answered: tracking.AnsweredScan) -> None:
+    """Record an answer in MLflow; that this failed is printed, and takes no report away."""
+    if store is None or store.is_new():
+        return
+    try:
+        tracking.record_answer(store, answered)
+    except Exception as error:  # noqa: BLE001 - the answer itself is there
+        warn(f"{answered.scan} is not recorded in MLflow ({type(error).__name__}): {error}")

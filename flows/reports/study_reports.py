@@ -14,7 +14,7 @@ from flows.reports.scan_reports import ReportWriter
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import Study
-from pipeline.files import read_json, today
+from pipeline.files import read_json, sha256_of_file, today
 from pipeline.imaging.process import Normalised, read_derivative
 from pipeline.learning.ensemble_training import TrainedEnsemble
 from pipeline.learning.predictions import Predictions
@@ -35,7 +35,8 @@ def report_cohort_scan(writer: ReportWriter, cohort: Cohort, scan: Scan, folder:
     prediction = writer.classifier.predict(normalised.suvr.array, quality_reasons=warnings)
     facts = {**normalised.suvr.facts, "synthetic": scan.posterior is not None}
     measured = MeasuredScan.of(scan.subject, scan.session, facts, normalised, _visits(cohort, scan))
-    return writer.write_scan(measured, Inference(None, normalised, prediction, None), folder)[1]
+    inference, digest = Inference(None, normalised, prediction, None), sha256_of_file(scan.path)[:16]
+    return writer.write_scan(measured, inference, folder, digest=digest)[1]
 
 
 def derivative_of(scan: Scan) -> Normalised:
@@ -77,8 +78,9 @@ def read_material(study: Study, trained: TrainingResult) -> StudyMaterial:
     files = trained.files
     classifier = CalibratedClassifier.load(files.bundle)
     _, test = files.read_predictions()
+    store = tracking.store_of(study.tracking, study.output)
     return StudyMaterial(
-        ReportWriter(classifier, str(trained.version), trained.run_id, today()),
+        ReportWriter(classifier, str(trained.version), trained.run_id, today(), store),
         whole_cohort(study),
         files.read_split(),
         test,

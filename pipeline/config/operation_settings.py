@@ -22,6 +22,9 @@ class TrackingSettings(Section):
     ``mlartifacts`` beside the SQLite file or in the output folder. An MLflow server has its own."""
     experiment: str = "taucal"
     model_name: str = "taucal"
+    keep_reports_days: Count | None = None
+    """Reports and predictions recorded in MLflow are deleted after so many days; none keeps all. The files in
+    the folders of reports stay."""
 
 
 class CompareSettings(Section):

@@ -2,6 +2,14 @@
 
 from pipeline.tracking.audit import Audit, Entry, audit_of
 from pipeline.tracking.comparisons import conclude, logged_cells
+from pipeline.tracking.ledger import (
+    AnsweredScan,
+    LedgerEntry,
+    answered_scans,
+    forget_answers,
+    record_answer,
+    set_diagnosis,
+)
 from pipeline.tracking.registered import try_store
 from pipeline.tracking.registry import (
     CHALLENGER,
@@ -28,11 +36,14 @@ __all__ = [
     "CHALLENGER",
     "CHAMPION",
     "PREVIOUS",
+    "AnsweredScan",
     "Audit",
     "Entry",
+    "LedgerEntry",
     "RunRecord",
     "Store",
     "add_artifacts",
+    "answered_scans",
     "audit_of",
     "challenge",
     "champion_and_previous",
@@ -40,6 +51,7 @@ __all__ = [
     "check_stored",
     "conclude",
     "decision_of",
+    "forget_answers",
     "load_classifier",
     "log_run",
     "logged_cells",
@@ -48,9 +60,11 @@ __all__ = [
     "point",
     "promote",
     "read_artifact",
+    "record_answer",
     "register",
     "registered_ms",
     "set_decision",
+    "set_diagnosis",
     "store_at",
     "store_of",
     "try_store",

@@ -59,7 +59,8 @@ def pinned(store: Store, name: str) -> str:
         return name
     version = champion_version(store, alias)
     if version is None:
-        raise _no_model(f"models:/{store.model_name}@{alias}", store, "no version has this alias")
+        seen = "the store does not exist yet" if store.is_new() else "no version has this alias"
+        raise _no_model(f"models:/{store.model_name}@{alias}", store, seen)
     return f"models:/{store.model_name}/{version}"
 
 

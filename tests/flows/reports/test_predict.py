@@ -108,3 +108,19 @@ def test_where_no_study_was_none_is_made(pet_scans, tmp_path):
     with pytest.raises(InputError, match="store does not exist yet"):
         predict_scans([pet_scans["nifti"]], "@champion", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_predictions_are_recorded_by_pseudonym_listed_and_labelled(study, pet_scans):
+    assert predict(pet_scans["nifti"], pet_scans["empty"], "--study", study).exit_code == 1
+    listed = CliRunner().invoke(app, ["reports", "--study", str(study), "--version", "1", "--json"])
+    refused, found = json.loads(listed.stdout)[:2]
+    assert (found["kind"], found["version"], refused["answer"]["decision"]) == ("predict", "1", "refused")
+    assert found["answer"]["probabilities"].keys() == {"CN", "MCI", "AD"}
+    assert str(pet_scans["nifti"]) not in listed.stdout
+    for diagnosis, code in (("AD", 0), ("FTD", 2)):
+        done = CliRunner().invoke(app, ["label", found["scan"], diagnosis, "--study", str(study)])
+        assert done.exit_code == code or isinstance(done.exception, InputError), done.output
+    listed = CliRunner().invoke(app, ["reports", "--study", str(study), "--since", "2020-01-01", "--json"])
+    assert {e["diagnosis"] for e in json.loads(listed.stdout) if e["scan"] == found["scan"]} == {"AD"}
+    later = CliRunner().invoke(app, ["reports", "--study", str(study), "--since", "2999-01-01", "--json"])
+    assert json.loads(later.stdout) == []

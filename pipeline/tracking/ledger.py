@@ -1,0 +1,261 @@
+"""The ledger of answered scans: one MLflow trace for each, in an experiment of its own.
+
+A trace holds the scan's pseudonym, a digest of what was read, the model's version and what was answered; the
+files of its report are its attachments. A later diagnosis is stored as its expectation. Nothing names a
+person, a user or a machine.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import InputError
+from pipeline.tracking.store import Store
+
+if TYPE_CHECKING:  # see pipeline.tracking.store
+    from mlflow.entities import Trace
+
+DIAGNOSIS = "diagnosis"
+"""Name of the expectation: the class that a later diagnosis gave."""
+_SCAN, _SUBJECT, _VERSION, _KIND = "taucal.scan", "taucal.subject", "taucal.model_version", "taucal.kind"
+_DAY_MS = 86_400_000
+_PAGE = 200
+
+
+@dataclass(frozen=True)
+class AnsweredScan:
+    """What a model answered about a scan.
+
+    Parameters
+    ----------
+    kind : str
+        ``"report"`` or ``"predict"``.
+    scan : str
+        Pseudonym, ``sub-<subject>_ses-<session>``.
+    input_digest : str
+        Fingerprint of what was read.
+    version, run_id : str
+        Of the registered model, and of its training run.
+    answer : mapping
+        JSON-able: decision, probabilities, prediction set, reasons.
+    files : mapping of str to Path
+        Files of the report by kind.
+    """
+
+    kind: str
+    scan: str
+    input_digest: str
+    version: str
+    run_id: str
+    answer: Mapping[str, Any]
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """An answered scan as it is stored; `diagnosis` is the one that was stored later, or None."""
+
+    trace_id: str
+    time: str
+    kind: str
+    scan: str
+    version: str
+    answer: Mapping[str, Any]
+    diagnosis: str | None
+
+
+def record_answer(store: Store, answered: AnsweredScan) -> str:
+    """Store an answered scan as a trace; return its id."""
+    from mlflow.entities import Span, TraceInfo, TraceLocation, TraceState
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.tracing.attachments import Attachment
+    from mlflow.tracing.client import TracingClient
+
+    experiment, client = _experiment(store), TracingClient(store.uri)
+    number, now = uuid.uuid4(), time.time_ns()
+    trace_id = f"tr-{number.hex}"
+    attached = {kind: Attachment.from_file(path) for kind, path in answered.files.items()}
+    asked = json.dumps({"scan": answered.scan, "input_digest": answered.input_digest})
+    told = json.dumps({**answered.answer, **{k: a.ref(trace_id) for k, a in attached.items()}}, default=float)
+    info = TraceInfo(
+        trace_id=trace_id,
+        trace_location=TraceLocation.from_experiment_id(experiment),
+        request_time=now // 1_000_000,
+        state=TraceState.OK,
+        request_preview=answered.scan,
+        response_preview=json.dumps(answered.answer, default=float)[:1000],
+        client_request_id=answered.scan,
+        execution_duration=0,
+        trace_metadata={"mlflow.trace_schema.version": "3", "taucal.run_id": answered.run_id},
+        tags={
+            "mlflow.traceName": answered.kind,
+            _KIND: answered.kind,
+            _SCAN: answered.scan,
+            _SUBJECT: answered.scan.partition("_")[0],
+            _VERSION: answered.version,
+        },
+    )
+    made = client.start_trace(info)
+    if attached:
+        files = get_artifact_repository(made.tags["mlflow.artifactLocation"], tracking_uri=store.uri)
+        for attachment in attached.values():
+            files.upload_attachment(attachment.id, attachment.content_bytes)
+    span: dict[str, Any] = {
+        "trace_id": base64.b64encode(number.bytes).decode(),
+        "span_id": base64.b64encode(os.urandom(8)).decode(),
+        "parent_span_id": None,
+        "name": answered.kind,
+        "start_time_unix_nano": now,
+        "end_time_unix_nano": now,
+        "events": [],
+        "status": {"code": "STATUS_CODE_OK", "message": ""},
+        "attributes": {
+            "mlflow.traceRequestId": json.dumps(trace_id),
+            "mlflow.spanType": json.dumps("CHAIN"),
+            "mlflow.spanInputs": asked,
+            "mlflow.spanOutputs": told,
+        },
+    }
+    client.log_spans(experiment, [Span.from_dict(span)])
+    return trace_id
+
+
+def answered_scans(
+    store: Store, *, since: datetime | None = None, version: str | None = None, scan: str | None = None
+) -> list[LedgerEntry]:
+    """Return what the ledger holds, the newest first.
+
+    Parameters
+    ----------
+    since : datetime, optional
+        Answered at this time or later.
+    version : str, optional
+        By this version of the model.
+    scan : str, optional
+        Pseudonym of a scan, or of a subject: all of its scans.
+    """
+    if store.is_new():
+        return []
+    wanted = []
+    if since is not None:
+        wanted.append(f"timestamp_ms >= {int(since.timestamp() * 1000)}")
+    if version is not None:
+        wanted.append(f"tags.`{_VERSION}` = '{_plain(version)}'")
+    if scan is not None:
+        wanted.append(f"tags.`{_SCAN if '_' in scan else _SUBJECT}` = '{_plain(scan)}'")
+    return [_entry(trace) for trace in _search(store, " AND ".join(wanted))]
+
+
+def set_diagnosis(store: Store, pseudonym: str, diagnosis: str) -> int:
+    """Store a later diagnosis with every answer about a scan, or about all scans of a subject.
+
+    Returns
+    -------
+    int
+        How many answers it now belongs to.
+
+    Raises
+    ------
+    InputError
+        If the ledger has no such scan.
+    """
+    from mlflow.entities import AssessmentSource, Expectation
+    from mlflow.tracing.client import TracingClient
+
+    entries = answered_scans(store, scan=pseudonym)
+    if not entries:
+        raise InputError(
+            "No report or prediction of this scan is recorded",
+            where=pseudonym,
+            hint="give the pseudonym of a scan or subject as `taucal reports` lists it",
+        )
+    client = TracingClient(store.uri)
+    source = AssessmentSource(source_type="HUMAN", source_id="clinic")
+    for entry in entries:
+        if entry.diagnosis != diagnosis:
+            made = Expectation(name=DIAGNOSIS, source=source, value=diagnosis)
+            client.log_assessment(entry.trace_id, made)
+    return len(entries)
+
+
+def forget_answers(store: Store, days: int) -> int:
+    """Delete what was answered more than so many days ago, with its files; return how many answers."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    before = int((datetime.now(UTC) - timedelta(days=days)).timestamp() * 1000)
+    old = _search(store, f"timestamp_ms < {before}")
+    for trace in old:
+        place = trace.info.tags.get("mlflow.artifactLocation")
+        if place is not None:
+            with contextlib.suppress(MlflowException, OSError, NotImplementedError):  # it has no files
+                get_artifact_repository(place, tracking_uri=store.uri).delete_artifacts()
+    ids = [trace.info.trace_id for trace in old]
+    for start in range(0, len(ids), 100):
+        store.client().delete_traces(_experiment(store), trace_ids=ids[start : start + 100])
+    return len(ids)
+
+
+def _experiment(store: Store) -> str:
+    """Return the id of the experiment of the answers, made where it is missing."""
+    client, name = store.client(), f"{store.experiment} reports"
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # Beside the runs; a store that was moved finds the files of both.
+        return str(client.create_experiment(name, artifact_location=store.artifacts))
+    return str(found.experiment_id)
+
+
+def _search(store: Store, wanted: str) -> list[Trace]:
+    client, experiment = store.client(), _experiment(store)
+    found: list[Trace] = []
+    token = None
+    while True:
+        page = client.search_traces(
+            locations=[experiment], filter_string=wanted or None, max_results=_PAGE, page_token=token,
+            order_by=["timestamp_ms DESC"],
+        )  # fmt: skip
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _entry(trace: Trace) -> LedgerEntry:
+    info = trace.info
+    output = next((span.outputs for span in trace.data.spans), None) or {}
+    diagnoses = [a for a in info.assessments if a.name == DIAGNOSIS and a.valid is not False]
+    newest = max(diagnoses, key=lambda a: a.create_time_ms or 0, default=None)
+    moment = datetime.fromtimestamp(info.request_time / 1000, UTC)
+    return LedgerEntry(
+        info.trace_id,
+        moment.isoformat(timespec="seconds"),
+        info.tags.get(_KIND, ""),
+        info.tags.get(_SCAN, ""),
+        info.tags.get(_VERSION, ""),
+        {k: v for k, v in output.items() if not str(v).startswith("mlflow-attachment:")},
+        None if newest is None else str(newest.value),
+    )
+
+
+def _plain(text: str) -> str:
+    """Return a text for a filter of MLflow, which knows no escapes.
+
+    Raises
+    ------
+    InputError
+        If it has a quote.
+    """
+    if "'" in text or "`" in text:
+        raise InputError("A pseudonym or version holds no quotes", where=text)
+    return text
