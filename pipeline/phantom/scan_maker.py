@@ -13,7 +13,7 @@ from pipeline.phantom.cohort import PlannedScan
 from pipeline.phantom.conditions import UNCORRECTED, Conditions, draw_conditions
 from pipeline.phantom.people import paint_person
 from pipeline.phantom.scanner import Acquisition, acquire, with_wrong_map
-from pipeline.phantom.variation import draw_variation
+from pipeline.phantom.variation import Variation, draw_variation
 from pipeline.phantom.warped import paint_warped
 
 # Streams of random numbers: what belongs to a subject, and what belongs to a scan.
@@ -71,9 +71,14 @@ def _render(
         return paint_person(person, uptake, head_seed)
     if settings.anatomy == "affine":
         return render(uptake)
+    return paint_warped(uptake, variation_of(scan, seed))
+
+
+def variation_of(scan: PlannedScan, seed: int) -> Variation:
+    """Return the anatomy of a planned scan where `anatomy` is `people`."""
     age = (scan.start.date() - scan.subject.birth).days / 365.25
-    latents = scan.latents
-    return paint_warped(uptake, draw_variation(head_seed, age, latents.stage, latents.asymmetry))
+    head_seed = [seed, _SUBJECT_HEAD, scan.subject.index]
+    return draw_variation(head_seed, age, scan.latents.stage, scan.latents.asymmetry)
 
 
 def person_of(scan: PlannedScan, settings: PhantomSettings, seed: int) -> Path | None:

@@ -114,11 +114,21 @@ def pull_back(variation: Variation) -> NDArray[np.float32]:
     ndarray of float32, shape (3, 48, 56, 48)
         In mm, on every second voxel of the template grid.
     """
+    return exponential(-_velocity(variation))
+
+
+def push_forward(variation: Variation) -> NDArray[np.float32]:
+    """Return where each point of the template lies in the person's head: the inverse of `pull_back`."""
+    return exponential(_velocity(variation))
+
+
+def _velocity(variation: Variation) -> NDArray[np.float32]:
+    """Return the stationary velocity in mm that carries the template into the person's head."""
     velocity = _random_velocity(tuple(variation.seed)).copy()
     for side, growth in variation.ventricles.items():
         # Fluid leaves the place where the velocity was laid out: measured on the template, to 8 % in volume.
         velocity += np.float32(growth * (0.72 + 0.24 * abs(growth))) * _ventricle_growth(side)
-    return exponential(-velocity)
+    return velocity
 
 
 def exponential(velocity: NDArray[np.float32]) -> NDArray[np.float32]:

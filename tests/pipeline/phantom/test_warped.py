@@ -16,7 +16,7 @@ from pipeline.phantom import PRESETS, make_scan, plan_cohort, posterior, write_c
 from pipeline.phantom.anatomy import RESOLUTION_MM, draw_uptake, render
 from pipeline.phantom.cohort import CUT_RULE
 from pipeline.phantom.population import Latents
-from pipeline.phantom.variation import draw_variation
+from pipeline.phantom.variation import draw_variation, push_forward
 from pipeline.phantom.warped import paint_warped
 
 META = [f"{side}_{r}" for r in META_ROI_DEFINITIONS["Mayo"] for side in ("left", "right")]
@@ -74,6 +74,16 @@ def test_people_differ_in_more_than_an_affine_map(warped):
     design = np.column_stack([places, np.ones(len(places))])[inside]
     beyond = shifts[inside] - design @ np.linalg.lstsq(design, shifts[inside], rcond=None)[0]
     assert 1.5 < np.sqrt((beyond**2).sum(axis=1).mean()) < 6.0
+
+
+def test_the_way_to_the_template_leads_back(warped):
+    variation = draw_variation([1, 3], 73.0, 0.6)
+    there, back = push_forward(variation), warped.warp
+    grid = np.indices(there.shape[1:], dtype=np.float64)
+    both = there + np.stack([ndimage.map_coordinates(p, grid + there / 4, order=1) for p in back])
+    inside = load_atlas().brain[::2, ::2, ::2]
+    assert np.sqrt((both[:, inside] ** 2).sum(axis=0)).mean() < 0.1
+    assert np.abs(both[:, inside]).max() < 1.5
 
 
 def test_the_class_changes_nothing_given_the_latents():
