@@ -1,10 +1,11 @@
 """SUVR of the phantom's people against their truth: `python tests/benchmarks/warped_phantom.py --people 40`.
 
-Ages are spread over 57 to 92 years and stages over 0 to .85, independently, so that the errors can be laid to
-either; everything else is as `phantom.anatomy: people` draws it. An error is measured SUVR over the mean of
-the person's own regions at 8 mm, minus 1. The regions of these people are the atlas's, warped and thinned,
-so no definition of a region adds to it. `true warp` replaces the registration by the map that made the head: what
-remains is noise, motion, interpolation, smoothing in template space, and cortex that the labels have lost.
+Ages are spread over 57 to 92 years and stages over 0 to .85, independently, so that the errors can be
+laid to either; all else is as `phantom.anatomy: people` draws it. An error is measured SUVR over the
+mean of the person's own regions at 8 mm, minus 1. These regions are the atlas's, warped and thinned, so
+no definition of a region adds to it. `true warp` replaces the registration by the map that made the
+head: what remains is noise, motion, interpolation, smoothing in template space, and cortex that the
+labels have lost.
 """
 
 from __future__ import annotations
