@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from models.arrays import Floats
 from models.bundle import BundleFormatError, read_bundle, write_bundle
@@ -24,29 +23,16 @@ from models.outliers import OutlierDetector
 from models.prediction import Prediction, reasons_to_refer
 from models.preprocessing import Preprocessing
 from models.prevalence import adjust_prevalence
-from models.saliency import saliency
+from models.saliency import saliency, to_picture
 from models.shares import read_shares
 
 __all__ = ["BundleFormatError", "CalibratedClassifier", "Prediction", "Preprocessing"]
 
 Suvr = NDArray[np.floating[Any]]
-_SALIENCY_SIGMA_MM = 4.0
+_LIMITS = ("largest_set", "range_factor", "ood_quantile")
+"""Bundles of older versions lack these: they refer every set of several classes."""
 _SMALLEST = 1e-300
 """A draw that is wholly on classes a clinic rules out counts as this, not as nothing."""
-
-
-class _Outputs(NamedTuple):
-    """Outputs of network and calibrator for one scan."""
-
-    probabilities: Floats
-    shown: Floats
-    lower: Floats
-    upper: Floats
-    in_set: NDArray[np.bool_]
-    mahalanobis: float
-    energy: float
-    entropy: float
-    mutual_information: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +89,7 @@ class CalibratedClassifier:
     ood_quantile: float | None = None
 
     def __post_init__(self) -> None:
-        sizes = {len(self.class_names), len(self.prevalence), len(self.conformal.thresholds)}
-        if len(sizes) != 1:
+        if not len(self.class_names) == len(self.prevalence) == len(self.conformal.thresholds):
             raise ValueError(
                 "The parts of a classifier have different numbers of classes: "
                 f"{len(self.class_names)} names, {len(self.prevalence)} prevalences and "
@@ -150,6 +135,11 @@ class CalibratedClassifier:
         ------
         ValueError
             If the volume is not on the grid or not finite, or the prevalence does not fit the classes.
+
+        Notes
+        -----
+        At any prevalence at most ``1 - operating_point`` of calibrated answers at or above the operating
+        point are wrong on average; that at most `max_risk` are was measured at the prevalence of training.
         """
         return self.predict_batch([suvr], quality_reasons=[quality_reasons], prevalence=prevalence)[0]
 
@@ -181,18 +171,25 @@ class CalibratedClassifier:
         if stated is not None:
             shown = adjust_prevalence(probabilities, self.prevalence, stated)
             inside = self.conformal.sets(probabilities, shown) & (stated > 0)
-        outputs = zip(
-            probabilities,
-            shown,
-            *self._range(shown, members, stated),
-            inside,
-            self.outliers.mahalanobis(features),
-            self.outliers.energy(logits),
-            *uncertainty_of(calibrated_members(self.calibrator, members)),
-            strict=True,
-        )
-        quality = quality_reasons if quality_reasons is not None else [()] * len(logits)
-        return [self._prediction(_Outputs(*row), tuple(quality[n]), stated) for n, row in enumerate(outputs)]
+        lower, upper = map(_rows, self._range(shown, members, stated))
+        spread = uncertainty_of(calibrated_members(self.calibrator, members))
+        alone = members_in(self.network) == 1
+        found = {
+            "probabilities": _rows(probabilities),
+            "lower": lower,
+            "upper": upper,
+            "prediction_set": [tuple(np.array(self.class_names)[row].tolist()) for row in inside],
+            "mahalanobis": self.outliers.mahalanobis(features).tolist(),
+            "energy": self.outliers.energy(logits).tolist(),
+            "confidence": shown.max(axis=1).tolist(),
+            "clinic_probabilities": [None] * len(shown) if stated is None else _rows(shown),
+            "entropy": [None] * len(shown) if alone else spread.entropy.tolist(),
+            "mutual_information": [None] * len(shown) if alone else spread.mutual_information.tolist(),
+        }
+        rows = zip(*found.values(), strict=True)
+        scans = [self._alike(stated) | dict(zip(found, row, strict=True)) for row in rows]
+        quality = quality_reasons if quality_reasons is not None else [()] * len(scans)
+        return [_decided(Prediction(**scan), reasons) for scan, reasons in zip(scans, quality, strict=True)]
 
     def saliency(self, suvr: Suvr, class_name: str | None = None) -> NDArray[np.float32]:
         """Show which parts of the scan the probability of a class depends on.
@@ -210,10 +207,7 @@ class CalibratedClassifier:
             On the template grid, between 0 and 1; see `models.saliency.saliency`.
         """
         chosen = None if class_name is None else self.class_names.index(class_name)
-        coarse = saliency(self.network, self.preprocessing(suvr), chosen)
-        sigma = _SALIENCY_SIGMA_MM / self.preprocessing.grid_spacing_mm
-        smooth = ndimage.gaussian_filter(self.preprocessing.to_grid(coarse), sigma)
-        return np.asarray(smooth / max(float(smooth.max()), np.finfo(np.float32).tiny), dtype=np.float32)
+        return to_picture(saliency(self.network, self.preprocessing(suvr), chosen), self.preprocessing)
 
     def save(self, folder: Path) -> Path:
         """Write ``network.safetensors``, ``arrays.safetensors`` and ``classifier.json``, whole or not at all.
@@ -223,10 +217,8 @@ class CalibratedClassifier:
         ValueError
             If the card or an option is not JSON-able, or the folder holds other files.
         """
-        members = members_in(self.network)
-        several: dict[str, Any] = {}
-        if isinstance(self.network, Ensemble):
-            several = {"members": members, "average": self.network.average}
+        n = self.network
+        several = {"members": len(n), "average": n.average} if isinstance(n, Ensemble) else {}
         description = {
             "preprocessing": self.preprocessing.to_dict(),
             "network": {"name": self.network_name, "options": dict(self.network_options)} | several,
@@ -236,13 +228,9 @@ class CalibratedClassifier:
             "class_names": list(self.class_names),
             "prevalence": [float(p) for p in self.prevalence],
             "operating_point": float(self.operating_point),
-            "largest_set": self.largest_set,
-            "range_factor": self.range_factor,
-            "ood_quantile": self.ood_quantile,
             "card": self.card.to_dict(),
-        }
-        weights, arrays = self.network.state_dict(), self.outliers.to_arrays()
-        return write_bundle(folder, description, weights, arrays)
+        } | {name: getattr(self, name) for name in _LIMITS}
+        return write_bundle(folder, description, n.state_dict(), self.outliers.to_arrays())
 
     @classmethod
     def load(cls, folder: Path) -> CalibratedClassifier:
@@ -257,13 +245,13 @@ class CalibratedClassifier:
         stored, weights, arrays = read_bundle(Path(folder))
         preprocessing = Preprocessing.from_dict(stored["preprocessing"])
         name, options = stored["network"]["name"], stored["network"]["options"]
-        members, classes = stored["network"].get("members", 1), len(stored["class_names"])
-        network = build_members(stored["network"], classes, preprocessing.in_shape)
+        network = build_members(stored["network"], len(stored["class_names"]), preprocessing.in_shape)
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:
             raise BundleFormatError(
-                f"The weights in {folder} are not those of {members} x {name}: store the classifier again"
+                f"The weights in {folder} are not those of {members_in(network)} x {name}: "
+                "store the classifier again"
             ) from error
         return cls(
             preprocessing,
@@ -278,10 +266,7 @@ class CalibratedClassifier:
             tuple(stored["prevalence"]),
             stored["operating_point"],
             Card.from_dict(stored.get("card", {})),
-            # Bundles of older versions lack these: they refer every set of several classes.
-            stored.get("largest_set", 1),
-            stored.get("range_factor"),
-            stored.get("ood_quantile"),
+            **{limit: stored[limit] for limit in _LIMITS if limit in stored},
         )
 
     def _range(self, shown: Floats, members: Floats, stated: Floats | None) -> tuple[Floats, Floats]:
@@ -290,35 +275,26 @@ class CalibratedClassifier:
             drawn = adjust_prevalence(np.maximum(drawn, _SMALLEST), self.prevalence, stated)
         return plausible_range(shown, drawn, self.range_factor)
 
-    def _prediction(self, outputs: _Outputs, quality: tuple[str, ...], stated: Floats | None) -> Prediction:
-        networks = members_in(self.network)
-        shown = tuple(outputs.shown.tolist())
-        found = Prediction(
-            class_names=self.class_names,
-            probabilities=tuple(outputs.probabilities.tolist()),
-            lower=tuple(outputs.lower.tolist()),
-            upper=tuple(outputs.upper.tolist()),
-            prediction_set=tuple(
-                name for name, inside in zip(self.class_names, outputs.in_set, strict=True) if inside
-            ),
-            coverage=self.conformal.coverage,
-            mahalanobis=float(outputs.mahalanobis),
-            mahalanobis_limit=self.outliers.mahalanobis_limit,
-            energy=float(outputs.energy),
-            energy_limit=self.outliers.energy_limit,
-            confidence=max(shown),
-            operating_point=self.operating_point,
-            prevalence=self.prevalence,
-            clinic_prevalence=None if stated is None else tuple(stated.tolist()),
-            clinic_probabilities=None if stated is None else shown,
-            decision="report",
-            reasons=(),
-            networks=networks,
-            entropy=float(outputs.entropy) if networks > 1 else None,
-            mutual_information=float(outputs.mutual_information) if networks > 1 else None,
-            largest_set=self.largest_set,
-            range_factor=self.range_factor,
-            ood_quantile=self.ood_quantile,
-        )
-        reasons = quality + reasons_to_refer(found)
-        return replace(found, decision="refer" if reasons else "report", reasons=reasons)
+    def _alike(self, stated: Floats | None) -> dict[str, Any]:
+        """Return the fields of a prediction that are the same for every scan."""
+        return {name: getattr(self, name) for name in _LIMITS} | {
+            "class_names": self.class_names,
+            "operating_point": self.operating_point,
+            "prevalence": self.prevalence,
+            "coverage": self.conformal.coverage,
+            "mahalanobis_limit": self.outliers.mahalanobis_limit,
+            "energy_limit": self.outliers.energy_limit,
+            "clinic_prevalence": None if stated is None else tuple(stated.tolist()),
+            "decision": "report",
+            "reasons": (),
+            "networks": members_in(self.network),
+        }
+
+
+def _rows(values: Floats) -> list[tuple[float, ...]]:
+    return [tuple(row) for row in values.tolist()]
+
+
+def _decided(prediction: Prediction, quality: Sequence[str]) -> Prediction:
+    reasons = tuple(quality) + reasons_to_refer(prediction)
+    return replace(prediction, decision="refer" if reasons else "report", reasons=reasons)

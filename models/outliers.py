@@ -121,20 +121,14 @@ class OutlierDetector:
             raise ValueError(
                 f"There are {x.shape[1]} features. Expected those of {networks} networks side by side."
             )
-        means, precision, shrinkage = _gaussians(x, y, networks)
         distances = np.empty(len(x))
         folds = _folds(y, subjects)
         for fold in np.unique(folds):
             held_out = folds == fold
-            other_means, other_precision, _ = _gaussians(x[~held_out], y[~held_out], networks)
-            distances[held_out] = _distance(x[held_out], other_means, other_precision)
-        return cls(
-            means=means,
-            precision=precision,
-            shrinkage=shrinkage,
-            mahalanobis_limit=_limit(distances, quantile),
-            energy_limit=_limit(_energy(z), quantile),
-        )
+            means, precision, _ = _gaussians(x[~held_out], y[~held_out], networks)
+            distances[held_out] = _distances(x[held_out], means, precision).mean(axis=0)
+        limits = _limit(distances, quantile), _limit(_energy(z), quantile)
+        return cls(*_gaussians(x, y, networks), *limits)
 
     @classmethod
     def of_networks(
@@ -188,9 +182,10 @@ class OutlierDetector:
             raise ValueError(
                 f"Features have shape {x.shape}. Expected (scans, {self.means.shape[1]}) as in `fit`."
             )
+        each = _distances(x, self.means, self.precision)
         if self.typical is None:
-            return _distance(x, self.means, self.precision)
-        each = np.maximum(_distances(x, self.means, self.precision), _SMALLEST_VARIANCE)
+            return np.asarray(each.mean(axis=0))
+        each = np.maximum(each, _SMALLEST_VARIANCE)
         return np.asarray(np.exp(np.log(each / self.typical[:, None]).mean(axis=0)))
 
     def energy(self, logits: ArrayLike) -> Floats:
@@ -246,10 +241,6 @@ def _gaussian(x: Floats, y: Ints) -> tuple[Floats, Floats, float]:
     # One scan a class leaves no residuals: the floor keeps the inverse finite, every distance is then huge.
     floor = _SMALLEST_VARIANCE * np.eye(x.shape[1])
     return means, np.asarray(np.linalg.inv(covariance + floor), dtype=np.float64), shrinkage
-
-
-def _distance(x: Floats, means: Floats, precision: Floats) -> Floats:
-    return np.asarray(np.mean(_distances(x, means, precision), axis=0))
 
 
 def _distances(x: Floats, means: Floats, precision: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Which voxels a network's output depends on."""
+"""Which voxels a network's output depends on, and how that is drawn."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from models.networks import Network
+from models.preprocessing import Preprocessing
+
+_SIGMA_MM = 4.0
 
 
 def saliency(
@@ -44,3 +48,10 @@ def saliency(
     network.train(was_training)
     shown: NDArray[np.float32] = (gradient * x).detach()[0, 0].abs().cpu().numpy()
     return shown
+
+
+def to_picture(coarse: NDArray[np.float32], preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Return a saliency smoothed on the template grid, between 0 and 1 (the largest value)."""
+    sigma = _SIGMA_MM / preprocessing.grid_spacing_mm
+    smooth = ndimage.gaussian_filter(preprocessing.to_grid(coarse), sigma)
+    return np.asarray(smooth / max(float(smooth.max()), np.finfo(np.float32).tiny), dtype=np.float32)
