@@ -15,7 +15,7 @@ from flows.learning.study_files import StudyFiles
 from flows.retraining.promotion import Decision, move, retraining_lock, settle
 from flows.running.console import say, show_table
 from flows.running.doors import name_run, opened, report_crash
-from flows.running.task_runs import log_shared, run_in_mlflow, show_rows, show_text
+from flows.running.task_runs import in_flow_run, log_shared, run_in_mlflow, show_rows, show_text
 from pipeline import tracking
 from pipeline.config import Study, check_purpose
 from pipeline.evaluation.classifier.results import Results
@@ -58,7 +58,7 @@ def train_study(study: Study) -> TrainingResult:
     registered += _champion_or_challenger(study, trained)
     say(registered)
     log_shared(registered)
-    _show_in_prefect(trained)
+    _show_in_prefect(study, trained)
     return trained
 
 
@@ -89,10 +89,15 @@ def _champion_or_challenger(study: Study, trained: TrainingResult) -> str:
     return f"version {champion} is still the champion, see `taucal promote`."
 
 
-def _show_in_prefect(trained: TrainingResult) -> None:
+def _show_in_prefect(study: Study, trained: TrainingResult) -> None:
+    if not in_flow_run():
+        return
     header, rows = _table(trained.results)
+    where = tracking.store_of(study.tracking, study.output).experiment_id()
     show_rows("results", [dict(zip(header, row, strict=True)) for row in rows], _title(trained.results))
-    show_text("mlflow-run", run_in_mlflow(trained.run_id, trained.version), "Where the run and its files are")
+    show_text(
+        "mlflow-run", run_in_mlflow(where, trained.run_id, trained.version), "Where the run and its files are"
+    )
 
 
 def show_results(results: Results) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 from flows.learning.cohorts import region_table
 from flows.learning.fold_networks import fit_folds
 from flows.learning.study_files import PREDICTED, StudyFiles
-from flows.running.console import progress, say
+from flows.running.console import Tick, progress, say
+from flows.running.locks import locked
 from flows.running.steps import run_once
 from flows.running.task_runs import step
 from models.classifier import CalibratedClassifier
@@ -26,6 +28,12 @@ from pipeline.learning.ensemble_training import MEMBERS, TrainedEnsemble, train_
 from pipeline.learning.inference import predict
 from pipeline.learning.predictions import Predictions
 from pipeline.learning.split_cohort import SplitCohort
+
+HEADLINE = (
+    "negative_log_likelihood", "classwise_ece", "expected_calibration_error", "macro_auroc",
+    "balanced_accuracy",
+)  # fmt: skip
+"""Metrics in MLflow's list of runs; all others are in the run's ``metrics.json``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +56,32 @@ def build_classifier(
     fit : callable
         Writes networks and their predictions to `files`; returns the files written.
     """
-    key = learn(study, scans, files, fit)
-    results = Results.from_dict(read_json(files.results))
-    run_id, version = track(study, results, files, key)
+    store = tracking.store_of(study.tracking, study.output)
+    # Another process with the same study would take this run for one that was left unfinished.
+    lock = locked(files.folder / ".training.lock", "training of this study", wait=True)
+    with lock, tracking.open_run(store, _run(study, scans)):
+        key = learn(study, scans, files, fit)
+        results = Results.from_dict(read_json(files.results))
+        run_id, version = track(study, results, files, key)
     return TrainingResult(files, results, run_id, version)
+
+
+def _key(study: Study, scans: SplitCohort) -> str:
+    return fingerprint(scans.volumes.digest(), scans.split.digest(), study.learning_settings())
+
+
+def _run(study: Study, scans: SplitCohort) -> tracking.RunRecord:
+    """Return what is known of a run before its training: its settings and its scans."""
+    volumes, split = scans.volumes, scans.split
+    counts = dict(zip(volumes.class_names, map(int, volumes.class_counts), strict=True))
+    return tracking.RunRecord(
+        name=study.name,
+        key=_key(study, scans),
+        params=study.learning_settings(),
+        tags={"data.digest": volumes.digest(), "split.digest": split.digest()},
+        metrics={},
+        cohort={"digest": volumes.digest(), "scans": len(volumes.scan_ids), "classes": counts},
+    )
 
 
 def learn(study: Study, scans: SplitCohort, files: StudyFiles, fit: Callable[[], Iterable[Path]]) -> str:
@@ -64,7 +94,7 @@ def learn(study: Study, scans: SplitCohort, files: StudyFiles, fit: Callable[[],
     """
     write_text(files.study, study.to_yaml())
     write_json(files.split, scans.split.to_dict())
-    key = fingerprint(scans.volumes.digest(), scans.split.digest(), study.learning_settings())
+    key = _key(study, scans)
     run_once(files.record("training"), key, fit)
     run_once(files.record("classifier"), key, lambda: calibrate_and_test(study, scans, files))
     return key
@@ -79,8 +109,10 @@ def fit_network(study: Study, scans: SplitCohort, files: StudyFiles) -> Iterable
     say(f"Training {network} with {study.training.loss.title} on {len(scans.split.train)} scans.")
     with progress("train") as tick:
         trained = train_ensemble(
-            scans.volumes, scans.split, study, files.training, lambda n, of, m: tick(n, of, _in_words(m))
+            scans.volumes, scans.split, study, files.training, functools.partial(_epoch_done, study, tick)
         )
+    for number, member in enumerate(trained.members if study.ensemble > 1 else (), start=1):
+        tracking.log_part(f"network {number} of {study.ensemble}", member.history, {"network": number})
     return save_network(trained, study, scans, files)
 
 
@@ -90,6 +122,12 @@ def save_network(trained: TrainedEnsemble, study: Study, scans: SplitCohort, fil
         predict(trained.network, scans.part(part), device=study.training.device).save(files.predictions(part))
         for part in PREDICTED
     ]
+
+
+def _epoch_done(study: Study, tick: Tick, epoch: int, epochs: int, metrics: dict[str, float]) -> None:
+    tick(epoch, epochs, _in_words(metrics))
+    if study.ensemble == 1:  # else the curves are means over members
+        tracking.log_epoch(epoch, metrics)
 
 
 def _in_words(metrics: dict[str, float]) -> str:
@@ -138,7 +176,8 @@ def track(study: Study, results: Results, files: StudyFiles, key: str) -> tuple[
     classifier = CalibratedClassifier.load(files.bundle)
     trained = TrainedEnsemble.load(files.network)
     digests = {"data.digest": classifier.card.data_digest, "split.digest": classifier.card.split_digest}
-    logged = files.folder / "logged"
+    logged, measured = files.folder / "logged", results.flat()
+    write_json(logged / "metrics.json", measured)
     write_text(logged / files.study.name, study.without_places().to_yaml())
     for path in (files.split, files.results):
         write_text(logged / path.name, path.read_text(encoding="utf-8"))
@@ -147,7 +186,7 @@ def track(study: Study, results: Results, files: StudyFiles, key: str) -> tuple[
         key=key,
         params=study.learning_settings(),
         tags=digests,
-        metrics=results.flat(),
+        metrics={name: measured[name] for name in HEADLINE if name in measured},
         curves=trained.history,
     )
     # Another process with the same study would take this run for one that was left unfinished.

@@ -12,8 +12,9 @@ from flows.running.console import progress, say
 from flows.running.jobs import Runner, share_resources
 from flows.running.runners import finished
 from flows.running.steps import run_once
+from pipeline import tracking
 from pipeline.config import Study
-from pipeline.files import fingerprint
+from pipeline.files import fingerprint, read_json
 from pipeline.learning.cross_fitting import HELD_OUT, LEARNED, CrossFit, FoldNetwork, deal_folds, train_fold
 from pipeline.learning.devices import choose_device, torch_threads
 from pipeline.learning.ensemble_training import MEMBERS, member_folder
@@ -83,6 +84,7 @@ def fit_folds(study: Study, scans: SplitCohort, files: StudyFiles) -> Iterable[P
             shown.ended(outcome.index, error=outcome.error)
             if outcome.error is not None:
                 raise outcome.error
+            _log_fold(orders[outcome.index], f"fold {outcome.index + 1} of {len(orders)}")
             tick(done, len(orders), "networks")
     found = CrossFit.gather(dealt, scans.part("train"), files.training, study.decision.ood_quantile)
     test = predict(found.trained.network, scans.part("test"), device=study.training.device)
@@ -92,6 +94,14 @@ def fit_folds(study: Study, scans: SplitCohort, files: StudyFiles) -> Iterable[P
         test.save(files.predictions("test")),
         found.save_outliers(files.outliers),
     ]
+
+
+def _log_fold(order: FoldOrder, name: str) -> None:
+    """Show a trained network as a nested run in MLflow."""
+    history = read_json(order.folder / "training.json")["history"]
+    scans = len(order.network.split.train)
+    params = {"repeat": order.network.repeat, "fold": order.network.fold, "scans": scans}
+    tracking.log_part(name, history, params)
 
 
 def _cores() -> int:

@@ -125,10 +125,10 @@ MLFLOW = "TAUCAL_MLFLOW_URL"
 """Environment variable with the address of MLflow's pages, where `taucal serve` has started them."""
 
 
-def run_in_mlflow(run_id: str, version: int | None = None) -> str:
+def run_in_mlflow(experiment: str, run_id: str, version: int | None = None) -> str:
     """Return where a run and its version are in MLflow, in Markdown; a link where its pages are served."""
     base = os.environ.get(MLFLOW)
-    name = f"[{run_id}]({base}/#/experiments/0/runs/{run_id})" if base else f"`{run_id}`"
+    name = f"[{run_id}]({base}/#/experiments/{experiment}/runs/{run_id})" if base else f"`{run_id}`"
     of_version = "" if version is None else f", model version {version}"
     return f"MLflow run {name}{of_version}. Study report and model card are among its artifacts."
 

@@ -28,7 +28,15 @@ from pipeline.tracking.registry import (
     registered_ms,
     set_decision,
 )
-from pipeline.tracking.run_records import RunRecord, add_artifacts, log_run, read_artifact
+from pipeline.tracking.run_records import (
+    RunRecord,
+    add_artifacts,
+    log_epoch,
+    log_part,
+    log_run,
+    open_run,
+    read_artifact,
+)
 from pipeline.tracking.store import Store, store_at, store_of
 from pipeline.tracking.versions import register
 
@@ -53,8 +61,11 @@ __all__ = [
     "decision_of",
     "forget_answers",
     "load_classifier",
+    "log_epoch",
+    "log_part",
     "log_run",
     "logged_cells",
+    "open_run",
     "origin",
     "pinned",
     "point",

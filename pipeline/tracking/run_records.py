@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ if TYPE_CHECKING:  # see pipeline.tracking.store
 _BATCH = 900
 _LONGEST_PARAM = 500
 KEY_TAG = "taucal.key"
+_PARENT = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class RunRecord:
         One mapping of metric to value per epoch.
     parent : str or None
         Run id of the parent run.
+    cohort : mapping or None
+        What is known of the scans, shown as MLflow's dataset: ``digest``, numbers of scans and of classes.
     """
 
     name: str
@@ -53,6 +58,68 @@ class RunRecord:
     metrics: Mapping[str, float]
     curves: Sequence[Mapping[str, float]] = field(default_factory=tuple)
     parent: str | None = None
+    cohort: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True)
+class _OpenRun:
+    """A run that is logged while it goes on."""
+
+    store: Store
+    key: str
+    run_id: str
+    epochs: set[int] = field(default_factory=set)
+
+
+_open: list[_OpenRun] = []
+"""The run of the training of this process."""
+
+
+@contextlib.contextmanager
+def open_run(store: Store, record: RunRecord) -> Iterator[None]:
+    """Show a run in MLflow while the block works on it; `log_run` with the same key finishes it.
+
+    Nothing where a run with the same key is finished already. Metrics of `record` are not logged.
+    """
+    if _finished(store, record.key) is not None:
+        yield
+        return
+    _open.append(_OpenRun(store, record.key, _begin(store, record)))
+    try:
+        yield
+    except BaseException as error:
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        with contextlib.suppress(Exception):  # the first error is the one to report
+            store.client().set_terminated(_open[-1].run_id, status)
+        raise
+    finally:
+        _open.pop()
+
+
+def log_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
+    """Add the metrics of an epoch, counted from 1, to the run that is open, if one is.
+
+    What cannot be logged now is logged when the run is finished.
+    """
+    if not _open:
+        return
+    from mlflow.entities import Metric
+
+    run, now = _open[-1], int(time.time() * 1000)
+    with contextlib.suppress(Exception):  # training goes on where MLflow does not answer
+        values = [Metric(name, float(value), now, epoch - 1) for name, value in metrics.items()]
+        log_metrics(run.store.client(), run.run_id, values)
+        run.epochs.add(epoch - 1)
+
+
+def log_part(name: str, curves: Sequence[Mapping[str, float]], params: Mapping[str, object]) -> None:
+    """Add a nested run, as that of a fold, below the run that is open, if one is."""
+    if not _open:
+        return
+    run = _open[-1]
+    record = RunRecord(name, fingerprint(run.run_id, name), params, {}, {}, curves, run.run_id)
+    with contextlib.suppress(Exception):  # as above
+        log_run(run.store, record)
 
 
 def log_run(store: Store, record: RunRecord, files: Path | None = None) -> str:
@@ -61,14 +128,41 @@ def log_run(store: Store, record: RunRecord, files: Path | None = None) -> str:
     A finished run with the same key is returned as it is; an unfinished one, left by a killed process, is
     deleted and logged again.
     """
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Metric
 
-    client = store.client()
-    experiment = store.experiment_id()
-    for old in client.search_runs([experiment], filter_string=f"tags.`{KEY_TAG}` = '{record.key}'"):
+    going_on = next((run for run in reversed(_open) if run.key == record.key), None)
+    if going_on is None and (finished := _finished(store, record.key)) is not None:
+        return finished
+    run_id = going_on.run_id if going_on is not None else _begin(store, record)
+    logged = going_on.epochs if going_on is not None else set()
+    client, now = store.client(), int(time.time() * 1000)
+    metrics = [Metric(k, float(v), now, 0) for k, v in record.metrics.items()]
+    missing = [(n, row) for n, row in enumerate(record.curves) if n not in logged]
+    metrics += [Metric(k, float(v), now, n) for n, row in missing for k, v in row.items()]
+    log_metrics(client, run_id, metrics)
+    if files is not None:
+        client.log_artifacts(run_id, str(files))
+    client.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def _finished(store: Store, key: str) -> str | None:
+    """Return the finished run with a key; delete what a killed process left unfinished, with its parts."""
+    client, experiment = store.client(), store.experiment_id()
+    for old in client.search_runs([experiment], filter_string=f"tags.`{KEY_TAG}` = '{key}'"):
         if old.info.status == "FINISHED":
             return str(old.info.run_id)
+        for part in client.search_runs([experiment], f"tags.`{_PARENT}` = '{old.info.run_id}'"):
+            client.delete_run(part.info.run_id)
         client.delete_run(old.info.run_id)
+    return None
+
+
+def _begin(store: Store, record: RunRecord) -> str:
+    """Make a run with its tags, settings and cohort; return its id."""
+    from mlflow.entities import Param
+
+    client = store.client()
     tags = {
         KEY_TAG: record.key,
         "mlflow.user": "",
@@ -76,23 +170,27 @@ def log_run(store: Store, record: RunRecord, files: Path | None = None) -> str:
         "taucal.version": metadata.version("taucal"),
         "git.revision": git_revision(),
         "environment.digest": environment_digest(),
-        **({"mlflow.parentRunId": record.parent} if record.parent else {}),
+        **({_PARENT: record.parent} if record.parent else {}),
         **record.tags,
     }
     with nameless():
-        run = client.create_run(experiment, run_name=record.name, tags=tags)
+        run = client.create_run(store.experiment_id(), run_name=record.name, tags=tags)
     run_id = str(run.info.run_id)
     params = [Param(k, str(v)[:_LONGEST_PARAM]) for k, v in _flat(record.params)]
     for start in range(0, len(params), 90):
         client.log_batch(run_id, params=params[start : start + 90])
-    now = int(time.time() * 1000)
-    metrics = [Metric(k, float(v), now, 0) for k, v in record.metrics.items()]
-    metrics += [Metric(k, float(v), now, n) for n, row in enumerate(record.curves) for k, v in row.items()]
-    log_metrics(client, run_id, metrics)
-    if files is not None:
-        client.log_artifacts(run_id, str(files))
-    client.set_terminated(run_id, "FINISHED")
+    if record.cohort is not None:
+        _log_cohort(client, run_id, record.name, record.cohort)
     return run_id
+
+
+def _log_cohort(client: MlflowClient, run_id: str, name: str, cohort: Mapping[str, object]) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    # Its source is no address: a folder's name can identify people.
+    source = json.dumps({"scans": "known to the study by pseudonym"})
+    shown = Dataset(name, str(cohort["digest"])[:36], "local", source, None, json.dumps(dict(cohort)))
+    client.log_inputs(run_id, [DatasetInput(shown, [InputTag("mlflow.data.context", "training")])])
 
 
 def log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) -> None:

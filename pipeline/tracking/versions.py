@@ -79,10 +79,24 @@ def register(store: Store, run_id: str, bundle: Path, tags: Mapping[str, str], k
         f"models:/{logged.model_id}",
         run_id=run_id,
         tags={**all_tags, "taucal.key": key},
-        description=description(card),
+        description=f"{description(card)}\n\n{_links(store, run_id, logged.model_id)}",
         model_id=logged.model_id,
     )
     return int(version.version)
+
+
+def _links(store: Store, run_id: str, model_id: str) -> str:
+    """Return links to the study report and the model card in MLflow's pages."""
+    experiment = f"#/experiments/{store.experiment_id()}"
+    report = f"[study report and results]({experiment}/runs/{run_id}/artifacts/study_report)"
+    card = f"[model card]({experiment}/models/{model_id}/artifacts/artifacts/model_card.md)"
+    return f"See its {report} and its {card}."
+
+
+_MODEL = (
+    "Tau PET scans (AV1451) to calibrated diagnostic probabilities; research use only. The version with the "
+    "alias champion answers; `taucal audit` shows who decided that, and why."
+)
 
 
 def _version_of(client: MlflowClient, name: str, key: str) -> int | None:
@@ -90,7 +104,7 @@ def _version_of(client: MlflowClient, name: str, key: str) -> int | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=_MODEL)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
