@@ -16,32 +16,42 @@ from flows.learning.build_classifier import (
     fit_network,
     save_network,
 )
-from flows.learning.cohorts import cache_of, labelled_cohort, region_table, split_of, whole_cohort
+from flows.learning.cohorts import cache_of, labelled_cohort, split_of, whole_cohort
 from flows.learning.study_files import StudyFiles
 from flows.retraining.champion import Champion
-from flows.retraining.promotion import Decision, hold, move, reject, retraining_lock, settle
+from flows.retraining.evidence import ask_again, ask_gate, first_answer
+from flows.retraining.promotion import (
+    Decision,
+    hold,
+    move,
+    reject,
+    retraining_lock,
+    settle,
+    undecided,
+    wait,
+)
 from flows.retraining.shift_check import ShiftResult, compare_new_scans
 from flows.running.console import say
 from flows.running.doors import name_run, opened, report_crash
 from flows.running.notify import send_notice
-from flows.running.task_runs import log_shared, show_rows, show_text, step
+from flows.running.task_runs import log_shared, show_rows, show_text
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import Study, check_purpose
-from pipeline.evaluation.classifier.rivals import Rivals
-from pipeline.evaluation.monitoring.challenger import judged_of
-from pipeline.evaluation.monitoring.gate import Verdict, judge
+from pipeline.evaluation.monitoring.verdict import GateOutcome, Verdict
 from pipeline.files import fingerprint
+from pipeline.files import now as utc_now
 from pipeline.learning.cross_fitting import scheme_of
-from pipeline.learning.ensemble_training import TrainedEnsemble
-from pipeline.learning.loading import load_volumes
+from pipeline.learning.loading import LabelledVolumes, load_volumes
 from pipeline.learning.recalibration import recalibrate
 from pipeline.learning.split import development, extend_split
 from pipeline.learning.split_cohort import SplitCohort
 from pipeline.scan import Cohort, Split
 
 Action = Literal["nothing", "recalibrate", "retrain", "first"]
-Outcome = Literal["kept", "promoted", "held", "rejected"]
+Outcome = Literal["kept", "promoted", "held", "rejected", "undecided"]
+
+_ROLLED_BACK = "Version {} was promoted for this before, then rolled back; that is not changed."
 
 
 @dataclass(frozen=True)
@@ -61,12 +71,13 @@ class RetrainResult:
     ----------
     action : {"nothing", "recalibrate", "retrain", "first"}
         The action that was needed.
-    outcome : {"kept", "promoted", "held", "rejected"}
+    outcome : {"kept", "promoted", "held", "rejected", "undecided"}
         ``kept``: no action was needed, or the version that was promoted before has been rolled back since.
+        ``undecided``: the gate waits for later scans.
     version : int or None
         The champion afterwards.
     challenger : int or None
-        The version that was made from this cohort.
+        The version that was judged: made from this cohort, or from an earlier one and undecided since.
     verdict : Verdict or None
         Of the gate.
     reasons : tuple of str
@@ -100,8 +111,11 @@ def retrain(study: str) -> RetrainResult:
         return retrain_study(resolved, resolved.retrain.who or "schedule")
 
 
-def retrain_study(study: Study, who: str) -> RetrainResult:
+def retrain_study(study: Study, who: str, time: str | None = None) -> RetrainResult:
     """Ingest new scans, test for shift, train a challenger where that is needed, and test it by the gate.
+
+    While a challenger is undecided no other is trained: it and the champion are scored on the scans that came
+    since, until the gate decides or it is `retrain.wait_months` old.
 
     Killed at any point and started again, it ends in the same state: every step leaves files, and every move
     of the champion is written to the audit log before it is made.
@@ -110,6 +124,8 @@ def retrain_study(study: Study, who: str) -> RetrainResult:
     ----------
     who : str
         Name recorded in the audit log.
+    time : str, optional
+        In UTC, as ``2026-11-21T15:40:00Z``: of a simulated year; now where not given.
 
     Raises
     ------
@@ -128,7 +144,7 @@ def retrain_study(study: Study, who: str) -> RetrainResult:
         settle(store, study.output)
         if study.ingest.source is not None:
             ingest_study(study)
-        done = _retrain(study, store, who)
+        done = _retrain(study, store, who, time or utc_now())
     for reason in done.reasons:
         say(reason)
     _show_in_prefect(done)
@@ -142,20 +158,21 @@ def retrain_study(study: Study, who: str) -> RetrainResult:
 def _show_in_prefect(done: RetrainResult) -> None:
     log_shared(" ".join(done.reasons))
     checks = () if done.verdict is None else done.verdict.checks
-    rows = [
-        {"check": c.name, "outcome": "passed" if c.passed else "failed", "why": c.sentence} for c in checks
-    ]
+    rows = [{"check": c.name, "outcome": c.outcome, "why": c.sentence} for c in checks]
     show_rows("gate", rows, f"The gate: version {done.challenger}")
     champion = f"Outcome: **{done.outcome}**. The champion is version {done.version}."
     show_text("decision", "\n\n".join([champion, *done.reasons]), "What was decided, and why")
 
 
-def _retrain(study: Study, store: tracking.Store, who: str) -> RetrainResult:
+def _retrain(study: Study, store: tracking.Store, who: str, time: str) -> RetrainResult:
     champion = Champion.of(study, store)
     cohort = labelled_cohort(study)
     if champion is not None and not study.retrain.accept_smaller:
         champion.check_not_smaller(cohort)
     volumes = load_volumes(cohort, study.preprocessing, cache_of(study))
+    entry = undecided(store, study.output)
+    if champion is not None and entry is not None and entry.version is not None:
+        return _look_again(study, store, champion, (cohort, volumes), entry, (who, time))
     plan = _plan(study, champion, cohort)
     version = None if champion is None else champion.version
     # The same inputs give the same key: run again after a crash, it continues and decides once.
@@ -174,24 +191,49 @@ def _retrain(study: Study, store: tracking.Store, who: str) -> RetrainResult:
         champion.check_never_saw(scans.split)
     files = StudyFiles(study.output / "rounds" / key)
     trained = _make_challenger(study, champion, plan, scans, files)
-    verdict = _ask_gate(study, champion, scans, files)
+    challenger, (_, test) = CalibratedClassifier.load(files.bundle), files.read_predictions()
+    verdict = ask_gate(study, champion, challenger, test, scans)
 
-    facts |= {"run_id": trained.run_id, "gate": verdict.to_dict()}
-    reasons = (*plan.reasons, *verdict.reasons)
+    answer = first_answer(study, verdict, test.subjects, key, time)
+    facts |= {"run_id": trained.run_id, **answer.facts}
+    reasons = (*plan.reasons, *answer.reasons)
     decision = Decision(trained.version, key, who, reasons, facts)
-    outcome = _decide(study, store, decision, passed=verdict.passed)
+    outcome = _decide(study, store, decision, answer.outcome)
     now = tracking.champion_version(store)
     if outcome == "promoted" and now != trained.version:
         # Run again after a rollback, the decision is one that was carried out before.
-        back = (
-            f"Version {trained.version} was promoted for this before, then rolled back; that is not changed."
-        )
-        outcome, reasons = "kept", (*reasons, back)
+        outcome, reasons = "kept", (*reasons, _ROLLED_BACK.format(trained.version))
     return RetrainResult(plan.action, outcome, now, trained.version, plan.shift, verdict, reasons)
 
 
-def _decide(study: Study, store: tracking.Store, decision: Decision, *, passed: bool) -> Outcome:
-    if not passed:
+def _look_again(
+    study: Study, store: tracking.Store, champion: Champion, material: tuple[Cohort, LabelledVolumes],
+    entry: tracking.Entry, by: tuple[str, str],
+) -> RetrainResult:  # fmt: skip
+    """Score an undecided challenger and the champion on the scans that came since."""
+    assert entry.version is not None
+    who, time = by
+    challenger = Champion.load(study, store, entry.version)
+    scans = SplitCohort(*material, challenger.split)
+    answer = ask_again(study, champion, challenger, scans, entry, time)
+    outcome: Outcome = "undecided"
+    if answer.key:
+        decision = Decision(entry.version, answer.key, who, answer.reasons, answer.facts)
+        outcome = _decide(study, store, decision, answer.outcome)
+    elif tracking.champion_version(store, tracking.CHALLENGER) != entry.version:
+        tracking.challenge(store, entry.version)  # a crash came before the alias
+    version = tracking.champion_version(store)
+    action: Action = entry.facts["action"]
+    reasons = answer.reasons if answer.key else entry.reasons
+    return RetrainResult(action, outcome, version, entry.version, None, answer.verdict, reasons)
+
+
+def _decide(study: Study, store: tracking.Store, decision: Decision, outcome: GateOutcome) -> Outcome:
+    if outcome == "wait":
+        wait(store, study.output, decision)
+        # The same challenger may have waited before, and have been decided about.
+        return "undecided" if undecided(store, study.output) else "rejected"
+    if outcome == "reject":
         reject(store, study.output, decision)
         return "rejected"
     if study.retrain.require_approval:
@@ -238,17 +280,3 @@ def _make_challenger(
         return save_network(moved, study, scans, files)
 
     return build_classifier(study, scans, files, fit)
-
-
-@step("ask the gate")
-def _ask_gate(study: Study, champion: Champion | None, scans: SplitCohort, files: StudyFiles) -> Verdict:
-    calibration, test = files.read_predictions()
-    before = None
-    if champion is not None:
-        predictions = champion.predictions(scans.cohort.subset(test.scan_ids))
-        before = champion.classifier.calibrator.transform(predictions.logits)
-    shares = TrainedEnsemble.load(files.network).prevalence
-    rivals = Rivals.of(scans, region_table(study), shares, study.seed)
-    challenger = CalibratedClassifier.load(files.bundle)
-    judged = judged_of(challenger, calibration, test, champion=before, baseline=rivals.baseline)
-    return judge(judged, study.retrain.gate, study.seed)

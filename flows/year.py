@@ -11,6 +11,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,13 @@ from pipeline.processes import preload
 from pipeline.reporting.year.year_page import YearReport, build_year_report, write_year_report, year_rows
 
 GATE, NEVER, ALWAYS = POLICIES = ("gate", "never", "always")
-_OUTCOMES = {"promote": "promoted", "reject": "rejected", "hold": "held", "nothing": "kept"}
+_OUTCOMES = {
+    "promote": "promoted",
+    "reject": "rejected",
+    "hold": "held",
+    "wait": "undecided",
+    "nothing": "kept",
+}
 """Kind of an audit entry -> outcome of a retraining."""
 
 
@@ -137,19 +144,24 @@ def _retrain(study: Study, month: int) -> dict[str, Any]:
     decisions = [e for e in tracking.audit_of(mine.output).entries() if e.who == who and e.kind in _OUTCOMES]
     done: dict[str, Any]
     if not decisions:
-        result = retrain_study(mine, who=who)
+        result = retrain_study(mine, who=who, time=_time_of(month))
         shift = result.shift.answer if result.shift else ""
         done = {"action": result.action, "outcome": result.outcome, "reasons": list(result.reasons)}
     else:
         entry = decisions[-1]
         # A crash may have come between the audit's entry and the aliases.
         settle(store, mine.output)
-        if entry.kind == "reject" and entry.version not in (None, tracking.champion_version(store)):
+        if entry.kind in ("reject", "wait") and entry.version not in (None, tracking.champion_version(store)):
             tracking.challenge(store, int(entry.version))
         shift = (entry.facts["shift"] or {}).get("answer", "")
         done = {"action": entry.facts["action"], "outcome": _OUTCOMES[entry.kind]}
         done |= {"reasons": list(entry.reasons)}
     return {**done, "shift": shift, "champion": tracking.champion_version(store)}
+
+
+def _time_of(month: int) -> str:
+    """Return the simulated time of a month's end: undecided challengers grow old by it."""
+    return (datetime(2026, 1, 1, tzinfo=UTC) + month * timedelta(days=365.25 / 12)).isoformat()
 
 
 def _predict_new_scans(study: Study, month: int) -> PeriodPredictions:

@@ -48,11 +48,22 @@ class Champion:
         version = tracking.champion_version(store)
         if version is None:
             return None
+        return cls.load(study, store, version)
+
+    @classmethod
+    def load(cls, study: Study, store: tracking.Store, version: int) -> Champion:
+        """Return any registered version, to be scored beside the champion.
+
+        Raises
+        ------
+        InputError
+            If its classes are not those of the study.
+        """
         name = f"models:/{store.model_name}/{version}"
         classifier = tracking.load_classifier(store, name)
         if classifier.class_names != study.cohort.classes:
             raise InputError(
-                f"The champion has the classes {', '.join(classifier.class_names)}, but the study has "
+                f"Version {version} has the classes {', '.join(classifier.class_names)}, but the study has "
                 f"{', '.join(study.cohort.classes)}",
                 where=name,
                 hint="give the study another tracking.model_name",

@@ -110,6 +110,24 @@ def reject(store: tracking.Store, output: Path, decision: Decision) -> None:
         tracking.challenge(store, decision.version)
 
 
+def wait(store: tracking.Store, output: Path, decision: Decision) -> None:
+    """Record that later scans decide about a version; it is challenger meanwhile. Raises as `move`."""
+    _record("wait", store, output, decision)
+    if undecided(store, output) is not None:
+        tracking.challenge(store, decision.version)
+
+
+def undecided(store: tracking.Store, output: Path) -> tracking.Entry | None:
+    """Return the newest decision about a version that waits for later scans, or None.
+
+    It waits no more once anything was decided about it, or the champion it was judged against has moved.
+    """
+    entry = tracking.audit_of(output).last("wait", "reject", "hold", *MOVES)
+    if entry is None or entry.kind != "wait" or not _same_version(store, entry):
+        return None
+    return entry if tracking.champion_version(store) == entry.over else None
+
+
 def waiting(store: tracking.Store, output: Path) -> tracking.Entry | None:
     """Return the decision that waits for approval, or None.
 

@@ -57,13 +57,24 @@ class DaskSettings(Section):
 
 
 class GateSettings(Section):
-    """How much worse than the champion a challenger may be, on the same test scans."""
+    """What a challenger must show to replace the champion, on scans from which neither learned.
 
-    negative_log_likelihood: NotNegative = 0.05
+    The NLL decides; the other margins are guards, which fail where the challenger is worse by more than the
+    margin and by more than chance explains. tests/benchmarks/gate.py shows what these numbers do.
+    """
+
+    negative_log_likelihood: NotNegative = 0.035
+    """How much worse the NLL may be."""
     classwise_ece: NotNegative = 0.03
+    """How much worse the classwise calibration error above its noise may be."""
     balanced_accuracy: NotNegative = 0.05
-    level: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
-    """Of the one-sided limits of the differences."""
+    """How much worse the prior-corrected balanced accuracy may be."""
+    level: Annotated[float, Field(ge=0.5, lt=1)] = 0.8
+    """Of the one-sided limits of the NLL on the test part."""
+    guard_level: Annotated[float, Field(ge=0.5, lt=1)] = 0.99
+    """Of the one-sided limits of the guards."""
+    waiting: Annotated[float, Field(ge=0, lt=0.5)] = 0.05
+    """Chance of a wrong decision, beside 1 - level, that all looks at later scans share."""
     draws: Count = 2000
 
 
@@ -77,6 +88,8 @@ class RetrainSettings(Section):
     """Also retrain where labelled scans have grown by this share since the champion; none never does."""
     require_approval: bool = False
     """Stop before the move until `taucal promote --approve`."""
+    wait_months: NotNegative = 3
+    """How long a challenger about which the test part decides nothing is scored on later scans; 0: not."""
     wait: bool = False
     """Wait for a retraining that runs already, or refuse at once; a scheduled one waits."""
     who: str | None = None

@@ -20,8 +20,8 @@ from typing import Any
 from pipeline.errors import InputError
 from pipeline.files import not_writable, now
 
-KINDS = ("promote", "reject", "hold", "approve", "rollback", "nothing", "shift")
-"""What is decided: `hold` waits for approval, `nothing` and `shift` ask for no move."""
+KINDS = ("promote", "reject", "hold", "wait", "approve", "rollback", "nothing", "shift")
+"""`hold` waits for approval, `wait` for later scans; `nothing` and `shift` ask for no move."""
 
 _FIRST = "0" * 64
 """Hash that precedes the first entry."""

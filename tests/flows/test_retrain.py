@@ -67,7 +67,7 @@ def test_a_clinic_over_time(clinic):
     assert grown.verdict.passed
 
     clinic.add(30)
-    strict = study_of(clinic, gate=NARROW, growth=0.1, epochs=1)
+    strict = study_of(clinic, gate=NARROW, growth=0.1, epochs=1, wait_months=0)
     worse = retrain_study(strict, "test")
     assert (worse.action, worse.outcome, worse.version) == ("retrain", "rejected", 2), worse.reasons
     assert versions(study) == (2, 1)
@@ -81,6 +81,52 @@ def test_a_clinic_over_time(clinic):
     approved = audit_of(study.output).last("approve")
     assert approved.who == "Dr. A"
     audit_of(study.output).verify()
+
+
+NEVER_SURE = {"negative_log_likelihood": 0, "classwise_ece": 1, "balanced_accuracy": 1, "draws": 100}
+
+
+def test_an_undecided_challenger_is_scored_on_later_scans_until_it_is_too_old(clinic):
+    study = study_of(clinic, growth=0.3)
+    retrain_study(study, "test", "2026-01-01T00:00:00Z")
+    clinic.add(30)
+    # So small a chance of error is spent that neither outcome is shown.
+    sure = NEVER_SURE | {"level": 0.999999, "waiting": 1e-7}
+    study = study_of(clinic, growth=0.3, gate=sure, wait_months=2)
+    first = retrain_study(study, "test", "2026-02-01T00:00:00Z")
+    assert (first.action, first.outcome, first.version, first.challenger) == ("retrain", "undecided", 1, 2)
+    assert retrain_study(study, "test", "2026-02-01T00:00:00Z").to_dict() == first.to_dict() | {"shift": None}
+    assert kinds(study) == ["promote", "wait"], "without later scans there is no look"
+
+    clinic.add(24)
+    second = retrain_study(study, "test", "2026-03-01T00:00:00Z")
+    assert (second.outcome, second.challenger) == ("undecided", 2)
+    entry = audit_of(study.output).last("wait")
+    (before, _), (after, _) = entry.facts["looks"]
+    assert after == before + 24, "no new subject was learned from, wherever a split would have put it"
+
+    wide = study_of(clinic, growth=0.3, gate=WIDE, wait_months=2)
+    decided = retrain_study(wide, "test", "2026-03-02T00:00:00Z")
+    assert decided.outcome == "undecided", "scans that were looked at decide nothing new"
+    late = retrain_study(study, "test", "2026-04-15T00:00:00Z")
+    assert (late.outcome, late.version, late.challenger) == ("rejected", 1, 2)
+    assert "It has waited for 2.4 months" in late.reasons[-1]
+    assert kinds(study) == ["promote", "wait", "wait", "reject"]
+    audit_of(study.output).verify()
+
+
+def test_later_scans_promote_an_undecided_challenger(clinic):
+    study = study_of(clinic, growth=0.3)
+    retrain_study(study, "test")
+    clinic.add(30)
+    sure = NEVER_SURE | {"level": 0.999999, "waiting": 1e-7}
+    waits = retrain_study(study_of(clinic, growth=0.3, gate=sure), "test")
+    assert waits.outcome == "undecided", waits.reasons
+    clinic.add(10)
+    promoted = retrain_study(study_of(clinic, growth=0.3, gate=WIDE), "test")
+    assert (promoted.outcome, promoted.version) == ("promoted", 2), promoted.reasons
+    assert versions(study) == (2, 1)
+    assert kinds(study) == ["promote", "wait", "promote"]
 
 
 def test_a_scanner_that_biases_calls_for_retraining_until_another_champion_comes(clinic):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from models.arrays import Floats
 from pipeline.evaluation.classifier.baseline import fit_baseline
 from pipeline.learning.region_table import RegionTable
@@ -22,19 +25,22 @@ class Rivals:
     posterior: Floats | None = None
 
     @classmethod
-    def of(cls, scans: SplitCohort, regions: RegionTable | None, class_shares: Floats, seed: int) -> Rivals:
+    def of(
+        cls, scans: SplitCohort, regions: RegionTable | None, class_shares: ArrayLike, seed: int
+    ) -> Rivals:
         """Fit the baseline on the training scans, where the cohort has regional SUVR, and predict the test.
 
         Parameters
         ----------
-        class_shares : ndarray, shape (K,)
+        class_shares : array_like, shape (K,)
             Of training.
         seed : int
             Of the baseline's folds.
         """
+        shares = np.asarray(class_shares, dtype=np.float64)
         if regions is None:
-            return cls(class_shares)
+            return cls(shares)
         training, test = scans.part("train"), scans.split.test
         fitted = fit_baseline(regions.suvr(training.scan_ids), training.labels, training.subjects, seed)
         baseline = fitted.probabilities(regions.suvr(test))
-        return cls(class_shares, baseline, scans.cohort.subset(test).posterior)
+        return cls(shares, baseline, scans.cohort.subset(test).posterior)

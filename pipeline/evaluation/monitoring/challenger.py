@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
 from models.arrays import Floats
 from models.classifier import CalibratedClassifier
 from pipeline.evaluation.monitoring.gate import Judged
 from pipeline.learning.predictions import Predictions
+from pipeline.scan import Cohort, Split
 
 
 def judged_of(
-    challenger: CalibratedClassifier,
-    calibration: Predictions,
-    test: Predictions,
-    *,
-    champion: Floats | None,
-    baseline: Floats | None,
+    challenger: CalibratedClassifier, test: Predictions, *, champion: Floats | None, baseline: Floats | None
 ) -> Judged:
     """Return the probabilities of all rivals for the test scans.
 
     Parameters
     ----------
-    calibration, test : Predictions
+    test : Predictions
         Of the challenger's network.
     champion, baseline : ndarray, shape (N, K), or None
         Calibrated probabilities of the classifier in use, and of the logistic regression on regional SUVR.
     """
     probabilities = challenger.calibrator.transform(test.logits)
-    per_class = np.bincount(calibration.labels, minlength=probabilities.shape[1])
     return Judged(
         labels=test.labels,
         subjects=test.subjects,
@@ -38,5 +33,16 @@ def judged_of(
         coverage=challenger.conformal.coverage,
         champion=champion,
         baseline=baseline,
-        calibration_scans=tuple(per_class.tolist()),
+        calibration_scans=challenger.conformal.counts,
     )
+
+
+def scans_of_others(cohort: Cohort, splits: Sequence[Split]) -> tuple[str, ...]:
+    """Return the scans of subjects from whom no classifier with one of these splits has learned."""
+    learned = {
+        split.subject_of[i]
+        for split in splits
+        for part in ("train", "validation", "calibration")
+        for i in split.part(part)
+    }
+    return tuple(scan.scan_id for scan in cohort.scans if scan.subject not in learned)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,81 +13,22 @@ from scipy import stats
 from models.arrays import Floats, Ints
 from pipeline.config import GateSettings
 from pipeline.errors import InputError
-from pipeline.evaluation.inference.intervals import Interval, paired_bootstrap
-from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.inference.intervals import paired_bootstrap
+from pipeline.evaluation.inference.sequential import critical_values, skewed_limits, z_of
+from pipeline.evaluation.metrics import (
+    ABOVE_NOISE,
+    METRICS,
+    PROBABILITY_FLOOR,
+    metric_named,
+    negative_log_likelihood,
+    prior_corrected,
+)
+from pipeline.evaluation.monitoring.verdict import GateCheck, Look, Verdict
 
-__all__ = ["GateCheck", "Judged", "Verdict", "judge"]
+__all__ = ["GateCheck", "Judged", "Look", "Verdict", "judge", "spent_after"]
 
-COMPARED = ("negative_log_likelihood", "classwise_ece", "balanced_accuracy")
-"""What a challenger may be worse in than the champion by its margin at most."""
-
+DECIDING = "negative_log_likelihood"
 _ROUNDING = 1e-12
-
-
-@dataclass(frozen=True)
-class GateCheck:
-    """One check of the challenger.
-
-    Parameters
-    ----------
-    name : str
-        ``"negative_log_likelihood"``, ``"classwise_ece"``, ``"balanced_accuracy"``, ``"baseline"`` or
-        ``"conformal_coverage."`` with a class.
-    value : float
-        How much worse than its rival the challenger is, below zero where it is better; for coverage the share
-        of scans whose set holds their class, NaN where there is no scan.
-    low, high : float
-        One-sided limits of `value`, each at the level of the settings.
-    limit : float
-        A comparison with the champion passes where `high` is at or below it, that with the baseline where
-        `value` is, coverage where `value` is at or above it.
-    """
-
-    name: str
-    passed: bool
-    value: float
-    low: float
-    high: float
-    limit: float
-    sentence: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether the challenger may become champion, and why.
-
-    Examples
-    --------
-    >>> check = GateCheck("baseline", False, 0.1, 0.0, 0.2, 0.0, "NLL is 0.9, that of the baseline 0.8.")
-    >>> Verdict(False, (check,)).reasons
-    ('NLL is 0.9, that of the baseline 0.8.',)
-    """
-
-    passed: bool
-    checks: tuple[GateCheck, ...]
-
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        """Sentences of the checks that failed, or of all where none did."""
-        return tuple(check.sentence for check in self.checks if self.passed or not check.passed)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-able values; JSON has no NaN, so a value that is not known is None."""
-        checks = [
-            {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in asdict(check).items()}
-            for check in self.checks
-        ]
-        return {"passed": self.passed, "checks": checks}
-
-    @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> Verdict:
-        """Read what `to_dict` returned."""
-        numbers = ("value", "low", "high", "limit")
-        checks = (
-            GateCheck(**{**c, **{name: math.nan if c[name] is None else float(c[name]) for name in numbers}})
-            for c in value["checks"]
-        )
-        return cls(bool(value["passed"]), tuple(checks))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,24 +86,43 @@ class Judged:
             )
 
 
-def judge(test: Judged, settings: GateSettings, seed: int) -> Verdict:
-    """Return whether the challenger passes every check.
+def spent_after(settings: GateSettings, months: float, wait_months: float) -> float:
+    """Return the chance of a wrong decision that is spent once a challenger has waited some months.
 
-    It must be non-inferior to the champion in NLL, classwise ECE and balanced accuracy: the one-sided limit
-    of the paired difference over draws of subjects is within the margin, so too few subjects do not pass.
-    Its conformal sets must miss no class more often than chance explains. Its NLL must be no higher than the
-    baseline's. Without a champion only the last two are checked.
+    Examples
+    --------
+    >>> settings = GateSettings(level=0.9, waiting=0.06)
+    >>> [round(spent_after(settings, months, 3), 2) for months in (0, 1, 3, 9)]
+    [0.1, 0.12, 0.16, 0.16]
+    """
+    waited = min(1.0, months / wait_months) if wait_months else float(months > 0)
+    return 1 - settings.level + settings.waiting * waited
+
+
+def judge(test: Judged, settings: GateSettings, seed: int, looks: Sequence[Look] = ()) -> Verdict:
+    """Return whether the challenger passes: promote, reject or wait.
+
+    The paired difference in NLL to the champion decides: promote where a difference of the margin or more is
+    ruled out at the level of the settings, reject where the challenger is shown to be worse, else wait for
+    more scans. Guards reject: prior-corrected balanced accuracy, and classwise ECE above its noise, where
+    worse by more than the margin and than chance explains; conformal sets that miss a class more often than
+    chance explains; an NLL above the baseline's by more than chance. Without a champion the last two decide,
+    and the baseline must not be better at all.
 
     Parameters
     ----------
     settings : GateSettings
-        Margins, level and draws.
+        Margins, levels and draws.
     seed : int
         Of the draws; the order of the scans makes no difference.
+    looks : sequence of Look
+        All judgements of this challenger against this champion, on scans that were added to; this one is the
+        last. Without any this is the first, and 1 - level is spent.
 
     References
     ----------
-    Piaggio et al., Reporting of Noninferiority and Equivalence Randomized Trials, JAMA 308, 2012.
+    Piaggio et al., Reporting of Noninferiority and Equivalence Randomized Trials, JAMA 308, 2012; repeated
+    looks: `pipeline.evaluation.inference.sequential.critical_values`.
 
     Examples
     --------
@@ -172,74 +131,91 @@ def judge(test: Judged, settings: GateSettings, seed: int) -> Verdict:
     >>> judge(test, GateSettings(), seed=0).passed
     True
     """
-    checks = (*_against_champion(test, settings, seed), *_coverage(test, settings.level))
+    looks = looks or (Look(len(set(test.subjects)), 1 - settings.level),)
+    checks: tuple[GateCheck, ...] = ()
+    if test.champion is not None:
+        checks = (_deciding(test, test.champion, settings, looks),)
+        checks += tuple(_guards(test, test.champion, settings, seed))
+    checks += tuple(_coverage(test, settings.guard_level))
     if test.baseline is not None:
-        checks += (_against_baseline(test, test.baseline, settings, seed),)
+        checks += (_against_baseline(test, test.baseline, settings.guard_level),)
     return Verdict(all(check.passed for check in checks), checks)
 
 
-def _against_champion(test: Judged, settings: GateSettings, seed: int) -> Iterator[GateCheck]:
-    if test.champion is None:
-        return
-    worse = _how_much_worse(test, test.champion, COMPARED, settings, seed)
-    for name, found in worse.items():
-        margin = float(getattr(settings, name))
-        passed = found.high <= margin + _ROUNDING  # NaN does not pass
-        sentence = f"{_both(test, test.champion, name, 'the champion')}: {_bound(found, settings.level)}"
-        if found.high >= 0 or not passed:
-            sentence += f", where {margin:g} is allowed"
-        if not passed and found.value <= margin:
-            sentence += (
-                f"; {len(set(test.subjects))} test subjects are too few to rule out a larger difference"
-            )
-        yield GateCheck(name, passed, found.value, found.low, found.high, margin, f"{sentence}.")
+def _deciding(test: Judged, champion: Floats, settings: GateSettings, looks: Sequence[Look]) -> GateCheck:
+    z = critical_values([look.subjects for look in looks], [look.spent for look in looks])[-1]
+    value, low, high = skewed_limits(_losses(test, champion), test.subjects, z)
+    margin = settings.negative_log_likelihood
+    passed = high <= margin + _ROUNDING  # NaN does not pass
+    undecided = not passed and low <= 0
+    both = _both(DECIDING, (test.challenger, champion), test.labels, "the champion")
+    confidence = f"{stats.norm.cdf(z) * 100:.0f} % confidence"
+    if high < 0:
+        sentence = f"{both}: better by at least {-high:.3f} with {confidence}"
+    else:
+        sentence = f"{both}: worse by at most {high:.3f} with {confidence}, where {margin:g} is allowed"
+    if undecided:
+        sentence += f"; {looks[-1].subjects} test subjects are too few to decide"
+    elif not passed:
+        sentence += f"; it is worse by at least {low:.3f}"
+    return GateCheck(DECIDING, passed, value, low, high, margin, f"{sentence}.", undecided)
 
 
-def _against_baseline(test: Judged, baseline: Floats, settings: GateSettings, seed: int) -> GateCheck:
-    name = "negative_log_likelihood"
-    found = _how_much_worse(test, baseline, (name,), settings, seed)[name]
-    passed = found.value <= _ROUNDING
-    both = _both(test, baseline, name, "logistic regression on regional SUVR")
-    result = "better" if passed else "worse, which is not allowed,"
-    sentence = f"{both}: {result} by {abs(found.value):.3f}."
-    return GateCheck("baseline", passed, found.value, found.low, found.high, 0.0, sentence)
+def _losses(test: Judged, rival: Floats) -> Floats:
+    """Return how much larger the NLL of each scan is than the rival's."""
+    rows = np.arange(len(test.labels))
+    mine, theirs = (np.maximum(p[rows, test.labels], PROBABILITY_FLOOR) for p in (test.challenger, rival))
+    worse: Floats = np.log(theirs) - np.log(mine)
+    return worse
 
 
-def _how_much_worse(
-    test: Judged, rival: Floats, names: tuple[str, ...], settings: GateSettings, seed: int
-) -> dict[str, Interval]:
-    # Both ends of this interval are one-sided limits at the level of the settings.
-    two_sided = 2 * settings.level - 1
-    found = paired_bootstrap(
-        test.challenger, rival, test.labels, test.subjects, names,
-        draws=settings.draws, level=two_sided, seed=seed,
-    )  # fmt: skip
-    return {name: _turned(i, -1 if METRICS[name].better == "higher" else 1) for name, i in found.items()}
+def _guards(test: Judged, champion: Floats, settings: GateSettings, seed: int) -> Iterator[GateCheck]:
+    counts = np.bincount(test.labels, minlength=len(test.class_names)) + 0.5
+    # Noise floors depend on the order of scans a little; the verdict shall not.
+    order = np.lexsort((*test.challenger.T, test.labels, np.asarray(test.subjects)))
+    labels, subjects = test.labels[order], [test.subjects[row] for row in order]
+    plain = (test.challenger[order], champion[order])
+    corrected = tuple(prior_corrected(p, counts / counts.sum()) for p in plain)
+    balanced, above = METRICS["balanced_accuracy"], ABOVE_NOISE["classwise_ece_above_noise"]
+    for name, shown, metric, (mine, theirs) in (
+        ("classwise_ece", above.name, above, plain),
+        ("balanced_accuracy", "prior_corrected_balanced_accuracy", balanced, corrected),
+    ):
+        # Both ends of this interval are one-sided limits at the level of the guards.
+        found = paired_bootstrap(
+            mine, theirs, labels, subjects, {metric.name: metric},
+            draws=settings.draws, level=2 * settings.guard_level - 1, seed=seed,
+        )[metric.name]  # fmt: skip
+        sign = -1 if metric.better == "higher" else 1
+        low, high = sorted((sign * found.low, sign * found.high))
+        value, margin = sign * found.value + 0.0, float(getattr(settings, name))
+        failed = value > margin + _ROUNDING and low > 0
+        both = tuple(metric(p, labels) for p in (mine, theirs))
+        title = _capital(metric_named(shown).title)
+        sentence = f"{title} is {both[0]:.3f}, that of the champion {both[1]:.3f}"
+        if failed:
+            sentence += f": worse by {value:.3f}, where {margin:g} is allowed and chance explains less"
+        yield GateCheck(name, not failed, value, low + 0.0, high + 0.0, margin, f"{sentence}.")
 
 
-def _turned(found: Interval, sign: int) -> Interval:
-    """Return the difference as a loss, with the wider of percentile and reflected limits.
-
-    Sampling noise adds to a calibration error, and the less the larger the error is, so draws of a difference
-    lie nearer to zero than the truth does. Reflecting them about the value undoes a part, and the wider limit
-    errs on the champion's side. On simulated scans of 150 subjects a classwise ECE that was truly worse by
-    0.064 passed a margin of 0.03 in 22 % by percentiles alone, in 11 % so.
-    """
-    value, ends = sign * found.value, sorted((sign * found.low, sign * found.high))
-    low, high = min(ends[0], 2 * value - ends[1]), max(ends[1], 2 * value - ends[0])
-    return Interval(value + 0.0, low + 0.0, high + 0.0)  # plus zero: minus nothing should read as nothing
+def _against_baseline(test: Judged, baseline: Floats, level: float) -> GateCheck:
+    value, low, high = skewed_limits(_losses(test, baseline), test.subjects, z_of(level))
+    # Beside a champion this is a guard; without one it decides.
+    passed = (value if test.champion is None else low) <= _ROUNDING
+    rivals = (test.challenger, baseline)
+    both = _both(DECIDING, rivals, test.labels, "logistic regression on regional SUVR")
+    result = "better" if value <= _ROUNDING else "worse, which chance explains," if passed else "worse"
+    sentence = f"{both}: {result} by {abs(value):.3f}{'' if passed else ', which is not allowed'}."
+    return GateCheck("baseline", passed, value, low, high, 0.0, sentence)
 
 
-def _both(test: Judged, rival: Floats, name: str, whose: str) -> str:
-    title = METRICS[name].title
-    mine, theirs = (METRICS[name](p, test.labels) for p in (test.challenger, rival))
-    return f"{title[0].upper()}{title[1:]} is {mine:.3f}, that of {whose} {theirs:.3f}"
+def _both(name: str, rivals: tuple[Floats, Floats], labels: Ints, whose: str) -> str:
+    mine, theirs = (negative_log_likelihood(p, labels) for p in rivals)
+    return f"{_capital(METRICS[name].title)} is {mine:.3f}, that of {whose} {theirs:.3f}"
 
 
-def _bound(worse: Interval, level: float) -> str:
-    if worse.high < 0:
-        return f"better by at least {-worse.high:.3f} with {level * 100:g} % confidence"
-    return f"worse by at most {worse.high:.3f} with {level * 100:g} % confidence"
+def _capital(title: str) -> str:
+    return title[0].upper() + title[1:]
 
 
 def _coverage(test: Judged, level: float) -> Iterator[GateCheck]:

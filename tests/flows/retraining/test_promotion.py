@@ -26,6 +26,8 @@ from flows.retraining.promotion import (
     retraining_lock,
     roll_back,
     settle,
+    undecided,
+    wait,
     waiting,
 )
 from pipeline import tracking
@@ -110,6 +112,62 @@ def test_a_rejected_version_stays_challenger(store, output):
     assert waiting(store, output) is None
 
 
+def test_an_undecided_version_stays_challenger_until_something_is_decided(store, output):
+    promote_by_hand(store, output, 1, "ann")
+    assert undecided(store, output) is None
+    wait(store, output, told(2, "b"))
+    assert aliases(store) == (1, None, 2)
+    assert waiting(store, output) is None, "nobody is asked to approve it"
+    assert undecided(store, output).version == 2
+    wait(store, output, told(2, "b, second look"))
+    assert [kind for kind, *_ in decided(output)] == ["promote", "wait", "wait"]
+    reject(store, output, told(2, "c"))
+    assert undecided(store, output) is None
+    wait(store, output, told(2, "b"))
+    assert undecided(store, output) is None, "an old decision does not wait again"
+    checked_audit(store, output)
+
+
+def test_an_undecided_version_is_promoted_or_held_as_any_other(store, output):
+    promote_by_hand(store, output, 1, "ann")
+    wait(store, output, told(2, "b"))
+    hold(store, output, told(2, "c"))
+    assert undecided(store, output) is None
+    assert approve(store, output, "Dr Bob") == 2
+    wait(store, output, told(3, "d"))
+    move(store, output, told(3, "e"))
+    assert aliases(store) == (3, 2, None)
+    assert undecided(store, output) is None
+
+
+def test_a_held_version_stays_approvable_while_a_later_one_is_undecided(store, output):
+    promote_by_hand(store, output, 1, "ann")
+    hold(store, output, told(2, "b"))
+    wait(store, output, told(3, "c"))
+    assert undecided(store, output).version == 3
+    assert approve(store, output, "bob") == 2
+    assert undecided(store, output) is None, "its champion has moved"
+
+
+def wait_and_be_killed(output) -> None:
+    promotion.tracking.challenge = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    wait(tracking.store_of(TrackingSettings(), output), output, told(2, "b"))
+
+
+def test_a_wait_killed_after_its_entry_waits_all_the_same(store, output):
+    promote_by_hand(store, output, 1, "ann")
+    process = multiprocessing.get_context("spawn").Process(target=wait_and_be_killed, args=(output,))
+    process.start()
+    process.join(240)
+    assert process.exitcode == -signal.SIGKILL
+    assert aliases(store) == (1, None, None)
+    assert settle(store, output) is None
+    assert undecided(store, output).version == 2
+    wait(store, output, told(2, "b"))
+    assert aliases(store) == (1, None, 2)
+    assert [kind for kind, *_ in decided(output)] == ["promote", "wait"]
+
+
 def test_what_waits_is_moved_by_who_approves(store, output):
     promote_by_hand(store, output, 1, "ann")
     hold(store, output, told(2, "b"))
@@ -138,6 +196,15 @@ def rolled_back_since(store, output):
 
 def moved_in_mlflow_since(store, output):
     tracking.promote(store, 3)
+
+
+@pytest.mark.parametrize("since", [promoted_since, rolled_back_since, moved_in_mlflow_since])
+def test_an_undecided_version_judged_against_another_champion_waits_no_more(store, output, since):
+    promote_by_hand(store, output, 3, "ann")
+    promote_by_hand(store, output, 1, "ann")
+    wait(store, output, told(2, "b"))
+    since(store, output)
+    assert undecided(store, output) is None
 
 
 @pytest.mark.parametrize("since", [promoted_since, rolled_back_since, moved_in_mlflow_since])
