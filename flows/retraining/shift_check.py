@@ -16,6 +16,8 @@ from flows.running.task_runs import log_shared, step
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.errors import CohortError
+from pipeline.evaluation.monitoring.challenger import scans_of_others
+from pipeline.evaluation.monitoring.latest_scans import performance_sentences
 from pipeline.evaluation.monitoring.period import PeriodScans
 from pipeline.evaluation.monitoring.shift import Answer
 from pipeline.evaluation.monitoring.shift import check_shift as compare_periods
@@ -40,12 +42,16 @@ class ShiftResult:
         The strongest since this champion was made, of this check or an earlier one.
     reasons : tuple of str
         Of this check.
+    performance : tuple of str
+        What to expect of the champion on its latest scans before their diagnoses are known, and whether the
+        diagnoses that came agree.
     """
 
     champion: int | None
     scans: int
     answer: Answer
     reasons: tuple[str, ...]
+    performance: tuple[str, ...] = ()
 
 
 @flow(name="shift", flow_run_name=name_run, validate_parameters=False, on_crashed=[report_crash])
@@ -73,8 +79,10 @@ def check_shift(study: Study) -> ShiftResult:
     champion = Champion.of(study, tracking.store_of(study.tracking, study.output))
     if champion is None:
         return ShiftResult(None, 0, "nothing", ("There is no champion yet.",))
-    checked = compare_new_scans(study, champion, whole_cohort(study))
-    for reason in checked.reasons:
+    cohort = whole_cohort(study)
+    checked = compare_new_scans(study, champion, cohort)
+    checked = replace(checked, performance=expect_performance(study, champion, cohort))
+    for reason in (*checked.reasons, *checked.performance):
         say(reason)
         log_shared(reason)
     if checked.answer != "nothing":
@@ -103,19 +111,33 @@ def compare_new_scans(study: Study, champion: Champion, cohort: Cohort) -> Shift
 def _test_period(study: Study, champion: Champion, cohort: Cohort, new: tuple[str, ...]) -> dict[str, Any]:
     if not new:
         return {"scan_ids": [], "scans": 0, "answer": "nothing", "reasons": ["No scan is new."], "tests": []}
-    # A scan whose diagnosis has been withdrawn since is no reference.
-    labelled = set(cohort.labelled().scan_ids)
-    split = champion.split
-    # Cross-fitted networks have learned from every scan outside the test part, together.
-    unseen = split.calibration if split.validation else split.calibration + split.test
-    reference_ids = tuple(i for i in unseen if i in labelled)
-    reference, predictions = _period(study, champion, cohort, reference_ids)
+    reference, predictions = _period(study, champion, cohort, _reference_ids(champion, cohort))
     current, _ = _period(study, champion, cohort, new)
     level, seed = study.retrain.shift_level, study.seed
     shift = compare_periods(reference, predictions.labels, current, level=level, seed=seed)
     # Too few to test: they stay new, and are tested with those that follow.
     tested = new if shift.tests else ()
     return {"scan_ids": tested, "scans": len(new), **shift.to_dict()}
+
+
+def _reference_ids(champion: Champion, cohort: Cohort) -> tuple[str, ...]:
+    # A scan whose diagnosis has been withdrawn since is no reference.
+    labelled = set(cohort.labelled().scan_ids)
+    split = champion.split
+    # Cross-fitted networks have learned from every scan outside the test part, together.
+    unseen = split.calibration if split.validation else split.calibration + split.test
+    return tuple(i for i in unseen if i in labelled)
+
+
+def expect_performance(study: Study, champion: Champion, cohort: Cohort) -> tuple[str, ...]:
+    """Return what to expect of the champion on later scans, of subjects from whom it has not learned."""
+    others = scans_of_others(cohort, [champion.split])
+    ids = tuple(i for i in others if i not in champion.scan_ids)
+    if not ids:
+        return ()
+    period, predictions = _period(study, champion, cohort, ids)
+    reference, _ = _period(study, champion, cohort, _reference_ids(champion, cohort))
+    return performance_sentences(champion.classifier, period, predictions, reference, seed=study.seed)
 
 
 def _period(

@@ -260,5 +260,7 @@ def _clopper_pearson(right: int, scans: int, level: float) -> tuple[float, float
     """Return the lower and the upper limit of a share, each one-sided at the level."""
     if not scans:
         return math.nan, math.nan
-    limits = stats.binomtest(right, scans).proportion_ci(2 * level - 1, method="exact")
-    return float(limits.low), float(limits.high)
+    alpha = 1 - level
+    low = stats.beta.ppf(alpha, right, scans - right + 1) if right else 0.0
+    high = stats.beta.ppf(level, right + 1, scans - right) if right < scans else 1.0
+    return float(low), float(high)
