@@ -93,7 +93,7 @@ class DecisionSettings(Section):
     """Share of wrong answers tolerated among calibration scans at or above the operating point."""
     certainty: Fraction = 0.95
     """That the share of wrong answers is within `max_risk`: one-sided, of the calibration scans."""
-    range_factor: Positive = 1.4
+    range_factor: Positive = 1.6
     """Widening of the plausible range of a probability, chosen on simulated scans."""
     ood_quantile: Fraction = 0.99
     """Share of held-out scans within each limit of out of distribution."""
