@@ -4,8 +4,8 @@
 
 FOLDER holds what ``cross_fitting.py train`` stored. Sets are fitted on held-out probabilities, as training
 does, and judged on test scans, beside sets of the true posterior itself. The factor of the plausible range is
-chosen on the first eight draws of one loss and checked on later draws and on other losses. It is to hold the true
-probability of 83 % of the scans it is chosen on: 80 %, and one standard error of the mean over eight draws.
+chosen on the first eight draws of one loss and checked on later draws and on other losses. It is to hold the
+true probability of 83 % of the scans it is chosen on: 80 %, and one standard error of the mean over draws.
 """
 
 from __future__ import annotations
