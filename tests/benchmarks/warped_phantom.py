@@ -40,7 +40,9 @@ from pipeline.phantom.variation import on_template_grid, push_forward
 from pipeline.scan import Frame, Volume
 
 SEED = 1515
-SETTINGS = ImagingSettings()
+METHODS = {"affine": ImagingSettings()}
+if "registration" in ImagingSettings.model_fields:
+    METHODS = {way: ImagingSettings.model_validate({"registration": way}) for way in ("affine", "warp")}
 META = [f"{side}_{r}" for r in META_ROI_DEFINITIONS["Mayo"] for side in ("left", "right")]
 
 
@@ -87,15 +89,16 @@ def measure(scan: PlannedScan, rendering: Rendering, seen: Acquisition) -> Itera
     facts = {"scan_after_injection_s": scan.after_injection_s}
     volume = Volume(seen.frames[0], seen.affine, "Bq/mL", (Frame(0.0, scan.frames_s[0]),), facts)
     warp = on_template_grid(push_forward(variation_of(scan, SEED))) * 2
-    begin = time.process_time()
-    try:
-        found = normalise(volume, SETTINGS)
-    except RefusedScan as refusal:
-        yield Case("pipeline", *about, refused=refusal.rule)
-    else:
+    for method, settings in METHODS.items():
+        begin = time.process_time()
+        try:
+            found = normalise(volume, settings)
+        except RefusedScan as refusal:
+            yield Case(method, *about, refused=refusal.rule)
+            continue
         seconds = time.process_time() - begin
         warned = ",".join(f.rule for f in found.findings if f.verdict == "warn")
-        case = Case("pipeline", *about, warned=warned, error_mm=error_mm(found, seen, warp), seconds=seconds)
+        case = Case(method, *about, warned=warned, error_mm=error_mm(found, seen, warp), seconds=seconds)
         yield with_errors(case, found.regions, found.composites["meta_roi"], rendering)
     suvr = with_true_warp(seen, warp)
     yield with_errors(
@@ -124,7 +127,7 @@ def with_true_warp(seen: Acquisition, warp: NDArray[np.float32]) -> NDArray[np.f
     there = np.indices(SHAPE, dtype=np.float32) + warp / 2
     native = np.tensordot(voxels[:3, :3], there, axes=1) + voxels[:3, 3, None, None, None]
     image = ndimage.map_coordinates(seen.frames[0], native.astype(np.float32), order=1)
-    sigma = smoothing_sigma_mm(ASSUMED_RESOLUTION_MM, SETTINGS.resolution_mm)
+    sigma = smoothing_sigma_mm(ASSUMED_RESOLUTION_MM, METHODS["affine"].resolution_mm)
     spacing = np.linalg.norm(seen.affine[:3, :3], axis=0)
     return to_suvr(smooth_on_template(image, sigma, matrix, spacing.tolist()))
 
@@ -133,7 +136,7 @@ def error_mm(found: Normalised, seen: Acquisition, warp: NDArray[np.float32]) ->
     """Mean distance of found and true place over every second brain voxel."""
     voxels = np.argwhere(load_atlas().brain)[::2]
     moved = getattr(found.registration, "warp", None)
-    ours = moved.displacement() if moved is not None else np.zeros_like(warp)
+    ours = np.zeros_like(warp) if moved is None else moved.displacement_mm()
     places = []
     for matrix, displacement in (
         (found.registration.matrix, ours),
