@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ _ADDRESSES = (
     ("trace_tags", "value"),
 )
 """Columns of MLflow's database that hold addresses of artifacts."""
+_OTHER_SCHEMA = re.compile(r"out-of-date database schema \(found version (?P<revision>\w+)")
 _LOCK = 0x7A0CA1
 """Key of PostgreSQL's advisory lock: an arbitrary number."""
 
@@ -95,7 +97,7 @@ class Store:
                 elif known.artifact_location != self.artifacts:
                     self.follow_move(known.artifact_location)
         except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
-            first = without_password(str(error).partition("\n")[0])
+            first = without_password(str(error).partition("\n")[0].partition(". Take a backup")[0])
             raise InputError(
                 f"The MLflow store cannot be opened ({type(error).__name__}: {first})",
                 where=self.address,
@@ -118,6 +120,8 @@ class Store:
     def _hint(self, error: Exception) -> str:
         if isinstance(error, ImportError):
             return "install taucal[postgresql]; an address looks like postgresql+psycopg://USER@HOST/DATABASE"
+        if found := _OTHER_SCHEMA.search(str(error)):
+            return _upgrade(found["revision"], self.address)
         if self.uri.startswith("postgresql"):
             return "correct tracking.uri; a password is read from PGPASSWORD or ~/.pgpass"
         return "correct tracking.uri, or choose a writable output folder"
@@ -171,6 +175,16 @@ class Store:
                 yield
         else:
             yield
+
+
+def _upgrade(revision: str, address: str) -> str:
+    """Return what to do about a database whose tables another version of MLflow has made."""
+    import mlflow
+
+    known = Path(mlflow.__file__).parent.glob(f"store/db_migrations/versions/{revision}_*.py")
+    if any(known):
+        return f"an older MLflow made it: copy it as a backup, then run `mlflow db upgrade {address}`"
+    return f"a newer MLflow made it: install that one (this is {mlflow.__version__}), or restore a backup"
 
 
 def store_of(settings: TrackingSettings, output: Path) -> Store:

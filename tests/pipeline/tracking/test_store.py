@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import sqlite3
+
 import pytest
 
 from pipeline import tracking
@@ -81,3 +85,23 @@ def test_looking_for_a_model_makes_no_store(tmp_path):
     with pytest.raises(InputError, match=r"store does not exist yet.*taucal train"):
         tracking.load_classifier(tracking.store_at(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("revision", "hint"),
+    [
+        (
+            "a1b2c3d4e5f6",
+            r"An older MLflow made it: copy it as a backup, then run `mlflow db upgrade sqlite:///",
+        ),
+        ("ffffffffffff", r"A newer MLflow made it: install that one"),
+    ],
+)
+def test_tables_of_another_mlflow_are_named_with_the_command_that_helps(tmp_path, revision, hint):
+    tracking.store_of(TrackingSettings(), tmp_path / "made").client()
+    (tmp_path / "other").mkdir()
+    copy = shutil.copy(tmp_path / "made" / "mlflow.db", tmp_path / "other")
+    with contextlib.closing(sqlite3.connect(copy)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    with pytest.raises(InputError, match=hint):
+        tracking.store_of(TrackingSettings(), tmp_path / "other").client()
