@@ -35,6 +35,11 @@ tables/DXSUM_*, PTDEMOG_*           diagnoses and demographics, in ADNI's column
 tables/PHANTOM_TRUTH.csv            class, exact class probabilities, and what was spoiled on purpose
 truth/I<id>.json                    where template space lies in the scan, and its true regional SUVR
 """
+_README_OF_PEOPLE = """
+Anatomies differ by more than an affine map. Regions are the person's own: those of the atlas, warped and
+thinned (warp_mm in truth/ states by how much), or those of a label volume (anatomy in truth/ names it, as
+ANATOMY in the table does; head_to_native_mm leads from its own millimetres, its brain moved to the template).
+"""
 
 
 def write_cohort(
@@ -190,7 +195,8 @@ def _claim_cohort(out: Path, settings: PhantomSettings, seed: int) -> None:
         # What the volumes hold counts, not where they lie.
         ours["people"] = fingerprint_of_people(settings.anatomies)
     if _claim(manifest, ours):
-        write_text(out / "README.txt", _README)
+        varied = settings.anatomy == "people" or settings.anatomies is not None
+        write_text(out / "README.txt", _README + _README_OF_PEOPLE if varied else _README)
 
 
 def _claim(manifest: Path, ours: dict[str, object]) -> bool:

@@ -89,6 +89,7 @@ def test_a_cohort_of_people_is_a_cohort(cohort, people_folder):
     plan = plan_cohort(settings, 5)
     truth = pd.read_csv(out / "tables" / "PHANTOM_TRUTH.csv", keep_default_na=False)
     assert len(truth) == 4
+    assert "head_to_native_mm" in (out / "README.txt").read_text()
     assert set(truth.ANATOMY) == {"one", "two"}
     assert (truth.groupby("PTID").ANATOMY.nunique() == 1).all()
     for scan in plan:
