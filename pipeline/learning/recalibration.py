@@ -22,6 +22,11 @@ def recalibrate(
 ) -> TrainedEnsemble:
     """Return a classifier's networks with their logits corrected to other class shares.
 
+    They are then calibrated on scans that none of them learned from: those of the calibration part, or, where
+    they were cross-fitted, scans of new subjects only. Cross-fitted networks answer as one from here on; the
+    folds they came from have no further part, and prediction sets and the outlier detector come from the
+    calibration scans.
+
     Parameters
     ----------
     classifier : CalibratedClassifier

@@ -133,7 +133,14 @@ def extend_split(
     settings : SplitSettings
         Probabilities of each part for a new subject; the remainder is for training.
     train : bool
-        If false, new subjects go to calibration and test only, in the proportion of their shares.
+        If false, for a recalibration: new subjects go to calibration and test only, in the proportion of
+        their shares. A cross-fitted split has no calibration part, and its networks together have learned
+        from all development scans, so the new scans alone calibrate.
+
+    Raises
+    ------
+    CohortError
+        If `train` is false and no scan is for calibration.
     """
     parts = ("test",) if earlier.cross_fitted and train else PARTS
     part_of = {earlier.subject_of[i]: part for part in parts for i in earlier.part(part)}
@@ -148,7 +155,14 @@ def extend_split(
     left = {"validation": settings.validation, "calibration": settings.calibration}
     left = {part: share / (1 - settings.test) for part, share in left.items()}
     new |= {s: _part_by_chance(seed, s, left) for s in cohort.subjects if s in settled}
-    return split_by(cohort, part_of | new)
+    extended = split_by(cohort, part_of | new)
+    if not (train or extended.calibration):
+        raise CohortError(
+            "Recalibration needs labelled scans that the networks have not learned from, found none of new "
+            "subjects in the calibration part",
+            hint="Add diagnoses of new subjects, or train the study again",
+        )
+    return extended
 
 
 def _part_by_chance(seed: int, subject: str, chances: Mapping[str, float]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import clinics
 import pytest
 from clinics import Clinic
@@ -10,10 +12,13 @@ from flows.ingestion.ingest_tables import COHORT_TABLE
 from flows.retrain import retrain_study
 from flows.retraining.champion import Champion
 from flows.retraining.promotion import approve, retraining_lock
-from flows.retraining.shift_check import check_shift
+from flows.retraining.shift_check import check_shift, compare_new_scans
+from models.classifier import CalibratedClassifier
 from pipeline import tracking
-from pipeline.config import ImbalanceSettings, Study
+from pipeline.config import CalibrationSettings, ImbalanceSettings, Study
 from pipeline.errors import ConfigError, InputError, LeakageError
+from pipeline.evaluation.monitoring.shift import Shift
+from pipeline.files import read_json
 from pipeline.scan import Split
 from pipeline.tracking.audit import audit_of
 
@@ -144,6 +149,33 @@ def test_a_scanner_that_biases_calls_for_retraining_until_another_champion_comes
     done = retrain_study(study, "test")
     assert (done.action, done.outcome) == ("retrain", "promoted"), done.reasons
     assert check_shift(study).answer == "nothing"
+
+
+def test_a_cross_fitted_champion_is_recalibrated_on_new_scans_alone(clinic, monkeypatch):
+    def shifted(*given: object) -> Shift:
+        return replace(compare_new_scans(*given), answer="recalibrate")
+
+    study = study_of(clinic, growth=None, epochs=1)
+    study = study.model_copy(update={"calibration": CalibrationSettings(folds=2)})
+    first = retrain_study(study, "test")
+    before = Champion.of(study, tracking.store_of(study.tracking, study.output))
+    assert before.split.cross_fitted
+    clinic.add(40)
+    monkeypatch.setattr("flows.retrain.compare_new_scans", shifted)
+    done = retrain_study(study, "test")
+    assert (first.version, done.action, done.challenger) == (1, "recalibrate", 2), done.reasons
+    bundles = [CalibratedClassifier.load(path) for path in study.output.rglob("rounds/*/classifier")]
+    (champion,) = (b for b in bundles if b.card.scheme == "cross_fit")
+    (recalibrated,) = (b for b in bundles if b.card.scheme == "split")
+    for mine, theirs in zip(recalibrated.network.body, champion.network.body, strict=True):
+        for weights, as_before in zip(mine.parameters(), theirs.parameters(), strict=True):
+            assert weights.equal(as_before)
+    assert recalibrated.card.split.train == len(before.split.train) == champion.card.split.train
+    new = {scan.scan_id for scan in clinic.scans[72:]}
+    splits = [Split.from_dict(read_json(path)) for path in study.output.rglob("rounds/*/split.json")]
+    calibration = {i for split in splits for i in split.calibration}
+    assert calibration
+    assert calibration <= new
 
 
 def test_a_champion_made_from_new_test_subjects_is_refused_by_their_names(clinic):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import SplitSettings
 from pipeline.errors import CohortError, LeakageError
-from pipeline.learning.split import extend_split, split_subjects, subject_classes
+from pipeline.learning.split import development, extend_split, split_subjects, subject_classes
 from pipeline.scan import PARTS, Cohort, Scan, Split
 
 NAMES = ("CN", "MCI", "AD")
@@ -194,3 +194,20 @@ def test_scans_that_are_gone_are_left_out():
 def test_a_split_reads_back_from_what_was_stored():
     split = split_subjects(many(90), SplitSettings(), seed=3)
     assert Split.from_dict(split.to_dict()) == split
+
+
+def test_only_new_subjects_recalibrate_what_was_cross_fitted():
+    old = development(split_subjects(many(90), SplitSettings(), seed=3))
+    split = extend_split(old, many(150), SplitSettings(), seed=3, train=False)
+    assert set(split.train) == set(old.train)
+    assert not split.validation
+    assert set(old.test) <= set(split.test)
+    new = set(many(60, start=90).scan_ids)
+    assert split.calibration
+    assert set(split.calibration) <= new
+
+
+def test_without_new_subjects_what_was_cross_fitted_is_not_recalibrated():
+    old = development(split_subjects(many(90), SplitSettings(), seed=3))
+    with pytest.raises(CohortError, match="found none of new subjects in the calibration part"):
+        extend_split(old, many(90), SplitSettings(), seed=3, train=False)
