@@ -14,10 +14,18 @@ from pathlib import Path
 from flows.reports.scan_reports import ReportWriter
 from pipeline import tracking
 from pipeline.errors import InputError, OutputError, RefusedScan, TaucalError
-from pipeline.ingest.deidentify import Pseudonymiser, key_beside, key_of_study, load_or_make_key
+from pipeline.ingest.deidentify import (
+    Pseudonymiser,
+    dataset_of_study,
+    key_beside,
+    key_of_study,
+    load_or_make_key,
+)
 from pipeline.ingest.found import FoundScan
 from pipeline.ingest.instances import is_dicom, read_file
-from pipeline.ingest.source_map import place_of, remember_sources
+from pipeline.ingest.records import read_records
+from pipeline.ingest.same_scans import as_known
+from pipeline.ingest.source_map import known_subjects, place_of, remember_sources
 from pipeline.ingest.sources import find_scans
 from pipeline.one_scan import Inference, check_prevalence, infer
 from pipeline.reporting.scan.scan_build import MeasuredScan
@@ -85,12 +93,13 @@ def report_scans(scans: Sequence[Path], request: Request) -> list[ScanPages]:
         If a report failed or a path holds no scan, once all others are written; or if the node does not
         store the report, whose files are written nevertheless.
     """
-    found, failed = _find_all(scans)
-    _check_dicom(found, request)
+    places, failed = _find_all(scans)
+    _check_dicom([scan for place in places for scan in place], request)
     writer = ReportWriter.of(tracking.store_at(request.output), request.model)
     shares = None if request.prevalence is None else check_prevalence(writer.classifier, request.prevalence)
     key_file = request.key_file or key_of_study(request.output) or key_beside(request.out)
     pseudonymiser = Pseudonymiser(load_or_make_key(key_file, request.out))
+    found = under_known_names(places, key_file, pseudonymiser, request.output)
     remember_sources(key_file, found, pseudonymiser)
     written = []
     for scan, label in zip(found, _labels(found, pseudonymiser), strict=True):
@@ -120,13 +129,35 @@ def _digest(scan: FoundScan) -> str:
         return ""
 
 
-def _find_all(paths: Sequence[Path]) -> tuple[list[FoundScan], list[tuple[str, Exception]]]:
-    """Return the scans at some paths, and the paths without one; raise where none has one."""
-    found: list[FoundScan] = []
+def under_known_names(
+    places: Iterable[Sequence[FoundScan]], key_file: Path, pseudonymiser: Pseudonymiser, study: Path
+) -> list[FoundScan]:
+    """Give each scan the subject label that its subject has under this key, as an ingest does.
+
+    Parameters
+    ----------
+    places : iterable of sequence of FoundScan
+        The scans at each path: those of one path may have IDs that differ in their spelling alone.
+    key_file : Path
+        Its private map holds the labels.
+    study : Path
+        Output folder of the study. Records of its dataset show whether two spellings are two people.
+    """
+    dataset = dataset_of_study(study)
+    records = {} if dataset is None else read_records(dataset)
+    known = known_subjects(key_file)
+    return [scan for scans in places for scan in as_known(scans, known, records, pseudonymiser)]
+
+
+def _find_all(
+    paths: Sequence[Path],
+) -> tuple[list[tuple[FoundScan, ...]], list[tuple[str, Exception]]]:
+    """Return the scans at each path, and the paths without one; raise where none has one."""
+    found: list[tuple[FoundScan, ...]] = []
     failed: list[tuple[str, Exception]] = []
     for path in paths:
         try:
-            found += scans_at(path)
+            found.append(scans_at(path))
         except InputError as error:
             if len(paths) == 1 or not path.exists():
                 raise

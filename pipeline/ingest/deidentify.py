@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 
-from pipeline.config import load_study
+from pipeline.config import Study, load_study
 from pipeline.errors import InputError
 
 KEY_BYTES = 32
@@ -93,7 +93,7 @@ class Pseudonymiser:
         return day - timedelta(days=self.shift_days(label))
 
     def uid(self, text: str) -> str:
-        """Return a DICOM UID that stands for another one, under the 2.25 root.
+        """Return a DICOM UID that replaces another one, under the 2.25 root.
 
         Examples
         --------
@@ -116,12 +116,22 @@ def key_of_study(place: Path) -> Path | None:
     place : Path
         The study's YAML file or its output folder.
     """
-    path = place if place.is_file() else place / "study.yaml"
-    if not path.is_file():
+    study = _study_at(place)
+    if study is None:
         return None
-    study = load_study(path)
     key = study.ingest.key_file or key_beside(study.cohort.path)
     return key if key.is_file() else None
+
+
+def dataset_of_study(place: Path) -> Path | None:
+    """Return the dataset of a study, named as in `key_of_study`; None where there is no such study."""
+    study = _study_at(place)
+    return None if study is None else study.cohort.path
+
+
+def _study_at(place: Path) -> Study | None:
+    path = place if place.is_file() else place / "study.yaml"
+    return load_study(path) if path.is_file() else None
 
 
 def load_or_make_key(path: Path, dataset: Path) -> bytes:
