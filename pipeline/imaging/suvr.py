@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipeline.atlas import (
     BRAAK_STAGES,
@@ -94,14 +97,17 @@ def composites(suvr: FloatArray) -> dict[str, float]:
         ``meta_roi`` (Mayo's temporal meta-ROI), ``meta_roi_adni`` (without the parahippocampal gyrus),
         ``braak_1_2`` (without the hippocampus), ``braak_3_4`` and ``braak_5_6``.
     """
+    return {name: float(suvr[mask].mean(dtype=np.float64)) for name, mask in _composite_masks().items()}
+
+
+@cache
+def _composite_masks() -> dict[str, NDArray[np.bool_]]:
+    """Return where each composite is; made once, as every scan needs them."""
     parts = {"meta_roi": META_ROI_DEFINITIONS["Mayo"], "meta_roi_adni": META_ROI_DEFINITIONS["ADNI"]}
     arabic = {"I/II": "1_2", "III/IV": "3_4", "V/VI": "5_6"}
     parts |= {f"braak_{arabic[stage]}": braak_composite(stage) for stage in BRAAK_STAGES}
     atlas = load_atlas()
-    return {
-        name: float(suvr[np.any([atlas.mask(r) for r in regions], axis=0)].mean(dtype=np.float64))
-        for name, regions in parts.items()
-    }
+    return {name: np.any([atlas.mask(r) for r in regions], axis=0) for name, regions in parts.items()}
 
 
 def _sides(atlas: Atlas) -> dict[str, dict[str, int]]:
