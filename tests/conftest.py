@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from page_check import contradictions
+from page_tables import comparison_contradictions, study_contradictions
 
 from flows.running.environment import set_quiet_defaults
+from pipeline.reporting.comparison.comparison_numbers import ComparisonReport
 from pipeline.reporting.page.html import Page
 from pipeline.reporting.scan.scan_numbers import ScanReport
+from pipeline.reporting.study.study_numbers import StudyReport
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 set_quiet_defaults()
@@ -49,12 +52,17 @@ def no_loop_left_running() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def every_page_agrees_with_itself() -> Iterator[None]:
-    """Check the page of a scan wherever a test makes one in this process."""
+    """Check the page of a scan, a study or a comparison wherever a test makes one in this process."""
+    checks = {
+        ScanReport: contradictions,
+        StudyReport: study_contradictions,
+        ComparisonReport: comparison_contradictions,
+    }
 
     def checked(page: Page) -> str:
         html = made(page)
-        if isinstance(page.report, ScanReport):
-            assert contradictions(html, page.report.model_dump(mode="json")) == []
+        if check := checks.get(type(page.report)):
+            assert check(html, page.report.model_dump(mode="json")) == []
         return html
 
     with pytest.MonkeyPatch.context() as patch:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from page_seen import PERCENT, ROUNDING, SHARE, Seen, see, states, states_range
-from scipy import stats
+from page_seen import ROUNDING, SHARE, Seen, is_clinic, likeliest, phrase, plain, see, states, states_range
+from page_tested import likeness_agrees, percentages_agrees, range_agrees, study_agrees, tested_agrees
 
 Found = Iterator[str]
 _JARGON = ("Mahalanobis", "energy", "conformal", "entropy", "percentile")
@@ -41,10 +41,11 @@ def contradictions(
             report["classes"]
         )
         return found
-    for check in (_bars, _set, _headline, _checks, _clinic, _tested, _likeness, _range, _percentages):
+    own = (_bars, _set, _headline, _checks, _clinic)
+    for check in (*own, tested_agrees, likeness_agrees, range_agrees, percentages_agrees):
         found += check(seen, report)
     if results is not None:
-        found += _study(report, results)
+        found += study_agrees(report, results)
     return found
 
 
@@ -56,8 +57,8 @@ def _decision(seen: Seen, report: Mapping[str, Any]) -> Found:
         yield f"the headline is {seen.headline!r}, in JSON {report['headline']!r}"
     if (verdict == "report") == bool(report["reasons"]):
         yield f"the verdict is {verdict} with {len(report['reasons'])} reasons"
-    shown = [_plain(r) for r in seen.reasons]
-    if shown != [_plain(r) for r in report["reasons"]]:
+    shown = [plain(r) for r in seen.reasons]
+    if shown != [plain(r) for r in report["reasons"]]:
         yield f"the reasons on the page are {shown}"
     if verdict == "report" and "most like" not in seen.headline.lower():
         yield f"a finding without a class: {seen.headline}"
@@ -66,10 +67,6 @@ def _decision(seen: Seen, report: Mapping[str, Any]) -> Found:
     for word in _JARGON:
         if word.lower() in seen.first_sheet.lower():
             yield f"the first sheet has the word {word}"
-
-
-def _plain(reason: str) -> str:
-    return " ".join(reason.lower().rstrip(".").split())
 
 
 def _bars(seen: Seen, report: Mapping[str, Any]) -> Found:
@@ -99,26 +96,17 @@ def _bars(seen: Seen, report: Mapping[str, Any]) -> Found:
         yield f"the confidence is {report['confidence']}, not that of the largest bar"
 
 
-def _likeliest(report: Mapping[str, Any], key: str = "shown") -> list[str]:
-    top = max(c[key] for c in report["classes"])
-    return [c["name"] for c in report["classes"] if c[key] >= top - ROUNDING]
-
-
-def _phrase(names: Sequence[str]) -> str:
-    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
 def _set(seen: Seen, report: Mapping[str, Any]) -> Found:
     names = [c["name"] for c in report["classes"] if c["in_set"]]
-    if not set(_likeliest(report)) & set(names):
-        yield f"the most likely class {_likeliest(report)} is outside the set {names}"
-    if f"Prediction set: {' '.join(_phrase(names).split())}. " not in seen.first_sheet:
-        yield f"the page does not state the set {_phrase(names)}"
+    if not set(likeliest(report)) & set(names):
+        yield f"the most likely class {likeliest(report)} is outside the set {names}"
+    if f"Prediction set: {' '.join(phrase(names).split())}. " not in seen.first_sheet:
+        yield f"the page does not state the set {phrase(names)}"
     if report["verdict"] == "report":
         wanted = (
             "No other class is in the prediction set."
             if len(names) == 1
-            else f"The prediction set is {' '.join(_phrase(names).split())}: the model does not decide"
+            else f"The prediction set is {' '.join(phrase(names).split())}: the model does not decide"
         )
         if not seen.finding.startswith(wanted):
             yield f"the set is {names}, the finding {seen.finding!r}"
@@ -150,14 +138,10 @@ def _headline(seen: Seen, report: Mapping[str, Any]) -> Found:
     if (bar.value, bar.range) != (found["value"], found["range"]):
         yield f"the headline has {found['value']} ({found['range']}), the bar {bar.value} ({bar.range})"
     others = [b.name for b in seen.bars if b.blue and b is not bar]
-    if (found["others"] or "") != _phrase(others or [""]):
+    if (found["others"] or "") != phrase(others or [""]):
         yield f"the headline leaves open {found['others']}, the set {others}"
-    if bool(found["clinic"]) != _is_clinic(report):
+    if bool(found["clinic"]) != is_clinic(report):
         yield "the headline names the wrong prevalence"
-
-
-def _is_clinic(report: Mapping[str, Any]) -> bool:
-    return any(c["clinic_share"] is not None for c in report["classes"])
 
 
 def _checks(seen: Seen, report: Mapping[str, Any]) -> Found:
@@ -196,7 +180,7 @@ def _agrees(value: str, limit: str, verdict: str) -> bool:
 
 
 def _clinic(seen: Seen, report: Mapping[str, Any]) -> Found:
-    clinic = _is_clinic(report)
+    clinic = is_clinic(report)
     if clinic != ("at your clinic's prevalence" in seen.heading):
         yield f"the bars are headed {seen.heading!r}"
     assumed = re.search(
@@ -230,114 +214,6 @@ def _clinic(seen: Seen, report: Mapping[str, Any]) -> Found:
         )
         if not right:
             yield f"the table of both prevalences has {row} for {wanted}"
-
-
-def _tested(seen: Seen, report: Mapping[str, Any]) -> Found:
-    coverage, counts = report["coverage"], [t for t in report["tested_sets"] if t["scans"]]
-    text = seen.first_sheet
-    stated = re.search(r"In tests these sets held the true class of (.*?) scans\. They (are|were) made", text)
-    promise = re.findall(
-        rf"made to hold (?:it|the true class) in ({SHARE}) % of the scans of each class", text
-    )
-    if len(promise) != 1 or not states(promise[0], coverage):
-        yield f"the coverage is written as {promise}, it is {coverage}"
-    wanted = [f"{t['held']} of {t['scans']} {' '.join(t['name'].split())}" for t in counts]
-    if (stated[1] if stated else "") != ", ".join(wanted):
-        yield f"the counts of the sets are {wanted}, the page has {stated and stated[1]}"
-    if not counts and "was not tested" not in text:
-        yield "the page promises a coverage that was not measured"
-    none = re.search(r"No test scan was of (.*?)\.(?: |$)", text)
-    missing = [c["name"] for c in report["classes"] if c["name"] not in {t["name"] for t in counts}]
-    named = re.split(r", | or ", none[1]) if none else []
-    if named != [" ".join(n.split()) for n in missing if counts]:
-        yield f"classes without test scans are {missing}, the page names {named}"
-    far = any(d["value"] > d["limit"] for d in report["distances"])
-    if far != ("This scan is unlike the test scans" in text):
-        yield "that the scan is unlike the test scans is not stated, or stated without need"
-    missed = re.search(r"of the scans of each class: for (.*?) they did not\.", text)
-    short = [t["name"] for t in counts if stats.binom.cdf(t["held"], t["scans"], coverage) < 0.025]
-    named = re.split(r", | and ", missed[1]) if missed else []
-    if named != [" ".join(n.split()) for n in short]:
-        yield f"too seldom in the set: {short}, the page names {named}"
-
-
-def _likeness(seen: Seen, report: Mapping[str, Any]) -> Found:
-    found, text = report["likeness"], seen.first_sheet
-    stated = re.search(
-        r"(?:Of (\d+) test scans?|(No) test scan) (?:with|had) a highest probability of "
-        rf"({PERCENT.pattern})(?:, (\d+) w)?",
-        text,
-    )
-    if (stated is None) != (found is None):
-        yield f"similar scans are {found}, the page has {stated and stated[0]}"
-    if stated is None or found is None:
-        return
-    counts = (int(stated[1] or 0), int(stated[6] or 0))
-    if counts != (found["count"], found["right"]) or not states_range(stated[3], found["low"], found["high"]):
-        yield f"similar scans are {found}, the page has {stated[0]!r}"
-    trained = max(c["probability"] for c in report["classes"])
-    if not found["low"] - ROUNDING <= trained <= found["high"] + ROUNDING:
-        yield f"the scan's {trained} is not among {found['low']} to {found['high']}"
-    where = re.search(
-        rf"where the highest probability of this scan is ({SHARE}) % \((.*?)\)\. (?:Of|No)", text
-    )
-    if bool(where) != _is_clinic(report):
-        yield "the prevalence of the tests is not stated, or stated without need"
-    elif where and (
-        not states(where[1], trained)
-        or where[2] not in {" ".join(n.split()) for n in _likeliest(report, "probability")}
-    ):
-        yield f"at the prevalence of training the page has {where[0]!r}"
-
-
-def _range(seen: Seen, report: Mapping[str, Any]) -> Found:
-    factor, split = report["range_factor"], report["uncertainty"]
-    stated = re.search(
-        r"(?:widened|narrowed) by a factor of (\d+(?:\.\d+)?)\. The factor was chosen on simulated scans",
-        seen.whole,
-    )
-    if bool(stated) != (factor is not None) or (stated and abs(float(stated[1]) - factor) > 0.051):
-        yield f"the factor of the range is {factor}, the page has {stated and stated[0]}"
-    if factor is not None and ("widened" in seen.whole) != (factor >= 1):
-        yield f"the range is not scaled as a factor of {factor} does"
-    networks = {int(n) for n in re.findall(r"(\d+) networks", seen.whole)}
-    if networks != ({split["networks"]} if split else set()):
-        yield f"the page speaks of {networks} networks, JSON {split}"
-    if "It does not cover" not in seen.whole:
-        yield "the page does not state what the range leaves out"
-    if re.search(r"\binterval\b", seen.first_sheet):
-        yield "the plausible range is called an interval"
-
-
-_OWN_FIGURES = ("test-retest", "target region", "95 %")
-"""Sentences whose percentages are of other figures: visits, asymmetry, metrics."""
-
-
-def _percentages(seen: Seen, report: Mapping[str, Any]) -> Found:
-    keys = ("probability", "lower", "upper", "shown", "trained_share", "clinic_share")
-    figures = [c[key] for c in report["classes"] for key in keys if c[key] is not None]
-    figures += [report[key] for key in ("coverage", "confidence", "operating_point")]
-    figures += [report["likeness"][key] for key in ("low", "high")] if report["likeness"] else []
-    quality = {_plain(f["message"]) for f in report["findings"]}
-    own = {_plain(line) for line in report["model"]["where_it_fails"]}
-    for sentence in seen.sentences:
-        if any(words in sentence for words in _OWN_FIGURES) or _plain(sentence) in quality | own:
-            continue
-        for found in PERCENT.finditer(sentence):
-            for text in filter(None, found.groups()):
-                if not any(states(text, figure) for figure in figures):
-                    yield f"{text} % is no figure of the page: {sentence}"
-
-
-def _study(report: Mapping[str, Any], results: Mapping[str, Any]) -> Found:
-    counts = {t["name"]: [t["held"], t["scans"]] for t in report["tested_sets"]}
-    measured = {name: list(pair) for name, pair in results["coverage"].items()}
-    if counts != measured:
-        yield f"the page counts {counts}, the study {measured}"
-    mine = report["likeness"]
-    rows = [[low, high, n, right] for low, high, n, right in results["likeness"]]
-    if mine and [mine["low"], mine["high"], mine["count"], mine["right"]] not in rows:
-        yield f"the page has {mine}, the study {rows}"
 
 
 def contradictions_in(folder: Path, results: Path | None = None) -> list[str]:

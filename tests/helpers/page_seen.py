@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
+from typing import Any
 
 SHARE = r"(?:<1|>99|\d+(?:\.\d+)?)"
 PERCENT = re.compile(rf"(?:({SHARE}) to )?({SHARE}) %")
@@ -55,7 +57,8 @@ def _first(pattern: str, html: str) -> str:
     return text_of(found[1]) if found else ""
 
 
-def _rows(table: str) -> tuple[tuple[str, ...], ...]:
+def rows_of(table: str) -> tuple[tuple[str, ...], ...]:
+    """Return the cells of a table, row by row."""
     rows = re.findall(r"<tr[^>]*>(.*?)</tr>", table, re.DOTALL)
     return tuple(
         tuple(text_of(c) for c in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", r, re.DOTALL)) for r in rows
@@ -102,10 +105,10 @@ def see(html: str) -> Seen:
         heading=_first(r"<h2>((?:Calibrated p|P)robability.*?)</h2>", html),
         axis=_first(r'<p class="axis">(.*?)</p>', html),
         bars=tuple(_bar(part) for part in bars.split('<div class="bar">')[1:]),
-        clinic_table=_rows(
+        clinic_table=rows_of(
             _first_raw(r'aria-label="Probabilities at two prevalences[^>]*>(.*?)</table>', html)
         ),
-        checks=_rows(_first_raw(r"Checks before the model gives a finding</h2>(.*?)</table>", html))[1:],
+        checks=rows_of(_first_raw(r"Checks before the model gives a finding</h2>(.*?)</table>", html))[1:],
         sentences=tuple(
             text_of(s)
             for s in re.findall(
@@ -130,3 +133,24 @@ def states(text: str, share: float) -> bool:
 def states_range(text: str, low: float, high: float) -> bool:
     found = PERCENT.fullmatch(text)
     return bool(found) and states(found[1] or found[2], low) and states(found[2], high)
+
+
+def plain(reason: str) -> str:
+    """Return a sentence without its full stop, in lower case."""
+    return " ".join(reason.lower().rstrip(".").split())
+
+
+def likeliest(report: Mapping[str, Any], key: str = "shown") -> list[str]:
+    """Return the classes of the largest value."""
+    top = max(c[key] for c in report["classes"])
+    return [c["name"] for c in report["classes"] if c[key] >= top - ROUNDING]
+
+
+def phrase(names: Sequence[str]) -> str:
+    """Return names as a phrase with "or"."""
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def is_clinic(report: Mapping[str, Any]) -> bool:
+    """Return whether a clinic's prevalence is given."""
+    return any(c["clinic_share"] is not None for c in report["classes"])

@@ -170,5 +170,6 @@ def noise_text(floor: float, metric: str) -> str:
 
 
 def interval_text(found: Measured, metric: str) -> tuple[str, str]:
-    """Return value and interval of a metric as tables show them."""
-    return metric_named(metric).parts(found)
+    """Return value and interval of a metric as tables show them, with true minus signs."""
+    value, interval = metric_named(metric).parts(found)
+    return value.replace("-", "−"), interval.replace("-", "−")

@@ -31,7 +31,8 @@ def model_facts(classifier: CalibratedClassifier, version: str) -> ModelFacts:
         tested_on=_counted(card.split.test, kind, card.subjects.test, "other subjects"),
         where_it_fails=(*ModelFacts.model_fields["where_it_fails"].default, *_few_scans(classifier)),
         metrics=tuple(
-            MetricRow(name=name, value=m.value, low=m.low, high=m.high) for name, m in card.metrics.items()
+            MetricRow(name=name, value=m.value, low=m.low, high=m.high, noise=card.noise.get(name))
+            for name, m in card.metrics.items()
         ),
         versions=tuple(Named(label=k, value=v) for k, v in model_versions(classifier, version).items()),
     )

@@ -188,9 +188,10 @@ class FindingRow(Facts):
 
 
 class MetricRow(Measured):
-    """A metric on the test scans with its 95 % interval."""
+    """A metric on the test scans with its 95 % interval; a calibration error with its noise floor."""
 
     name: Text
+    noise: float | None = None
 
 
 class ModelFacts(Facts):

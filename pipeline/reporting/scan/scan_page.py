@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 from pipeline.evaluation.metrics import TABLE
 from pipeline.reporting.page.facts import listed, number, percent, texts_apart
 from pipeline.reporting.page.html import Page, data_uri
-from pipeline.reporting.page.words import GROUP_ORDER, interval_text, metric_heading, title_of
+from pipeline.reporting.page.words import GROUP_ORDER, interval_text, metric_heading, noise_text, title_of
 from pipeline.reporting.scan import scan_pictures as pictures
 from pipeline.reporting.scan import scan_sentences as sentences
 from pipeline.reporting.scan import slices as planes
@@ -170,7 +170,17 @@ def _columns(groups: list[Group], count: int = 3) -> list[list[Group]]:
 
 def _metrics(rows: tuple[MetricRow, ...]) -> list[tuple[str, str, str]]:
     """Return heading, value and interval of the metrics that all tables show; of all where none is known."""
-    known = [(metric_heading(n), *interval_text(row, n)) for n in TABLE for row in rows if row.name == n]
+    known = [
+        (
+            metric_heading(n),
+            value,
+            interval if row.noise is None else f"{interval}; {noise_text(row.noise, n)}",
+        )
+        for n in TABLE
+        for row in rows
+        if row.name == n
+        for value, interval in [interval_text(row, n)]
+    ]
     return known or [(r.name, number(r.value), f"{number(r.low)} to {number(r.high)}") for r in rows]
 
 

@@ -46,7 +46,7 @@ _WORDS = {
         "Share of wrong answers against share of scans answered",
         "If only the most confident scans were answered (horizontal: their share), this share of the answers "
         "would be wrong. Where confidence is useful, the curve rises to the right. The ring is the operating "
-        "point.",
+        "point; without a ring, no confidence was enough for a finding.",
     ),
     "confusion": (
         "Confusion",

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from pipeline.reporting.page.facts import Facts, Measured, Named, Rated, Text
 
+RANGE_SHARE = 0.8
+"""Share of the true probabilities that plausible ranges were made to hold."""
+
 
 class Refusals(Facts):
     """How many scans one rule refused."""
@@ -122,6 +125,11 @@ class PlausibleRanges(Facts):
     held_first: float
     width: float
     width_first: float
+
+    @property
+    def too_rare(self) -> bool:
+        """Whether either share is below the one that the factor was chosen for."""
+        return min(self.held, self.held_first) < RANGE_SHARE
 
 
 class SlopeRow(Facts):

@@ -3,6 +3,7 @@ import re
 
 import pandas as pd
 import pytest
+from page_tables import comparison_contradictions
 
 from pipeline.reporting.comparison.comparison_figures import comparison_figures
 from pipeline.reporting.comparison.comparison_numbers import (
@@ -181,3 +182,34 @@ def test_the_same_comparison_gives_the_same_bytes(report):
 @pytest.mark.slow
 def test_axe_finds_no_violation(report, violations):
     assert violations(comparison_html(report)) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "other"),
+    [
+        ("0.70<br>", "0.71<br>"),
+        ("0.60 to 0.80", "0.50 to 0.80"),
+        ("noise\u00a04.3\u00a0%", "noise\u00a04.4\u00a0%"),
+        ("+0.050 better", "+0.060 better"),
+        ("+0.050 better", "+0.050 worse"),
+        ("p = 0.010", "p = 0.020"),
+        ("<li>gce is told about one temperature.", "<li>gce is better."),
+    ],
+)
+def test_a_figure_of_the_page_that_is_changed_is_found(report, written, other):
+    html, facts = comparison_html(report), report.model_dump(mode="json")
+    assert comparison_contradictions(html, facts) == []
+    assert written in html
+    assert comparison_contradictions(html.replace(written, other, 1), facts)
+
+
+def test_a_sentence_that_its_differences_do_not_bear_is_found(report):
+    facts = report.model_dump(mode="json")
+    html = comparison_html(report)
+    loss = facts["stages"][0]["losses"][1]
+    right = (
+        "gce is better than ce in balanced accuracy (+0.050 [+0.020, +0.080], p = 0.010) (3 seeds x 1 fold)."
+    )
+    for sentence in (right, right.replace("better", "worse"), right.replace("0.020", "0.010")):
+        loss["sentence"] = sentence
+        assert bool(comparison_contradictions(html, facts)) == (sentence != right)
