@@ -28,7 +28,7 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.files import remove_unfinished
 from pipeline.ingest.deidentify import Pseudonymiser, key_beside, load_or_make_key
 from pipeline.ingest.found import Found, NoScans
-from pipeline.ingest.records import keep_sessions, no_longer_held, read_records, record_path, remove_files
+from pipeline.ingest.records import assign_sessions, no_longer_held, read_records, record_path, remove_files
 from pipeline.ingest.same_scans import as_known, compare_people, refuse_copies, release_copies
 from pipeline.ingest.source_map import known_subjects, log_failures, remember_sources
 from pipeline.ingest.sources import find_scans
@@ -187,7 +187,7 @@ def _jobs_of(
         )
     return [
         ScanJob(scan, bids, names.key, settings.tracer, settings.max_days_to_diagnosis, imaging, place)
-        for scan in keep_sessions(scans, records, bids, names)
+        for scan in assign_sessions(scans, records, bids, names)
     ]
 
 

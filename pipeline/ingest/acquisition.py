@@ -1,4 +1,4 @@
-"""What a PET header says about the acquisition, as facts that identify nobody."""
+"""Facts of the acquisition from a PET header, none of which identifies anybody."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from pipeline.ingest.vocabulary import (
     UNRECOGNISED,
     maker_of,
     model_of,
+    names_a_tracer,
     series_words,
-    tells_a_tracer,
     tracer_of,
     tracer_of_code,
 )
@@ -105,7 +105,7 @@ def acquisition_facts(header: SeriesHeader, moments: Sequence[Moment | None], un
 
 
 def _are_blanked(header: SeriesHeader, moments: Sequence[Moment], injection: Injection) -> bool:
-    """Return whether all clocks are the same: nobody is injected at the moment every clock stands at."""
+    """Return whether all clocks are the same: nobody is injected at the moment that every clock shows."""
     stated = [*moments, *(moment for moment in injection[:1] if moment is not None)]
     times = (header.text(f"{level}Time") for level in ("Study", "Series", "Content"))
     clocks = {*(moment.clock for moment in stated), injection[1], *map(parse_clock, times)}
@@ -130,7 +130,7 @@ def tracer_in(header: SeriesHeader, drug: SeriesHeader) -> str | None:
         return named
     titles = (header.text("SeriesDescription"), header.text("ProtocolName"))
     named = next(filter(None, map(tracer_of, titles)), None)
-    return named or (UNRECOGNISED if any(map(tells_a_tracer, texts)) else None)
+    return named or (UNRECOGNISED if any(map(names_a_tracer, texts)) else None)
 
 
 def resolution_of(series: str | None) -> float | None:

@@ -54,7 +54,7 @@ class AdniSubject:
         return min(self.visits, key=lambda v: (abs((v.day - day).days), -v.day.toordinal()), default=None)
 
     def age_on(self, day: date) -> float | None:
-        """Return the age in years; 89 stands for all above, who are too few to hide among."""
+        """Return the age in years; 89 means 89 or older, as so few people are older."""
         if self.age_at:
             years = self.age_at[0] + (day - self.age_at[1]).days / 365.25
         elif self.born:
@@ -114,7 +114,7 @@ _MONTH_AND_YEAR = r"\d{1,2}/\d{4}"
 def read_tables(root: Path, unread: Counter[str] | None = None) -> Tables:
     """Read the diagnosis and demographic tables anywhere below a folder.
 
-    Dated names (``DXSUM_PDXCONV_18Nov2026.csv``) are read in order of name; where two tables tell of one day,
+    Dated names (``DXSUM_PDXCONV_18Nov2026.csv``) are read in order of name. Of two tables with the same day,
     the one read last wins, and DXSUM is read last.
 
     Parameters

@@ -13,7 +13,7 @@ Row = Mapping[str, str]
 
 
 def months_of(viscode: str) -> int | None:
-    """Return months since baseline of a visit code, or None where the code tells none.
+    """Return months since baseline of a visit code, or None where the code has none.
 
     Examples
     --------

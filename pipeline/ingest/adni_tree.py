@@ -188,18 +188,18 @@ def one_level_per_visit(scans: Sequence[FoundScan], ignored: Counter[str]) -> li
     visits: dict[tuple[str, date | None], list[FoundScan]] = defaultdict(list)
     for scan in scans:
         visits[scan.subject_label, scan.scan_date].append(scan)
-    kept = []
+    chosen = []
     for (_, day), together in visits.items():
         if day is None:
-            kept += together
+            chosen += together
             continue
         for same_tracer in _by_tracer(together):
             best = min(LEVELS.index(level_of(scan.description)) for scan in same_tracer)
             taken = [scan for scan in same_tracer if LEVELS.index(level_of(scan.description)) == best]
             if len(taken) < len(same_tracer):
                 ignored["other processing levels of a scan that is taken"] += len(same_tracer) - len(taken)
-            kept += taken
-    return kept
+            chosen += taken
+    return chosen
 
 
 def _by_tracer(scans: Sequence[FoundScan]) -> list[list[FoundScan]]:

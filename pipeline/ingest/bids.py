@@ -182,12 +182,12 @@ the first frame. Ages above 89 are written as 89. What was not known is written 
 a frame's duration, as 0; a number that was not known is left out.
 """
 _PARTICIPANT_COLUMNS = {
-    "age": {"Description": "Age at the first scan here; 89 stands for all above", "Units": "year"},
+    "age": {"Description": "Age at the first scan here; 89 means 89 or older", "Units": "year"},
     "sex": {"Description": "Sex", "Levels": {"M": "male", "F": "female", "O": "other"}},
-    "site": {"Description": "Code that stands for the site"},
+    "site": {"Description": "Code of the site"},
 }
 _SCAN_COLUMNS = {
-    "age": {"Description": "Age at the scan; 89 stands for all above", "Units": "year"},
+    "age": {"Description": "Age at the scan; 89 means 89 or older", "Units": "year"},
     "diagnosis": {"Description": "Diagnosis of the visit nearest to the scan"},
     "days_to_diagnosis": {"Description": "Days from the scan to that visit", "Units": "day"},
 }

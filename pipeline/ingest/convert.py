@@ -99,7 +99,7 @@ def read_found(found: FoundScan) -> Volume:
     # Facts as this program writes them pass unread; from a source they might be anybody's words.
     stated.pop(OWN_FACTS, None)
     if found.format == "nifti" and not any(key in stated for key in ("TracerName", "SeriesDescription")):
-        # The series or file name is all that tells the tracer and the processing of a bare image.
+        # The series or file name is the only source for the tracer and the processing of a bare image.
         stated["SeriesDescription"] = found.description
     return read_nifti(found.files[0], stated)
 

@@ -25,14 +25,14 @@ Image = tuple[Path, SeriesHeader]
 def without_copies(members: Sequence[Image], ignored: Counter[str]) -> list[Image]:
     """Leave out copies, byte by byte; different images of one UID are left for the reader to refuse."""
     first: dict[str, Path] = {}
-    kept = []
+    different = []
     for path, header in members:
         instance = header.text("SOPInstanceUID") or str(path)
         if first.setdefault(instance, path) != path and cmp(first[instance], path, shallow=False):
             ignored["duplicates of an image"] += 1
         else:
-            kept.append((path, header))
-    return kept
+            different.append((path, header))
+    return different
 
 
 def without_exports(

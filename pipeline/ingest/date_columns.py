@@ -1,4 +1,4 @@
-"""Dates in the columns of tables, as people write them; the whole column shows whether the day is first."""
+"""Dates in the columns of tables; the whole column shows whether the day or the month comes first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def with_iso_dates(
 ) -> tuple[list[dict[str, str]], int]:
     """Return rows whose dates in one column are ISO dates, and how many cells hold no date.
 
-    Day and month are told apart by the whole column: one value above 12 decides. Dots put the day first.
+    The whole column decides whether the day or the month comes first: one value above 12 is enough. With
+    dots the day comes first.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ def with_iso_dates(
     Raises
     ------
     SideFileError
-        Where the order of day and month cannot be told, or no cell of the column is a date.
+        If the order of day and month is not clear, or no cell of the column is a date.
     """
     cells = [row[column] for row in rows if not is_missing(row.get(column, ""))]
     filled = [text for text in cells if not re.fullmatch(others, text)]

@@ -94,7 +94,7 @@ def read_files(
     if len(series) > 1:
         raise RefusedScan(
             "several-series",
-            f"There are {len(series)} PET series, told apart by person, study and Series Instance UID",
+            f"There are {len(series)} PET series, which differ in person, study or Series Instance UID",
             hint="Name the folder of one of them, or ingest with --layout dicom, which reads each",
             measured=f"{len(series)} series",
         )

@@ -83,7 +83,7 @@ class FoundScan:
     session_label : str
         As a BIDS source calls the session.
     twin : bool
-        Another scan of the subject on that day came before it; the session is then told apart by a code.
+        Another scan of the subject on that day came before it; a code then distinguishes the session.
     sidecars : tuple of Path
         From the general to the special.
     diagnosis : str or None

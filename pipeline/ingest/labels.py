@@ -12,7 +12,7 @@ from pipeline.ingest.found import FoundScan
 def with_tables(scans: Sequence[FoundScan], tables: Tables) -> list[FoundScan]:
     """Return the scans with diagnosis, age, sex and, for phantoms, the truth.
 
-    A phantom's own table names the class where its classes are not those that ADNI's codes can tell; the
+    A phantom's own table names the class where its classes are not those that ADNI's codes have; the
     distance to the visit still comes from the diagnosis table.
     """
     return [_with_tables(scan, tables) for scan in scans]

@@ -239,7 +239,7 @@ def _affine(header: Any) -> tuple[NDArray[np.float64], str | None]:
     if np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0:
         raise RefusedScan(
             "mixed-geometry",
-            "sform and qform have opposite handedness: left and right cannot be told apart",
+            "sform and qform have opposite handedness: left and right cannot be distinguished",
             hint="set both from the original DICOM",
             measured=f"{apart:.0f} mm",
         )

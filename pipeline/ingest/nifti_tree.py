@@ -61,7 +61,7 @@ _DAY = re.compile(
 """A day, with the time and the number of the series that dcm2niix writes behind it."""
 
 _NAMELESS = (
-    "Neither the file's name nor a folder's tells whose scan it is",
+    "Neither the name of the file nor that of a folder names the subject",
     "Name the files by subject, put them in one folder a subject, or use BIDS (sub-01/pet/sub-01_pet.nii.gz)",
 )
 _BY_NUMBER = (
@@ -115,7 +115,7 @@ def find_nifti(source: Path, ignored: Counter[str]) -> list[FoundScan]:
 
 
 def _subject_of(folders: Sequence[str], stem: str) -> tuple[str, str | None]:
-    """Return the subject's label, empty where nothing tells, and the next folder up with a name of its own.
+    """Return the subject's label, empty where nothing names it, and the next folder up with its own name.
 
     ADNI's PTID and BIDS's ``sub-`` come first, whatever the folders (None); then the file's name, where it
     has more than words for images, days and visits; then the nearest such folder.

@@ -51,7 +51,7 @@ class Person:
 
     @property
     def key(self) -> Hashable:
-        """What tells people apart: ID and issuer, else name and date of birth; empty where all is blank."""
+        """What distinguishes people: ID and issuer, else name and date of birth; empty where all is blank."""
         if self.patient_id:
             return self.patient_id, self.issuer
         return (self.name, self.birth) if self.name else ""
@@ -139,7 +139,7 @@ def alike(label: str) -> str:
 
 
 def stated(text: str | None) -> str:
-    """Return a text, or nothing where every word of it stands in for a removed one.
+    """Return a text, or nothing where every word of it replaces a removed one.
 
     Examples
     --------

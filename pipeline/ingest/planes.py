@@ -43,7 +43,7 @@ class Plane:
     reference : tuple
         What the values are decay corrected to; one for all planes of a series.
     decay_factor : float or None
-        What the scanner says it multiplied the plane by; None where it does not, or says 1.
+        The factor by which the scanner multiplied the plane; None where it is not stated, or 1.
     """
 
     stored: NDArray[np.generic]

@@ -1,4 +1,4 @@
-"""What a dataset remembers of each scan: one file a scan, which outlives the source the scan came from."""
+"""Records of the scans of a dataset: one file for each scan, which remains when its source is gone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RECORDS = Path("derivatives") / "taucal" / ".records"
 
 @dataclass(frozen=True)
 class ScanRecord:
-    """What became of one scan, and which files belong to it.
+    """The outcome of one scan, and the files that belong to it.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def usable_records(bids: Path) -> tuple[dict[Path, ScanRecord], list[str]]:
             raise InputError(
                 "A record of the dataset cannot be read",
                 where=str(path),
-                hint="remove this file, then ingest the source of the scan again",
+                hint="delete this file, then ingest the source of the scan again",
             )
         if not record.is_whole(bids):
             gone.add(record.outcome.scan)
@@ -131,8 +131,8 @@ def usable_records(bids: Path) -> tuple[dict[Path, ScanRecord], list[str]]:
         other = chosen.get(record.outcome.scan)
         if other is None or _better(path, record) > _better(other, records[other]):
             chosen[record.outcome.scan] = path
-    kept = {path: records[path] for path in chosen.values()}
-    return kept, sorted(gone - set(chosen))
+    usable = {path: records[path] for path in chosen.values()}
+    return usable, sorted(gone - set(chosen))
 
 
 def _better(path: Path, record: ScanRecord) -> tuple[bool, bool, str]:
@@ -175,20 +175,20 @@ def no_longer_held(bids: Path, source: str, found: Iterable[Path]) -> dict[Path,
     }
 
 
-def keep_sessions(
+def assign_sessions(
     scans: Iterable[FoundScan], records: Mapping[Path, ScanRecord | None], bids: Path, names: Pseudonymiser
 ) -> list[FoundScan]:
-    """Tell scans of one subject and day apart, also from those that are in the dataset already.
+    """Give each scan a session of its own, also where the dataset holds another of its subject and day.
 
-    A scan keeps the session it was given first; one that is new gets a code where another scan has its day.
+    A scan stays in the session it was given first; a new one gets a code where another scan has its day.
     """
     holder = {record.outcome.scan: path for path, record in records.items() if record is not None}
-    told = []
+    assigned = []
     for scan in scans:
         path = record_path(bids, scan, names)
         plain, coded = replace(scan, twin=False), replace(scan, twin=True)
         held = holder.get(plain.label(names), path)
         chosen = coded if held != path or holder.get(coded.label(names)) == path else plain
         holder[chosen.label(names)] = path
-        told.append(chosen)
-    return told
+        assigned.append(chosen)
+    return assigned

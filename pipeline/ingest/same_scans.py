@@ -78,7 +78,7 @@ def as_known(
     """Call each subject as the dataset does where a source spells the ID in another way.
 
     As within one source, case, blanks, leading zeros and a missing issuer do not matter, unless the source
-    itself, or a contradiction in sex or age, tells the spellings apart.
+    itself, or a contradiction in sex or age, distinguishes the spellings.
 
     Parameters
     ----------

@@ -19,9 +19,9 @@ from pipeline.ingest.vocabulary import (
     UNRECOGNISED,
     maker_of,
     model_of,
+    names_a_tracer,
     series_words,
     squeeze,
-    tells_a_tracer,
     tracer_of,
 )
 from pipeline.scan import Fact, Frame, Unit
@@ -219,7 +219,7 @@ def _tracer(stated: Mapping[str, Any], name: str) -> tuple[str | None, str | Non
         t for t in map(tracer_of, [texts[0], label, *texts[1:], _text(stated, "SeriesDescription")]) if t
     ]
     if not named:
-        return (UNRECOGNISED if tells_a_tracer(texts[0]) else None), None
+        return (UNRECOGNISED if names_a_tracer(texts[0]) else None), None
     others = sorted(set(named) - {named[0]})
     return named[0], f"{named[0]} by its first field, {' and '.join(others)} by another" if others else None
 

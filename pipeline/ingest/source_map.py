@@ -1,4 +1,4 @@
-"""The way back from a pseudonym to its source, in private files beside the key: never in the dataset."""
+"""The map from pseudonyms to their sources: private files beside the key, never in the dataset."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.found import FoundScan
 
 _TEXTS = ("subject", "date", "series")
-_NEW_MAP = "move it away, then ingest the sources again with the same key"
+_NEW_MAP = "move it to another folder, then ingest the sources again with the same key"
 
 
 def map_beside(key_file: Path) -> Path:
-    """Return the map of a key: pseudonyms and what they stand for; mode 600."""
+    """Return the path of a key's map from pseudonyms to sources; mode 600."""
     return key_file.with_name(key_file.name + ".map.json")
 
 
 def log_beside(key_file: Path) -> Path:
-    """Return the private log of a key: which scans failed and how; mode 600."""
+    """Return the path of a key's private log of failed scans; mode 600."""
     return key_file.with_name(key_file.name + ".log")
 
 
@@ -107,11 +107,11 @@ def _check_entry(label: str, entry: object, path: Path) -> None:
     if not isinstance(entry, dict):
         problem = f"is a {type(entry).__name__}, expected a JSON object"
     else:
-        lost = [key for key in _TEXTS if not isinstance(entry.get(key), str)]
+        missing = [key for key in _TEXTS if not isinstance(entry.get(key), str)]
         paths = entry.get("paths")
         if not isinstance(paths, list) or not paths or not all(isinstance(place, str) for place in paths):
-            lost.append("paths")
-        problem = f"has no usable {', '.join(lost)}" if lost else ""
+            missing.append("paths")
+        problem = f"has no usable {', '.join(missing)}" if missing else ""
     if problem:
         raise InputError(
             f"Entry {label!r} of the map of the pseudonyms {problem}", where=str(path), hint=_NEW_MAP
@@ -119,7 +119,7 @@ def _check_entry(label: str, entry: object, path: Path) -> None:
 
 
 def who(pseudonym: str, key_file: Path) -> dict[str, dict[str, Any]]:
-    """Return what a pseudonym stands for: the scans of a subject, or one scan.
+    """Return the scans of a pseudonym: all of a subject, or one scan.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def who(pseudonym: str, key_file: Path) -> dict[str, dict[str, Any]]:
     wanted = pseudonym if pseudonym.startswith("sub-") else f"sub-{pseudonym}"
     path = map_beside(key_file)
     known = read_map(path)
-    found = {label: told for label, told in known.items() if wanted in (label, label.partition("_ses-")[0])}
+    found = {label: entry for label, entry in known.items() if wanted in (label, label.partition("_ses-")[0])}
     if not found:
         raise InputError(
             f"The map of {len(known)} scans does not hold {wanted}",

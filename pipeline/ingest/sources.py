@@ -151,7 +151,7 @@ def _doubtful(scans: list[FoundScan], people: list[Person]) -> list[FoundScan]:
     marked: dict[int, FoundScan] = {}
     for owned in owners.values():
         groups = [owned]
-        if _are_people(owned):  # then leading zeros or issuers may tell them apart
+        if _are_people(owned):  # then leading zeros or issuers may distinguish them
             exact: dict[str, list[_Owned]] = defaultdict(list)
             for one in owned:
                 exact[spelled(one[0].subject_label)].append(one)

@@ -135,12 +135,12 @@ def tracer_of(text: str | None) -> str | None:
     return next((name for name in named if name), None)
 
 
-def tells_a_tracer(text: str | None) -> bool:
+def names_a_tracer(text: str | None) -> bool:
     """Return whether a text claims to name a tracer, rather than anything that is injected.
 
     Examples
     --------
-    >>> tells_a_tracer("Solution"), tells_a_tracer("18F TAU"), tells_a_tracer("XYZ-17")
+    >>> names_a_tracer("Solution"), names_a_tracer("18F TAU"), names_a_tracer("XYZ-17")
     (False, False, True)
     """
     words = {_CHEMISTRY.sub("", squeeze(word)) for word in re.split(r"[\s_,;:/()\[\]^-]+", text or "")}
@@ -169,12 +169,12 @@ _GENERIC = frozenset(
 
 
 def tracer_of_code(value: str | None) -> str | None:
-    """Return the tracer a SNOMED code stands for, or None."""
+    """Return the tracer of a SNOMED code, or None."""
     return _CODES.get((value or "").strip())
 
 
 def canonical_tracer(text: str) -> str:
-    """Return the canonical name for what a user typed; an unknown one is kept without its punctuation.
+    """Return the canonical name for what a user typed; an unknown one is returned without its punctuation.
 
     Examples
     --------
@@ -206,8 +206,8 @@ def model_of(text: str | None) -> str | None:
     """
     known = {str(m).lower(): str(m) for m in _MODELS}
     words = re.split(r"[\s_,]+", text or "")
-    kept = [known.get(w.lower(), w) for w in words if w.lower() in known or re.fullmatch(r"\d{1,4}", w)]
-    return " ".join(kept) if any(not w.isdigit() for w in kept) else None
+    models = [known.get(w.lower(), w) for w in words if w.lower() in known or re.fullmatch(r"\d{1,4}", w)]
+    return " ".join(models) if any(not w.isdigit() for w in models) else None
 
 
 def series_words(text: str | None) -> str | None:
@@ -220,8 +220,8 @@ def series_words(text: str | None) -> str | None:
     >>> series_words("PET Jane Doe 12345678")
     'PET'
     """
-    kept = [w for w in re.split(r"[\s_]+", text or "") if _is_technical(w)]
-    joined = " ".join(kept).strip(" ,;:-")
+    technical = [w for w in re.split(r"[\s_]+", text or "") if _is_technical(w)]
+    joined = " ".join(technical).strip(" ,;:-")
     return joined or None
 
 

@@ -95,7 +95,7 @@ def test_one_name_in_folders_of_people_is_refused(tmp_path, names):
 def test_names_that_name_nobody_anywhere_are_refused(tmp_path, folder):
     scans = found(tmp_path, f"{folder}pet.nii.gz", f"{folder}suvr.nii.gz")
     for scan in scans.values():
-        with pytest.raises(RefusedScan, match="tells whose scan it is") as refused:
+        with pytest.raises(RefusedScan, match="nor that of a folder names the subject") as refused:
             scan.check()
         assert refused.value.rule == "whose-scan"
         assert "BIDS" in (refused.value.hint or "")
