@@ -97,6 +97,10 @@ class LabelDistributionAwareMargin(Loss):
         lowered = logits.scatter_add(1, target[:, None], -margins[:, None])
         return functional.cross_entropy(self.s * lowered, target, reduction="none")
 
+    def posterior_logits(self, logits: Tensor) -> Tensor:
+        """Return s times the logits: the softmax of these was trained, with a margin for the true class."""
+        return logits * self.s
+
 
 class VectorScaling(_Adjusted):
     r"""Cross-entropy of :math:`z_k / (n_{max} / n_k)^\gamma + \tau \log \pi_k`.

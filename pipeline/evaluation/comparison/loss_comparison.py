@@ -20,7 +20,13 @@ from pipeline.evaluation.comparison.seed_runs import (
     runs_by_loss,
 )
 from pipeline.evaluation.inference.intervals import Interval
-from pipeline.evaluation.inference.significance import components_t_test, corrected_resampled_t_test, holm
+from pipeline.evaluation.inference.significance import (
+    components_variance,
+    detectable,
+    holm,
+    resampled_variance,
+    t_test,
+)
 from pipeline.evaluation.metrics import METRICS, metric_named
 
 __all__ = ["DEFAULT_METRICS", "Comparison", "Difference", "LossResult", "Run", "Verdict", "compare_runs"]
@@ -44,6 +50,9 @@ class Difference:
         Adjusted for the number of losses that are compared with the baseline in this metric.
     verdict : {"better", "worse", "not significant"}
         By the adjusted p-value.
+    detectable : float
+        The smallest true difference that the study would have found with 80 % power, at the level of Holm's
+        first step.
     """
 
     metric: str
@@ -51,6 +60,7 @@ class Difference:
     p_value: float
     p_holm: float
     verdict: Verdict
+    detectable: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -209,14 +219,18 @@ def _result(
     )
 
 
-def _p_value(table: MetricTable, metric: str, loss: str, baseline: str, keys: frozenset[Key]) -> float:
+def _mean_and_variance(
+    table: MetricTable, metric: str, loss: str, baseline: str, keys: frozenset[Key]
+) -> tuple[float, float, float]:
+    """Return the mean difference that is tested, its variance, and the degrees of freedom."""
     if len({fold for _, fold in keys}) > 1:
         runs = [table.by_loss[loss][key] for key in keys]
         ratio = float(np.mean([len(run.labels) / run.training_scans for run in runs]))
-        return corrected_resampled_t_test(table.gaps_per_run(metric, loss, baseline, keys), ratio)
+        gaps = table.gaps_per_run(metric, loss, baseline, keys)
+        return float(gaps.mean()), *resampled_variance(gaps, ratio)
     gaps = table.gaps(metric, loss, baseline, keys)
     over_subjects = float(np.nanvar(gaps[:, 1:].mean(axis=0), ddof=1))
-    return components_t_test(float(gaps[:, 0].mean()), over_subjects, gaps[:, 0])
+    return float(gaps[:, 0].mean()), *components_variance(over_subjects, gaps[:, 0])
 
 
 def _differences(
@@ -224,12 +238,15 @@ def _differences(
 ) -> dict[str, tuple[Difference, ...]]:
     found: dict[str, tuple[Difference, ...]] = dict.fromkeys(compared, ())
     for metric in metrics:
-        p_values = {loss: _p_value(table, metric, loss, baseline, keys) for loss, keys in compared.items()}
+        tested = {loss: _mean_and_variance(table, metric, loss, baseline, k) for loss, k in compared.items()}
+        p_values = {loss: t_test(*of_loss) for loss, of_loss in tested.items()}
+        alpha = 1 - table.draws.level
         adjusted = holm(list(p_values.values())).tolist()
         for (loss, keys), p_holm in zip(compared.items(), adjusted, strict=True):
-            interval = table.draws.interval(table.gaps(metric, loss, baseline, keys))
-            verdict = _verdict(metric, interval.value, p_holm, 1 - table.draws.level)
-            found[loss] += (Difference(metric, interval, p_values[loss], p_holm, verdict),)
+            interval = table.draws.interval(table.gaps(metric, loss, baseline, keys), metric)
+            verdict = _verdict(metric, interval.value, p_holm, alpha)
+            least = detectable(*tested[loss][1:], alpha / len(compared))
+            found[loss] += (Difference(metric, interval, p_values[loss], p_holm, verdict, least),)
     return found
 
 
@@ -251,7 +268,7 @@ def _sentence(
     for verdict, opening in openings.items():
         # Numbers of differences that are not significant are in the table: here they would hide the others.
         parts = [
-            _title(d) if verdict == "not significant" else _in_numbers(d)
+            _with_power(d) if verdict == "not significant" else _in_numbers(d)
             for d in differences
             if d.verdict == verdict
         ]
@@ -270,6 +287,12 @@ def _in_numbers(difference: Difference) -> str:
     found = difference.interval
     p = "p < 0.001" if difference.p_holm < 0.001 else f"p = {difference.p_holm:.3f}"
     return f"{_title(difference)} ({found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {p})"
+
+
+def _with_power(difference: Difference) -> str:
+    if not difference.detectable:
+        return _title(difference)
+    return f"{_title(difference)} (80 % power for {difference.detectable:.2g})"
 
 
 def _title(difference: Difference) -> str:

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 from models.arrays import Floats, Ints
 from pipeline.errors import InputError
-from pipeline.evaluation.inference.intervals import Interval, percentile_interval, subject_draws
+from pipeline.evaluation.inference.intervals import (
+    Interval,
+    centred_interval,
+    percentile_interval,
+    subject_draws,
+)
 from pipeline.evaluation.metrics import ABOVE_NOISE, METRICS, NOISY, metric_named, noise_floors
 from pipeline.evaluation.metrics.sample import Sample, Weighted, mean_over_draws
 from pipeline.evaluation.metrics.scores import balanced_accuracy_over_draws
@@ -144,15 +149,19 @@ class Draws:
         for counts in subject_draws(len(self.people), self.count, len(self.people), rng):
             yield counts[:, place]
 
-    def interval(self, per_seed: Floats) -> Interval:
+    def interval(self, per_seed: Floats, metric: str = "") -> Interval:
         """Return the interval of a mean over seeds from values (n_seeds, 1 + draws).
 
-        Each draw takes n - 1 of the n seeds with replacement, which gives the mean the right variance.
+        Each draw takes n - 1 of the n seeds with replacement, which gives the mean the right variance. Of a
+        calibration error, which the noise of every draw makes larger, it is centred on the value.
         """
         n = len(per_seed)
         picks = np.random.default_rng([self.seed, 1]).integers(n, size=(max(n - 1, 1), self.count))
         drawn = per_seed[picks, np.arange(1, 1 + self.count)].mean(axis=0)
-        return percentile_interval(float(per_seed[:, 0].mean()), drawn, self.level)
+        value = float(per_seed[:, 0].mean())
+        if metric in NOISY or metric in ABOVE_NOISE:
+            return centred_interval(np.concatenate([[value], drawn]), self.level, metric)
+        return percentile_interval(value, drawn, self.level)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +215,7 @@ class MetricTable:
 
     def intervals(self, loss: str, keys: frozenset[Key]) -> dict[str, Interval]:
         """Return the interval of each metric and recall."""
-        return {name: self.draws.interval(values) for name, values in self.values(loss, keys).items()}
+        return {name: self.draws.interval(values, name) for name, values in self.values(loss, keys).items()}
 
     def _over_draws(self, runs: list[Run]) -> dict[str, Floats]:
         sample = together(runs)

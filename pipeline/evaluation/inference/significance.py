@@ -78,13 +78,18 @@ def corrected_resampled_t_test(differences: ArrayLike, test_over_training: float
     >>> round(corrected_resampled_t_test([0.1, 0.3, 0.2, 0.2], test_over_training=0.25), 4)
     0.0405
     """
+    variance, degrees = resampled_variance(differences, test_over_training)
+    return t_test(float(np.mean(np.asarray(differences, dtype=np.float64))), variance, degrees)
+
+
+def resampled_variance(differences: ArrayLike, test_over_training: float) -> tuple[float, float]:
+    """Return variance and degrees of freedom of the mean in `corrected_resampled_t_test`."""
     values = np.asarray(differences, dtype=np.float64)
     if len(values) < 2:
         raise InputError(f"There are {len(values)} differences, a test over splits needs at least two")
     if not test_over_training > 0:
         raise InputError(f"The ratio of test to training size is {test_over_training}, expected above 0")
-    variance = float(values.var(ddof=1)) * (1 / len(values) + test_over_training)
-    return t_test(float(values.mean()), variance, len(values) - 1)
+    return float(values.var(ddof=1)) * (1 / len(values) + test_over_training), len(values) - 1.0
 
 
 def components_t_test(mean: float, over_subjects: float, per_seed: ArrayLike) -> float:
@@ -105,12 +110,41 @@ def components_t_test(mean: float, over_subjects: float, per_seed: ArrayLike) ->
     Satterthwaite, An approximate distribution of estimates of variance components, Biometrics Bulletin 2,
     1946.
     """
+    return t_test(mean, *components_variance(over_subjects, per_seed))
+
+
+def components_variance(over_subjects: float, per_seed: ArrayLike) -> tuple[float, float]:
+    """Return variance and degrees of freedom of the mean in `components_t_test`."""
     values = np.asarray(per_seed, dtype=np.float64)
     n = len(values)
     over_seeds = float(values.var(ddof=1)) / n if n > 1 else 0.0
     total = over_subjects + over_seeds
     degrees = total**2 / (over_seeds**2 / (n - 1)) if over_seeds > 0 else math.inf
-    return t_test(mean, total, degrees)
+    return total, degrees
+
+
+def detectable(variance: float, degrees: float, alpha: float, power: float = 0.8) -> float:
+    """Return the smallest true difference that a two-sided t-test would have found with this chance.
+
+    Parameters
+    ----------
+    variance, degrees : float
+        Of the mean difference, as it was measured.
+    alpha : float
+        Level of the test, in (0, 1).
+
+    References
+    ----------
+    Cohen, Statistical Power Analysis for the Behavioral Sciences, 1988, section 2.4; normal approximation of
+    the non-central t.
+
+    Examples
+    --------
+    >>> round(detectable(0.01, float("inf"), 0.05), 3)  # (1.960 + 0.842) standard errors
+    0.28
+    """
+    far = stats.t.isf(alpha / 2, degrees) + stats.t.isf(1 - power, degrees)
+    return float(far * math.sqrt(max(variance, 0.0)))
 
 
 def t_test(mean: float, variance: float, degrees: float) -> float:

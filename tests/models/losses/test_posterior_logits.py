@@ -36,7 +36,16 @@ def test_posterior_logits_are_calibrated_to_the_frequencies_of_training(minimise
     torch.testing.assert_close(loss.posterior_logits(found).softmax(1), POSTERIOR, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name not in CORRECTED])
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in (*CORRECTED, "ldam")])
 def test_others_need_no_correction(batch, name):
     logits, _ = batch()
     assert torch.equal(build_loss(name, 4, [9, 5, 3, 1]).posterior_logits(logits), logits)
+
+
+def test_ldam_states_the_probabilities_that_it_trained(minimise, batch):
+    logits, _ = batch()
+    torch.testing.assert_close(build_loss("ldam", 4, [9, 5, 3, 1]).posterior_logits(logits), 30 * logits)
+    without_margin = build_loss("ldam", 3, COUNTS, max_m=0, s=3)
+    _, found = minimise(without_margin, PAIRS)
+    stated = without_margin.posterior_logits(found).softmax(1)
+    torch.testing.assert_close(stated, POSTERIOR, rtol=0, atol=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -74,11 +75,16 @@ def test_better_worse_and_not_told_apart_are_said_of_the_right_losses():
         "twin": ["not significant", "not significant"],
     }
     assert by_loss["sharp"].sentence.startswith("sharp is worse than ce in NLL (+")
-    assert "; not significantly different from ce in balanced accuracy (3 seeds" in by_loss["sharp"].sentence
+    of_sharp, (nll, accuracy) = by_loss["sharp"].sentence, by_loss["sharp"].differences
+    power = f"(80 % power for {accuracy.detectable:.2g})"
+    assert f"; not significantly different from ce in balanced accuracy {power} (3 seeds" in of_sharp
+    assert 0 < nll.detectable < nll.interval.value, "what was found could be found"
     assert by_loss["sharp"].sentence.endswith("(3 seeds x 1 fold, Holm over 3 losses).")
     assert by_loss["clear"].sentence.startswith("clear is better than ce in NLL (-")
-    assert by_loss["twin"].sentence.startswith(
-        "twin is not significantly different from ce in NLL, balanced accuracy (3"
+    assert re.match(
+        r"twin is not significantly different from ce in NLL \(80 % power for 0\.\d+\), "
+        r"balanced accuracy \(80 % power for 0\.\d+\) \(3",
+        by_loss["twin"].sentence,
     )
     assert by_loss["ce"].sentence == "ce is the baseline."
     assert (comparison.scans, comparison.subjects, comparison.missing) == (400, 200, ())

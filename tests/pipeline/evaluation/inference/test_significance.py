@@ -7,7 +7,13 @@ import pytest
 from scipy import stats
 
 from pipeline.errors import InputError
-from pipeline.evaluation.inference.significance import components_t_test, corrected_resampled_t_test, holm
+from pipeline.evaluation.inference.significance import (
+    components_t_test,
+    corrected_resampled_t_test,
+    detectable,
+    holm,
+    t_test,
+)
 
 
 def test_holm_by_hand():
@@ -42,3 +48,13 @@ def test_components_t_test_has_the_two_tests_it_joins_as_limits():
     assert components_t_test(0.2, 0.0, values) == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue)
     assert components_t_test(0.2, 0.01, [0.2]) == pytest.approx(2 * stats.norm.sf(2.0))
     assert components_t_test(0.2, 0.01, values) > components_t_test(0.2, 0.01, [0.2])
+
+
+@pytest.mark.parametrize("degrees", [9, 40])
+def test_a_difference_that_is_called_detectable_is_found_in_four_of_five_studies(rng, degrees):
+    truth, found = detectable(0.04, degrees, 0.05), 0
+    for _ in range(4000):
+        mean = truth + 0.2 * rng.standard_normal()
+        variance = 0.04 * rng.chisquare(degrees) / degrees
+        found += t_test(mean, variance, degrees) <= 0.05
+    assert found / 4000 == pytest.approx(0.8, abs=0.025)

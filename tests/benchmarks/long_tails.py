@@ -1,0 +1,268 @@
+"""Where generative cross-entropy helps on long tails, and what a prior correction does beside it.
+
+    python tests/benchmarks/long_tails.py              # tables, and tests/benchmarks/figures/long_tails.png
+
+Data that everybody has: scikit-learn's digits (10 classes) and scans of the phantom's population read by ten
+noisy regions (3 classes), cut to imbalance 10, 50 and 100. 20 seeds draw training part, initial weights and
+batches, the same for every loss. All networks of a setting are trained at once, as one batched network; that
+the losses are those of `models.losses` is checked first. Every batch size has the same number of steps.
+
+Balanced accuracy is that of a balanced test part. "Corrected" divides by the class shares of training, which
+is what a test at equal shares asks for; logit adjustment (and balanced softmax, the same loss up to a
+constant that cancels) does so in training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from sklearn.datasets import load_digits
+from torch.nn import functional
+
+from models.losses import build_loss
+from pipeline.phantom.population import PRESETS, sample_classes
+from pipeline.reporting.page import charts
+
+SEEDS = 20
+STEPS = 300
+LEARNING_RATE = 3e-3
+LARGEST = {"digits": 100, "phantom": 200}
+TEST_OF_EACH = {"digits": 50, "phantom": 300}
+LOSSES = {"CE": (0.0, 0.0), "GCE, w = .5": (0.5, 0.0), "GCE, w = 1": (1.0, 0.0), "logit adjusted": (0.0, 1.0)}
+"""Weight of the generative term, and of the logarithm of the class shares added to the logits."""
+BATCHES = (32, 128, 0)
+"""0 is the full batch."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Training and test scans of every seed: features (S, N, D), labels (S, N)."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+    test_x: torch.Tensor
+    test_y: torch.Tensor
+    shares: torch.Tensor
+
+
+def draw(data: str, imbalance: float) -> Part:
+    """Draw a long-tailed training part and a balanced test part for every seed."""
+    features, labels = _digits() if data == "digits" else _phantom()
+    classes = int(labels.max()) + 1
+    decay = imbalance ** (-np.arange(classes) / (classes - 1))
+    counts = np.maximum(1, np.round(LARGEST[data] * decay)).astype(int)
+    chosen, held = [], []
+    for seed in range(SEEDS):
+        rng = np.random.default_rng([seed, 7])
+        members = [rng.permutation(np.flatnonzero(labels == k)) for k in range(classes)]
+        test = TEST_OF_EACH[data]
+        held.append(np.concatenate([m[:test] for m in members]))
+        chosen.append(np.concatenate([m[test : test + n] for m, n in zip(members, counts, strict=True)]))
+    train_rows, test_rows = np.stack(chosen), np.stack(held)
+    x = torch.tensor(features, dtype=torch.float32)
+    y = torch.tensor(labels)
+    shares = torch.tensor(counts / counts.sum(), dtype=torch.float32)
+    return Part(x[train_rows], y[train_rows], x[test_rows], y[test_rows], shares)
+
+
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    found = load_digits()
+    return found.data / 8 - 1, found.target
+
+
+def _phantom() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(99)
+    labels, stage, _ = sample_classes(PRESETS["three_class"], 20_000, rng)
+    onset = np.linspace(0, 0.6, 10)
+    seen = 1 / (1 + np.exp(-12 * (stage[:, None] - onset))) + 0.25 * rng.standard_normal((len(stage), 10))
+    return seen, labels
+
+
+class Networks(torch.nn.Module):
+    """R small networks, each with its own weights: perceptrons, or convolutions over 8 x 8 pictures."""
+
+    def __init__(self, kind: str, inputs: int, classes: int, losses: int) -> None:
+        super().__init__()
+        self.kind, self.runs = kind, SEEDS * losses
+        generator = torch.Generator().manual_seed(0)
+
+        def weights(*shape: int, fan: int) -> torch.nn.Parameter:
+            drawn = torch.randn(SEEDS, *shape, generator=generator) * (2 / fan) ** 0.5
+            return torch.nn.Parameter(drawn.repeat(losses, *[1] * len(shape)))
+
+        hidden = 64
+        if kind == "perceptron":
+            self.first = weights(inputs, hidden, fan=inputs)
+        else:
+            self.first = weights(8, 1, 3, 3, fan=9)
+            self.second = weights(8, 8, 3, 3, fan=72)
+            hidden = 8 * 4 * 4
+        self.bias = torch.nn.Parameter(torch.zeros(self.runs, 1, hidden))
+        self.last = weights(hidden, classes, fan=2 * hidden)
+        self.offset = torch.nn.Parameter(torch.zeros(self.runs, 1, classes))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits (R, B, K) of features (R, B, D)."""
+        if self.kind == "perceptron":
+            found = functional.relu(torch.bmm(x, self.first) + self.bias)
+        else:
+            runs, batch = x.shape[:2]
+            pictures = x.transpose(0, 1).reshape(batch, runs, 8, 8)
+            first, second = (w.reshape(-1, *w.shape[2:]) for w in (self.first, self.second))
+            found = functional.relu(functional.conv2d(pictures, first, padding=1, groups=runs))
+            found = functional.relu(functional.conv2d(found, second, padding=1, stride=2, groups=runs))
+            found = found.reshape(batch, runs, -1).transpose(0, 1) + self.bias
+        return torch.bmm(found, self.last) + self.offset
+
+
+def losses_of(logits: torch.Tensor, y: torch.Tensor, generative: torch.Tensor) -> torch.Tensor:
+    """Return the loss of each run (R,) of logits (R, B, K) and labels (R, B)."""
+    log_p = functional.log_softmax(logits, dim=2)
+    own = log_p.gather(2, y[:, :, None])[:, :, 0]
+    log_mean = torch.logsumexp(log_p, dim=1) - np.log(y.shape[1])
+    return (-own + generative[:, None] * log_mean.gather(1, y)).mean(dim=1)
+
+
+def check_losses() -> None:
+    """Compare with `models.losses` on one batch."""
+    z, y = torch.randn(1, 12, 4), torch.arange(12).remainder(4)[None]
+    counts = [40, 20, 10, 5]
+    log_share = torch.log(torch.tensor(counts) / sum(counts))
+    pairs = (
+        (losses_of(z, y, torch.tensor([0.5])), build_loss("gce", 4, weight=0.5)),
+        (losses_of(z, y, torch.tensor([1.0])), build_loss("gce", 4)),
+        (losses_of(z + log_share, y, torch.tensor([0.0])), build_loss("logit_adjusted", 4, counts)),
+        (losses_of(z + log_share, y, torch.tensor([0.0])), build_loss("balanced_softmax", 4, counts)),
+    )
+    for mine, loss in pairs:
+        torch.testing.assert_close(mine[0], loss(z[0], y[0]))
+
+
+def train(kind: str, part: Part, batch: int) -> torch.Tensor:
+    """Return logits of the test scans (losses, S, N, K)."""
+    number, classes = len(LOSSES), len(part.shares)
+    networks = Networks(kind, part.x.shape[2], classes, number)
+    generative, adjusted = (
+        torch.tensor([options[i] for options in LOSSES.values()]).repeat_interleave(SEEDS) for i in (0, 1)
+    )
+    optimiser = torch.optim.Adam(networks.parameters(), lr=LEARNING_RATE)
+    log_share = torch.log(part.shares)
+    generator = torch.Generator().manual_seed(1)
+    every, scans = torch.arange(SEEDS)[:, None], part.y.shape[1]
+    for _ in range(STEPS):
+        rows = torch.rand(SEEDS, scans, generator=generator).argsort(dim=1)[:, : batch or scans]
+        x, y = part.x[every, rows].repeat(number, 1, 1), part.y[every, rows].repeat(number, 1)
+        logits = networks(x) + adjusted[:, None, None] * log_share
+        optimiser.zero_grad()
+        losses_of(logits, y, generative).sum().backward()
+        optimiser.step()
+    with torch.no_grad():
+        return networks(part.test_x.repeat(number, 1, 1)).unflatten(0, (number, SEEDS))
+
+
+def measures(logits: torch.Tensor, part: Part) -> dict[str, np.ndarray]:
+    """Return measures by loss, per seed, in percent (NLL in nats)."""
+    found = {}
+    log_share = torch.log(part.shares)
+    for name, z in zip(LOSSES, logits, strict=True):
+        at_training = z + log_share if name == "logit adjusted" else z
+        at_balance = at_training - log_share
+        right = [(s.argmax(2) == part.test_y).float() for s in (z, at_balance, at_training)]
+        weights = part.shares[part.test_y] * len(part.shares)
+        nll = -functional.log_softmax(at_balance, 2).gather(2, part.test_y[:, :, None])[:, :, 0].mean(1)
+        found[name] = np.stack(
+            [
+                100 * right[0].mean(1).numpy(),
+                100 * right[1].mean(1).numpy(),
+                100 * (right[2] * weights).mean(1).numpy(),
+                nll.numpy(),
+            ]
+        )
+    return found
+
+
+TITLES = (
+    "balanced accuracy",
+    "balanced accuracy, corrected",
+    "accuracy at training shares",
+    "NLL, balanced, corrected",
+)
+
+
+def show(found: dict[str, np.ndarray]) -> None:
+    """Print each measure of CE, and the paired differences of the others to it, with standard errors."""
+    base = found["CE"]
+    for row, title in enumerate(TITLES):
+        digits = 3 if title.startswith("NLL") else 1
+        words = [f"CE {base[row].mean():.{digits}f}"]
+        for name, values in found.items():
+            gap = values[row] - base[row]
+            if name != "CE":
+                error = gap.std(ddof=1) / SEEDS**0.5
+                words.append(f"{name} {gap.mean():+.{digits}f} ± {error:.{digits}f}")
+        print(f"  {title:30s} " + "; ".join(words), flush=True)
+
+
+def draw_figure(results: dict[tuple[str, str, float, int], dict[str, np.ndarray]], out: Path) -> None:
+    """Draw the gain over cross-entropy by batch size, before and after the prior correction."""
+    cases = [("digits", "perceptron"), ("digits", "convolution"), ("phantom", "perceptron")]
+    figure = Figure(figsize=(9.5, 5.4), layout="constrained")
+    grid = figure.subplots(2, 3, sharex=True, sharey="row")
+    colours = (charts.AMBER, charts.BLUE, charts.MUTED)
+    for column, (data, kind) in enumerate(cases):
+        for row, title in enumerate(TITLES[:2]):
+            axes = grid[row][column]
+            for name, colour in zip(list(LOSSES)[1:], colours, strict=True):
+                points = [
+                    results[key][name][row] - results[key]["CE"][row]
+                    for batch in BATCHES
+                    if (key := (data, kind, 100.0, batch)) in results
+                ]
+                means = [p.mean() for p in points]
+                errors = [1.96 * p.std(ddof=1) / SEEDS**0.5 for p in points]
+                axes.errorbar(range(len(means)), means, errors, color=colour, marker="o", ms=3, label=name)
+            axes.axhline(0, color="grey", lw=0.6)
+            if row == 0:
+                axes.set_title(f"{data}, {kind}", fontsize=9)
+            if column == 0:
+                axes.set_ylabel(f"{title}\nminus CE (points)", fontsize=8)
+            axes.set_xticks(range(len(BATCHES)), ["32", "128", "full"])
+        grid[1][column].set_xlabel("batch size")
+    grid[0][0].legend(frameon=False, fontsize=8)
+    figure.suptitle("Imbalance 100, 20 paired seeds, 95 % intervals", fontsize=10)
+    out.parent.mkdir(exist_ok=True)
+    figure.savefig(out, dpi=120)
+
+
+def main() -> None:
+    """Print the tables and draw the figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--imbalance", type=float, nargs="+", default=[100.0, 10.0, 50.0])
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    check_losses()
+    results = {}
+    for imbalance in asked.imbalance:
+        for data, kind in (("digits", "perceptron"), ("phantom", "perceptron"), ("digits", "convolution")):
+            if kind == "convolution" and imbalance != 100:
+                continue
+            part = draw(data, imbalance)
+            for batch in BATCHES:
+                start = time.process_time()
+                found = results[data, kind, imbalance, batch] = measures(train(kind, part, batch), part)
+                title = f"{data}, {kind}, imbalance {imbalance:g}, batch {batch or part.y.shape[1]}"
+                print(f"{title} ({time.process_time() - start:.0f} s)", flush=True)
+                show(found)
+        if imbalance == 100:
+            draw_figure(results, Path(__file__).parent / "figures" / "long_tails.png")
+
+
+if __name__ == "__main__":
+    main()
