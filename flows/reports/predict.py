@@ -6,14 +6,13 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flows.report import scans_at
+from flows.report import scans_at, under_known_names
 from flows.reports.scan_reports import record
 from flows.running.console import progress
 from pipeline import tracking
 from pipeline.errors import InputError, TaucalError
 from pipeline.files import fingerprint, sha256_of_file
 from pipeline.ingest.deidentify import Pseudonymiser, key_of_study, load_or_make_key
-from pipeline.ingest.found import FoundScan
 from pipeline.one_scan import Answer, answer, check_prevalence
 from pipeline.reporting.page.facts import listed
 
@@ -56,28 +55,37 @@ def predict_scans(
     classifier = tracking.load_classifier(store, model)
     version, run_id = tracking.origin(store, model)
     key = key_of_study(output)
-    names = None if key is None else Pseudonymiser(load_or_make_key(key, output))
     shares = None if prevalence is None else check_prevalence(classifier, prevalence)
     answers = []
     with progress("predict") as tick:
         for n, path in enumerate(scans, start=1):
             answers.append(answer(classifier, path, shares))
-            label, digest = _identify(path, names)
+            label, digest = identify(path, key, output)
             answered = tracking.AnsweredScan("predict", label, digest, version, run_id, {**answers[-1]})
             record(store, answered)
             tick(n, len(scans), "")
     return answers
 
 
-def _identify(path: Path, names: Pseudonymiser | None) -> tuple[str, str]:
-    """Return pseudonym and digest of a scan; the pseudonym is made of the digest where there is no key."""
+def identify(path: Path, key_file: Path | None, study: Path) -> tuple[str, str]:
+    """Return pseudonym and digest of a scan; the pseudonym is made of the digest where there is no key.
+
+    Parameters
+    ----------
+    key_file : Path or None
+        Of the dataset of the study.
+    study : Path
+        Output folder of the study.
+    """
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     digest = fingerprint(sorted(sha256_of_file(file) for file in files))
-    found: tuple[FoundScan, ...] = ()
-    if names is not None:
+    if key_file is not None:
         with contextlib.suppress(TaucalError, OSError):  # as the answer states
-            found = scans_at(path)
-    return (found[0].label(names) if names and len(found) == 1 else f"scan-{digest}"), digest
+            names = Pseudonymiser(load_or_make_key(key_file, study))
+            found = under_known_names([scans_at(path)], key_file, names, study)
+            if len(found) == 1:
+                return found[0].label(names), digest
+    return f"scan-{digest}", digest
 
 
 def rows_of(scans: Sequence[Path], answers: Sequence[Answer]) -> tuple[list[str], list[list[str]]]:

@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 from flows.cli import app
 from flows.commands import scans
 from flows.report import Request, report_scans, scans_at, under_known_names
+from flows.reports.predict import identify
 from pipeline.errors import ConfigError, InputError, TaucalError
-from pipeline.ingest.deidentify import Pseudonymiser
+from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
 from pipeline.ingest.found import FoundScan
 from pipeline.ingest.source_map import remember_sources
 
@@ -200,3 +201,14 @@ def test_one_person_has_one_pseudonym_however_the_id_is_spelled(tmp_path):
 def test_without_a_map_every_scan_stays_under_its_own_name(tmp_path):
     scan = FoundScan((tmp_path / "x.dcm",), "dicom", "77")
     assert under_known_names([[scan]], tmp_path / "no.key", Pseudonymiser(bytes(32)), tmp_path) == [scan]
+
+
+def test_predict_gives_a_person_the_pseudonym_of_the_ingest(bids, tmp_path):
+    key_file = tmp_path / "bids.key"
+    names = Pseudonymiser(load_or_make_key(key_file, bids))
+    known = FoundScan((tmp_path / "x.nii",), "bids", "2")
+    remember_sources(key_file, [known], names)
+    path = bids / "sub-02" / "ses-02" / "pet" / "sub-02_ses-02_trc-AV1451_pet.nii.gz"
+    label, digest = identify(path, key_file, tmp_path / "study")
+    assert label.startswith(f"sub-{names.subject('2')}_")
+    assert identify(path, None, tmp_path / "study") == (f"scan-{digest}", digest)
