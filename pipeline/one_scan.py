@@ -135,7 +135,9 @@ def infer(
     try:
         volume = read_scan(scan)
         _check_tracer(volume, classifier.card.tracer)
-        normalised = normalise(volume, ImagingSettings(**classifier.card.imaging))
+        # A classifier from before there was a warp learned from affine scans.
+        imaging = {"registration": "affine", **classifier.card.imaging}
+        normalised = normalise(volume, ImagingSettings(**imaging))
     except RefusedScan as refusal:
         return Inference(volume, None, None, refusal)
     except TaucalError:

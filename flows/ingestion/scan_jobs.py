@@ -28,7 +28,7 @@ from pipeline.ingest.source_map import place_of
 from pipeline.processes import give_back_memory
 
 # Raised whenever a change of code changes what a scan becomes: old records no longer count as done.
-_REVISION = 3
+_REVISION = 4
 
 KILLED, VANISHED = "worker-killed", "vanished"
 _TRY_AGAIN = (UNEXPECTED, KILLED, VANISHED, "no-permission")

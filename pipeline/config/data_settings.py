@@ -75,6 +75,8 @@ class ImagingSettings(Section):
     """Minutes after injection over which frames are averaged."""
     resolution_mm: Positive = 8.0
     """Common resolution (FWHM) that every scan is smoothed to."""
+    registration: Literal["affine", "warp"] = "warp"
+    """Whether a smooth warp follows the affine; see `pipeline.imaging.warp`."""
 
 
 class SplitSettings(Section):

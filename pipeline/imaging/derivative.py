@@ -17,6 +17,7 @@ from pipeline.files import read_json, write_json, written_whole
 from pipeline.imaging.quality import Finding
 from pipeline.imaging.registration import Registration
 from pipeline.imaging.suvr import COLUMNS
+from pipeline.imaging.warp import WARP_SETTINGS, Warp
 from pipeline.scan import Volume
 
 
@@ -115,8 +116,25 @@ def _sidecar(normalised: Normalised) -> dict[str, Any]:
             "Explained": _number(found.explained),
             "TurnedGain": _number(found.turned_gain),
             "Settings": found.settings,
+            "Warp": None if found.warp is None else _stored_warp(found.warp),
         },
     }
+
+
+def _stored_warp(warp: Warp) -> dict[str, Any]:
+    """Coefficients to a tenth of a micrometre, as one list: right, anterior and superior in turn."""
+    return {
+        "Settings": WARP_SETTINGS,
+        "Explained": warp.explained,
+        "CoefficientsMm": [round(float(c), 4) for c in warp.coefficients.ravel()],
+    }
+
+
+def _read_warp(stored: dict[str, Any] | None) -> Warp | None:
+    if stored is None:
+        return None
+    shape = (3, *stored["Settings"]["waves"])
+    return Warp(np.array(stored["CoefficientsMm"], dtype=np.float32).reshape(shape), stored["Explained"])
 
 
 def _number(value: float) -> float | None:
@@ -158,6 +176,7 @@ def read_derivative(folder: Path, stem: str) -> Normalised:
             _or_nan(found["Explained"]),
             _or_nan(found["TurnedGain"]),
             found["Settings"],
+            _read_warp(found.get("Warp")),
         ),
     )
 

@@ -79,10 +79,13 @@ def template_image() -> FloatArray:
 
 @functools.lru_cache(maxsize=1)
 def five_tissue_model() -> LinearModel:
-    """Grey, white, fluid, and two layers around the brain: enough to start from."""
+    """Grey, white, fluid, and what surrounds the brain: enough to start from.
+
+    The surroundings are told apart by direction: a bright neck would else pass for a part of the brain.
+    """
     atlas = load_atlas()
-    layers = _layers((6.0, 14.0), np.ones((1, *SHAPE), dtype=bool))
-    return _model(COARSE, [atlas.grey, atlas.white, _fluid(atlas), *layers], reach_mm=24.0)
+    layers = _layers((6.0,), _directions())
+    return _model(COARSE, [atlas.grey, atlas.white, _fluid(atlas), *layers], reach_mm=16.0)
 
 
 @functools.lru_cache(maxsize=1)

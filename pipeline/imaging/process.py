@@ -11,10 +11,10 @@ from pipeline.errors import RefusedScan
 from pipeline.imaging import measures
 from pipeline.imaging.derivative import Normalised, read_derivative, write_derivative
 from pipeline.imaging.frames import Realigned, Window, choose_window, realign
-from pipeline.imaging.head import Mask
+from pipeline.imaging.head import FINE, Mask
 from pipeline.imaging.missing import locate, one_valued
 from pipeline.imaging.quality import Finding, judge, note, refuse_if_needed
-from pipeline.imaging.registration import Registration, register, stay
+from pipeline.imaging.registration import Registration, register, stay, warped
 from pipeline.imaging.space import (
     Matrix,
     field_of_view,
@@ -34,6 +34,8 @@ _LARGEST_ML = 2.0e6
 _NOTHING = 0.1
 """SUVR below which a brain voxel holds no data: fluid has about .65."""
 _SAME_PLACE_MM = 4.0
+_LEAST_GAIN = 0.015
+"""Share of the variance that a warp must explain beyond the affine; noise alone gives it .010."""
 _SUV_RANGE = 8.0
 """Cerebellar SUV lies near 1 (FDG: near 5); a wrong unit is off by a thousand, a wrong time by hours."""
 _MNI_GRIDS = {
@@ -55,8 +57,8 @@ ASSUMED_RESOLUTION_MM = 6.0
 def normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
     """Bring a PET scan of a head to SUVR in template space, or refuse it with a reason.
 
-    Frames of the window are realigned, the template is registered to their average, every frame is
-    interpolated once, and the average is smoothed to the common resolution and divided by the mean of
+    Frames of the window are realigned, the template is registered and warped to their average, every frame
+    is interpolated once, and the average is smoothed to the common resolution and divided by the mean of
     inferior cerebellar grey matter. A scan on the template grid already is not registered again, and one
     that is smooth enough is not smoothed again.
 
@@ -91,14 +93,18 @@ def _normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
     findings.insert(0, _invalid_finding(invalid, window, matrices, whole))
     findings += [*how, _side_finding(volume)]
     refuse_if_needed(findings)
-    image = to_template(frames.arrays, window.weights, matrices, volume.affine)
+    if settings.registration == "warp" and not np.isnan(registration.turned_gain):
+        registration, finding = _warp(frames.average, native_mm, registration)
+        findings.append(finding)
+    shift = None if registration.warp is None else registration.warp.displacement_mm()
+    image = to_template(frames.arrays, window.weights, matrices, volume.affine, shift)
     sigma = smoothing_sigma_mm(native_mm, settings.resolution_mm)
     smooth = smooth_on_template(image, sigma, registration.matrix, volume.spacing_mm) if sigma > 0 else image
     findings += [*_unit_findings(volume, smooth), _suv_finding(volume, smooth)]
     suvr = to_suvr(smooth)
-    inside = field_of_view(volume.array.shape[:3], volume.affine, registration.matrix)
+    inside = field_of_view(volume.array.shape[:3], volume.affine, registration.matrix, shift)
     findings += _assess(image, suvr, inside, registration)
-    same = locate([one_valued(array) for array in frames.arrays], matrices, volume.affine)
+    same = locate([one_valued(array) for array in frames.arrays], matrices, volume.affine, shift)
     findings.append(judge("constant-voxels", same.worst, str(same) if same.worst else ""))
     refuse_if_needed(findings)
     brain = keep_brain(suvr)
@@ -197,6 +203,22 @@ def _locate(average: Volume, native_mm: float, *, claimed: bool) -> tuple[Regist
         judge("not-a-brain", registration.mutual_information),
         judge("registration-failed", registration.explained),
     ]
+
+
+def _warp(average: Volume, native_mm: float, affine: Registration) -> tuple[Registration, Finding]:
+    """Warp the template onto the scan, or leave the affine where that explains no more of it."""
+    found = warped(average, native_mm, affine)
+    assert found.warp is not None
+    gain = found.warp.explained - affine.explained
+    moved = np.linalg.norm(found.warp.displacement_mm(FINE.factor), axis=0)[
+        FINE.bring(load_atlas().brain) > 0.5
+    ]
+    least = float(found.warp.volume_ratios().min())
+    told = f"{moved.mean():.1f} mm on average, {moved.max():.1f} mm at most, volumes x {least:.2f} at least"
+    if gain < _LEAST_GAIN or not least > 0:
+        message = f"A warp of {told} explains {gain:+.1%} more of the scan: the affine is used"
+        return affine, note("warp", "pass", message, gain)
+    return found, note("warp", "pass", f"Warped by {told}; explains {gain:+.1%} more of the scan", gain)
 
 
 def claims_template(volume: Volume) -> bool:

@@ -2,12 +2,13 @@
 
 A few rigid starts - level, chin up, chin down, with and without a neck below, and turned over - are tried on
 an 8 mm grid with a model of five tissues. The best upright one is refined to an affine map on a 4 mm grid
-with a model of tissues and regions, whose weights adapt to the scan (see `pipeline.imaging.alignment`).
+with a model of tissues and regions, whose weights adapt to the scan (see `pipeline.imaging.alignment`). A
+smooth warp follows where it explains the scan better (see `pipeline.imaging.warp`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,16 @@ from scipy import ndimage
 from pipeline.imaging.alignment import Fit, align
 from pipeline.imaging.head import COARSE, FINE, brain_within, five_tissue_model, region_model, template_image
 from pipeline.imaging.space import Matrix, coarse_volume, gaussian, smoothing_sigma_mm
+from pipeline.imaging.warp import Warp, fit_warp
 from pipeline.scan import FloatArray, Volume
 
 SETTINGS: dict[str, Any] = {
     "method": "Gauss-Newton with variable projection",
-    "start": "rigid, 8 mm grid, 14 mm resolution, five tissues, starts x turns",
+    "start": "rigid, 8 mm grid, 14 mm resolution, tissues and surroundings to 16 mm, starts x turns",
     "refinement": "affine, 4 mm grid, 8 mm resolution, tissues, regions and surroundings to 12 mm",
     "tilts_deg": [-25.0, 0.0, 25.0],
     "lifts_mm": [0.0, 30.0],
+    "start_scale": 0.94,
     "turns": ["about x", "about y", "about z"],
     "steps": [8, 30, 30],
     "histogram_bins": 32,
@@ -50,6 +53,8 @@ class Registration:
         head is the right way up.
     settings : dict
         Everything that decides the result.
+    warp : Warp or None
+        What is added to the affine; None where that alone is used.
     """
 
     matrix: Matrix
@@ -58,6 +63,7 @@ class Registration:
     explained: float
     turned_gain: float
     settings: dict[str, Any] = field(default_factory=lambda: dict(SETTINGS))
+    warp: Warp | None = None
 
     @property
     def scales(self) -> tuple[float, float, float]:
@@ -99,6 +105,11 @@ def register(volume: Volume, native_mm: float) -> Registration:
     return Registration(
         found.matrix, start, mutual_information(image, found.matrix), found.explained, turned_gain
     )
+
+
+def warped(volume: Volume, native_mm: float, registration: Registration) -> Registration:
+    """Add a warp to an affine registration; see `pipeline.imaging.warp.fit_warp`."""
+    return replace(registration, warp=fit_warp(prepare(volume, native_mm), registration.matrix))
 
 
 def stay(volume: Volume, native_mm: float) -> tuple[Registration, float]:
@@ -166,9 +177,10 @@ def _tilt(degrees: float) -> Matrix:
 
 
 def _pose(turn: Matrix, place_mm: Matrix, middle_mm: Matrix) -> Matrix:
-    """Turn about the template's middle, then put that middle at a place."""
+    """Turn about the template's middle, then put that middle at a place; MNI's brain is larger than most."""
     matrix = turn.copy()
-    matrix[:3, 3] = place_mm - turn[:3, :3] @ middle_mm
+    matrix[:3, :3] *= SETTINGS["start_scale"]
+    matrix[:3, 3] = place_mm - matrix[:3, :3] @ middle_mm
     return matrix
 
 

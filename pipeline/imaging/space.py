@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.atlas import AFFINE, SHAPE
+from pipeline.atlas import AFFINE, SHAPE, SPACING_MM
 from pipeline.scan import FloatArray, Volume
 
 Matrix = NDArray[np.float64]
@@ -118,7 +118,11 @@ def _block_mean(array: FloatArray, affine: Matrix, blocks: tuple[int, ...]) -> t
 
 
 def to_template(
-    arrays: Sequence[FloatArray], weights: Sequence[float], matrices: Sequence[Matrix], affine: Matrix
+    arrays: Sequence[FloatArray],
+    weights: Sequence[float],
+    matrices: Sequence[Matrix],
+    affine: Matrix,
+    displacement_mm: FloatArray | None = None,
 ) -> FloatArray:
     """Interpolate frames once, each through its own motion, and average them on the template grid.
 
@@ -132,6 +136,8 @@ def to_template(
         Template millimetres to millimetres of each frame.
     affine : ndarray, shape (4, 4)
         Voxel to millimetres of the frames.
+    displacement_mm : ndarray of float32, shape (3, 96, 112, 96), or None
+        Template millimetres that a warp adds to each voxel's place before the matrix.
 
     Returns
     -------
@@ -141,10 +147,27 @@ def to_template(
     average = np.zeros(SHAPE, dtype=np.float32)
     for array, weight, matrix in zip(arrays, weights, matrices, strict=True):
         voxels = np.linalg.inv(affine) @ matrix @ AFFINE
-        average += np.float32(weight) * ndimage.affine_transform(
-            array, voxels[:3, :3], voxels[:3, 3], SHAPE, order=1, prefilter=False
-        )
+        if displacement_mm is None:
+            moved = ndimage.affine_transform(
+                array, voxels[:3, :3], voxels[:3, 3], SHAPE, order=1, prefilter=False
+            )
+        else:
+            places = _places(voxels, displacement_mm)
+            moved = ndimage.map_coordinates(array, places, order=1, output=np.float32, prefilter=False)
+        average += np.float32(weight) * moved
     return average
+
+
+def _places(voxels: Matrix, displacement_mm: FloatArray) -> FloatArray:
+    """Voxel coordinates of the warped template grid, shape (3, 96, 112, 96)."""
+    matrix = voxels.astype(np.float32)
+    places = np.tensordot(matrix[:3, :3] / np.float32(SPACING_MM), displacement_mm, axes=1)
+    x, y, z = np.ogrid[tuple(slice(n) for n in SHAPE)]
+    for place, row in zip(places, matrix[:3], strict=True):
+        place += row[0] * x.astype(np.float32) + row[3]
+        place += row[1] * y.astype(np.float32)
+        place += row[2] * z.astype(np.float32)
+    return places
 
 
 def smooth_on_template(
@@ -161,12 +184,16 @@ def smooth_on_template(
     return np.asarray(ndimage.gaussian_filter(image, sigma / stretch / AFFINE[0, 0]), dtype=np.float32)
 
 
-def field_of_view(shape: Sequence[int], affine: Matrix, matrix: Matrix) -> NDArray[np.bool_]:
+def field_of_view(
+    shape: Sequence[int], affine: Matrix, matrix: Matrix, displacement_mm: FloatArray | None = None
+) -> NDArray[np.bool_]:
     """Return which template voxels lie inside the scanner's field of view, shape (96, 112, 96)."""
     voxels = np.linalg.inv(affine) @ matrix @ AFFINE
     inside = np.ones(SHAPE, dtype=bool)
     axes = np.ogrid[tuple(slice(n) for n in SHAPE)]
     for row, size in zip(voxels[:3], shape, strict=False):
         place = row[0] * axes[0] + row[1] * axes[1] + row[2] * axes[2] + row[3]
+        if displacement_mm is not None:
+            place = place + np.tensordot(row[:3] / SPACING_MM, displacement_mm, axes=1)
         inside &= (place >= -0.5) & (place <= size - 0.5)
     return inside

@@ -27,7 +27,7 @@ from pipeline.errors import RefusedScan
 from pipeline.imaging.process import Normalised, normalise
 from tests.helpers.painted_people import LABELS, PATTERNS, Painted, Person, paint, people, without_tau
 
-METHODS = {"affine": ImagingSettings()}
+METHODS = {name: ImagingSettings(registration=name) for name in ("affine", "warp")}
 DEEP = ("caudate", "putamen", "pallidum", "thalamus", "ventral_dc")
 TARGETS = tuple(region for region in LABELS if region not in DEEP)
 

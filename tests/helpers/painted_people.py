@@ -34,7 +34,7 @@ LABELS: dict[str, tuple[int, ...]] = {
     "amygdala": (31,), "hippocampus": (47,), "entorhinal": (116,), "fusiform": (122, 160),
     "inferior_temporal": (132,), "middle_temporal": (154,), "parahippocampal": (170,),
     "superior_temporal": (200,), "temporal_pole": (202,), "insula": (102, 172),
-    "posterior_cingulate": (166,), "precuneus": (168,), "inferior_parietal": (106,), "supramarginal": (194,),
+    "isthmus_cingulate": (166,), "precuneus": (168,), "inferior_parietal": (106,), "supramarginal": (194,),
     "superior_parietal": (198,), "cuneus": (114,), "pericalcarine": (108,), "lingual": (134,),
     "lateral_occipital": (128, 144, 156, 196), "precentral": (182,), "postcentral": (176,),
     "superior_frontal": (190, 152), "rostral_middle_frontal": (142,), "pars_opercularis": (162,),
@@ -43,7 +43,7 @@ LABELS: dict[str, tuple[int, ...]] = {
 }  # fmt: skip
 _ALSO: dict[str, tuple[int, ...]] = {
     "rostral_anterior_cingulate": (100, 186), "lateral_orbitofrontal": (104, 136, 146, 178),
-    "medial_orbitofrontal": (124, 140), "frontal_pole": (120,), "caudal_anterior_cingulate": (138,),
+    "medial_orbitofrontal": (124, 140), "frontal_pole": (120,), "posterior_cingulate": (138,),
     "pars_opercularis": (118, 112), "supramarginal": (174, 184), "superior_temporal": (180,),
     "paracentral": (148, 150), "superior_frontal": (192,), "transverse_temporal": (206,),
 }  # fmt: skip

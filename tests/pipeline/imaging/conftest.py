@@ -30,7 +30,7 @@ class Head:
         return np.linalg.norm((points @ (matrix - self.matrix).T)[:, :3], axis=1)
 
 
-def true_suvr(tau: float) -> NDArray[np.float32]:
+def build_truth(tau: float) -> NDArray[np.float32]:
     """SUVR on the template grid: `tau` 0 is the negative mean of each region, 1 the positive mean."""
     atlas = load_atlas()
     moments = {r.name: r for r in load_regions()}
@@ -111,7 +111,7 @@ def build_head(
     rng = np.random.default_rng(seed)
     matrix = random_matrix(rng, tilt_deg)
     shape, affine = native_grid(spacing_mm, extent_mm, (0.0, -18.0, 0.0))
-    truth = true_suvr(tau) if truth is None else truth
+    truth = build_truth(tau) if truth is None else truth
     to_template = np.linalg.inv(AFFINE) @ np.linalg.inv(matrix) @ affine
     image = ndimage.affine_transform(truth, to_template[:3, :3], to_template[:3, 3], shape, order=1)
     image = np.maximum(image, 0.8 * neck_and_face(to_template, shape)) if neck else image
@@ -124,6 +124,12 @@ def build_head(
         (5000 * np.maximum(image, 0)).astype(np.float32), affine, "Bq/mL", (Frame(0.0, 1200.0),), facts
     )
     return Head(volume, matrix, truth)
+
+
+@pytest.fixture(scope="session")
+def true_suvr():
+    """The function that gives the SUVR of a head on the template grid."""
+    return build_truth
 
 
 @pytest.fixture(scope="session")
