@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.atlas import AFFINE, SPACING_MM, load_atlas
+from pipeline.atlas import AFFINE, load_atlas
 from pipeline.imaging.head import Mask
 from pipeline.imaging.space import Matrix
 from pipeline.scan import FloatArray
@@ -87,12 +87,7 @@ def _shifted(axis: int, step: int) -> tuple[slice, ...]:
     return tuple(slice(step, stop) if a == axis else slice(1, -1) for a in range(3))
 
 
-def locate(
-    masks: Sequence[Mask],
-    matrices: Sequence[Matrix],
-    affine: Matrix,
-    displacement_mm: FloatArray | None = None,
-) -> Missing:
+def locate(masks: Sequence[Mask], matrices: Sequence[Matrix], affine: Matrix) -> Missing:
     """Count voxels and find the regions they belong to.
 
     Parameters
@@ -103,16 +98,11 @@ def locate(
         Template millimetres to millimetres of each frame.
     affine : ndarray, shape (4, 4)
         Voxel to millimetres of the masks.
-    displacement_mm : ndarray of float32, shape (3, 96, 112, 96), or None
-        Template millimetres that a warp adds to each voxel's place before the matrix.
     """
     voxels = sum(int(mask.sum()) for mask in masks)
     if not voxels:
         return Missing(0, 0.0, 0.0, "")
     places, labels, in_brain = _places()
-    if displacement_mm is not None:
-        x, y, z = places.astype(np.intp)
-        places = places + displacement_mm[:, x, y, z] / np.float32(SPACING_MM)
     lost = np.zeros(len(labels), dtype=bool)
     for mask, matrix in zip(masks, matrices, strict=True):
         to_voxel = np.linalg.inv(affine) @ matrix @ AFFINE

@@ -34,6 +34,8 @@ _LARGEST_ML = 2.0e6
 _NOTHING = 0.1
 """SUVR below which a brain voxel holds no data: fluid has about .65."""
 _SAME_PLACE_MM = 4.0
+_FARTHEST_MM = 16.0
+"""Real brains lie within 12 mm of their affine."""
 _LEAST_GAIN = 0.015
 """Share of the variance that a warp must explain beyond the affine; noise alone gives it .010."""
 _SUV_RANGE = 8.0
@@ -104,7 +106,8 @@ def _normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
     suvr = to_suvr(smooth)
     inside = field_of_view(volume.array.shape[:3], volume.affine, registration.matrix, shift)
     findings += _assess(image, suvr, inside, registration)
-    same = locate([one_valued(array) for array in frames.arrays], matrices, volume.affine, shift)
+    # Without the warp, which shrinks a hole that it takes for fluid.
+    same = locate([one_valued(array) for array in frames.arrays], matrices, volume.affine)
     findings.append(judge("constant-voxels", same.worst, str(same) if same.worst else ""))
     refuse_if_needed(findings)
     brain = keep_brain(suvr)
@@ -215,9 +218,12 @@ def _warp(average: Volume, native_mm: float, affine: Registration) -> tuple[Regi
     ]
     least = float(found.warp.volume_ratios().min())
     told = f"{moved.mean():.1f} mm on average, {moved.max():.1f} mm at most, volumes x {least:.2f} at least"
-    if gain < _LEAST_GAIN or not least > 0:
+    if gain < _LEAST_GAIN:
         message = f"A warp of {told} explains {gain:+.1%} more of the scan: the affine is used"
         return affine, note("warp", "pass", message, gain)
+    if not (least > 0 and moved.max() <= _FARTHEST_MM):
+        message = f"A warp of {told} is implausible: the affine is used; look for a lesion or a hole"
+        return affine, note("warp", "warn", message, float(moved.max()))
     return found, note("warp", "pass", f"Warped by {told}; explains {gain:+.1%} more of the scan", gain)
 
 
