@@ -91,7 +91,7 @@ def fit_warp(image: Volume, matrix: Matrix) -> Warp:
     coefficients: FloatArray = np.zeros((3, *_WAVES), dtype=np.float32)
     for _ in range(WARP_SETTINGS["steps"]):
         move = _sampled(coefficients)
-        state = _State(model, *_seen(image, start + to_voxel[:, :3] @ move))
+        state = _Explained(model, *_seen(image, start + to_voxel[:, :3] @ move))
         step: FloatArray = _step(state, coefficients)
         # Full steps nearly always; a fold is prevented by going less far.
         for _ in range(6):
@@ -100,7 +100,7 @@ def fit_warp(image: Volume, matrix: Matrix) -> Warp:
                 coefficients = ahead.coefficients
                 break
             step = step * np.float32(0.5)
-    state = _State(model, *_seen(image, start + to_voxel[:, :3] @ _sampled(coefficients)))
+    state = _Explained(model, *_seen(image, start + to_voxel[:, :3] @ _sampled(coefficients)))
     return Warp(coefficients, state.explained)
 
 
@@ -111,7 +111,7 @@ def _seen(image: Volume, places: FloatArray) -> tuple[FloatArray, NDArray[np.boo
     return values, seen
 
 
-class _State:
+class _Explained:
     """The image at the displaced points, explained as well as it can be."""
 
     def __init__(self, model: LinearModel, values: FloatArray, seen: NDArray[np.bool_]) -> None:
@@ -131,7 +131,7 @@ class _State:
         return change - model.maps @ (self.inverse @ (model.maps.T @ change))
 
 
-def _step(state: _State, coefficients: FloatArray) -> FloatArray:
+def _step(state: _Explained, coefficients: FloatArray) -> FloatArray:
     """Return the change of coefficients that explains the image better, weighed against the prior."""
     slope = np.where(state.seen, state.model.gradients @ state.weights, np.float32(0))
     # Neighbouring points share their noise: so many of them count as one.
