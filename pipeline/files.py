@@ -119,6 +119,34 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def write_sha256(path: Path) -> Path:
+    """Write the SHA-256 of a file beside it, as ``sha256sum`` does; return what was written."""
+    return write_text(_sum_of(path), f"{sha256_of_file(path)}  {path.name}\n")
+
+
+def known_sha256(path: Path) -> str:
+    """Return the SHA-256 that `write_sha256` left beside a file; read the file where it has changed since.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    changed = path.stat().st_mtime_ns
+    try:
+        if _sum_of(path).stat().st_mtime_ns >= changed:
+            digest, name = _sum_of(path).read_text(encoding="utf-8").split()
+            if name == path.name and len(digest) == 64:
+                return digest
+    except (OSError, ValueError):  # none, or not ours
+        pass
+    return sha256_of_file(path)
+
+
+def _sum_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
 def fingerprint(*parts: Any) -> str:
     """Sixteen hex digits computed from JSON-able values, in order.
 

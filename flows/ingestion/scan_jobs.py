@@ -15,7 +15,7 @@ from flows.running.jobs import Runner, WorkerKilled
 from flows.running.runners import finished
 from pipeline.config import ImagingSettings
 from pipeline.errors import UNEXPECTED, OutputError, RefusedScan, unexpected
-from pipeline.files import fingerprint
+from pipeline.files import fingerprint, write_sha256
 from pipeline.imaging import process
 from pipeline.ingest import bids as bids_files
 from pipeline.ingest.convert import convert_scan
@@ -131,6 +131,10 @@ def ingest_scan(job: ScanJob) -> ScanDone:
     before = read_record(job.record)
     work = _ScanWork(job, label=job.found.label(job.names))
     trace = ""
+    seen_as = job.found.seen_as()
+    seen_as = seen_as and job.names.code("seen as", seen_as)
+    if before is not None and _is_unchanged(before, job, seen_as):
+        return _recorded(job, before, before)
     try:
         digests = job.found.digests()
         content = job.found.fingerprint(digests)
@@ -138,8 +142,8 @@ def ingest_scan(job: ScanJob) -> ScanDone:
         key = fingerprint(job.settings, content)
         known = before is not None and (before.key == key or _knows_more(before, job, image))
         if before is not None and known and before.is_whole(job.bids):
-            return _recorded(job, replace(before.seen_in([job.source]), image=image), before)
-        work.record = replace(work.record, key=key, content=content, image=image)
+            return _recorded(job, replace(before.seen_in([job.source]), image=image, seen_as=seen_as), before)
+        work.record = replace(work.record, key=key, content=content, image=image, seen_as=seen_as)
         _check_name_is_free(job, before, work.record)
         work.run()
     except OutputError:
@@ -150,6 +154,12 @@ def ingest_scan(job: ScanJob) -> ScanDone:
         trace = traceback.format_exc()
         work.refuse(unexpected(error))
     return _recorded(job, work.record, before, trace)
+
+
+def _is_unchanged(before: ScanRecord, job: ScanJob, seen_as: str) -> bool:
+    """Return whether the scan was read before as it is now, by what its folder shows of its files."""
+    same = bool(before.key and seen_as) and before.seen_as == seen_as and before.settings == job.settings
+    return same and job.source in before.sources and before.is_whole(job.bids)
 
 
 @dataclass
@@ -177,6 +187,7 @@ class _ScanWork:
             stale.unlink()
         normalised = process.normalise(bids_files.read_pet(converted.path), job.imaging)
         image = process.write_derivative(normalised, folder, converted.stem)
+        write_sha256(image)  # a training need not read every volume to know what it learns from
         self._remember(
             converted, [converted.path, *converted.companions, *sorted(folder.glob(f"{converted.stem}_*"))]
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from time import time_ns as now_ns
 from typing import Literal
 
 from pipeline.errors import InputError, RefusedScan
@@ -184,11 +185,30 @@ class FoundScan:
         """
         known = self.digests() if digests is None else digests
         rows = [(path.name, known[path]) for path in (*self.files, *self.sidecars)]
-        stated = (
+        return fingerprint(rows, self._stated())
+
+    def seen_as(self) -> str:
+        """Return sixteen hex digits that change with the files' names, sizes and times, and with the tables.
+
+        Empty where a file is gone, or is so new that another change could leave it the same time.
+        """
+        try:
+            found = [(str(path), path.stat()) for path in (*self.files, *self.sidecars)]
+        except OSError:
+            return ""
+        rows = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+        newest = max((time for _, _, time in rows), default=0)
+        return "" if newest > now_ns() - _SAFE_NS else fingerprint(rows, self._stated())
+
+    def _stated(self) -> tuple[object, ...]:
+        return (
             self.identity, str(self.scan_date), self.twin, self.diagnosis, self.days_to_diagnosis, self.age,
             self.sex, self.site, self.visit, self.posterior, self.notes, *(self.doubt or ()),
         )  # fmt: skip
-        return fingerprint(rows, stated)
+
+
+_SAFE_NS = 5_000_000_000
+"""File systems keep times to two seconds at the worst."""
 
 
 def _is_harmless(label: str) -> bool:

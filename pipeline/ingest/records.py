@@ -32,6 +32,9 @@ class ScanRecord:
     settings, content, image : str
         Fingerprints of the settings, of the scan with what tables state of it, and of its images' bytes;
         empty in records of earlier versions.
+    seen_as : str
+        Code of the names, sizes and times of the files, and of what tables state: where it is the same, the
+        files need not be read. Empty where they were written moments before they were read.
     converted : mapping or None
         Of `ConvertedScan.to_dict`; None where the scan could not be converted.
     suvr : str or None
@@ -47,6 +50,7 @@ class ScanRecord:
     settings: str = ""
     content: str = ""
     image: str = ""
+    seen_as: str = ""
     converted: Mapping[str, Any] | None = None
     suvr: str | None = None
     regions: Mapping[str, float] = field(default_factory=dict)
@@ -66,7 +70,7 @@ class ScanRecord:
     def write(self, path: Path) -> Path:
         """Write the record whole or not at all."""
         values = asdict(self)
-        for name in ("converted", "suvr", "regions"):
+        for name in ("seen_as", "converted", "suvr", "regions"):
             if not values[name]:
                 del values[name]
         return write_json(path, values)

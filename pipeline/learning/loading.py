@@ -16,7 +16,7 @@ from models.arrays import Ints
 from models.preprocessing import AnyPreprocessing, ImagePreprocessing, Preprocessing
 from pipeline.config import PreprocessingSettings
 from pipeline.errors import CohortError
-from pipeline.files import fingerprint, read_json, sha256_of_file, write_json, written_whole
+from pipeline.files import fingerprint, known_sha256, read_json, write_json, written_whole
 from pipeline.scan import Cohort, Scan
 
 
@@ -204,7 +204,7 @@ def _bytes_of(scan: Scan) -> str:
             where=scan.scan_id,
             hint="Run `taucal ingest` again, or remove the row from the cohort table",
         )
-    return sha256_of_file(scan.path)
+    return known_sha256(scan.path)
 
 
 def _prepare(scan: Scan, preprocessing: Preprocessing) -> NDArray[np.float32]:

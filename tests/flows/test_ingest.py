@@ -52,7 +52,10 @@ if __name__ == "__main__":
 @pytest.fixture(scope="session")
 def adni(tmp_path_factory) -> Path:
     """Four phantom scans of three subjects, one of them spoiled, with other series beside some."""
-    return write_cohort(SCANS, tmp_path_factory.mktemp("source") / "adni", SEED)
+    source = write_cohort(SCANS, tmp_path_factory.mktemp("source") / "adni", SEED)
+    for path in source.rglob("*"):
+        os.utime(path, (time.time() - 3600,) * 2)  # what is moments old is read again by the next ingest
+    return source
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pipeline import files
 from pipeline.errors import InputError, LeakageError, RefusedScan
 from pipeline.files import exclusive, fingerprint, whoami, write_json, write_text, written_whole
 
@@ -127,3 +128,19 @@ def test_who_is_what_the_environment_says_or_the_login(monkeypatch):
     monkeypatch.setenv("TAUCAL_WHO", "")
     monkeypatch.setenv("LOGNAME", "bob")
     assert whoami() == "bob"
+
+
+def test_the_fingerprint_beside_a_file_is_used_until_the_file_changes(tmp_path):
+    path = tmp_path / "volume.nii.gz"
+    path.write_bytes(b"old")
+    assert files.known_sha256(path) == files.sha256_of_file(path), "none is there yet"
+    beside = files.write_sha256(path)
+    beside.write_text(f"{'0' * 64}  volume.nii.gz\n")
+    assert files.known_sha256(path) == "0" * 64
+    later = beside.stat().st_mtime_ns + 1
+    os.utime(path, ns=(later, later))
+    assert files.known_sha256(path) == files.sha256_of_file(path)
+    os.utime(path, ns=(0, 0))
+    for other in ("not a fingerprint", f"{'0' * 64}  another.nii.gz\n"):
+        beside.write_text(other)
+        assert files.known_sha256(path) == files.sha256_of_file(path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +16,8 @@ from hypothesis import strategies as st
 from flows.ingestion import scan_jobs
 from flows.ingestion.ingest_tables import COHORT_TABLE, REGION_TABLE, read_outcomes
 from pipeline.errors import InputError, OutputError
+from pipeline.files import sha256_of_file
+from pipeline.ingest import found
 from pipeline.ingest.records import RECORDS
 from pipeline.ingest.source_map import log_beside, map_beside, read_map, who
 from pipeline.scan import Cohort
@@ -524,3 +528,46 @@ def test_a_map_with_a_strange_entry_is_an_error_that_names_it(tmp_path, entry, p
         who("A", tmp_path / "key")
     assert error.value.where == str(path)
     assert "ingest the sources again" in (error.value.hint or "")
+
+
+class TestWhatIsNew:
+    """What is new is found by names, sizes and times; of an old scan nothing is read."""
+
+    @pytest.fixture
+    def aged(self, put, run, tmp_path):
+        """A source of two scans that are an hour old, and its dataset, ingested twice."""
+        paths = [put(tmp_path / "source", subject) for subject in ("A", "B")]
+        for path in (tmp_path / "source").rglob("*.*"):
+            os.utime(path, (time.time() - 3600,) * 2)
+        run(tmp_path / "source", tmp_path / "bids")
+        return paths
+
+    @pytest.fixture
+    def read(self, monkeypatch):
+        """Names of the source's files whose bytes were read."""
+        names = []
+        real = found.sha256_of_file
+        monkeypatch.setattr(found, "sha256_of_file", lambda path: names.append(path.name) or real(path))
+        return names
+
+    def test_an_old_scan_is_not_read_again(self, aged, run, read, tmp_path):
+        result = run(tmp_path / "source", tmp_path / "bids")
+        assert (result.accepted + result.warned, read) == (2, [])
+
+    def test_a_changed_one_is(self, aged, run, put, read, tmp_path):
+        put(tmp_path / "source", "A", value=7.0)
+        run(tmp_path / "source", tmp_path / "bids")
+        assert set(read) == {"sub-A_ses-01_pet.nii.gz", "sub-A_ses-01_pet.json"}
+
+    def test_a_file_that_was_written_moments_ago_is_read_next_time_too(self, put, run, read, tmp_path):
+        put(tmp_path / "source", "A")
+        for _ in range(2):
+            run(tmp_path / "source", tmp_path / "bids")
+        assert read.count("sub-A_ses-01_pet.nii.gz") == 2
+
+    def test_volumes_have_their_fingerprint_beside_them(self, aged, tmp_path):
+        volumes = list((tmp_path / "bids").rglob("*_desc-suvr_pet.nii.gz"))
+        assert len(volumes) == 2
+        for volume in volumes:
+            stored = volume.with_name(volume.name + ".sha256").read_text()
+            assert stored == f"{sha256_of_file(volume)}  {volume.name}\n"
