@@ -23,7 +23,7 @@ from pipeline.phantom.painting import measure, paint_meninges
 from pipeline.phantom.variation import Variation, on_template_grid, pull_back
 
 _CORTEX_FROM = 0.4
-"""The atlas calls a voxel cortex above this share of grey matter."""
+"""A voxel whose share of grey matter falls below this leaves its region, as it would in an MRI (assumed)."""
 _CHOROID_PATH_MM = (
     (10.0, -4.0, 18.0),
     (16.0, -26.0, 18.0),

@@ -40,9 +40,7 @@ from pipeline.phantom.variation import on_template_grid, push_forward
 from pipeline.scan import Frame, Volume
 
 SEED = 1515
-METHODS = {"affine": ImagingSettings()}
-if "registration" in ImagingSettings.model_fields:
-    METHODS = {way: ImagingSettings.model_validate({"registration": way}) for way in ("affine", "warp")}
+METHODS = {"affine": ImagingSettings(registration="affine"), "warp": ImagingSettings(registration="warp")}
 META = [f"{side}_{r}" for r in META_ROI_DEFINITIONS["Mayo"] for side in ("left", "right")]
 
 
@@ -135,7 +133,7 @@ def with_true_warp(seen: Acquisition, warp: NDArray[np.float32]) -> NDArray[np.f
 def error_mm(found: Normalised, seen: Acquisition, warp: NDArray[np.float32]) -> float:
     """Mean distance of found and true place over every second brain voxel."""
     voxels = np.argwhere(load_atlas().brain)[::2]
-    moved = getattr(found.registration, "warp", None)
+    moved = found.registration.warp
     ours = np.zeros_like(warp) if moved is None else moved.displacement_mm()
     places = []
     for matrix, displacement in (
