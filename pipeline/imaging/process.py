@@ -33,7 +33,7 @@ _LARGEST_ML = 2.0e6
 """A scanner for the whole body sees 0.7 x 0.7 x 2 m; working grids of 4 mm then take 0.13 GB each."""
 _NOTHING = 0.1
 """SUVR below which a brain voxel holds no data: fluid has about .65."""
-_SAME_PLACE_MM = 4.0
+_SAME_PLACE_MM = 3.0
 _FARTHEST_MM = 16.0
 """Real brains lie within 12 mm of their affine."""
 _LEAST_GAIN = 0.015
