@@ -25,7 +25,7 @@ _DAYS_OF_A_MONTH = 365.25 / 12
 
 
 @dataclass(frozen=True)
-class Answer:
+class GateAnswer:
     """What the gate answered, and what the audit log stores of it.
 
     Parameters
@@ -56,7 +56,7 @@ def ask_gate(
     return judge(judged, study.retrain.gate, study.seed, looks)
 
 
-def first_answer(study: Study, verdict: Verdict, subjects: Sequence[str], key: str, time: str) -> Answer:
+def first_answer(study: Study, verdict: Verdict, subjects: Sequence[str], key: str, time: str) -> GateAnswer:
     """Return the answer on the test part, whose scans are of these subjects."""
     spent = spent_after(study.retrain.gate, 0, study.retrain.wait_months)
     facts = {
@@ -71,13 +71,13 @@ def first_answer(study: Study, verdict: Verdict, subjects: Sequence[str], key: s
             reasons = (*reasons, "It and the champion will be scored on later scans.")
         else:
             outcome = "reject"
-    return Answer(outcome, verdict, reasons, facts, key)
+    return GateAnswer(outcome, verdict, reasons, facts, key)
 
 
 def ask_again(
     study: Study, champion: Champion, challenger: Champion, scans: SplitCohort, entry: tracking.Entry,
     time: str,
-) -> Answer:  # fmt: skip
+) -> GateAnswer:  # fmt: skip
     """Judge an undecided challenger on all scans of subjects from whom neither classifier has learned.
 
     Parameters
@@ -114,7 +114,7 @@ def ask_again(
     facts = entry.facts | {"gate": verdict.to_dict(), "looks": [[x.subjects, x.spent] for x in looks]}
     changed = grown or outcome != "wait"
     key = fingerprint(entry.facts["round"], sorted(ids), outcome) if changed else ""
-    return Answer(outcome, verdict, reasons, facts, key)
+    return GateAnswer(outcome, verdict, reasons, facts, key)
 
 
 def _subjects(challenger: Champion, scans: SplitCohort) -> dict[str, str]:

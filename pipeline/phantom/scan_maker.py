@@ -11,7 +11,7 @@ from pipeline.phantom.anatomy import Rendering, Uptake, draw_glucose_uptake, dra
 from pipeline.phantom.brain_labels import list_people
 from pipeline.phantom.cohort import PlannedScan
 from pipeline.phantom.conditions import UNCORRECTED, Conditions, draw_conditions
-from pipeline.phantom.people import paint_person
+from pipeline.phantom.real_people import paint_person
 from pipeline.phantom.scanner import Acquisition, acquire, with_wrong_map
 from pipeline.phantom.variation import Variation, draw_variation
 from pipeline.phantom.warped import paint_warped
