@@ -34,7 +34,7 @@ def test_a_card_as_programs_before_wrote_it_keeps_every_fact():
     subjects = written.pop("subjects")
     assert subjects == STORED["subjects"] | {"validation": None, "calibration": None}
     kept = {name: value for name, value in STORED.items() if name != "subjects"}
-    assert written == kept | {"scheme": "split"}
+    assert written == kept | {"scheme": "split", "noise": {}}
 
 
 def test_reading_what_was_written_gives_the_same_card():

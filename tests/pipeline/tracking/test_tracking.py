@@ -78,9 +78,11 @@ def open_store(store) -> str | None:
 
 
 def test_a_pinned_name_stays_the_version_its_alias_pointed_to(store):
-    with pytest.raises(InputError, match="no version has this alias"):
+    with pytest.raises(InputError, match="the store does not exist yet"):
         tracking.pinned(store, "@champion")
     one, two = make_version(store, 1), make_version(store, 2)
+    with pytest.raises(InputError, match="no version has this alias"):
+        tracking.pinned(store, "@champion")
     promote(store, one)
     names = [tracking.pinned(store, f"{place}@champion") for place in ("", f"models:/{store.model_name}")]
     promote(store, two)

@@ -115,7 +115,9 @@ def test_the_card_tells_use_data_metrics_and_where_it_fails(registered):
         assert needed in card, needed
     assert "overconfident between 50%" not in card, "four scans are too few"
     version = registered.store.client().get_model_version("taucal", str(registered.version))
-    assert version.description in card
+    summary, links = version.description.rsplit("\n\n", 1)
+    assert summary in card
+    assert "[model card](#/experiments/" in links
     assert version.description.startswith("**Research use only")
     assert "\n#" not in version.description
     assert version.description.count("NLL 0.81") == 1
