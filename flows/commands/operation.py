@@ -19,7 +19,6 @@ from flows.commands.options import (
 from flows.commands.study_place import find_studies, locate
 from flows.running.console import say, show_result, show_table
 from pipeline.errors import InputError
-from pipeline.files import whoami
 
 if TYPE_CHECKING:
     from pipeline.tracking import Entry
@@ -45,6 +44,8 @@ def retrain(
     champion on the same test scans.
     """
     accepted = ["retrain.accept_smaller=true"] if accept_smaller else []
+    from pipeline.files import whoami
+
     study = study_of(config, [*accepted, *(overrides or [])], "retrain", {"retrain.who": who or whoami()})
     from flows.retrain import retrain as door
     from flows.running.doors import run_door
@@ -107,6 +108,7 @@ def promote(
     place = locate(study, changes=True)
     from flows.retraining import promotion
     from pipeline import tracking
+    from pipeline.files import whoami
 
     store, output = tracking.store_at(place.named), place.output
     if approve is not None:
@@ -131,6 +133,7 @@ def rollback(study: StudyOption = None) -> Any:
     place = locate(study, changes=True)
     from flows.retraining import promotion
     from pipeline import tracking
+    from pipeline.files import whoami
 
     champion = promotion.roll_back(tracking.store_at(place.named), place.output, whoami())
     say(f"Version {champion} is the champion.")
