@@ -95,8 +95,8 @@ def test_an_undecided_challenger_is_scored_on_later_scans_until_it_is_too_old(cl
     study = study_of(clinic, growth=0.3)
     retrain_study(study, "test", "2026-01-01T00:00:00Z")
     clinic.add(30)
-    # So small a chance of error is spent that neither outcome is shown.
-    sure = NEVER_SURE | {"level": 0.999999, "waiting": 1e-7}
+    # So small a chance of error is spent, and so much is allowed, that neither outcome is shown.
+    sure = NEVER_SURE | {"negative_log_likelihood": 0.2, "level": 0.999999, "waiting": 1e-7}
     study = study_of(clinic, growth=0.3, gate=sure, wait_months=2)
     first = retrain_study(study, "test", "2026-02-01T00:00:00Z")
     assert (first.action, first.outcome, first.version, first.challenger) == ("retrain", "undecided", 1, 2)
@@ -105,7 +105,7 @@ def test_an_undecided_challenger_is_scored_on_later_scans_until_it_is_too_old(cl
 
     clinic.add(24)
     second = retrain_study(study, "test", "2026-03-01T00:00:00Z")
-    assert (second.outcome, second.challenger) == ("undecided", 2)
+    assert (second.outcome, second.challenger) == ("undecided", 2), second.reasons
     entry = audit_of(study.output).last("wait")
     (before, _), (after, _) = entry.facts["looks"]
     assert after == before + 24, "no new subject was learned from, wherever a split would have put it"
