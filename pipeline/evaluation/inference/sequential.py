@@ -86,8 +86,8 @@ def skewed_limits(values: ArrayLike, subjects: Sequence[str], z: float) -> tuple
 
     Scans of one subject count as one piece of evidence. Differences of NLL are skewed: a few scans carry much
     of the mean, and where those are missing from the sample, mean and standard error are both too small. So
-    the limits are corrected for the third moment. On the phantom a challenger that is worse by the margin
-    itself passed in 10 % of trials with the correction, in 12 % without (120 subjects, level .9).
+    the limits are corrected for the third moment, by a transformation that is monotone: a larger z always
+    gives wider limits, and a lower limit does not climb above the mean however small the error that is spent.
 
     Parameters
     ----------
@@ -99,13 +99,14 @@ def skewed_limits(values: ArrayLike, subjects: Sequence[str], z: float) -> tuple
 
     References
     ----------
-    Johnson, Modified t tests and confidence intervals for asymmetrical populations, JASA 73, 1978.
+    Hall, On the removal of skewness by transformation, Journal of the Royal Statistical Society B 54, 1992:
+    the cubic transformation g_1, whose inverse is in closed form.
 
     Examples
     --------
     >>> mean, low, high = skewed_limits([0.0, 0.0, 0.0, 4.0], list("abcd"), 1.0)
     >>> mean, round(low, 2), round(high, 2)
-    (1.0, 0.29, 2.29)
+    (1.0, 0.22, 2.48)
     """
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean())
@@ -116,9 +117,16 @@ def skewed_limits(values: ArrayLike, subjects: Sequence[str], z: float) -> tuple
     if spread <= 1e-12 or not np.isfinite(z):
         far = 0.0 if spread <= 1e-12 else float("inf")
         return mean, mean - far, mean + far
-    error = spread * people / len(array) / np.sqrt(people - 1)
-    shift = float((off**3).mean()) / spread**3 / np.sqrt(people) * (2 * z**2 + 1) / 6
-    return mean, float(mean + error * (shift - z)), float(mean + error * (shift + z))
+    error = float(spread * people / len(array) / np.sqrt(people - 1))
+    skew = float((off**3).mean() / spread**3 / np.sqrt(people))
+    return mean, mean - error * _unskewed(z, skew), mean - error * _unskewed(-z, skew)
+
+
+def _unskewed(z: float, skew: float) -> float:
+    """Return the t-statistic that Hall's transformation takes to z, of a mean with this skewness."""
+    if abs(skew) < 1e-9:  # the limit of what follows
+        return z
+    return float(3 / skew * (np.cbrt(1 + skew * (z - skew / 6)) - 1))
 
 
 def z_of(level: float) -> float:

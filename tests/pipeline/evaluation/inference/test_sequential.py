@@ -64,6 +64,18 @@ def test_skewed_limits_hold_the_mean_as_often_as_they_should():
     assert corrected / 4000 == pytest.approx(0.1, abs=0.02)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_less_error_gives_wider_limits_around_the_mean_however_skewed(sign):
+    """A correction of first order alone puts the lower limit above the mean of these at z = 4.75."""
+    values = sign * np.r_[np.zeros(50), 1.0, 2.0, 4.0, 9.0]
+    names = list(map(str, range(54)))
+    limits = np.array([skewed_limits(values, names, z) for z in np.linspace(1, 8, 40)])
+    assert (limits[:, 1] < limits[:, 0]).all()
+    assert (limits[:, 0] < limits[:, 2]).all()
+    assert (np.diff(limits[:, 1]) < 0).all()
+    assert (np.diff(limits[:, 2]) > 0).all()
+
+
 def test_scans_of_one_subject_are_one_piece_of_evidence(rng):
     values = rng.standard_normal(40)
     once = skewed_limits(values, list(map(str, range(40))), 1.5)
