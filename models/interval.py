@@ -124,7 +124,12 @@ class RangeFit:
 
 def describe_range(stated: Floats, drawn: Floats, truth: Floats, factor: float) -> RangeFit:
     """Return what ranges of a factor hold; parameters as in `choose_range_factor`."""
-    low, high = plausible_range(stated, drawn, factor)
+    return ranges_held(plausible_range(stated, drawn, factor), stated, truth, factor)
+
+
+def ranges_held(ranges: tuple[Floats, Floats], stated: Floats, truth: Floats, factor: float) -> RangeFit:
+    """Return what lower and upper limits (N, K each) hold of true probabilities (N, K)."""
+    low, high = ranges
     held, width = (low <= truth) & (truth <= high), high - low
     first = np.arange(len(stated)), stated.argmax(axis=1)
     shares = (held.mean(), held[first].mean(), width.mean(), width[first].mean())

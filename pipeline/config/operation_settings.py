@@ -1,4 +1,4 @@
-"""How comparisons run, where models are kept, and how they are replaced on a schedule."""
+"""How comparisons run, where models are stored, and how they are replaced on a schedule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.config.section import Count, Fraction, NotNegative, Positive, Sect
 
 
 class TrackingSettings(Section):
-    """Where runs and models are kept."""
+    """Where runs and models are stored."""
 
     uri: str | None = None
     """SQLAlchemy address (``postgresql+psycopg://USER@HOST/DATABASE``) or MLflow server; a SQLite file in the

@@ -65,7 +65,7 @@ class Study(Section):
         )
 
     def without_places(self) -> Study:
-        """Return the study without the folders scans came from, whom it writes to and where models are kept.
+        """Return the study without the folders of scans, whom it writes to and where models are stored.
 
         A folder's name can identify people; an address can hold a secret.
         """

@@ -81,7 +81,7 @@ def template_image() -> FloatArray:
 def five_tissue_model() -> LinearModel:
     """Grey, white, fluid, and what surrounds the brain: enough to start from.
 
-    The surroundings are told apart by direction: a bright neck would else pass for a part of the brain.
+    The surroundings have one map per direction: else a bright neck would be taken for part of the brain.
     """
     atlas = load_atlas()
     layers = _layers((6.0,), _directions())
@@ -93,8 +93,8 @@ def region_model() -> LinearModel:
     """White matter, fluid, the grey matter of every region and what surrounds the brain.
 
     The weight of each map is free, so a tau-positive cortex is as well explained as a negative one. What
-    surrounds the brain is told apart by direction, since face and neck take up more than the scalp, and is
-    followed for 12 mm only: beyond, people differ more than an affine map can follow.
+    surrounds the brain has one map per direction, since face and neck take up more than the scalp, and
+    reaches 12 mm only: beyond, people differ more than an affine map can follow.
     """
     atlas = load_atlas()
     named = [k for k, name in enumerate(atlas.names) if name not in _TISSUES]

@@ -217,14 +217,14 @@ def _warp(average: Volume, native_mm: float, affine: Registration) -> tuple[Regi
         FINE.bring(load_atlas().brain) > 0.5
     ]
     least = float(found.warp.volume_ratios().min())
-    told = f"{moved.mean():.1f} mm on average, {moved.max():.1f} mm at most, volumes x {least:.2f} at least"
+    extent = f"{moved.mean():.1f} mm on average, {moved.max():.1f} mm at most, volumes x {least:.2f} at least"
     if gain < _LEAST_GAIN:
-        message = f"A warp of {told} explains {gain:+.1%} more of the scan: the affine is used"
+        message = f"A warp of {extent} explains {gain:+.1%} more of the scan: the affine is used"
         return affine, note("warp", "pass", message, gain)
     if not (least > 0 and moved.max() <= _FARTHEST_MM):
-        message = f"A warp of {told} is implausible: the affine is used; look for a lesion or a hole"
+        message = f"A warp of {extent} is implausible: the affine is used; look for a lesion or a hole"
         return affine, note("warp", "warn", message, float(moved.max()))
-    return found, note("warp", "pass", f"Warped by {told}; explains {gain:+.1%} more of the scan", gain)
+    return found, note("warp", "pass", f"Warped by {extent}; explains {gain:+.1%} more of the scan", gain)
 
 
 def claims_template(volume: Volume) -> bool:

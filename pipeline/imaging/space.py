@@ -59,18 +59,18 @@ def without_erased_planes(volume: Volume) -> Volume:
     """
     array = volume.array if volume.array.ndim == 3 else volume.array.max(axis=3)
     bright = array > 0.3 * np.percentile(array, 99)
-    kept = []
+    parts = []
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)
         area, filled = bright.sum(axis=others), np.flatnonzero((array != 0).any(axis=others))
         first, last = int(filled[0]), int(filled[-1])
         wide = area.max() / 4
-        kept.append(
+        parts.append(
             slice(first if area[first] > wide else 0, last + 1 if area[last] > wide else array.shape[axis])
         )
     affine = volume.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [part.start for part in kept]
-    return replace(volume, array=volume.array[tuple(kept)], affine=affine)
+    affine[:3, 3] += affine[:3, :3] @ [part.start for part in parts]
+    return replace(volume, array=volume.array[tuple(parts)], affine=affine)
 
 
 def coarse_volume(volume: Volume, spacing_mm: float, sigma_mm: float = 0.0) -> Volume:
@@ -109,12 +109,12 @@ def coarse_volume(volume: Volume, spacing_mm: float, sigma_mm: float = 0.0) -> V
 
 def _block_mean(array: FloatArray, affine: Matrix, blocks: tuple[int, ...]) -> tuple[FloatArray, Matrix]:
     counts = [n // b for n, b in zip(array.shape, blocks, strict=True)]
-    kept = array[tuple(slice(0, n * b) for n, b in zip(counts, blocks, strict=True))]
+    whole = array[tuple(slice(0, n * b) for n, b in zip(counts, blocks, strict=True))]
     split = [size for n, b in zip(counts, blocks, strict=True) for size in (n, b)]
     moved = affine.copy()
     moved[:3, 3] += affine[:3, :3] @ ((np.array(blocks) - 1) / 2)
     moved[:3, :3] = affine[:3, :3] * np.array(blocks)
-    return kept.reshape(split).mean(axis=(1, 3, 5), dtype=np.float32), moved
+    return whole.reshape(split).mean(axis=(1, 3, 5), dtype=np.float32), moved
 
 
 def to_template(

@@ -45,7 +45,7 @@ class Preset:
 
 
 PRESETS: dict[str, Preset] = {
-    # Amyloid confirmed, so that stage tells much about the class; prevalence as in ADNI.
+    # Amyloid confirmed, so that stage determines much of the class; prevalence as in ADNI.
     "three_class": Preset(
         ("CN", "MCI", "AD"),
         (0.557, 0.333, 0.110),

@@ -1,7 +1,7 @@
 """How one person's anatomy differs from the atlas's: smooth warps, ventricles, cortex, fluid, skull.
 
 Everything is drawn from the subject's seed, from age and from the stage of tau, never from the class: given
-the stage, an image tells no more of the class than the stage does, and the posterior stays exact.
+the stage, an image holds no more about the class than the stage does, and the posterior stays exact.
 
 References
 ----------

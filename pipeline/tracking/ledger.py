@@ -86,7 +86,9 @@ def record_answer(store: Store, answered: AnsweredScan) -> str:
     trace_id = f"tr-{number.hex}"
     attached = {kind: Attachment.from_file(path) for kind, path in answered.files.items()}
     asked = json.dumps({"scan": answered.scan, "input_digest": answered.input_digest})
-    told = json.dumps({**answered.answer, **{k: a.ref(trace_id) for k, a in attached.items()}}, default=float)
+    outputs = json.dumps(
+        {**answered.answer, **{k: a.ref(trace_id) for k, a in attached.items()}}, default=float
+    )
     info = TraceInfo(
         trace_id=trace_id,
         trace_location=TraceLocation.from_experiment_id(experiment),
@@ -123,7 +125,7 @@ def record_answer(store: Store, answered: AnsweredScan) -> str:
             "mlflow.traceRequestId": json.dumps(trace_id),
             "mlflow.spanType": json.dumps("CHAIN"),
             "mlflow.spanInputs": asked,
-            "mlflow.spanOutputs": told,
+            "mlflow.spanOutputs": outputs,
         },
     }
     client.log_spans(experiment, [Span.from_dict(span)])

@@ -106,7 +106,7 @@ def cross_validate(
 
 
 def _settled(nll: Floats) -> bool:
-    """Return whether NLLs (repeats, names) tell how far each calibrator is from the best."""
+    """Return whether NLLs (repeats, names) show how far each calibrator is from the best."""
     behind = nll - nll[:, [nll.mean(axis=0).argmin()]]
     error = behind.std(axis=0, ddof=1) / math.sqrt(len(nll))
     return bool(np.all(error <= np.maximum(_SMALL_ERROR, behind.mean(axis=0) / 5)))

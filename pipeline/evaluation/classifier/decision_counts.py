@@ -10,7 +10,7 @@ import numpy as np
 
 from models.arrays import Floats
 from models.conformal import ConformalSets
-from models.interval import RangeFit
+from models.interval import RangeFit, ranges_held
 from models.prediction import Prediction
 from pipeline.evaluation.classifier.decision import SetSizes, set_sizes
 from pipeline.learning.predictions import Predictions
@@ -101,8 +101,7 @@ def _ranges(decided: Sequence[Prediction], truth: Floats) -> RangeFit | None:
     factor = decided[0].range_factor
     if factor is None:
         return None
-    low, high = (np.array([getattr(p, bound) for p in decided]) for bound in ("lower", "upper"))
-    held, width = (low <= truth) & (truth <= high), high - low
-    first = np.arange(len(decided)), np.array([np.argmax(p.probabilities) for p in decided])
-    shares = (held.mean(), held[first].mean(), width.mean(), width[first].mean())
-    return RangeFit(factor, *(float(x) for x in shares))
+    low, high, stated = (
+        np.array([getattr(p, n) for p in decided]) for n in ("lower", "upper", "probabilities")
+    )
+    return ranges_held((low, high), stated, truth, factor)

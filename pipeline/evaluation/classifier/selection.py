@@ -1,4 +1,4 @@
-"""The calibrator that ships, beside all candidates, cross-validated with subjects kept whole."""
+"""The calibrator that ships, beside all candidates, cross-validated by subject."""
 
 from __future__ import annotations
 
