@@ -127,14 +127,17 @@ def write_sha256(path: Path) -> Path:
 def known_sha256(path: Path) -> str:
     """Return the SHA-256 that `write_sha256` left beside a file; read the file where it has changed since.
 
+    The time of change (ctime) counts, not only that of modification, which a restored backup brings along.
+
     Raises
     ------
     OSError
         If the file cannot be read.
     """
-    changed = path.stat().st_mtime_ns
+    changed = path.stat()
     try:
-        if _sum_of(path).stat().st_mtime_ns >= changed:
+        summed = _sum_of(path).stat()
+        if summed.st_mtime_ns >= changed.st_mtime_ns and summed.st_ctime_ns >= changed.st_ctime_ns:
             digest, name = _sum_of(path).read_text(encoding="utf-8").split()
             if name == path.name and len(digest) == 64:
                 return digest

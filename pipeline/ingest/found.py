@@ -196,8 +196,9 @@ class FoundScan:
             found = [(str(path), path.stat()) for path in (*self.files, *self.sidecars)]
         except OSError:
             return ""
-        rows = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
-        newest = max((time for _, _, time in rows), default=0)
+        # The time of change too: a file that is replaced by a copy may bring its time of modification along.
+        rows = [(name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in found]
+        newest = max((modified for _, _, modified, _ in rows), default=0)
         return "" if newest > now_ns() - _SAFE_NS else fingerprint(rows, self._stated())
 
     def _stated(self) -> tuple[object, ...]:

@@ -140,7 +140,13 @@ def test_the_fingerprint_beside_a_file_is_used_until_the_file_changes(tmp_path):
     later = beside.stat().st_mtime_ns + 1
     os.utime(path, ns=(later, later))
     assert files.known_sha256(path) == files.sha256_of_file(path)
-    os.utime(path, ns=(0, 0))
+    restored = path.with_name("restored")
+    restored.write_bytes(b"another volume")
+    os.utime(restored, ns=(0, 0))
+    restored.replace(path)
+    assert files.known_sha256(path) == files.sha256_of_file(path), (
+        "an older file in its place is another file"
+    )
     for other in ("not a fingerprint", f"{'0' * 64}  another.nii.gz\n"):
         beside.write_text(other)
         assert files.known_sha256(path) == files.sha256_of_file(path)

@@ -559,6 +559,16 @@ class TestWhatIsNew:
         run(tmp_path / "source", tmp_path / "bids")
         assert set(read) == {"sub-A_ses-01_pet.nii.gz", "sub-A_ses-01_pet.json"}
 
+    def test_one_of_the_same_size_and_time_is(self, aged, run, read, tmp_path):
+        path = next((tmp_path / "source").rglob("sub-A*_pet.json"))
+        before, text = path.stat(), path.read_text()
+        path.write_text(text.replace(": ", ":\t", 1))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        after = path.stat()
+        assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+        run(tmp_path / "source", tmp_path / "bids")
+        assert "sub-A_ses-01_pet.json" in read
+
     def test_a_file_that_was_written_moments_ago_is_read_next_time_too(self, put, run, read, tmp_path):
         put(tmp_path / "source", "A")
         for _ in range(2):
