@@ -58,21 +58,34 @@ def report_new_scans(study: Study) -> NewReports:
     CohortError
         If there is no cohort table.
     """
+    store = tracking.store_of(study.tracking, study.output)
+    reports = _report_with_champion(study, store)
+    if study.tracking.keep_reports_days is not None:
+        _forget_old_answers(store, study.tracking.keep_reports_days)
+    return reports
+
+
+def _report_with_champion(study: Study, store: tracking.Store) -> NewReports:
     cohort = Cohort.read_tsv(study.cohort.path / COHORT_TABLE, study.cohort.classes)
     new = [scan for scan in cohort.scans if not _is_reported(_folder(study, scan))]
-    store = tracking.store_of(study.tracking, study.output)
     if not new or tracking.champion_version(store) is None:
         say("Every scan has a report." if not new else "No report is written: there is no champion yet.")
         return NewReports()
     writer = ReportWriter.of(store, _CHAMPION)
     reports = _write_reports(study, writer, cohort, new)
-    if study.tracking.keep_reports_days is not None:
-        tracking.forget_answers(store, study.tracking.keep_reports_days)
     say(f"{len(reports.written)} new reports below {study.output / 'reports'}, {len(reports.failed)} failed.")
     log_shared(f"{len(reports.written)} reports written by version {writer.version}.")
     outcomes = [*((scan, "written") for scan in reports.written), *reports.failed]
     show_rows("reports", [{"scan": s, "outcome": o} for s, o in outcomes], "Reports of new scans")
     return reports
+
+
+def _forget_old_answers(store: tracking.Store, days: int) -> None:
+    deleted = tracking.forget_answers(store, days)
+    if deleted:
+        sentence = f"{deleted} recorded reports and predictions of more than {days} days ago were deleted."
+        say(sentence)
+        log_shared(sentence)
 
 
 @step("write reports")

@@ -8,7 +8,6 @@ person, a user or a machine.
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 import time
@@ -191,17 +190,22 @@ def set_diagnosis(store: Store, pseudonym: str, diagnosis: str) -> int:
 
 
 def forget_answers(store: Store, days: int) -> int:
-    """Delete what was answered more than so many days ago, with its files; return how many answers."""
-    from mlflow.exceptions import MlflowException
+    """Delete what was answered more than so many days ago, with its files; return how many answers.
+
+    Files go first: where they cannot be deleted the error is raised, and the ledger still lists them.
+    """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     before = int((datetime.now(UTC) - timedelta(days=days)).timestamp() * 1000)
+    if store.is_new():
+        return 0
     old = _search(store, f"timestamp_ms < {before}")
     for trace in old:
         place = trace.info.tags.get("mlflow.artifactLocation")
         if place is not None:
-            with contextlib.suppress(MlflowException, OSError, NotImplementedError):  # it has no files
-                get_artifact_repository(place, tracking_uri=store.uri).delete_artifacts()
+            files = get_artifact_repository(place, tracking_uri=store.uri)
+            if files.list_artifacts():  # else MLflow calls it an error
+                files.delete_artifacts()
     ids = [trace.info.trace_id for trace in old]
     for start in range(0, len(ids), 100):
         store.client().delete_traces(_experiment(store), trace_ids=ids[start : start + 100])

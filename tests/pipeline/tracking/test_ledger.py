@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -90,6 +91,22 @@ def test_what_is_old_is_forgotten_with_its_files(store, tmp_path, monkeypatch):
     assert tracking.forget_answers(store, 30) == 0
 
 
+def test_files_that_cannot_be_deleted_stay_in_the_ledger(store, tmp_path, monkeypatch):
+    (tmp_path / "report.html").write_text("page")
+    tracking.record_answer(store, answered(files={"html": tmp_path / "report.html"}))
+
+    def denied(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", denied)
+        with pytest.raises(PermissionError, match="Permission denied"):
+            tracking.forget_answers(store, -1)
+    assert len(tracking.answered_scans(store)) == 1
+    assert tracking.forget_answers(store, -1) == 1
+
+
 def test_a_new_store_holds_nothing_and_asking_makes_none(store, tmp_path):
     assert tracking.answered_scans(store) == []
+    assert tracking.forget_answers(store, 30) == 0
     assert not (tmp_path / "study").exists()
