@@ -102,7 +102,7 @@ LIMITS: dict[str, Limit] = {
     "frame-motion": Limit("Motion between frames (mm)", 6.0, 12.0, "above", "choose a window without motion"),
     "registration-failed": Limit("Variance explained by the tissue model", 0.72, 0.65, "below", _LOOK),
     "upside-down": Limit("Better fit of the head turned over", 0.0, 0.05, "above", "correct the orientation"),
-    "not-a-brain": Limit("Mutual information with a brain", 0.45, 0.33, "below", "use brain scans only"),
+    "not-a-brain": Limit("Mutual information with a brain", 0.45, 0.33, "below", _LOOK),
     "implausible-size": Limit("Size of the head relative to the template", 1.32, 1.4, "above", _LOOK),
     "implausible-shear": Limit("Shear of the head relative to the template", 0.12, 0.2, "above", _LOOK),
     "head-turned": Limit("Rotation of the head (degrees)", 40.0, 60.0, "above", "check the orientation"),

@@ -19,7 +19,7 @@ def study_contradictions(html: str, report: Mapping[str, Any]) -> list[str]:
     """Return every contradiction of the page of a study with its JSON."""
     tables = _tables(html)
     found = [*_metrics(tables, "Source of the probabilities", {r["name"]: r for r in report["metrics"]})]
-    for check in (_conclusion, _candidates, _coverage, _decided, _plausible, _slopes, _parts):
+    for check in (_conclusion, _gains, _candidates, _coverage, _decided, _plausible, _slopes, _parts):
         found += check(text_of(html), tables, report)
     return found
 
@@ -112,6 +112,19 @@ def _conclusion(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> 
         _is(stated[n], gain[k]) for n, k in ((2, "value"), (3, "low"), (4, "high"))
     ):
         yield f"the conclusion is {stated[0]}, the difference {gain}"
+
+
+def _gains(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Found:
+    """Hold each row of the paired differences against the metric of its place."""
+    rows = _table(tables, "Metric", "Difference")
+    if not rows:
+        return
+    if len(rows) != len(report["gain"]):
+        yield f"{len(rows)} differences are shown, the JSON has {len(report['gain'])}"
+    for row, gain in zip(rows, report["gain"].values(), strict=False):
+        stated = [row["Difference"], *row["95 % interval"].split(" to ")]
+        if not all(_is(t, gain[k]) for t, k in zip(stated, ("value", "low", "high"), strict=True)):
+            yield f"the difference in {row['Metric']} is {stated}, in JSON {gain}"
 
 
 def _candidates(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Found:

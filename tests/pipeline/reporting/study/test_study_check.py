@@ -42,12 +42,14 @@ def test_a_figure_of_a_sentence_that_is_changed_is_found(page, written, other):
     assert study_contradictions(html.replace(written, other), report)
 
 
-def test_every_number_of_the_tables_of_metrics_and_slopes_is_checked(page):
+def test_every_number_of_the_tables_of_metrics_differences_and_slopes_is_checked(page):
     html, report = page
     start = html.index('<table class="metrics">')
     spans = [(start, html.index("</table>", start))]
     slopes = html.index("Calibration slope and intercepts</h2>")
     spans.append((html.index("<tbody>", slopes), html.index("</table>", slopes)))
+    gains = html.index("With calibration minus without")
+    spans.append((html.index("<tbody>", gains), html.index("</table>", gains)))
     places = [
         m
         for a, b in spans
