@@ -122,8 +122,8 @@ def _gains(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Found
     if len(rows) != len(report["gain"]):
         yield f"{len(rows)} differences are shown, the JSON has {len(report['gain'])}"
     for row, gain in zip(rows, report["gain"].values(), strict=False):
-        stated = [row["Difference"], *row["95 % interval"].split(" to ")]
-        if not all(_is(t, gain[k]) for t, k in zip(stated, ("value", "low", "high"), strict=True)):
+        stated = f"{row['Difference']} {row['95 % interval']}"
+        if not _agrees(stated, gain):
             yield f"the difference in {row['Metric']} is {stated}, in JSON {gain}"
 
 
