@@ -83,7 +83,7 @@ class LabelDistributionAwareMargin(Loss):
 
     needs_counts: ClassVar[bool] = True
     max_m = Option(0.5, "the margin of the rarest class", at_least=0)
-    s = Option(30.0, "the scale of the logits", at_least=0)
+    s = Option(30.0, "the scale of the logits", above=0)
     margins: Tensor
 
     def prepare(self) -> None:

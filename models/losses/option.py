@@ -21,24 +21,25 @@ class Option(Generic[T]):
         Also decides the type that values are converted to.
     meaning : str
         One line for the help and for errors, without a full stop.
-    at_least, at_most, below : float
+    at_least, at_most, above, below : float
         Range of a number.
     choices : tuple of str
         Allowed values of a word.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - four of them are limits of one range
         self,
         default: T,
         meaning: str,
         *,
         at_least: float = -math.inf,
         at_most: float = math.inf,
+        above: float = -math.inf,
         below: float = math.inf,
         choices: tuple[str, ...] = (),
     ) -> None:
         self.default, self.meaning, self.choices = default, meaning, choices
-        self.at_least, self.at_most, self.below = at_least, at_most, below
+        self.at_least, self.at_most, self.above, self.below = at_least, at_most, above, below
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -63,6 +64,8 @@ class Option(Generic[T]):
         high = f"below {self.below:g}" if self.below < math.inf else f"{self.at_most:g}"
         if high != "inf":
             return f"{kind} from {self.at_least:g} to {high}"
+        if self.above > -math.inf:
+            return f"{kind} above {self.above:g}"
         return f"{kind} of at least {self.at_least:g}" if self.at_least > -math.inf else kind
 
     def checked(self, value: Any, owner: str) -> T:
@@ -98,7 +101,8 @@ class Option(Generic[T]):
         if isinstance(value, bool):
             raise TypeError
         number = float(value)
-        if not (math.isfinite(number) and self.at_least <= number <= self.at_most and number < self.below):
+        within = self.at_least <= number <= self.at_most and self.above < number < self.below
+        if not (math.isfinite(number) and within):
             raise ValueError
         return number
 

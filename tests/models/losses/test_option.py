@@ -91,6 +91,7 @@ def test_an_unknown_option_brings_the_nearest():
         ("ce", {"reduction": "avg"}, "reduction='avg' is not valid .*'mean' or 'sum' or 'none'"),
         ("focal", {"gamma": "high"}, "gamma='high' is not valid .*a number of at least 0"),
         ("mmce", {"width": 0}, "width=0 is not valid"),
+        ("ldam", {"s": 0}, r"s=0 is not valid for .*Expected a number above 0: the scale of the logits"),
     ],
 )
 def test_values_out_of_range_are_refused(name, options, message):
