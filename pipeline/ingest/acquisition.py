@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
+from pydicom.dataset import Dataset
+
 from pipeline.errors import RefusedScan
 from pipeline.ingest.headers import SeriesHeader, philips_scale, private_text
 from pipeline.ingest.planes import acquisition_moment
@@ -32,6 +34,10 @@ from pipeline.scan import Fact, Unit
 Injection = tuple[Moment | None, float | None]
 
 _SUV_AGREES = 0.05
+_ONE_TIME_S = 60.0
+_TWO_TIMES = (
+    "Radiopharmaceutical Start Time (0018,1072) and Start DateTime (0018,1078) differ; the latter is used"
+)
 _NUCLIDES = {
     "F18": 6586.2,
     "C11": 1223.4,
@@ -40,8 +46,13 @@ _NUCLIDES = {
     "GA68": 4057.7,
     "RB82": 75.0,
     "ZR89": 282276.0,
+    "GE68": 23_410_080.0,
 }
-_NUCLIDE_CODES = {"C-111A1": "F18", "C-105A1": "C11", "C-B1038": "O15", "C-107A1": "N13", "C-131A3": "GA68"}
+_NUCLIDE_CODES = {
+    "C-111A1": "F18", "C-105A1": "C11", "C-B1038": "O15", "C-107A1": "N13", "C-131A3": "GA68",
+    "C-128A2": "GE68",
+}  # fmt: skip
+_LABELLED_WITH = {"AV1451": "F18"}
 
 
 def acquisition_facts(header: SeriesHeader, moments: Sequence[Moment | None], unit: Unit) -> dict[str, Fact]:
@@ -67,9 +78,11 @@ def acquisition_facts(header: SeriesHeader, moments: Sequence[Moment | None], un
     Raises
     ------
     RefusedScan
-        ``"injection-after-scan"``.
+        ``"injection-after-scan"``, or ``"wrong-tracer"`` where the radionuclide is not the tracer's.
     """
     drug = header.item("RadiopharmaceuticalInformationSequence")
+    tracer, nuclide = tracer_in(header, drug), _nuclide(drug)
+    _check_nuclide(tracer, nuclide)
     half_life = half_life_of(header) or F18_HALF_LIFE_S
     known = [moment for moment in moments if moment is not None]
     start = min(known, key=lambda moment: moment.local, default=None)
@@ -77,14 +90,16 @@ def acquisition_facts(header: SeriesHeader, moments: Sequence[Moment | None], un
     if _are_blanked(header, known, injection):
         injection, note = (None, None), "all clocks of the header are the same: taken as blanked"
     delay, assumed = delay_after_injection(start, *injection)
+    if injection[0] and injection[1] and not note and abs(injection[0].clock - injection[1]) > _ONE_TIME_S:
+        note = "; ".join(filter(None, (_TWO_TIMES, assumed)))
     weight = _positive(header.number("PatientWeight"))
     dose = _in_becquerel(_positive(drug.number("RadionuclideTotalDose")))
     correction = _decay_correction(header)
     reference = _decay_reference_delay(header, correction, start, injection, half_life)
     factor, suv_note = _suv(header, suv_factor(weight, dose, reference, half_life))
     return {
-        "tracer": tracer_in(header, drug),
-        "radionuclide": _nuclide(drug),
+        "tracer": tracer,
+        "radionuclide": nuclide,
         "manufacturer": maker_of(header.text("Manufacturer")),
         "model": model_of(header.text("ManufacturerModelName")),
         "injected_activity_bq": dose,
@@ -116,7 +131,7 @@ def half_life_of(header: SeriesHeader) -> float | None:
     """Return the half-life in seconds: as written if it can be one, else the nuclide's, or None."""
     drug = header.item("RadiopharmaceuticalInformationSequence")
     written = drug.number("RadionuclideHalfLife")
-    if written is not None and 30 < written < 1e7:
+    if written is not None and 30 < written < 1e8:
         return written
     return _NUCLIDES.get(_nuclide(drug) or "")
 
@@ -244,6 +259,18 @@ def _nuclide(drug: SeriesHeader) -> str | None:
     return next((n for n in _NUCLIDES if text.endswith((n, n[-2:] + n[:-2])) and text), None)
 
 
+def _check_nuclide(tracer: str | None, nuclide: str | None) -> None:
+    """Refuse what no scan of the tracer has: a phantom of germanium under the protocol of a tracer."""
+    expected = _LABELLED_WITH.get(tracer or "")
+    if expected and nuclide not in (None, expected):
+        raise RefusedScan(
+            "wrong-tracer",
+            f"The tracer is {tracer}, but the radionuclide is {nuclide}, expected {expected}",
+            hint="Leave it out if it is a phantom, else correct the Radionuclide Code Sequence (0054,0300)",
+            measured=str(nuclide),
+        )
+
+
 def _positive(value: float | None) -> float | None:
     return value if value is not None and value > 0 else None
 
@@ -270,6 +297,9 @@ def check_one_tracer(headers: Sequence[SeriesHeader]) -> None:
     titles = ("RadiopharmaceuticalInformationSequence", "SeriesDescription", "ProtocolName")
     different = {tuple(id(header.get(name)) for name in titles): header for header in headers}
     found = {tracer_in(header, header.item(titles[0])) for header in different.values()} - {None}
+    for header in different.values():  # one that states a second injection may show either
+        others = [one for one in (header.get(titles[0]) or ())[1:] if isinstance(one, Dataset)]
+        found |= {tracer_in(header, SeriesHeader.of(one)) for one in others} - {None}
     if len(found) > 1:
         raise RefusedScan(
             "mixed-tracers",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.errors import InputError
 from pipeline.ingest.adni_codes import Row, code_in, diagnoses_of, months_of
-from pipeline.ingest.date_columns import with_iso_dates
+from pipeline.ingest.date_columns import date_named, with_iso_dates
+from pipeline.ingest.folders import files_below
 from pipeline.ingest.side_files import is_missing, number_of, read_table
 from pipeline.ingest.times import parse_date
 
@@ -27,7 +29,7 @@ def roster_id(ptid: str) -> int | None:
     >>> roster_id("011_S_4321"), roster_id("168_S_10065"), roster_id("phantom")
     (4321, 10065, None)
     """
-    match = PTID.match(ptid.strip())
+    match = PTID.match(ptid.strip().upper())
     return int(match[2]) if match else None
 
 
@@ -106,7 +108,12 @@ _REQUIRED: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "PHANTOM_TRUTH": (("IMAGEUID",),),
 }
 """Columns of each table, by the beginning of its name; of a group, one must be there."""
+_USED = (
+    *_SUBJECT, *_DIAGNOSES, "VISCODE", "VISCODE2", "EXAMDATE", "EXAMDATE_BL", "PTGENDER", "PTDOB", "PTDOBMM",
+    "PTDOBYY", "AGE", "IMAGEUID", "SPOILED",
+)  # fmt: skip
 _WANTED = re.compile(f"^({'|'.join(_REQUIRED)})(?!.*DICT)", re.IGNORECASE)
+_Fact = TypeVar("_Fact")
 _TEXT, _SHEETS = (".csv", ".tsv"), (".xlsx", ".xls", ".ods")
 _MONTH_AND_YEAR = r"\d{1,2}/\d{4}"
 
@@ -114,8 +121,8 @@ _MONTH_AND_YEAR = r"\d{1,2}/\d{4}"
 def read_tables(root: Path, unread: Counter[str] | None = None) -> Tables:
     """Read the diagnosis and demographic tables anywhere below a folder.
 
-    Dated names (``DXSUM_PDXCONV_18Nov2026.csv``) are read in order of name. Of two tables with the same day,
-    the one read last wins, and DXSUM is read last.
+    Of two tables with the same day, the one read last wins: the one of the later date in its name
+    (``DXSUM_PDXCONV_18Nov2026.csv``), and DXSUM before all others.
 
     Parameters
     ----------
@@ -140,10 +147,11 @@ def read_tables(root: Path, unread: Counter[str] | None = None) -> Tables:
             truth |= {row.get("IMAGEUID", "").lstrip("I"): _truth(row, path) for row in rows}
             continue
         _read_visits(rows, visits, unread)
+        mine: dict[int, list[Row]] = defaultdict(list)
         for row in rows:
-            number = _number(row)
-            if number is not None:
-                people[number] = _merged(people.get(number, AdniSubject()), row)
+            mine[_number(row) or 0].append(row)
+        for number, own in mine.items():
+            people[number] = _merged(people.get(number, AdniSubject()), own, unread)
     together = {
         n: AdniSubject(tuple(visits[n].values()), people[n].sex, people[n].born, people[n].age_at)
         for n in sorted(people)
@@ -153,7 +161,7 @@ def read_tables(root: Path, unread: Counter[str] | None = None) -> Tables:
 
 def _table_files(root: Path) -> list[Path]:
     """Return the tables as they are read: DXSUM after ADNIMERGE, so that the table of record wins."""
-    found = [path for path in root.rglob("*.*") if _WANTED.match(path.name) and path.is_file()]
+    found = [path for path in files_below(root, Counter()) if _WANTED.match(path.name)]
     tables = [path for path in found if path.suffix.lower() in _TEXT]
     named = {path.with_suffix("") for path in tables}
     for sheet in sorted(path for path in found if path.suffix.lower() in _SHEETS):
@@ -163,18 +171,26 @@ def _table_files(root: Path) -> list[Path]:
                 where=str(sheet),
                 hint="save it as CSV beside it",
             )
-    return sorted(tables, key=lambda p: (p.name.upper().startswith("DXSUM"), p.name))
+    return sorted(tables, key=lambda p: (p.name.upper().startswith("DXSUM"), _day_in_name(p), p.name))
+
+
+def _day_in_name(path: Path) -> date:
+    named = re.search(r"(\d{1,2})[-_]?([A-Za-z]{3})[-_]?(20\d\d)", path.stem)
+    iso = re.search(r"20\d\d[-_]?\d\d[-_]?\d\d", path.stem)
+    day = date_named(*named.groups()) if named else parse_date(iso[0].replace("_", "-")) if iso else None
+    return day or date.min
 
 
 def _rows(path: Path, unread: Counter[str]) -> list[dict[str, str]]:
     match = _WANTED.match(path.name)
     kind = match[1].upper() if match else ""
-    rows = [{k.upper(): v for k, v in row.items()} for row in read_table(path, _REQUIRED[kind])]
+    rows = [{k.upper(): v for k, v in row.items()} for row in read_table(path, _REQUIRED[kind], _USED)]
     for column, century in (("EXAMDATE", 2000), ("EXAMDATE_BL", 2000), ("PTDOB", 1900)):
         others = _MONTH_AND_YEAR if column == "PTDOB" else "(?!)"
         rows, lost = with_iso_dates(rows, column, path, century, others)
         if lost:
             unread[f"dates in {kind} that cannot be read"] += lost
+    rows = rows if kind == "PHANTOM_TRUTH" else _of_one_subject(rows, kind, unread)
     lost = sum(
         not diagnoses_of(row) and any(not is_missing(row.get(name, "")) for name in _DIAGNOSES)
         for row in rows
@@ -183,6 +199,15 @@ def _rows(path: Path, unread: Counter[str]) -> list[dict[str, str]]:
     if lost:
         unread[f"rows of {kind} whose diagnosis is not understood"] += lost
     return rows
+
+
+def _of_one_subject(rows: list[dict[str, str]], kind: str, unread: Counter[str]) -> list[dict[str, str]]:
+    """Leave out, and count, rows that name no subject or two."""
+    numbers = [{roster_id(row.get("PTID", "")), code_in(row, "RID")} - {None} for row in rows]
+    for seen, what in ((2, "whose PTID and RID disagree"), (0, "that name no subject")):
+        if lost := sum(len(found) == seen for found in numbers):
+            unread[f"rows of {kind} {what}"] += lost
+    return [row for row, found in zip(rows, numbers, strict=True) if len(found) == 1]
 
 
 def _number(row: Row) -> int | None:
@@ -227,12 +252,24 @@ def _day_of_visit(code: str, baseline: date | None) -> date | None:
 _SEXES = {"1": "M", "2": "F", "male": "M", "female": "F", "m": "M", "f": "F"}
 
 
-def _merged(person: AdniSubject, row: Row) -> AdniSubject:
-    sex = _SEXES.get(row.get("PTGENDER", "").strip().lower())
-    born = _born(row)
-    age, baseline = number_of(row.get("AGE", "")), parse_date(row.get("EXAMDATE_BL"))
-    age_at = (age, baseline) if baseline and age is not None and age > 0 else None
+def _merged(person: AdniSubject, rows: list[Row], unread: Counter[str]) -> AdniSubject:
+    """Add what the rows of one table state; where they contradict each other, they state nothing."""
+    sex = _only((_SEXES.get(row.get("PTGENDER", "").strip().lower()) for row in rows), "sexes", unread)
+    born = _only(map(_born, rows), "dates of birth", unread)
+    age_at = _only(map(_age_at, rows), "ages at baseline", unread)
     return AdniSubject((), sex or person.sex, born or person.born, age_at or person.age_at)
+
+
+def _only(stated: Iterable[_Fact | None], what: str, unread: Counter[str]) -> _Fact | None:
+    found = {fact for fact in stated if fact is not None}
+    if len(found) > 1:
+        unread[f"subjects with two {what} in one table"] += 1
+    return found.pop() if len(found) == 1 else None
+
+
+def _age_at(row: Row) -> tuple[float, date] | None:
+    age, baseline = number_of(row.get("AGE", "")), parse_date(row.get("EXAMDATE_BL"))
+    return (age, baseline) if baseline and age is not None and age > 0 else None
 
 
 def _born(row: Row) -> date | None:
@@ -253,9 +290,8 @@ def _truth(row: Row, path: Path) -> Truth:
     columns = [c for c in row if c.startswith("POSTERIOR_")]
     posterior = [number_of(row[c]) for c in columns]
     if None in posterior and any(row[c] for c in columns):
-        raise InputError(
-            "A posterior probability is not a number", where=str(path), hint="write the phantom again"
-        )
+        problem = "A posterior probability is not a number"
+        raise InputError(problem, where=str(path), hint="write the phantom again")
     known = tuple(p for p in posterior if p is not None)
     return Truth(
         row.get("DIAGNOSIS", "").strip() or None, known or None, row.get("SPOILED", "").strip() or None

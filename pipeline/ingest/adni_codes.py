@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from pipeline.diagnoses import diagnosis_in
 from pipeline.ingest.side_files import number_of
 
 _BASELINE = frozenset({"bl", "sc", "scmri", "4_bl", "4_sc", "v01", "v02", "v03", "init", "4_init", "m00"})
@@ -35,10 +36,6 @@ def code_in(row: Row, column: str) -> int | None:
 
 _CURRENT = {1: "CN", 2: "MCI", 3: "AD"}
 _CHANGE = {1: "CN", 7: "CN", 9: "CN", 2: "MCI", 4: "MCI", 8: "MCI", 3: "AD", 5: "AD", 6: "AD"}
-_NAMED = {
-    "cn": "CN", "nl": "CN", "smc": "CN", "normal": "CN", "emci": "MCI", "lmci": "MCI", "mci": "MCI",
-    "ad": "AD", "dementia": "AD",
-}  # fmt: skip
 
 
 def diagnosis_of(row: Row) -> str | None:
@@ -67,7 +64,7 @@ def diagnoses_of(row: Row) -> set[str]:
         ("DX", {}),
     )
     named = (
-        names.get(code_in(row, column) or 0) or _NAMED.get(row.get(column, "").strip().lower())
+        names.get(code_in(row, column) or 0) or (diagnosis_in(row.get(column, "")) or ("",))[0]
         for column, names in columns
     )
     return {name for name in named if name}

@@ -5,47 +5,28 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from pipeline.ingest.acquisition import resolution_of
+from pipeline.ingest.acquisition import resolution_of, tracer_in
 from pipeline.ingest.adni import PTID, read_tables
-from pipeline.ingest.found import FoundScan, files_below
+from pipeline.ingest.adni_levels import LEVELS, level_of
+from pipeline.ingest.ecat import is_ecat
+from pipeline.ingest.folders import files_below
+from pipeline.ingest.found import FoundScan
 from pipeline.ingest.headers import SeriesHeader
-from pipeline.ingest.instances import NEIGHBOURS, kind_of, read_file
+from pipeline.ingest.instances import read_file
+from pipeline.ingest.kinds import NEIGHBOURS, is_nifti, kind_of
 from pipeline.ingest.labels import with_tables
+from pipeline.ingest.reconstructions import acquired_of, one_per_acquisition
+from pipeline.ingest.sidecar import sidecars_beside
 from pipeline.ingest.times import parse_date
-from pipeline.ingest.vocabulary import tracer_of
+
+__all__ = ["LEVELS", "find_adni", "folder_notes", "is_adni", "level_of"]
 
 _IMAGE = re.compile(r"^[IS](\d+)$")
-
-LEVELS = ("averaged", "standardized", "co-registered dynamic", "original", "uniform 6 mm", "uniform 8 mm")
-"""ADNI's processing levels, the one to take first: it is averaged, and its own resolution is not yet lost."""
-
-
-def level_of(series: str) -> str:
-    """Return which of `LEVELS` a series name states.
-
-    Examples
-    --------
-    >>> level_of("AV1451_Co-registered,_Averaged")
-    'averaged'
-    >>> level_of("AV1451 Coreg, Avg, Standardized Image and Voxel Size")
-    'standardized'
-    >>> level_of("AV1451 Coreg, Avg, Std Img and Vox Siz, Uniform 6mm Res")
-    'uniform 6 mm'
-    """
-    name = series.lower().replace("_", " ")
-    resolution = resolution_of(name)
-    if resolution is not None:
-        return f"uniform {resolution:.0f} mm"
-    processed = "coreg" in name or "co-reg" in name
-    if processed and ("standardized" in name or "std img" in name):
-        return "standardized"
-    if processed and "av" in re.split(r"[ ,]+", name.replace("averaged", "av").replace("avg", "av")):
-        return "averaged"
-    return "co-registered dynamic" if processed and "dynamic" in name else "original"
 
 
 def is_adni(source: Path) -> bool:
@@ -61,22 +42,26 @@ def _subjects(source: Path) -> list[Path]:
     return []
 
 
-def find_adni(source: Path, ignored: Counter[str]) -> list[FoundScan]:
-    """Find the PET images of an ADNI download; one header is read a series."""
+def find_adni(source: Path, ignored: Counter[str], prefer: Sequence[str] = ()) -> list[FoundScan]:
+    """Find the PET images of an ADNI download, at any depth; one header is read a series."""
+    folders: dict[Path, list[Path]] = defaultdict(list)
+    for path in files_below(source, ignored):
+        folders[path.parent].append(path)
     scans = []
-    for subject in _subjects(source):
-        folders: dict[Path, list[Path]] = defaultdict(list)
-        for path in files_below(subject, ignored):
-            folders[path.parent].append(path)
-        scans += _joined([s for files in folders.values() for s in _scans_in(subject, files, ignored)])
-    return with_tables(
-        _warned_of_resolutions(one_level_per_visit(scans, ignored)), read_tables(source, ignored)
-    )
+    for folder, files in sorted(folders.items()):
+        parts = folder.relative_to(source).parts
+        depth = next((n for n, part in enumerate(parts) if PTID.match(part)), None)
+        if depth is not None:
+            scans += _scans_in(source.joinpath(*parts[: depth + 1]), files, ignored)
+        elif images := [path for path in files if path.suffix.lower() not in _NO_IMAGES]:
+            ignored["files outside of the subjects' folders (nnn_S_nnnn)"] += len(images)
+    tables = read_tables(source, ignored)
+    return with_tables(_warned_of_resolutions(one_per_acquisition(_joined(scans), ignored, prefer)), tables)
 
 
 def _scans_in(subject: Path, files: list[Path], ignored: Counter[str]) -> list[FoundScan]:
     series, day, number = _facts_of_path(files[0].parent.relative_to(subject).parts)
-    niftis = [f for f in files if f.name.lower().endswith((".nii", ".nii.gz"))]
+    niftis = [f for f in files if is_nifti(f) or is_ecat(f)]
     slices = [f for f in files if f not in niftis and f.suffix.lower() not in _TEXT]
     ignored["files that are no images"] += len(files) - len(niftis) - len(slices)
     if not ignored["files that are no images"]:
@@ -89,7 +74,9 @@ def _scans_in(subject: Path, files: list[Path], ignored: Counter[str]) -> list[F
     name = series.replace("_", " ")
     scan = FoundScan((), "dicom", subject.name, day, number, site=subject.name[:3], description=name)
     scans = [
-        replace(scan, files=(f,), format="nifti", image_id=_number_in(f) or number, sidecars=_sidecar(f))
+        replace(
+            scan, files=(f,), format="nifti", image_id=_number_in(f) or number, sidecars=sidecars_beside(f)
+        )
         for f in niftis
         if _is_pet_name(series, ignored)
     ]
@@ -107,7 +94,9 @@ def _joined(scans: Sequence[FoundScan]) -> list[FoundScan]:
     return list(series.values())
 
 
+_DRUG = "RadiopharmaceuticalInformationSequence"
 _TEXT = frozenset({".xml", ".csv", ".txt", ".json", ".pdf", ".html"})
+_NO_IMAGES = _TEXT | {".tsv", ".xlsx", ".xls", ".ods", ".md", ".zip"}
 _NOT_PET = frozenset(
     {
         "mprage",
@@ -135,10 +124,12 @@ def _is_pet_name(series: str, ignored: Counter[str]) -> bool:
 
 
 def _dicom_scan(slices: list[Path], scan: FoundScan, ignored: Counter[str]) -> list[FoundScan]:
+    broken = 0
     for path in slices:
         try:
             header = read_file(path)
         except Exception:  # noqa: BLE001 - one bad file hides no other
+            broken += 1
             continue
         if header is None:
             continue
@@ -147,14 +138,34 @@ def _dicom_scan(slices: list[Path], scan: FoundScan, ignored: Counter[str]) -> l
             ignored[kind] += 1
             continue
         if kind:
-            ignored[kind] += len(slices)
-            return []
+            pet = _pet_among(slices)
+            ignored[kind] += len(slices) if pet is None else 1
+            if pet is None:
+                return []
+            header = pet  # the reader leaves the others alone
         uid = header.text("SeriesInstanceUID") or ""
         day = scan.scan_date or parse_date(header.text("AcquisitionDate") or header.text("SeriesDate"))
         notes = folder_notes(scan.subject_label, header)
-        return [replace(scan, files=tuple(slices), scan_date=day, series_uid=uid, notes=notes)]
+        scan = replace(scan, files=tuple(slices), scan_date=day, series_uid=uid, notes=notes)
+        return [replace(scan, tracer=tracer_in(header, header.item(_DRUG)), acquired=acquired_of([header]))]
+    if broken:  # its folders name it; the reader refuses it with what is wrong
+        return [replace(scan, files=tuple(slices))] if _is_pet_name(scan.description, ignored) else []
     ignored["files that are not DICOM"] += len(slices)
     return []
+
+
+def _pet_among(slices: list[Path]) -> SeriesHeader | None:
+    """Return the header of a PET image among some files, where a folder may hold CT and PET."""
+    for n in range(_LOOKS):
+        with suppress(Exception):  # a broken file hides no other
+            header = read_file(slices[(n + 1) * len(slices) // _LOOKS - 1])
+            if header is not None and kind_of(header) is None:
+                return header
+    return None
+
+
+_LOOKS = 8
+"""Files of a folder that are looked at, where the first is no PET."""
 
 
 def folder_notes(subject: str, header: SeriesHeader) -> tuple[str, ...]:
@@ -176,41 +187,6 @@ def _facts_of_path(parts: Sequence[str]) -> tuple[str, date | None, str]:
 def _number_in(path: Path) -> str:
     match = re.search(r"_I(\d+)\.", path.name)
     return match[1] if match else ""
-
-
-def _sidecar(path: Path) -> tuple[Path, ...]:
-    beside = path.with_name(re.sub(r"\.nii(\.gz)?$", ".json", path.name))
-    return (beside,) if beside.is_file() else ()
-
-
-def one_level_per_visit(scans: Sequence[FoundScan], ignored: Counter[str]) -> list[FoundScan]:
-    """Keep the first of `LEVELS` where one acquisition was downloaded at several."""
-    visits: dict[tuple[str, date | None], list[FoundScan]] = defaultdict(list)
-    for scan in scans:
-        visits[scan.subject_label, scan.scan_date].append(scan)
-    chosen = []
-    for (_, day), together in visits.items():
-        if day is None:
-            chosen += together
-            continue
-        for same_tracer in _by_tracer(together):
-            best = min(LEVELS.index(level_of(scan.description)) for scan in same_tracer)
-            taken = [scan for scan in same_tracer if LEVELS.index(level_of(scan.description)) == best]
-            if len(taken) < len(same_tracer):
-                ignored["other processing levels of a scan that is taken"] += len(same_tracer) - len(taken)
-            chosen += taken
-    return chosen
-
-
-def _by_tracer(scans: Sequence[FoundScan]) -> list[list[FoundScan]]:
-    groups: dict[str, list[FoundScan]] = defaultdict(list)
-    for scan in scans:
-        groups[tracer_of(scan.description) or ""].append(scan)
-    # An original without a tracer in its name belongs to the one tracer of the day that has.
-    if "" in groups and len(groups) == 2:
-        nameless = groups.pop("")
-        next(iter(groups.values())).extend(nameless)
-    return list(groups.values())
 
 
 def _warned_of_resolutions(scans: Sequence[FoundScan]) -> list[FoundScan]:

@@ -12,7 +12,7 @@ from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.dicom import read_files
 from pipeline.ingest.found import FoundScan
 from pipeline.ingest.nifti import read_nifti
-from pipeline.ingest.sidecar import OWN_FACTS, read_sidecar
+from pipeline.ingest.sidecar import IMAGE_NAME, OWN_FACTS, read_sidecar
 from pipeline.ingest.vocabulary import UNRECOGNISED, canonical_tracer
 from pipeline.scan import Volume
 
@@ -76,7 +76,10 @@ def convert_scan(
         diagnosis,
         found.posterior,
         shifted.isoformat() if shifted else "",
-        tuple(warnings + why),
+        tuple(warnings),
+        tuple(why),
+        "" if abs(found.days_to_diagnosis or 0) > max_days_to_diagnosis else found.stated,
+        found.reads,
     )
     dataset.write_scan(volume, facts, converted.path)
     return converted
@@ -98,9 +101,9 @@ def read_found(found: FoundScan) -> Volume:
         stated |= read_sidecar(path)
     # Facts as this program writes them pass unread; from a source they might be anybody's words.
     stated.pop(OWN_FACTS, None)
-    if found.format == "nifti" and not any(key in stated for key in ("TracerName", "SeriesDescription")):
-        # The series or file name is the only source for the tracer and the processing of a bare image.
-        stated["SeriesDescription"] = found.description
+    if found.format == "nifti":
+        # What the sidecar leaves open, the names of file and folder may state.
+        stated[IMAGE_NAME] = found.description
     return read_nifti(found.files[0], stated)
 
 
@@ -135,7 +138,7 @@ def _warnings(volume: Volume) -> list[str]:
 def _diagnosis(found: FoundScan, limit: int) -> tuple[str | None, int | None, list[str]]:
     days = found.days_to_diagnosis
     if found.diagnosis is None:
-        return None, None, ["no diagnosis is known"]
+        return None, None, [] if found.stated else ["no diagnosis is known"]
     if days is not None and abs(days) > limit:
         return None, days, [f"the nearest diagnosis is {abs(days)} days away, more than {limit}; not taken"]
     return found.diagnosis, days, []

@@ -29,6 +29,13 @@ class ConvertedScan:
     acquired_on : str
         The shifted date, ISO; empty where unknown.
     warnings : tuple of str
+        About the image.
+    label_notes : tuple of str
+        Why the scan has no diagnosis: nothing that is wrong with the image.
+    stated : str
+        The diagnosis in the words of the source; empty where it has codes.
+    reads : mapping of str to str
+        Visual reads and the status of markers, by column of the source.
     """
 
     subject: str
@@ -40,6 +47,9 @@ class ConvertedScan:
     posterior: tuple[float, ...] | None = None
     acquired_on: str = ""
     warnings: tuple[str, ...] = ()
+    label_notes: tuple[str, ...] = ()
+    stated: str = ""
+    reads: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def scan_id(self) -> str:
@@ -58,7 +68,12 @@ class ConvertedScan:
 
     def to_dict(self, bids: Path) -> dict[str, Any]:
         """Return JSON-able values, with the path relative to the dataset."""
-        return {**asdict(self), "facts": dict(self.facts), "path": self.path.relative_to(bids).as_posix()}
+        values = {**asdict(self), "facts": dict(self.facts), "path": self.path.relative_to(bids).as_posix()}
+        return {
+            key: value
+            for key, value in values.items()
+            if value or key not in ("label_notes", "stated", "reads")
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], bids: Path) -> Self:
@@ -70,6 +85,7 @@ class ConvertedScan:
                 "path": bids / values["path"],
                 "posterior": None if posterior is None else tuple(posterior),
                 "warnings": tuple(values["warnings"]),
+                "label_notes": tuple(values.get("label_notes", ())),
             }
         )
 

@@ -49,6 +49,9 @@ def without_exports(
     for a, b in [*pairs, *_conversions(images)]:
         if left_out & {a, b}:
             continue
+        if _directions(images[a]) != _directions(images[b]):
+            scans[a], scans[b] = (replace(scans[n], refused=_MIRRORED) for n in (a, b))
+            continue
         if scans[a].subject_label != scans[b].subject_label:
             scans[a], scans[b] = (replace(scans[n], doubt=_TWO_OWNERS) for n in (a, b))
         elif scans[a].scan_date != scans[b].scan_date:
@@ -107,6 +110,15 @@ def _equal_values(
     )
 
 
+def _directions(images: Sequence[Image]) -> set[tuple[float, ...] | None]:
+    return {header.first_frame().numbers("ImageOrientationPatient") for _, header in images}
+
+
+_MIRRORED = (
+    "mixed-geometry",
+    "The same pixels are in this source with two orientations (0020,0037): left and right may be swapped",
+    "Find out which export is right, and leave the other one out",
+)
 _TWO_OWNERS = (
     "The same images are in this source under two Patient IDs (0010,0020)",
     "Find out whose images these are, and leave the other export out",

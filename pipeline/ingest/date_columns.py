@@ -88,6 +88,21 @@ def _order(pairs: list[tuple[int, int]], mark: str, column: str, path: Path) -> 
     raise SideFileError(problem, where=str(path), hint="write dates as YYYY-MM-DD")
 
 
+def date_named(day: str, month: str, year: str) -> date | None:
+    """Return a date whose month is named in English, None where it is none.
+
+    Examples
+    --------
+    >>> date_named("18", "Nov", "2026"), date_named("31", "Feb", "2026")
+    (datetime.date(2026, 11, 18), None)
+    """
+    name = month.lower()[:3]
+    try:
+        return date(int(year), _MONTHS.index(name) + 1, int(day))
+    except ValueError:
+        return None
+
+
 def _date(text: str, day_first: Mapping[str, bool], century: int) -> date | None:
     text = text.strip()
     if match := _ISO.fullmatch(text):

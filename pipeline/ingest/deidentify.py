@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -121,6 +122,21 @@ def key_of_study(place: Path) -> Path | None:
         return None
     key = study.ingest.key_file or key_beside(study.cohort.path)
     return key if key.is_file() else None
+
+
+def pseudonym_of(bids: Path, key_file: Path | None) -> Callable[[str], str]:
+    """Return the function from a subject ID of the source to ``sub-<pseudonym>``; no change without a key.
+
+    Parameters
+    ----------
+    key_file : Path or None
+        The key beside the dataset where not given.
+    """
+    key = key_file or key_beside(bids)
+    if not key.is_file():
+        return lambda label: label
+    names = Pseudonymiser(load_or_make_key(key, bids))
+    return lambda label: f"sub-{names.subject(label)}"
 
 
 def dataset_of_study(place: Path) -> Path | None:

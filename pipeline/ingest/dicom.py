@@ -12,19 +12,19 @@ import numpy as np
 
 from pipeline.errors import InputError, RefusedScan
 from pipeline.ingest.acquisition import acquisition_facts, check_one_tracer, half_life_of
-from pipeline.ingest.found import files_below
-from pipeline.ingest.headers import SeriesHeader, philips_scale
+from pipeline.ingest.folders import files_below
+from pipeline.ingest.headers import SeriesHeader
 from pipeline.ingest.instances import series_of
 from pipeline.ingest.people import check_one_person
 from pipeline.ingest.planes import Plane, planes_of
-from pipeline.ingest.stacking import affine_of, array_of, frame_times, stack
+from pipeline.ingest.stacking import affine_of, array_of, check_filled, frame_times, stack
 from pipeline.ingest.times import mean_count_time, on_one_clock, without_clock_change
-from pipeline.ingest.vocabulary import known_code
-from pipeline.scan import FloatArray, Frame, Unit, Volume
+from pipeline.ingest.units import one_unit_and_factor
+from pipeline.ingest.vocabulary import known_code, names_no_attenuation
+from pipeline.scan import FloatArray, Frame, Volume
 
 # F-18 loses 0.6 % in a minute. Scanners place a frame's mean by formulae that differ by seconds.
 _SAME_REFERENCE_S = 60.0
-_UNITS = ("BQML", "GML", "CNTS", "PROPCNTS", "CPS", "PROPCPS", "NONE", "CM2", "PCNT", "STDDEV", "MLML")
 
 
 def read_series(folder: Path, series_uid: str | None = None) -> Volume:
@@ -114,7 +114,7 @@ def assemble(headers: Sequence[SeriesHeader]) -> Volume:
     firsts = [header.first_frame() for header in headers]
     for first in firsts:
         _check_attenuation(first)
-    unit, factor = _one_unit_and_factor(firsts)
+    unit, factor = one_unit_and_factor(firsts)
     header = max(firsts, key=_stated)
     half_life = half_life_of(header)
     planes, note = _on_one_clock([plane for one in headers for plane in planes_of(one)])
@@ -124,6 +124,7 @@ def assemble(headers: Sequence[SeriesHeader]) -> Volume:
     times, doubt = frame_times(frames, half_life)
     _check_decay_factors(frames, times, half_life)
     array = array_of(frames)
+    check_filled(array)
     if factor != 1.0:
         array *= np.float32(factor)
     facts = acquisition_facts(header, [plane.moment for plane in planes], unit)
@@ -140,11 +141,8 @@ def _on_one_clock(planes: list[Plane]) -> tuple[list[Plane], str | None]:
     stated = [plane.moment for plane in planes]
     on_one = on_one_clock(stated)
     moments = without_clock_change(on_one, [plane.reference_s for plane in planes])
-    note = (
-        None
-        if moments == on_one
-        else "the clock changed by an hour between frames: all are on the first one's"
-    )
+    changed = "the clock changed by an hour between frames: all are on the first one's"
+    note = None if moments == on_one else changed
     if moments != stated:
         planes = [replace(plane, moment=moment) for plane, moment in zip(planes, moments, strict=True)]
     return planes, note
@@ -170,68 +168,6 @@ def stack_images(headers: Sequence[SeriesHeader]) -> Volume:
     return Volume(array_of(frames), affine_of(frames[0]), "counts")
 
 
-def unit_and_factor(header: SeriesHeader) -> tuple[Unit, float]:
-    """Return the unit of a series and what its rescaled values are to be multiplied by.
-
-    Philips counts become Bq/mL by (7053,1009), or else SUV by (7053,1000). Proportional counts stay counts: a
-    ratio of regions can be had from them, a quantity cannot.
-
-    Raises
-    ------
-    RefusedScan
-        ``"units-unknown"``.
-    """
-    units = (header.text("Units") or _mapped_units(header)).upper()
-    if units in ("BQML", "BQ/ML", "BQCC"):
-        return "Bq/mL", 1.0
-    if units in ("GML", "G/ML", "{SUVBW}G/ML", "G/ML{SUVBW}"):
-        return "SUV", 1.0
-    if units == "PROPCNTS":
-        return "counts", 1.0
-    if units == "CNTS":
-        return _philips(header)
-    seen = known_code(units, _UNITS)
-    raise RefusedScan(
-        "units-unknown",
-        f"Units (0054,1001) are {seen}, not BQML, GML or Philips CNTS",
-        hint="Export the series as BQML",
-        measured=seen,
-    )
-
-
-def _one_unit_and_factor(headers: Sequence[SeriesHeader]) -> tuple[Unit, float]:
-    found = sorted(set(map(unit_and_factor, headers)))
-    if len(found) > 1:
-        seen = ", ".join(unit if factor == 1 else f"{factor:g} {unit} per count" for unit, factor in found)
-        raise RefusedScan(
-            "units-unknown",
-            f"The images of the series have different units or scale factors: {seen}",
-            hint="Export the series with one unit, as BQML",
-            measured=seen,
-        )
-    return found[0]
-
-
-def _mapped_units(header: SeriesHeader) -> str:
-    return header.item("RealWorldValueMappingSequence").item("MeasurementUnitsCodeSequence").text(
-        "CodeValue"
-    ) or (header.item("MeasurementUnitsCodeSequence").text("CodeValue") or "")
-
-
-def _philips(header: SeriesHeader) -> tuple[Unit, float]:
-    scales: tuple[tuple[int, Unit], ...] = ((0x09, "Bq/mL"), (0x00, "SUV"))
-    for offset, unit in scales:
-        scale = philips_scale(header, offset)
-        if scale is not None:
-            return unit, scale
-    raise RefusedScan(
-        "units-unknown",
-        "Units (0054,1001) are CNTS without a Philips activity scale factor",
-        hint="Export the series with (7053,1009), or as BQML",
-        measured="CNTS",
-    )
-
-
 def _stated(header: SeriesHeader) -> int:
     """Return how much a header states of what some programs write into one image only."""
     drug = header.get("RadiopharmaceuticalInformationSequence")
@@ -239,12 +175,14 @@ def _stated(header: SeriesHeader) -> int:
 
 
 def _check_attenuation(first: SeriesHeader) -> None:
-    corrections = first.text("CorrectedImage")
-    stated_no = (first.text("AttenuationCorrected") or "").upper() == "NO"
-    if stated_no or (corrections is not None and "ATTN" not in corrections.upper().split("\\")):
+    corrections, stated = first.text("CorrectedImage"), (first.text("AttenuationCorrected") or "").upper()
+    is_open = corrections is None and stated not in ("YES", "NO")
+    named = is_open and names_no_attenuation(first.text("SeriesDescription"))
+    if named or stated == "NO" or (corrections is not None and "ATTN" not in corrections.upper().split("\\")):
+        seen = "Series Description (0008,103E) says so" if named else "Corrected Image (0028,0051) lacks ATTN"
         raise RefusedScan(
             "not-attenuation-corrected",
-            "The images are not corrected for attenuation: Corrected Image (0028,0051) lacks ATTN",
+            f"The images are not corrected for attenuation: {seen}",
             hint="Take the attenuation corrected series of the study",
             measured="ATTN absent",
         )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -14,57 +13,37 @@ from typing import Literal
 from pipeline.errors import InputError, RefusedScan
 from pipeline.files import fingerprint, sha256_of_file
 from pipeline.ingest.deidentify import Pseudonymiser
+from pipeline.ingest.folders import ANNEXED
+from pipeline.ingest.people import Person
 
-UNOPENED = "folders that cannot be opened"
 
+@dataclass(frozen=True)
+class Acquired:
+    """When the images of a series were acquired, and what distinguishes their reconstruction.
 
-def files_below(folder: Path, ignored: Counter[str]) -> Iterator[Path]:
-    """Yield the files below a folder in a fixed order, each once; hidden ones are left out.
-
-    Links are followed after everything else. Those that lead nowhere, in a circle, or to what is read anyway
-    are counted in `ignored`, as are folders that cannot be opened.
+    Parameters
+    ----------
+    start_s, end_s : float or None
+        By the scanner's clock.
+    frames : int
+        Different times of the images.
+    shared : frozenset of str
+        UIDs of study and frame of reference, which reconstructions of one acquisition share.
+    corrected : bool or None
+        For attenuation.
+    derived : bool
+        Made from other images.
+    method : str
+        Of the reconstruction.
     """
-    read: set[str] = set()
-    links: list[Path] = []
-    pending = [folder]
 
-    def count(_error: OSError) -> None:
-        ignored[UNOPENED] += 1
-
-    while pending:
-        start = pending.pop(0)
-        if os.path.realpath(start) in read:
-            ignored["links to folders that are read already"] += 1
-            continue
-        for place, folders, names in os.walk(start, onerror=count):
-            if os.path.realpath(place) in read:
-                folders.clear()
-                continue
-            read.add(os.path.realpath(place))
-            visible = [Path(place, name) for name in sorted(folders) if not name.startswith(".")]
-            folders[:] = [path.name for path in visible if not path.is_symlink()]
-            pending += [path for path in visible if path.is_symlink()]
-            for path in (Path(place, name) for name in sorted(names) if not name.startswith(".")):
-                if path.is_symlink():
-                    links.append(path)
-                else:
-                    yield path
-    yield from _followed(links, read, ignored)
-
-
-def _followed(links: Iterable[Path], read: set[str], ignored: Counter[str]) -> Iterator[Path]:
-    """Yield linked files whose target is not among the folders that were read."""
-    taken: set[str] = set()
-    for link in links:
-        target = os.path.realpath(link)
-        folder, name = os.path.split(target)
-        if not Path(target).is_file():
-            ignored["links that lead nowhere"] += 1
-        elif target in taken or (folder in read and not name.startswith(".")):
-            ignored["links to files that are read already"] += 1
-        else:
-            taken.add(target)
-            yield link
+    start_s: float | None = None
+    end_s: float | None = None
+    frames: int = 0
+    shared: frozenset[str] = frozenset()
+    corrected: bool | None = None
+    derived: bool = False
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +68,14 @@ class FoundScan:
         From the general to the special.
     diagnosis : str or None
         Of the visit nearest to the scan.
+    stated : str
+        The diagnosis in the words of the source; empty where it has codes.
+    reads : mapping of str to str
+        Visual reads and the status of markers, by column.
+    acquired : Acquired or None
+        Of DICOM.
+    origin : str
+        Where the files are as the user calls it, for those of an archive.
     days_to_diagnosis : int or None
         Signed: positive where the visit came after the scan.
     age, sex, site, visit, description
@@ -99,6 +86,12 @@ class FoundScan:
         The rule a phantom scan was made to break.
     notes : tuple of str
         What a reader of the report should know; never identifying.
+    tracer : str or None
+        As the header states it, where one was read.
+    person : Person or None
+        Whom the header states.
+    refused : (str, str, str) or None
+        Rule, problem and hint, where it was seen before the scan was read.
     doubt : (str, str) or None
         Why it is not known whose scan it is, and the hint; reading it refuses it.
     """
@@ -122,16 +115,25 @@ class FoundScan:
     posterior: tuple[float, ...] | None = None
     spoiled: str | None = None
     notes: tuple[str, ...] = ()
+    tracer: str | None = None
+    person: Person | None = None
+    refused: tuple[str, str, str] | None = None
     doubt: tuple[str, str] | None = None
+    stated: str = ""
+    reads: Mapping[str, str] = field(default_factory=dict)
+    acquired: Acquired | None = None
+    origin: str = ""
 
     def check(self) -> None:
-        """Refuse a scan of which it is not known whose it is.
+        """Refuse a scan of which it is not known whose it is, or what was seen when it was found.
 
         Raises
         ------
         RefusedScan
-            ``"whose-scan"``.
+            ``"whose-scan"``, or the rule of `refused`.
         """
+        if self.refused is not None:
+            raise RefusedScan(self.refused[0], self.refused[1], hint=self.refused[2])
         if self.doubt is not None:
             raise RefusedScan("whose-scan", self.doubt[0], hint=self.doubt[1])
 
@@ -167,7 +169,11 @@ class FoundScan:
             ``"no-permission"``, or ``"vanished"`` where a file is gone since it was found.
         """
         try:
-            return {path: sha256_of_file(path) for path in (*self.files, *self.sidecars)}
+            # What is no file stands for itself: reading the scan refuses it.
+            return {
+                path: sha256_of_file(path) if path.is_file() or path not in self.sidecars else "no file"
+                for path in (*self.files, *self.sidecars)
+            }
         except PermissionError as error:
             raise no_permission() from error
         except OSError as error:
@@ -193,22 +199,25 @@ class FoundScan:
         Empty where a file is gone, or is so new that another change could leave it the same time.
         """
         try:
-            found = [(str(path), path.stat()) for path in (*self.files, *self.sidecars)]
+            # A source with archives is read by links, in a folder that has another name each time.
+            name = os.path.realpath if self.origin else str
+            found = [(name(path), path.stat()) for path in (*self.files, *self.sidecars)]
         except OSError:
             return ""
         # The time of change too: a file that is replaced by a copy may bring its time of modification along.
         rows = [(name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in found]
         newest = max((modified for _, _, modified, _ in rows), default=0)
-        return "" if newest > now_ns() - _SAFE_NS else fingerprint(rows, self._stated())
+        return "" if newest > now_ns() - SAFE_NS else fingerprint(rows, self._stated())
 
     def _stated(self) -> tuple[object, ...]:
         return (
             self.identity, str(self.scan_date), self.twin, self.diagnosis, self.days_to_diagnosis, self.age,
             self.sex, self.site, self.visit, self.posterior, self.notes, *(self.doubt or ()),
+            *(self.refused or ()), *([self.stated] if self.stated else ()), *sorted(self.reads.items()),
         )  # fmt: skip
 
 
-_SAFE_NS = 5_000_000_000
+SAFE_NS = 5_000_000_000
 """File systems keep times to two seconds at the worst."""
 
 
@@ -234,12 +243,15 @@ class Found:
         What is not a PET scan or not taken, counted.
     unopened : tuple of Path
         Folders that cannot be opened: what lies in them is not known.
+    commands : tuple of str
+        What makes of files of other formats what can be read, where no scan was found.
     """
 
     layout: str
     scans: tuple[FoundScan, ...]
     ignored: dict[str, int] = field(default_factory=dict)
     unopened: tuple[Path, ...] = ()
+    commands: tuple[str, ...] = ()
 
 
 class NoScans(InputError):  # noqa: N818 - what is found is an answer, an error only for who needs a scan
@@ -253,9 +265,13 @@ class NoScans(InputError):  # noqa: N818 - what is found is an answer, an error 
     """
 
     def __init__(self, found: Found, source: Path) -> None:
-        self.found = found
+        self.found, self.source = found, source
         seen = ", ".join(f"{n} {what}" for what, n in sorted(found.ignored.items())) or "an empty folder"
         hint = "Name the folder above the scans, or its --layout"
+        if ANNEXED in found.ignored:
+            hint = f"Fetch the files in {source}: `datalad get .`, `git annex get .` or `git lfs pull`"
+        if found.commands:
+            hint = f"Convert or unpack them first: {'; '.join(found.commands)}"
         if found.unopened:
             hint = f"Correct the permissions of {', '.join(map(str, found.unopened[:3]))}"
         super().__init__(
@@ -263,18 +279,6 @@ class NoScans(InputError):  # noqa: N818 - what is found is an answer, an error 
             where=str(source),
             hint=hint,
         )
-
-
-def unopened_below(source: Path) -> tuple[Path, ...]:
-    """Return the folders below a source, or itself, that cannot be opened: `os.walk` skips them silently."""
-    found: list[Path] = []
-    for place, folders, _ in os.walk(source, onerror=lambda error: found.append(Path(error.filename))):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        # Its names can be read, and nothing that they name.
-        if not os.access(place, os.X_OK):
-            found.append(Path(place))
-            folders.clear()
-    return tuple(dict.fromkeys(found))
 
 
 def no_permission() -> RefusedScan:

@@ -14,37 +14,19 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
 from pipeline.errors import RefusedScan
+from pipeline.ingest.folders import DICOM_SUFFIXES
+from pipeline.ingest.found import no_permission
 from pipeline.ingest.headers import MALFORMED, Encoded, SeriesHeader, encodings_of, meta_of
+from pipeline.ingest.kinds import DIRECTORY_CLASS, PET_CLASSES, kind_of, kind_of_other
 from pipeline.ingest.people import split_series
 from pipeline.ingest.planes import are_equal, planes_of
 
-PET_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.128": "PET",
-    "1.2.840.10008.5.1.4.1.1.128.1": "legacy converted enhanced PET",
-    "1.2.840.10008.5.1.4.1.1.130": "enhanced PET",
-}
-
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
-_MODALITIES = {
-    "CT": "CT images", "MR": "MR images", "RTSTRUCT": "RT structure sets", "SEG": "segmentations",
-    "SR": "structured reports", "RTDOSE": "RT doses", "RTPLAN": "RT plans",
-    "NM": "NM images", "CR": "X-ray images", "DX": "X-ray images", "US": "ultrasound images",
-    "PR": "presentations", "DOC": "documents", "REG": "registrations", "KO": "key object notes",
-}  # fmt: skip
-_DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
-_DIRECTORY, _NO_IMAGE, _PROJECTION = (
-    "DICOM directories", "PET objects that are no images", "PET projections and localisers",
-)  # fmt: skip
-NEIGHBOURS = frozenset({_DIRECTORY, _NO_IMAGE, _PROJECTION})
-"""What lies in the folder of a PET series and is none of its slices."""
-_NOT_A_SCAN = frozenset({"MIP", "LOCALIZER", "PROJECTION", "PROJECTION IMAGE", "MAXIMUM", "SCOUT"})
-_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima", ".img")
-_PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".rar", ".tar", ".tgz")
 _UNDEFINED = _NEVER = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _MAGIC, _META = b"DICM", b"\x02\x00\x00\x00"
-_SOP_CLASS, _SYNTAX, _PIXELS = 0x00080016, 0x00020010, 0x7FE00008
+_SOP_CLASS, _SYNTAX, _BITS, _PIXELS = 0x00080016, 0x00020010, 0x00280100, 0x7FE00008
 _IMPLICIT = struct.Struct("<HHL").unpack_from
 _EXPLICIT = struct.Struct("<HH2sH").unpack_from
 _LENGTH = struct.Struct("<L").unpack_from
@@ -65,10 +47,11 @@ def is_dicom(path: Path) -> bool:
             head = stream.read(132)
     except OSError:
         return False
-    return _starts_as_dicom(head)
+    return starts_as_dicom(head)
 
 
-def _starts_as_dicom(head: bytes) -> bool:
+def starts_as_dicom(head: bytes) -> bool:
+    """Return whether the first 132 bytes of a file are those of DICOM."""
     return _MAGIC in (head[:4], head[128:132]) or _META in (head[:4], head[128:132]) or _is_bare(head)
 
 
@@ -103,55 +86,35 @@ def read_file(path: Path, *, pixels: bool = False) -> SeriesHeader | None:
     Raises
     ------
     RefusedScan
-        ``"truncated-file"`` where it starts as DICOM and breaks off, or is named as a slice and is empty.
+        ``"truncated-file"`` where it starts as DICOM and breaks off, or is named as a slice and is empty;
+        ``"no-permission"`` or ``"vanished"`` where the system does not let it be read.
     """
     try:
         with path.open("rb") as stream:
             data = stream.read(-1 if pixels else _HEAD_BYTES)
-            if not _starts_as_dicom(data):
+            if not starts_as_dicom(data):
                 _refuse_lost(path, data)
                 return None
             try:
                 return _walked(_as_part_10(data), pixels=pixels)
             except (_UnusualError, struct.error, RecursionError):
                 return _read_by_pydicom(_as_part_10(data + stream.read()), pixels=pixels)
-    except OSError:
-        return None
+    except PermissionError as error:
+        raise no_permission() from error
+    except OSError as error:
+        raise RefusedScan(
+            "vanished",
+            f"A file of the scan cannot be read ({type(error).__name__})",
+            hint="see whether its disk or network drive is there, then ingest again",
+        ) from error
 
 
 def _refuse_lost(path: Path, data: bytes) -> None:
     suffix = path.suffix.lower()
     numbered = not suffix.strip(".0123456789") and any(c.isdigit() for c in path.name)
-    if (suffix in _SUFFIXES or numbered) and not any(data):
+    # Within the prefix a file breaks off too.
+    if (suffix in DICOM_SUFFIXES or numbered) and not any(data if len(data) >= 132 else data[:128]):
         raise _breaks_off("is empty" if not data else "holds zeros")
-
-
-def kind_of(header: SeriesHeader) -> str | None:
-    """Return None for a PET image, else what it is, in words that count it.
-
-    Examples
-    --------
-    >>> ct = pydicom.Dataset(); ct.Modality = "CT"
-    >>> kind_of(SeriesHeader.of(ct))
-    'CT images'
-    """
-    sop_class = header.text("SOPClassUID") or ""
-    if sop_class == _DIRECTORY_CLASS or header.holds("FileSetID"):
-        return _DIRECTORY
-    if sop_class not in PET_CLASSES:
-        modality = header.text("Modality")
-        return _NO_IMAGE if modality == "PT" else _MODALITIES.get(modality or "", "other DICOM objects")
-    if _NOT_A_SCAN & set((header.text("ImageType") or "").upper().split("\\")):
-        return _PROJECTION
-    return None
-
-
-def kind_of_other(path: Path) -> str:
-    """Return what a file is that is no DICOM, in words that count it."""
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        return "NIfTI images beside DICOM"
-    packed, other = "compressed files that are to be unpacked", "files that are not DICOM"
-    return packed if path.suffix.lower() in _PACKED else other
 
 
 def _read_by_pydicom(data: bytes, *, pixels: bool) -> SeriesHeader:
@@ -163,7 +126,7 @@ def _read_by_pydicom(data: bytes, *, pixels: bool) -> SeriesHeader:
             raise _breaks_off() from error
     # Where a compressed stream breaks off, pydicom gives up without a word and returns nothing of the file.
     media = meta_of(found).text("MediaStorageSOPClassUID")
-    if media not in (None, _DIRECTORY_CLASS) and "SOPClassUID" not in found:
+    if media != DIRECTORY_CLASS and (not found or (media is not None and "SOPClassUID" not in found)):
         raise _breaks_off()
     # A cut is not always an error to pydicom; a header that is cut could pass for another person's.
     needed = PIXEL_KEYWORDS if pixels else ("BitsAllocated", *PIXEL_KEYWORDS)
@@ -192,6 +155,8 @@ def _walked(data: bytes, *, pixels: bool) -> SeriesHeader:
     at = _walk(data, start, found, implicit=implicit, stop=_NEVER if pixels else _PIXELS)
     if (not pixels and len(data) >= _HEAD_BYTES and at + 8 > len(data)) or _SOP_CLASS not in found:
         raise _UnusualError
+    if _BITS not in found or (pixels and max(found) < _PIXELS):
+        raise _UnusualError  # cut between two elements, or no image
     return SeriesHeader((found,), syntax, encodings_of(found))
 
 

@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from pipeline.errors import RefusedScan
 from pipeline.files import written_whole
 from pipeline.ingest import sidecar
+from pipeline.ingest.ecat import is_ecat, read_ecat
 from pipeline.ingest.found import no_permission
+from pipeline.ingest.kinds import is_pointer
+from pipeline.ingest.stacking import check_filled
 from pipeline.scan import Fact, FloatArray, Volume
 
 _BROKEN = (
@@ -40,14 +43,14 @@ _AGREE_MM = 0.5
 
 
 def read_nifti(path: Path, stated: Mapping[str, Any] | None = None) -> Volume:
-    """Read a PET image from NIfTI.
+    """Read a PET image from NIfTI, or from ECAT 7.
 
     Memory stays below 16 times what the file holds unpacked.
 
     Parameters
     ----------
     path : Path
-        ``.nii`` or ``.nii.gz``.
+        ``.nii``, ``.nii.gz`` or ``.v``.
     stated : mapping, optional
         What the sidecar states, in the words of PET-BIDS.
 
@@ -65,6 +68,8 @@ def read_nifti(path: Path, stated: Mapping[str, Any] | None = None) -> Volume:
         ``"invalid-scale"``, ``"colour-image"``, ``"complex-image"``, ``"not-attenuation-corrected"``,
         ``"injection-after-scan"``, ``"unreadable-sidecar"`` or ``"units-unknown"``.
     """
+    if is_ecat(path):
+        return read_ecat(path, stated)
     try:
         # A value too large for float32 becomes infinite, and is counted as such.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -78,6 +83,7 @@ def read_nifti(path: Path, stated: Mapping[str, Any] | None = None) -> Volume:
                 # The checksum of a packed file is compared at its end alone.
                 while stream.read(4096):
                     pass
+        check_filled(array)
         affine, note = _affine(header)
     except PermissionError as error:
         raise no_permission() from error
@@ -86,7 +92,7 @@ def read_nifti(path: Path, stated: Mapping[str, Any] | None = None) -> Volume:
             "truncated-file",
             "The file is no whole NIfTI image",
             hint="fetch the image again"
-            + (", with `git lfs pull` or `datalad get`: it is a pointer" if _is_pointer(path) else ""),
+            + (", with `git lfs pull` or `datalad get`: it is a pointer" if is_pointer(path) else ""),
         ) from error
     read = sidecar.understand(stated or {}, name=path.name, frames=array.shape[3] if array.ndim == 4 else 1)
     facts: dict[str, Fact] = {**read.facts}
@@ -102,14 +108,6 @@ def _is_packed(path: Path) -> bool:
     """Return whether a file is gzip by its first bytes: tools add and remove ``.gz`` from the name alone."""
     with path.open("rb") as stream:
         return stream.read(2) == b"\x1f\x8b"
-
-
-def _is_pointer(path: Path) -> bool:
-    """Return whether git-lfs or git-annex left a few words or a link in place of the image."""
-    if path.is_symlink() or not path.is_file():
-        return path.is_symlink() and not path.exists()
-    with path.open("rb") as stream:
-        return stream.read(200).startswith((b"version https://git-lfs", b"/annex/objects"))
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -134,7 +132,14 @@ def _header_size(path: Path) -> int:
         place = (">" if order == "big" else "<") + ("f4" if size == 348 else "i8")
         begin = float(np.frombuffer(head, place, 1, 108 if size == 348 else 168)[0])
         at = size + 4
-        if not 0 <= begin <= path.stat().st_size * _LARGEST_RATIO or (head[size] and begin < at):
+        if 0 <= begin < at:
+            raise RefusedScan(
+                "truncated-file",
+                f"The header states that the image begins at byte {begin:.0f}, within the header",
+                hint="convert the original series again: where the values begin is not known",
+                measured=f"byte {begin:.0f}",
+            )
+        if not 0 <= begin <= path.stat().st_size * _LARGEST_RATIO:
             raise ValueError("the image begins outside of the file")
         while head[size] and at + 16 <= begin:
             stream.seek(at)
@@ -218,9 +223,9 @@ def _squeezed(array: FloatArray) -> FloatArray:
 
 def _affine(header: Any) -> tuple[NDArray[np.float64], str | None]:
     """Return the sform, or else the qform; refuse where they disagree about left and right."""
-    sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+    sform, qform = (_usable(header, name) for name in ("sform", "qform"))
     chosen = sform if sform is not None else qform
-    if chosen is None or not np.isfinite(chosen).all() or abs(np.linalg.det(chosen[:3, :3])) < 1e-9:
+    if chosen is None:
         raise RefusedScan(
             "no-geometry",
             "The header states no place in space: it has neither a usable sform nor qform",
@@ -229,7 +234,12 @@ def _affine(header: Any) -> tuple[NDArray[np.float64], str | None]:
     to_mm = np.diag([*[_unit_mm(header)] * 3, 1.0])
     affine = to_mm @ np.asarray(chosen, dtype=np.float64)
     if sform is None or qform is None:
-        return affine, None
+        broken = "sform" if sform is None else "qform"
+        stated = int(header[f"{broken}_code"]) > 0
+        return (
+            affine,
+            f"the {broken} of the header cannot be used; the other one is taken" if stated else None,
+        )
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in header.get_data_shape()[:3]])).reshape(3, -1)
     apart = float(
         np.abs((to_mm @ (sform - qform))[:3] @ np.vstack([corners, np.ones(corners.shape[1])])).max()
@@ -244,6 +254,17 @@ def _affine(header: Any) -> tuple[NDArray[np.float64], str | None]:
             measured=f"{apart:.0f} mm",
         )
     return affine, f"sform and qform are {apart:.1f} mm apart at the corners; sform taken"
+
+
+def _usable(header: Any, name: str) -> NDArray[np.float64] | None:
+    """Return the sform or qform, None where it is not stated or is no placement of voxels."""
+    try:
+        found = getattr(header, f"get_{name}")(coded=True)[0]
+    except (HeaderDataError, ValueError):  # a quaternion that is none
+        return None
+    if found is None or not np.isfinite(found).all() or abs(np.linalg.det(found[:3, :3])) < 1e-9:
+        return None
+    return np.asarray(found, dtype=np.float64)
 
 
 def _unit_mm(header: Any) -> float:

@@ -66,8 +66,14 @@ class ScanOutcome:
         return cls(scan, "refused", stage, refusal.rule, refusal.measured, words)
 
     @classmethod
-    def of_findings(cls, scan: str, findings: Iterable[FindingLike], warnings: Sequence[str] = ()) -> Self:
-        """Return the outcome of a scan that went through, with what is to be known about it."""
+    def of_findings(
+        cls,
+        scan: str,
+        findings: Iterable[FindingLike],
+        warnings: Sequence[str] = (),
+        label_notes: Sequence[str] = (),
+    ) -> Self:
+        """Return the outcome of a scan that went through; that it has no label is stated, and no warning."""
         warned = [f for f in findings if f.verdict == "warn"]
         rules = [f.rule for f in warned] + ["conversion"] * bool(warnings)
         return cls(
@@ -76,7 +82,7 @@ class ScanOutcome:
             "done",
             ", ".join(dict.fromkeys(rules)),
             ", ".join(f"{f.measured:.4g}" for f in warned),
-            "; ".join([*(f.message for f in warned), *warnings]),
+            "; ".join([*(f.message for f in warned), *warnings, *label_notes]),
         )
 
 

@@ -17,11 +17,19 @@ from pipeline.ingest.times import parse_date
 
 # What a de-identifier leaves in place of a name or an ID: it identifies nobody.
 _BLANK = re.compile(
-    r"anon[a-z]*|unknown|unnamed|none|null|no|n|a|na|not|available|removed|deleted|de|(de)?identified|patient"
-    r"|subject|name|id|x+|0+"
+    r"(pseud)?anon[a-z]*|pseudonym[a-z]*|unknown|undefined|unnamed|none|null|nil|no|n|a|na|not|available"
+    r"|removed|deleted|redacted|masked|hidden|confidential|private|secret|blank|empty|dummy|default|test"
+    r"|de|(de)?identified|(no)?(patient|subject|pat|p)?(name|id)?|x+|0+|9{5,}|12345678(90?)?"
 )
 _WORD = re.compile(r"[^\W_]+")
-_BLANK_BIRTHS = ("1900-01-01", "1901-01-01")
+_PARTS = re.compile(r"[\s_./-]+")
+YEARS_APART = 12.0
+"""Ages that differ by more are of two people; less, and one is at enrolment, the other at the scan."""
+WITH_AND_WITHOUT_ISSUER = (
+    "the Patient ID (0010,0020) is stated with and without its issuer (0010,0021); taken as one person"
+)
+BLANK_DAYS = ("1800-01-01", "1900-01-01", "1901-01-01")
+"""What a de-identifier writes in place of a date."""
 
 _Member = TypeVar("_Member")
 
@@ -93,7 +101,7 @@ def _person(patient_id: str, name: str, birth: str, sex: str, issuer: str) -> Pe
     return Person(
         spelled(stated(number)).lstrip("0"),
         frozenset(words) if stated(name) else frozenset(),
-        "" if day in _BLANK_BIRTHS else day,
+        "" if day in BLANK_DAYS else day,
         sex.upper() if sex.upper() in ("M", "F") else "",
         spelled(stated(issuer or authority)),
     )
@@ -127,15 +135,28 @@ def id_and_issuer(text: str) -> tuple[str, str]:
     return number, parts[2].partition("&")[0]
 
 
-def alike(label: str) -> str:
-    """Return what two spellings of one ID share: not case, blanks, leading zeros or the issuer.
+def with_issuer(label: str, issuer: str) -> str:
+    """Return an ID written with its issuer, as HL7 does.
 
     Examples
     --------
-    >>> alike("002_S_1234") == alike("2_s_1234 "), alike("0077^^^HOSP") == alike("77")
-    (True, True)
+    >>> with_issuer("77", "hosp"), with_issuer("77^^^HOSP", "hosp"), id_and_issuer("77^^^hosp")
+    ('77^^^hosp', '77^^^HOSP', ('77', 'hosp'))
     """
-    return spelled(id_and_issuer(label)[0]).lstrip("0")
+    return label if not issuer or id_and_issuer(label)[1] else f"{label}^^^{issuer}"
+
+
+def alike(label: str) -> str:
+    """Return what two spellings of one ID share: not case, leading zeros, the issuer or what parts its words.
+
+    That words are parted at all counts: 1-12 and 11-2 are two people.
+
+    Examples
+    --------
+    >>> alike("002_S_1234") == alike("2-s 1234 "), alike("0077^^^HOSP") == alike("77"), alike("1-12")
+    (True, True, '1 12')
+    """
+    return _PARTS.sub(" ", spelled(id_and_issuer(label)[0])).strip().lstrip("0")
 
 
 def stated(text: str | None) -> str:

@@ -12,12 +12,20 @@ from pipeline.errors import RefusedScan
 from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.found import FoundScan
 from pipeline.ingest.outcomes import ScanOutcome
-from pipeline.ingest.people import alike, id_and_issuer, spelled
+from pipeline.ingest.people import (
+    WITH_AND_WITHOUT_ISSUER,
+    YEARS_APART,
+    Person,
+    alike,
+    are_two_people,
+    id_and_issuer,
+    spelled,
+    with_issuer,
+)
 from pipeline.ingest.records import ScanRecord, read_records, record_path, remove_files
+from pipeline.ingest.source_map import coded
 
 SAME_IMAGE = "same-image"
-_YEARS_APART = 12.0
-"""Ages that differ by more are of two people; less, and one is at enrolment, the other at the scan."""
 
 
 def refuse_copies(bids: Path, listed: Collection[str]) -> dict[Path, ScanOutcome]:
@@ -71,22 +79,28 @@ def release_copies(bids: Path) -> None:
 
 def as_known(
     scans: Iterable[FoundScan],
-    known: Collection[str],
+    known: Mapping[str, Collection[Person]],
     records: Mapping[Path, ScanRecord | None],
+    bids: Path,
     names: Pseudonymiser,
 ) -> list[FoundScan]:
     """Call each subject as the dataset does where a source spells the ID in another way.
 
-    As within one source, case, blanks, leading zeros and a missing issuer do not matter, unless the source
-    itself, or a contradiction in sex or age, distinguishes the spellings.
+    Case, leading zeros, a missing issuer and what parts the words of an ID do not matter, unless the source
+    itself, or a contradiction in what headers and tables state, distinguishes the spellings: then they are
+    two people, with a warning. One number of
+    two issuers is of two people, unless name or date of birth agree: the later one is called with its issuer.
+    An ID without issuer is that of the only person with this number; of several, it is in doubt.
 
     Parameters
     ----------
     scans : iterable of FoundScan
-    known : collection of str
-        Labels of the dataset's subjects, from the private map.
+    known : mapping
+        Labels of the dataset's subjects and whom their headers stated, from the private map.
     records : mapping
         Of the dataset.
+    bids : Path
+        The dataset.
     names : Pseudonymiser
     """
     scans = list(scans)
@@ -94,19 +108,59 @@ def as_known(
     of_subject = _by_subject(records.values())
 
     def called(scan: FoundScan) -> FoundScan:
-        common = alike(scan.subject_label)
-        if scan.subject_label in known or not common:
-            return scan
-        exact, like = _spellings(scan.subject_label, spellings[common])
-        if exact or len(here[common]) > 1:
-            return replace(scan, subject_label=exact or scan.subject_label)
-        if len(like) != 1:
-            return replace(scan, doubt=_SEVERAL_SPELLINGS) if like else scan
-        found = replace(scan, subject_label=like[0])
-        others = of_subject[names.subject(like[0])]
-        return scan if any(_are_two(found, record, names) for record in others) else found
+        common, label = alike(scan.subject_label), scan.subject_label
+        person, issuer = _person(scan, names), _issuer(scan)
+        like = sorted(spellings[common]) if common else []
+        ours = [one for one in like if not _is_of_another_issuer(person, one, known[one], names)]
+        full = with_issuer(label, issuer) if len(ours) < len(like) or label not in ours else label
+        exact = next((one for one in ours if spelled(one) in (spelled(full), spelled(label))), "")
+        only_issuer = {one for one in ours if id_and_issuer(one)[1] and not issuer} - {exact}
+        if exact and only_issuer and record_path(bids, scan, names) not in records:
+            return replace(scan, doubt=scan.doubt or _SEVERAL_SPELLINGS)
+        if exact or not ours or len(here[common]) > 1:
+            return replace(scan, subject_label=exact or (full if like and not ours else label))
+        if len(ours) > 1:
+            return replace(scan, doubt=_SEVERAL_SPELLINGS)
+        found = replace(scan, subject_label=ours[0])
+        others = of_subject[names.subject(ours[0])]
+        two = any(are_two_people(person, other) for other in known[ours[0]])
+        if two or any(_are_two(found, record, names) for record in others):
+            return replace(scan, notes=(*scan.notes, _TAKEN_AS_TWO))
+        return found
 
-    return [called(scan) for scan in scans]
+    return [_warned_of_issuer(called(scan), known, names) for scan in scans]
+
+
+def _issuer(scan: FoundScan) -> str:
+    """Return who gave the ID of a scan, by its header or its label."""
+    return (scan.person.issuer if scan.person else "") or spelled(id_and_issuer(scan.subject_label)[1])
+
+
+def _person(scan: FoundScan, names: Pseudonymiser) -> Person:
+    nobody = Person("", frozenset(), "", "")
+    return coded(replace(scan.person or nobody, issuer=_issuer(scan)), names)
+
+
+def _is_of_another_issuer(
+    person: Person, label: str, people: Collection[Person], names: Pseudonymiser
+) -> bool:
+    written = spelled(id_and_issuer(label)[1])
+    nobody = Person("", frozenset(), "", "", written)
+    issued = [one for one in (*people, coded(nobody, names)) if one.issuer]
+    return bool(person.issuer and issued) and all(
+        one.issuer != person.issuer and are_two_people(person, one) for one in issued
+    )
+
+
+def _warned_of_issuer(
+    scan: FoundScan, known: Mapping[str, Collection[Person]], names: Pseudonymiser
+) -> FoundScan:
+    people = known.get(scan.subject_label, ())
+    if scan.person is None or not people or WITH_AND_WITHOUT_ISSUER in scan.notes:
+        return scan
+    issuers = {one.issuer for one in (*people, _person(scan, names))}
+    both = "" in issuers and len(issuers) > 1
+    return replace(scan, notes=(*scan.notes, WITH_AND_WITHOUT_ISSUER)) if both else scan
 
 
 def _by_spelling(labels: Iterable[str]) -> dict[str, set[str]]:
@@ -124,21 +178,18 @@ def _by_subject(records: Iterable[ScanRecord | None]) -> dict[str, list[ScanReco
     return found
 
 
-def _spellings(label: str, known: Collection[str]) -> tuple[str, list[str]]:
-    """Return the known label that differs in case and blanks alone, and all that no issuer excludes."""
-    issuer = id_and_issuer(label)[1]
-    like = sorted(o for o in known if not issuer or id_and_issuer(o)[1] in ("", issuer))
-    return next((other for other in like if spelled(other) == spelled(label)), ""), like
-
-
 _SEVERAL_SPELLINGS = (
     "The dataset has several subjects whose IDs are spelled like this one but for leading zeros or an issuer",
     "Find out which of them it is, and write the ID as the dataset has it; `taucal who` prints it",
 )
 
 
+_TAKEN_AS_TWO = "an ID in the dataset differs from this one in its spelling alone; taken as two people"
+
+
 def compare_people(
     scans: Iterable[FoundScan],
+    known: Mapping[str, Collection[Person]],
     records: Mapping[Path, ScanRecord | None],
     source: str,
     bids: Path,
@@ -149,6 +200,8 @@ def compare_people(
     Parameters
     ----------
     scans : iterable of FoundScan
+    known : mapping
+        As in `as_known`.
     records : mapping
         Of the dataset.
     source : str
@@ -159,25 +212,34 @@ def compare_people(
     Returns
     -------
     scans : list of FoundScan
-        Sex or age of those with a new `doubt` contradict what the other source states.
+        What is stated of those with a new `doubt` contradicts what is known of the subject.
     shared : list of str
         Pseudonyms of subjects with new scans who came from another source alone until now.
     """
-    known = _by_subject(record for record in records.values() if record is not None and record.sources)
+    of_subject = _by_subject(record for record in records.values() if record is not None and record.sources)
     checked, shared = [], []
     for scan in scans:
         subject = names.subject(scan.subject_label)
-        others = [record for record in known[subject] if source not in record.sources]
-        new = record_path(bids, scan, names) not in records
+        others = [record for record in of_subject[subject] if source not in record.sources]
+        record = records.get(record_path(bids, scan, names))
+        new = record is None or record.converted is None  # a refused one is compared each time
         if new and any(_are_two(scan, record, names) for record in others):
-            checked.append(replace(scan, doubt=_TWO_PEOPLE))
+            checked.append(replace(scan, doubt=scan.doubt or _TWO_PEOPLE))
             continue
-        if new and others and len(others) == len(known[subject]):
+        person, before = _person(scan, names), known.get(scan.subject_label, ())
+        if new and scan.person and any(are_two_people(person, other) for other in before):
+            checked.append(replace(scan, doubt=scan.doubt or _ANOTHER_PERSON))
+            continue
+        if new and others and len(others) == len(of_subject[subject]):
             shared.append(subject)
         checked.append(scan)
     return checked, sorted(set(shared))
 
 
+_ANOTHER_PERSON = (
+    "The dataset has another person under this ID: name, birth date, sex or issuer of the ID differ",
+    "Find out whose images these are; give one of them another ID, or use a dataset for each site",
+)
 _TWO_PEOPLE = (
     "Another source holds a person of another sex or age under the same subject label",
     "Rename the subjects of one source, or ingest each source into a dataset of its own",
@@ -195,4 +257,4 @@ def _are_two(scan: FoundScan, record: ScanRecord, names: Pseudonymiser) -> bool:
     if scan.scan_date is not None and converted.get("acquired_on"):
         shifted = names.shift_date(scan.subject_label, scan.scan_date)
         years = (shifted - date.fromisoformat(converted["acquired_on"])).days / 365.25
-    return abs(scan.age - age - years) > _YEARS_APART
+    return abs(scan.age - age - years) > YEARS_APART

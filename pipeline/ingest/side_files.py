@@ -45,6 +45,12 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise SideFileError(f"The file cannot be read: {error.strerror}", where=str(path)) from error
+    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise SideFileError(
+            "The file is a spreadsheet under the name of a text file",
+            where=str(path),
+            hint="open it in a spreadsheet program and save it as CSV",
+        )
     marked = next((name for mark, name in _MARKS if content.startswith(mark)), None)
     for encoding in (marked,) if marked else _likely(content[:200]):
         try:
@@ -103,7 +109,9 @@ def _without_contradiction(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def read_table(path: Path, required: Iterable[Iterable[str]] = ()) -> list[dict[str, str]]:
+def read_table(
+    path: Path, required: Iterable[Iterable[str]] = (), used: Iterable[str] = ()
+) -> list[dict[str, str]]:
     """Read the rows of a table with a header, whatever delimiter it was saved with.
 
     Parameters
@@ -112,6 +120,8 @@ def read_table(path: Path, required: Iterable[Iterable[str]] = ()) -> list[dict[
         Commas, semicolons, tabs or bars; also with Excel's line ``sep=;``.
     required : iterable of iterable of str
         Of each group at least one column must be there, whatever its case.
+    used : iterable of str
+        Columns that are there twice with different values are an error if they are used, else left empty.
 
     Returns
     -------
@@ -124,7 +134,7 @@ def read_table(path: Path, required: Iterable[Iterable[str]] = ()) -> list[dict[
         Naming the line, where a row does not fit the header, or the columns, where a required one is missing.
     """
     lines, delimiter = _lines_of(path)
-    header, rows = _cells(path, lines, delimiter)
+    header, rows, _ = _cells(path, lines, delimiter, {name.upper() for name in used})
     for group in required:
         names = tuple(group)
         if not {name.upper() for name in names} & {name.upper() for name in header}:
@@ -136,9 +146,20 @@ def read_table(path: Path, required: Iterable[Iterable[str]] = ()) -> list[dict[
     return rows
 
 
+def row_lines(path: Path) -> list[int]:
+    """Return the line of the file in which each row of `read_table` ends, from 1."""
+    lines, delimiter = _lines_of(path)
+    above = len(read_text(path).splitlines()) - len(lines.splitlines())
+    return [above + line for line in _cells(path, lines, delimiter, {""})[2]]
+
+
+_BLANK_LINES = re.compile(r"^(?:[ ,;|\t\"]*(?:\r\n|\r|\n))+")
+"""Before the header: empty, or with empty cells."""
+
+
 def _lines_of(path: Path) -> tuple[str, str]:
     """Return the text of a table from its header on, and the delimiter."""
-    text = read_text(path).lstrip("\r\n")
+    text = _BLANK_LINES.sub("", read_text(path))
     first, _, rest = text.partition("\n")
     stated = re.fullmatch(r'"?sep=(.)"?', first.strip("\r "), re.IGNORECASE)
     if stated:
@@ -154,10 +175,13 @@ def _lines_of(path: Path) -> tuple[str, str]:
     return text, counts[0][1] if counts[0][0] else ","
 
 
-def _cells(path: Path, text: str, delimiter: str) -> tuple[list[str], list[dict[str, str]]]:
+def _cells(
+    path: Path, text: str, delimiter: str, used: set[str]
+) -> tuple[list[str], list[dict[str, str]], list[int]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[dict[str, str]] = []
     header: list[str] = []
+    ends: list[int] = []
     length = 0
     try:
         for cells in reader:
@@ -165,7 +189,8 @@ def _cells(path: Path, text: str, delimiter: str) -> tuple[list[str], list[dict[
             if not header:
                 header = values
             elif any(values):
-                rows.append(_row(path, header, values, reader.line_num))
+                rows.append(_row(f"{path}, line {reader.line_num}", header, values, used))
+                ends.append(reader.line_num)
                 length = len(values)
     except csv.Error as error:
         raise SideFileError(f"Line {reader.line_num}: {error}", where=str(path)) from error
@@ -173,22 +198,26 @@ def _cells(path: Path, text: str, delimiter: str) -> tuple[list[str], list[dict[
         raise SideFileError(
             f"The table breaks off in line {reader.line_num}", where=str(path), hint="fetch it again"
         )
-    return header, rows
+    return header, rows, ends
 
 
-def _row(path: Path, header: list[str], values: list[str], line: int) -> dict[str, str]:
+def _row(where: str, header: list[str], values: list[str], used: set[str]) -> dict[str, str]:
+    path, line = where.rsplit(", line ", 1)
     if any(values[len(header) :]):
         raise SideFileError(
             f"Line {line} has {len(values)} cells, the header {len(header)}",
-            where=str(path),
-            hint="quote cells that hold the delimiter",
+            where=path,
+            hint="quote cells that hold the delimiter"
+            if len(header) > 1
+            else "remove the lines above the header",
         )
-    row = dict.fromkeys(header, "")
+    stated: dict[str, set[str]] = {name: set() for name in header}
     for name, value in zip(header, values, strict=False):
-        if value and row[name] and row[name] != value:
-            raise SideFileError(f"Line {line} has two values of column {name}", where=str(path))
-        row[name] = value or row[name]
-    return row
+        stated[name] |= {value} - {""}
+    for name, found in stated.items():
+        if len(found) > 1 and name and (name.upper() in used or not used):
+            raise SideFileError(f"Line {line} has two values of column {name}", where=path)
+    return {name: found.pop() if len(found) == 1 else "" for name, found in stated.items()}
 
 
 def number_of(text: object) -> float | None:

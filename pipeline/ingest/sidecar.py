@@ -4,34 +4,44 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RefusedScan
 from pipeline.ingest.acquisition import resolution_of
-from pipeline.ingest.side_files import SideFileError, number_of, read_json_object
+from pipeline.ingest.kinds import is_projection
+from pipeline.ingest.side_files import SideFileError, read_json_object
+from pipeline.ingest.sidecar_times import (
+    UNREADABLE,
+    decay_delay_in,
+    delay_in,
+    frames_in,
+    number_in,
+    text_in,
+)
 from pipeline.ingest.times import F18_HALF_LIFE_S, suv_factor
 from pipeline.ingest.vocabulary import (
     UNRECOGNISED,
+    known_code,
     maker_of,
     model_of,
     names_a_tracer,
+    names_no_attenuation,
     series_words,
     squeeze,
     tracer_of,
 )
 from pipeline.scan import Fact, Frame, Unit
 
-UNREADABLE = "unreadable-sidecar"
-"""Rule of a sidecar that is there and cannot be understood."""
-FRAMES_IN_DOUBT = "frames_in_doubt"
-"""Fact of an image whose sidecar states other frames than it has: they must not be averaged blindly."""
 OWN_FACTS = "TaucalFacts"
 """Key under which this program keeps its facts; where it is present they are taken as they are."""
+
+IMAGE_NAME = "TaucalImageName"
+"""Key for the names of file and folder, which state what the sidecar leaves open."""
 
 _UNITS: dict[str, tuple[Unit, float]] = {
     "bqml": ("Bq/mL", 1.0), "bqcc": ("Bq/mL", 1.0), "kbqml": ("Bq/mL", 1e3), "mbqml": ("Bq/mL", 1e6),
@@ -39,14 +49,19 @@ _UNITS: dict[str, tuple[Unit, float]] = {
     "propcnts": ("counts", 1.0), "counts": ("counts", 1.0), "arbitrary": ("counts", 1.0),
     "unitless": ("counts", 1.0),
 }  # fmt: skip
+_OF_A_MODEL = {
+    **dict.fromkeys(("1cm", "cm1"), "1/cm, as of an attenuation map"),
+    **dict.fromkeys(("mlcm3", "mlml"), "mL/cm3, as of a map of distribution volume"),
+    **dict.fromkeys(("mlcm3min", "mlmincm3", "mlminml", "mlmlmin", "mlmin100g", "ml100gmin", "mlming"),
+                    "mL/min per volume or mass, as of a map of flow or influx"),
+    **dict.fromkeys(("umolmin100g", "umol100gmin", "umolminml"), "umol/min, as of a map of metabolic rate"),
+    **dict.fromkeys(("1min", "min1"), "1/min, as of a map of rate constants"),
+    **dict.fromkeys(("percent", "pct"), "percent"),
+}  # fmt: skip
 _ACTIVITY_BQ = {"bq": 1.0, "kbq": 1e3, "mbq": 1e6, "gbq": 1e9, "uci": 3.7e4, "mci": 3.7e7, "ci": 3.7e10}
 _NOT_CORRECTED = re.compile(
     r"none|(no|not|non|un|without)(ac|attn|attenuation)?(correct(ion|ed))?|nac|notapplied|false|off|0"
 )
-_LONGEST_FRAME_S = 4 * 3600.0
-_LONGEST_UPTAKE_S = 24 * 3600.0
-_TOLERANCE_S = 1.0
-"""Rounded times of frames that follow each other overlap by less."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +85,13 @@ class StatedValues:
     facts: dict[str, Fact]
 
 
+def sidecars_beside(image: Path) -> tuple[Path, ...]:
+    """Return the JSON files beside an image that are its own, as programs name them; also broken links."""
+    stem = re.sub(r"\.nii(\.gz)?$|\.v$|\.ecat$", "", image.name, flags=re.IGNORECASE)
+    named = (image.with_name(name) for name in (image.name + ".json", stem + ".JSON", stem + ".json"))
+    return tuple(path for path in named if os.path.lexists(path))
+
+
 def read_sidecar(path: Path) -> dict[str, Any]:
     """Read a JSON sidecar; an empty mapping where there is none.
 
@@ -78,15 +100,19 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     RefusedScan
         ``"unreadable-sidecar"`` where it is there and cannot be read: without it, times and unit are unknown.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
     try:
         return read_json_object(path)
     except SideFileError as error:
+        problem, hint = f"The sidecar cannot be read. {error.problem}", error.hint
+        if path.is_symlink() and not path.exists():
+            problem = "The sidecar is a link that leads nowhere"
+            hint = "fetch its content, as with `datalad get` or `git annex get`"
         raise RefusedScan(
             UNREADABLE,
-            f"The sidecar cannot be read. {error.problem}",
-            hint=error.hint or "correct the JSON file beside the image",
+            problem,
+            hint=hint or "correct the JSON file beside the image",
             measured=error.problem,
         ) from error
 
@@ -106,7 +132,8 @@ def understand(stated: Mapping[str, Any], name: str = "", frames: int = 1) -> St
     Raises
     ------
     RefusedScan
-        ``"not-attenuation-corrected"``, ``"injection-after-scan"`` or ``"unreadable-sidecar"``.
+        ``"not-attenuation-corrected"``, ``"injection-after-scan"``, ``"units-unknown"`` or
+        ``"unreadable-sidecar"``.
 
     Examples
     --------
@@ -115,37 +142,50 @@ def understand(stated: Mapping[str, Any], name: str = "", frames: int = 1) -> St
     (Frame(start_s=0.0, duration_s=1200.0),)
     """
     unit, factor = _unit(stated, name)
-    scale = _seconds_per_unit(stated)
-    times, doubt = _frames(stated, scale, frames)
+    times, doubt = frames_in(stated, frames)
     own = stated.get(OWN_FACTS)
     if isinstance(own, Mapping):
         return StatedValues(unit, factor, times, {str(k): v for k, v in own.items() if _is_fact(v)} | doubt)
+    _check_kind(stated)
+    _check_units(stated)
     _check_attenuation(stated)
-    return StatedValues(unit, factor, times, _facts(stated, name, scale) | doubt)
+    return StatedValues(unit, factor, times, _facts(stated, name) | doubt)
 
 
-def _facts(stated: Mapping[str, Any], name: str, scale: float) -> dict[str, Fact]:
+def _check_units(stated: Mapping[str, Any]) -> None:
+    """Refuse what is no image of uptake; units that are not known are taken as proportional to it."""
+    seen = _OF_A_MODEL.get(squeeze(text_in(stated, "Units") or ""))
+    if seen:
+        raise RefusedScan(
+            "units-unknown",
+            f"Units of the sidecar are {seen}",
+            hint="take the image of activity, in Bq/mL",
+            measured=seen,
+        )
+
+
+def _facts(stated: Mapping[str, Any], name: str) -> dict[str, Fact]:
     tracer, note = _tracer(stated, name)
-    series = _text(stated, "SeriesDescription")
+    series = text_in(stated, "SeriesDescription") or text_in(stated, IMAGE_NAME)
     corrected = stated.get("ImageDecayCorrected")
-    weight, dose = _number(stated, "PatientWeight") or _number(stated, "BodyWeight"), _activity(stated)
+    weight, dose = number_in(stated, "PatientWeight") or number_in(stated, "BodyWeight"), _activity(stated)
     return {
         "tracer": tracer,
         "tracer_note": note,
         "radionuclide": _nuclide(stated),
-        "manufacturer": maker_of(_text(stated, "Manufacturer")),
-        "model": model_of(_text(stated, "ManufacturersModelName")),
+        "manufacturer": maker_of(text_in(stated, "Manufacturer")),
+        "model": model_of(text_in(stated, "ManufacturersModelName")),
         "injected_activity_bq": dose,
         "weight_kg": weight,
-        "scan_after_injection_s": _delay(stated, scale),
+        "scan_after_injection_s": delay_in(stated),
         "decay_correction": {True: "START", False: "NONE"}.get(corrected)
         if isinstance(corrected, bool)
         else None,
-        "attenuation_corrected": True if _text(stated, "AttenuationCorrection") else None,
+        "attenuation_corrected": True if text_in(stated, "AttenuationCorrection") else None,
         "series_description": series_words(series),
-        "reconstruction": series_words(_text(stated, "ReconMethodName")),
+        "reconstruction": series_words(text_in(stated, "ReconMethodName")),
         "resolution_mm": resolution_of(series),
-        "suv_factor": suv_factor(weight, dose, _decay_delay(stated, scale), F18_HALF_LIFE_S),
+        "suv_factor": suv_factor(weight, dose, decay_delay_in(stated), F18_HALF_LIFE_S),
         "space": "MNI" if "space-mni" in name.lower() else None,
         "synthetic": "synthetic" in json.dumps(dict(stated), default=str).lower() or None,
     }
@@ -154,70 +194,17 @@ def _facts(stated: Mapping[str, Any], name: str, scale: float) -> dict[str, Fact
 def _unit(stated: Mapping[str, Any], name: str) -> tuple[Unit, float]:
     if "desc-suvr" in name.lower():
         return "SUVR", 1.0
-    return _UNITS.get(squeeze(_text(stated, "Units") or ""), ("counts", 1.0))
-
-
-def _seconds_per_unit(stated: Mapping[str, Any]) -> float:
-    """Return 0.001 where times are in ms: stated so, or durations that no scan can have in seconds."""
-    if squeeze(_text(stated, "FrameDurationUnits") or "") in ("ms", "msec", "millisecond", "milliseconds"):
-        return 1e-3
-    longest = max(_numbers(stated, "FrameDuration"), default=0.0)
-    delay = abs((_number(stated, "ScanStart") or 0.0) - (_number(stated, "InjectionStart") or 0.0))
-    return 1e-3 if longest > _LONGEST_FRAME_S or delay > 10 * _LONGEST_UPTAKE_S else 1.0
-
-
-def _frames(
-    stated: Mapping[str, Any], scale: float, wanted: int
-) -> tuple[tuple[Frame, ...], dict[str, Fact]]:
-    """Return the frames, and a fact that refuses the scan where they do not fit the image."""
-    starts, durations = _numbers(stated, "FrameTimesStart"), _numbers(stated, "FrameDuration")
-    # A frame of no duration was appended by a converter; it has no image.
-    pairs = [(s * scale, d * scale) for s, d in zip(starts, durations, strict=False) if d > 0]
-    if not pairs or (wanted == 1 and len(pairs) != 1):
-        return (), {}  # one image of several frames: their average, over a time that is not stated
-    ordered = all(b[0] > a[0] for a, b in pairwise(pairs))
-    apart = all(b[0] > a[0] + a[1] - _TOLERANCE_S for a, b in pairwise(pairs))
-    if len(pairs) != wanted or not ordered or not apart:
-        order = " out of order" if not ordered else "" if apart else " that overlap"
-        return (), {FRAMES_IN_DOUBT: f"the sidecar states {len(pairs)} frames{order}, the image has {wanted}"}
-    first = pairs[0][0]
-    return tuple(Frame(s - first, d) for s, d in pairs), {}
-
-
-def _delay(stated: Mapping[str, Any], scale: float) -> float | None:
-    injection, scan = _number(stated, "InjectionStart"), _number(stated, "ScanStart")
-    starts = _numbers(stated, "FrameTimesStart")
-    if injection is None or (scan is None and not starts):
-        return None
-    # Frame times count from the same zero as the injection, whatever ScanStart states.
-    begin = max(scan or 0.0, starts[0] if starts else 0.0)
-    delay = (begin - injection) * scale
-    if delay < 0:
-        raise RefusedScan(
-            "injection-after-scan",
-            f"InjectionStart is {-delay / 60:.1f} min after the start of the scan",
-            hint="correct InjectionStart or ScanStart in the sidecar",
-            measured=f"{-delay / 60:.1f} min",
-        )
-    return delay if delay <= _LONGEST_UPTAKE_S else None
-
-
-def _decay_delay(stated: Mapping[str, Any], scale: float) -> float | None:
-    """Return seconds from injection to the time the image is decay corrected to."""
-    injection, reference = _number(stated, "InjectionStart"), _number(stated, "ImageDecayCorrectionTime")
-    if stated.get("ImageDecayCorrected") is not True or injection is None or reference is None:
-        return None
-    delay = (reference - injection) * scale
-    return delay if 0 <= delay <= _LONGEST_UPTAKE_S else None
+    return _UNITS.get(squeeze(text_in(stated, "Units") or ""), ("counts", 1.0))
 
 
 def _tracer(stated: Mapping[str, Any], name: str) -> tuple[str | None, str | None]:
     """Return the tracer, by TracerName first, and what contradicts it."""
-    label = next((part[4:] for part in name.split("_") if part.startswith("trc-")), None)
-    texts = [_text(stated, key) for key in ("TracerName", "TracerLabel", "Radiopharmaceutical")]
-    named = [
-        t for t in map(tracer_of, [texts[0], label, *texts[1:], _text(stated, "SeriesDescription")]) if t
-    ]
+    labels = {part[:4]: part[4:] for part in name.split("_") if part.startswith(("trc-", "acq-"))}
+    # Before there was trc-, the tracer was written as acq-, as OASIS does.
+    label = labels.get("trc-") or labels.get("acq-")
+    texts = [text_in(stated, key) for key in ("TracerName", "TracerLabel", "Radiopharmaceutical")]
+    titles = [text_in(stated, key) for key in ("SeriesDescription", "ProtocolName", IMAGE_NAME)]
+    named = [t for t in map(tracer_of, [texts[0], label, *texts[1:], *titles]) if t]
     if not named:
         return (UNRECOGNISED if names_a_tracer(texts[0]) else None), None
     others = sorted(set(named) - {named[0]})
@@ -225,70 +212,63 @@ def _tracer(stated: Mapping[str, Any], name: str) -> tuple[str | None, str | Non
 
 
 def _nuclide(stated: Mapping[str, Any]) -> str | None:
-    text = squeeze(_text(stated, "TracerRadionuclide") or "").upper()
+    text = squeeze(text_in(stated, "TracerRadionuclide") or "").upper()
     swapped = text.lstrip("0123456789")
     text = swapped + text[: len(text) - len(swapped)]
     return text if text in ("F18", "C11", "O15", "N13", "GA68", "ZR89") else None
 
 
 def _activity(stated: Mapping[str, Any]) -> float | None:
-    value = _number(stated, "InjectedRadioactivity")
-    factor = _ACTIVITY_BQ.get(squeeze(_text(stated, "InjectedRadioactivityUnits") or ""))
+    value = number_in(stated, "InjectedRadioactivity")
+    factor = _ACTIVITY_BQ.get(squeeze(text_in(stated, "InjectedRadioactivityUnits") or ""))
     if value is not None and value > 0 and factor:
         return value * factor
-    dose = _number(stated, "RadionuclideTotalDose")
+    dose = number_in(stated, "RadionuclideTotalDose")
     return dose if dose is not None and dose > 1e6 else None
+
+
+def _check_kind(stated: Mapping[str, Any]) -> None:
+    """Refuse an image of another modality, and one that is no volume of slices."""
+    modality = (text_in(stated, "Modality") or "PT").upper()
+    kinds = stated.get("ImageType")
+    if modality not in ("PT", "PET"):
+        kind = known_code(modality, ("CT", "MR", "NM", "OT", "SC"))
+        raise RefusedScan(
+            "not-pet",
+            f"The sidecar states Modality {kind}, expected PT",
+            hint="leave this image out of the source",
+            measured=kind,
+        )
+    if isinstance(kinds, list) and is_projection(kinds):
+        raise RefusedScan(
+            "not-pet",
+            "The sidecar calls the image a projection or localiser (ImageType)",
+            hint="convert the series of slices instead",
+            measured="projection",
+        )
 
 
 def _check_attenuation(stated: Mapping[str, Any]) -> None:
     given = stated.get("AttenuationCorrection")
-    first = given[0] if isinstance(given, list) and len(given) == 1 else given
-    value = "false" if first is False else _text({"AttenuationCorrection": first}, "AttenuationCorrection")
-    if value is not None and _NOT_CORRECTED.fullmatch(squeeze(value)):
+    listed = given if isinstance(given, list) else [given]
+    values = ["false" if one is False else text_in({"": one}, "") for one in listed]
+    known = [value for value in values if value is not None]
+    names = [text_in(stated, key) for key in ("SeriesDescription", IMAGE_NAME)]
+    if known and all(_NOT_CORRECTED.fullmatch(squeeze(value)) for value in known):
         raise RefusedScan(
             "not-attenuation-corrected",
-            f"The image is not corrected for attenuation: AttenuationCorrection is {value}",
+            f"The image is not corrected for attenuation: AttenuationCorrection is {known[0]}",
             hint="take the attenuation corrected image",
             measured="none",
         )
-
-
-def _text(stated: Mapping[str, Any], key: str) -> str | None:
-    value = stated.get(key)
-    if not isinstance(value, str) or value.strip().lower() in ("", "n/a", "na", "unknown"):
-        return None
-    return value.strip()
-
-
-def _number(stated: Mapping[str, Any], key: str) -> float | None:
-    value = stated.get(key)
-    is_text_or_number = isinstance(value, (int, float, str)) and not isinstance(value, bool)
-    return number_of(value) if is_text_or_number else None
-
-
-def _numbers(stated: Mapping[str, Any], key: str) -> list[float]:
-    """Return a list of numbers, empty where nothing is stated.
-
-    Raises
-    ------
-    RefusedScan
-        ``"unreadable-sidecar"`` where something else is stated.
-    """
-    values = stated.get(key)
-    if not isinstance(values, Sequence) or isinstance(values, str):
-        values = [values]
-    if all(_text({key: v}, key) is None if isinstance(v, str) else v is None for v in values):
-        return []
-    numbers = [_number({key: value}, key) for value in values]
-    if any(n is None for n in numbers):
-        strange = next(v for v, n in zip(values, numbers, strict=True) if n is None)
+    if not known and any(map(names_no_attenuation, names)):
         raise RefusedScan(
-            UNREADABLE,
-            f"{key} holds {json.dumps(strange, default=str)[:40]}, expected numbers",
-            hint="correct the JSON file beside the image",
-            measured=key,
+            "not-attenuation-corrected",
+            "The name of the series or file says that attenuation was not corrected, and no sidecar states "
+            "that it was",
+            hint="take the attenuation corrected image, or state AttenuationCorrection in the sidecar",
+            measured="named so",
         )
-    return [n for n in numbers if n is not None]
 
 
 def _is_fact(value: object) -> bool:

@@ -13,8 +13,10 @@ from pipeline.errors import InputError
 from pipeline.files import exclusive, not_writable, now
 from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.found import FoundScan
+from pipeline.ingest.people import Person
 
 _TEXTS = ("subject", "date", "series")
+_OF_PERSON = {"name", "birth", "sex", "issuer"}
 _NEW_MAP = "move it to another folder, then ingest the sources again with the same key"
 
 
@@ -31,6 +33,8 @@ def log_beside(key_file: Path) -> Path:
 def place_of(scan: FoundScan) -> str:
     """Return where a scan was found: its file, or the folder of its files."""
     files = scan.files
+    if scan.origin:
+        return scan.origin
     return str((files[0] if len(files) == 1 else files[0].parent).absolute()) if files else ""
 
 
@@ -52,21 +56,57 @@ def remember_sources(key_file: Path, scans: Iterable[FoundScan], names: Pseudony
         for scan in scans:
             label, place = scan.label(names), place_of(scan)
             paths = [p for p in known.get(label, {}).get("paths", []) if p != place]
+            people = known.get(label, {}).get("people", [])
+            stated = _stated(scan, names)
             known[label] = {
                 "subject": scan.subject_label,
                 "date": str(scan.scan_date or ""),
                 "session": scan.session_label,
                 "series": scan.series_uid or scan.image_id,
                 "paths": [*paths, place],
+                "people": [*people, *(one for one in stated if one not in people)],
             }
         if json.dumps(known, sort_keys=True) != before or not path.exists():
             _write_private(path, json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
-def known_subjects(key_file: Path) -> set[str]:
-    """Return the labels of all subjects in the map of a key; none where there is no map yet."""
+def _stated(scan: FoundScan, names: Pseudonymiser) -> list[dict[str, Any]]:
+    """Return whom the header states, in codes; nothing where that may be another person."""
+    if scan.person is None or scan.doubt is not None:
+        return []
+    person = coded(scan.person, names)
+    return [{"name": sorted(person.name), "birth": person.birth, "sex": person.sex, "issuer": person.issuer}]
+
+
+def coded(person: Person, names: Pseudonymiser) -> Person:
+    """Return a person in codes: what can be compared, and neither read nor guessed without the key."""
+
+    def code(what: str, text: str) -> str:
+        return names.code(what, text) if text else ""
+
+    return Person(
+        "",
+        frozenset(code("name", word) for word in person.name),
+        code("birth", person.birth),
+        person.sex,
+        code("issuer", person.issuer),
+    )
+
+
+def known_subjects(key_file: Path) -> dict[str, set[Person]]:
+    """Return the labels of all subjects in the map of a key, and whom their headers stated, in codes.
+
+    Nothing where there is no map yet; maps of earlier versions do not know the headers.
+    """
     path = map_beside(key_file)
-    return {entry["subject"] for entry in read_map(path).values()} if path.exists() else set()
+    found: dict[str, set[Person]] = {}
+    for entry in read_map(path).values() if path.exists() else ():
+        people = found.setdefault(entry["subject"], set())
+        people |= {
+            Person("", frozenset(one["name"]), one["birth"], one["sex"], one["issuer"])
+            for one in entry.get("people", ())
+        }
+    return found
 
 
 def read_map(path: Path) -> dict[str, dict[str, Any]]:
@@ -75,7 +115,8 @@ def read_map(path: Path) -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict
-        By scan id: ``subject``, ``date``, ``session``, ``series`` and ``paths``, the newest path last.
+        By scan id: ``subject``, ``date``, ``session``, ``series``, ``paths``, the newest last, and in codes
+        the ``people`` that headers stated.
 
     Raises
     ------
@@ -111,6 +152,11 @@ def _check_entry(label: str, entry: object, path: Path) -> None:
         paths = entry.get("paths")
         if not isinstance(paths, list) or not paths or not all(isinstance(place, str) for place in paths):
             missing.append("paths")
+        people = entry.get("people", [])
+        if not isinstance(people, list) or not all(
+            isinstance(p, dict) and p.keys() >= _OF_PERSON for p in people
+        ):
+            missing.append("people")
         problem = f"has no usable {', '.join(missing)}" if missing else ""
     if problem:
         raise InputError(

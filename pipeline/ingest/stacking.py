@@ -21,6 +21,8 @@ _SAME_PLACE_MM = 0.01
 _UNEVEN = 0.2
 # Scanners place a frame's mean by formulae that differ by seconds.
 _SAME_TIME_S = 60.0
+# Where every frame would be shorter, a program wrote seconds in place of milliseconds.
+_SHORTEST_SCAN_S = 5.0
 
 
 def stack(planes: Sequence[Plane]) -> list[list[Plane]]:
@@ -91,7 +93,8 @@ def _check_complete(places: list[list[Plane]], normal: NDArray[np.float64]) -> N
         raise RefusedScan(
             "missing-slices",
             "The series has a single slice",
-            hint="Fetch the whole series",
+            hint="Fetch the whole series; where every slice has a Series Instance UID of its own, export "
+            "them again as one series",
             measured="1 slice",
         )
     heights = np.array([place[0].position @ normal for place in places])
@@ -155,6 +158,37 @@ def array_of(frames: Sequence[Sequence[Plane]]) -> FloatArray:
     return array if len(frames) > 1 else array[..., 0]
 
 
+def check_filled(array: FloatArray) -> None:
+    """Refuse slices of one value between others: a program wrote them where it had none.
+
+    Frames before the tracer has come hold little, and may.
+
+    Parameters
+    ----------
+    array : ndarray, shape (x, y, z) or (x, y, z, frame)
+
+    Raises
+    ------
+    RefusedScan
+        ``"missing-slices"``.
+    """
+    frames = [array] if array.ndim == 3 else [array[..., t] for t in range(array.shape[3])]
+    means = [float(frame.mean()) for frame in frames] if len(frames) > 1 else [1.0]
+    for values in (frame for frame, mean in zip(frames, means, strict=True) if mean > 0.5 * max(means)):
+        for axis in range(3):
+            others = tuple(n for n in range(3) if n != axis)
+            filled = np.flatnonzero(values.min(axis=others) != values.max(axis=others)).tolist()
+            lacking = sorted({*range(min(filled), max(filled))} - {*filled}) if filled else []
+            if lacking:
+                seen = f"{len(lacking)} slices along {'xyz'[axis]}, the first is number {lacking[0] + 1}"
+                raise RefusedScan(
+                    "missing-slices",
+                    f"The image holds one value throughout in {seen}, between others with measurements",
+                    hint="Fetch or convert the whole series again",
+                    measured=seen,
+                )
+
+
 def affine_of(slices: Sequence[Plane]) -> NDArray[np.float64]:
     """Return the affine of ordered slices: (column, row, slice) index to RAS+ mm, shape (4, 4).
 
@@ -192,6 +226,8 @@ def frame_times(
         return (), unknown
     half_life = half_life_s or F18_HALF_LIFE_S
     acquired = [min((p.acquired for p in frame if p.acquired is not None), default=None) for frame in frames]
+    in_seconds = _are_seconds(durations, _all_known(acquired))
+    durations = [duration * 1000.0 if in_seconds else duration for duration in durations]
     middles = [frame[0].reference_s for frame in frames]
     begins = [
         None if middle is None else middle - mean_count_time(duration, half_life)
@@ -210,7 +246,16 @@ def frame_times(
     doubt = (
         f"Acquisition Time and Frame Reference Time place frames up to {apart:.0f} s apart; the first is used"
     )
-    return times, doubt if apart > _SAME_TIME_S else None
+    stated_s = "Actual Frame Duration (0018,1242) is taken as seconds: in ms it would be too short"
+    doubts = [stated_s] * in_seconds + [doubt] * (apart > _SAME_TIME_S)
+    return times, "; ".join(doubts) or None
+
+
+def _are_seconds(durations: Sequence[float], starts: Sequence[float]) -> bool:
+    """Return whether durations are too short to be, and a thousand times as long would not overlap."""
+    known = len(starts) == len(durations) or len(durations) == 1
+    fitting = _overlap(starts, [1000 * duration for duration in durations]) is None
+    return max(durations) < _SHORTEST_SCAN_S and known and fitting
 
 
 def _all_known(times: Sequence[float | None]) -> list[float]:

@@ -94,10 +94,10 @@ def parse_offset(text: object) -> float | None:
 
     Examples
     --------
-    >>> parse_offset("+0200"), parse_offset("-0530"), parse_offset("2")
+    >>> parse_offset("+0200"), parse_offset("-05:30"), parse_offset("2")
     (7200.0, -19800.0, None)
     """
-    match = re.fullmatch(r"([+-])(\d{2})([0-5]\d)", str(text or "").strip())
+    match = re.fullmatch(r"([+-])(\d{2}):?([0-5]\d)", str(text or "").strip())
     if not match:
         return None
     seconds = (int(match[2]) * 3600 + int(match[3]) * 60) * (1.0 if match[1] == "+" else -1.0)
@@ -130,7 +130,7 @@ def parse_datetime(text: str | None, offset: str | None = None) -> Moment | None
     >>> parse_datetime("20190510102000+0200").offset
     7200.0
     """
-    match = re.match(r"(\d{8})(\d{2}[\d.:]*)\s*([+-]\d{4})?", str(text or "").strip())
+    match = re.match(r"(\d{8})(\d{2}[\d.:]*)\s*([+-]\d{2}:?\d{2})?", str(text or "").strip())
     return parse_moment(match[1], match[2], match[3] or offset) if match else None
 
 
@@ -239,7 +239,10 @@ def delay_after_injection(
         tried = [(direct % _DAY_S, how), (wall % _DAY_S, "offsets from UTC ignored")]
         same_day = scan.local // _DAY_S == injection.local // _DAY_S
     if 0 <= direct <= (_DAY_S if same_day else _LONGEST_UPTAKE_S):
-        return direct, None
+        alone = injection is not None and injection.offset is not None and scan.offset is None
+        confirmed = injection is None or injection.clock == injection_clock
+        doubt = "the injection states an offset from UTC and the scan none: taken as one clock"
+        return direct, doubt if alone and not confirmed else None
     for delay, note in tried:
         if delay <= _LONGEST_UPTAKE_S:
             return delay, note

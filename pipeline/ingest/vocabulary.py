@@ -64,7 +64,8 @@ _MODELS: list[str] = re.findall(
     """
     Biograph mCT Vision Horizon TruePoint HiRez mMR Quadra HRRT ECAT EXACT HR HR+ Accel Flow Edge Emotion
     Sensation Discovery Advance NXi Signa PET/MR PET/CT PET CT MR MI IQ ST STE VCT LS RX Omni Legend Gemini TF
-    GXL TOF Ingenuity Vereos Allegro Guardian Body uMI uEXPLORER Celesteion Aquiduo Cartesion Prime Phantom
+    GXL TOF Ingenuity Vereos Allegro Guardian Body uMI uPMR uEXPLORER Panorama Celesteion PCA-9000A Aquiduo
+    Cartesion Prime Phantom
     synthetic Digital Research Tomograph C-PET PLUS
     """,
 )
@@ -147,6 +148,36 @@ def names_a_tracer(text: str | None) -> bool:
     return bool({word for word in words if word and not word.isdigit()} - _GENERIC)
 
 
+def names_early_frames(text: str | None) -> bool:
+    """Return whether a series or file is named as of the minutes after injection, which show perfusion.
+
+    Examples
+    --------
+    >>> [names_early_frames(text) for text in ("AV1451 Early", "early_frames_S01", "early_AD_001")]
+    [True, True, False]
+    """
+    return bool(_EARLY.search(re.sub(r"[\W_]+", " ", text or "").lower()))
+
+
+_OF_PET = r"(frames?|phase|pet|tau|av ?1451|ftp|flortaucipir|t807|dyn\w*|sum\w*|avg|mean|static|scan|recon)"
+_EARLY = re.compile(rf"(?<![a-z])(early {_OF_PET}|{_OF_PET}\w* early)(?![a-z])|^early$")
+
+
+def names_no_attenuation(text: str | None) -> bool:
+    """Return whether a series or file is named as not corrected for attenuation.
+
+    Examples
+    --------
+    >>> [names_no_attenuation(text) for text in ("PET NAC", "AV1451_noAC", "uncorrected", "PET AC", "NACC")]
+    [True, True, True, False, False]
+    """
+    return bool(_NO_ATTENUATION.search(re.sub(r"[\W_]+", " ", text or "").lower()))
+
+
+_NO_ATTENUATION = re.compile(
+    r"(?<![a-z])(nac|(no|non|without) ?(ac|attn|atten\w*)|uncorrected|unkorrigiert)(?![a-z])"
+)
+
 _GENERIC = frozenset(
     {
         "solution",
@@ -201,13 +232,17 @@ def model_of(text: str | None) -> str | None:
 
     Examples
     --------
-    >>> model_of("Discovery ST"), model_of("Biograph 64 mCT"), model_of("Dr. Doe's scanner")
-    ('Discovery ST', 'Biograph 64 mCT', None)
+    >>> model_of("Discovery ST"), model_of("Biograph64"), model_of("Dr. Doe's scanner")
+    ('Discovery ST', 'Biograph 64', None)
     """
     known = {str(m).lower(): str(m) for m in _MODELS}
-    words = re.split(r"[\s_,]+", text or "")
-    models = [known.get(w.lower(), w) for w in words if w.lower() in known or re.fullmatch(r"\d{1,4}", w)]
-    return " ".join(models) if any(not w.isdigit() for w in models) else None
+    # Siemens writes the rings of the CT without a blank: Biograph64.
+    for written in (text or "", re.sub(r"(?i)^biograph(?=\d)", "Biograph ", text or "")):
+        words = re.split(r"[\s_,]+", written)
+        models = [known.get(w.lower(), w) for w in words if w.lower() in known or re.fullmatch(r"\d{1,4}", w)]
+        if any(not w.isdigit() for w in models):
+            return " ".join(models)
+    return None
 
 
 def series_words(text: str | None) -> str | None:
@@ -227,7 +262,9 @@ def series_words(text: str | None) -> str | None:
 
 def _is_technical(word: str) -> bool:
     bare = word.strip("[](){},;:.+").lower()
-    return bare in _SERIES_WORDS or squeeze(bare) in _SPELLINGS or bool(_SHORT_NUMBER.match(bare))
+    if bare in _SERIES_WORDS or squeeze(bare) in _SPELLINGS or _SHORT_NUMBER.match(bare):
+        return True
+    return "+" in bare and all(part in _SERIES_WORDS for part in bare.split("+"))
 
 
 def known_code(value: object, known: tuple[str, ...]) -> str:

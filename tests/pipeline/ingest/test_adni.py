@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pipeline.errors import InputError
 from pipeline.ingest.adni import read_tables, roster_id
 from pipeline.ingest.adni_codes import diagnosis_of, months_of
 from pipeline.ingest.adni_tree import level_of
-from pipeline.ingest.convert import convert_scan
+from pipeline.ingest.convert import convert_scan, read_found
 from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.sources import find_scans
 
@@ -153,7 +154,8 @@ def test_the_nearest_visit_labels_the_scan_and_only_within_the_limit(make_series
     assert convert_scan(near, tmp_path / "out", HERE, "AV1451", 30).diagnosis == "MCI"
     converted = convert_scan(far, tmp_path / "out", HERE, "AV1451", 180)
     assert converted.diagnosis is None
-    assert "709 days away, more than 180" in converted.warnings[0]
+    assert "709 days away, more than 180" in converted.label_notes[0]
+    assert not converted.warnings, "the image is as good as with a diagnosis"
 
 
 def test_a_nifti_in_the_tree_is_taken(tmp_path):
@@ -182,3 +184,86 @@ def test_a_folder_without_scans_is_told_with_its_mend(tmp_path):
         find_scans(tmp_path)
     with pytest.raises(InputError, match="Unknown layout 'minc'"):
         find_scans(tmp_path, "minc")
+
+
+VISITS = "PTID,RID,VISCODE2,EXAMDATE,DIAGNOSIS\n"
+
+
+def _tables(folder, **tables):
+    folder.mkdir(exist_ok=True)
+    for name, text in tables.items():
+        (folder / f"{name}.csv").write_text(text)
+    unread: Counter[str] = Counter()
+    return read_tables(folder, unread), unread
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ("DXSUM_18Nov2025", "DXSUM_02Jan2026"), ("DXSUM_PDXCONV_31Dec2019", "DXSUM_PDXCONV_01Jan2020"),
+        ("DXSUM_2025-11-18", "DXSUM_02Jan2026"), ("DXSUM", "DXSUM_02Jan2026"),
+    ],
+)  # fmt: skip
+def test_of_two_exports_of_a_table_the_newer_one_holds(tmp_path, older, newer):
+    row = "011_S_4321,4321,m12,2019-05-01,"
+    tables, _ = _tables(tmp_path, **{older: f"{VISITS}{row}1\n", newer: f"{VISITS}{row}3\n"})
+    assert [visit.diagnosis for visit in tables.person("011_S_4321").visits] == ["AD"]
+
+
+def test_a_row_of_two_subjects_is_nobodys_and_counted(tmp_path):
+    text = f"{VISITS}011_S_4321,1234,m12,2019-05-01,3\n,,m12,2019-05-01,1\nTotal 2,,,,\n"
+    text += "011_s_5555 ,,bl,2019-05-01,1\n"
+    tables, unread = _tables(tmp_path, DXSUM=text)
+    assert not tables.person("011_S_4321").visits
+    assert [visit.diagnosis for visit in tables.person("011_S_5555").visits] == ["CN"]
+    assert unread["rows of DXSUM whose PTID and RID disagree"] == 1
+    assert unread["rows of DXSUM that name no subject"] == 2
+
+
+def test_rows_that_contradict_each_other_state_no_sex_or_birth(tmp_path):
+    rows = "011_S_4321,1,01/1940\n011_S_4321,2,01/1970\n011_S_5555,1,01/1940\n011_S_5555,1,01/1940\n"
+    tables, unread = _tables(tmp_path, PTDEMOG=f"PTID,PTGENDER,PTDOB\n{rows}")
+    assert (tables.person("011_S_4321").sex, tables.person("011_S_4321").born) == (None, None)
+    assert (tables.person("011_S_5555").sex, tables.person("011_S_5555").born) == ("M", date(1940, 1, 15))
+    assert unread == {
+        "subjects with two sexes in one table": 1,
+        "subjects with two dates of birth in one table": 1,
+    }
+
+
+def test_a_title_above_the_header_is_named_with_what_to_do(tmp_path):
+    with pytest.raises(InputError, match="Remove the lines above the header"):
+        _tables(tmp_path, DXSUM=f"Export of diagnoses\n{VISITS}011_S_4321,4321,m12,2019-05-01,3\n")
+
+
+def test_subjects_at_any_depth_are_found_and_the_rest_is_counted(make_series, tmp_path):
+    for n, place in enumerate(("011_S_4321", "ADNI3/012_S_5555", "a/b/013_S_6666", "clinic/p1")):
+        make_series(folder=tmp_path / place / "AV1451" / f"I{n}", seed=n)
+    (tmp_path / "readme.txt").write_text("none")
+    found = find_scans(tmp_path)
+    assert {scan.subject_label for scan in found.scans} == {"011_S_4321", "012_S_5555", "013_S_6666"}
+    assert found.ignored == {"files outside of the subjects' folders (nnn_S_nnnn)": 5}
+
+
+@pytest.mark.parametrize("first", ["CT", "PT"])
+def test_ct_and_pet_in_one_folder_of_a_subject_lose_no_pet(make_series, tmp_path, first):
+    series = make_series(folder=tmp_path / "011_S_4321" / "PETCT" / "I1")
+
+    def as_ct(ds, _slice, _frame):
+        ds.Modality, ds.SOPClassUID = "CT", "1.2.840.10008.5.1.4.1.1.2"
+
+    ct = make_series(folder=tmp_path / "ct", edit=as_ct, seed=1)
+    for n, path in enumerate(ct.folder.iterdir()):
+        path.rename(series.folder / (f"0{n}.dcm" if first == "CT" else f"9{n}.dcm"))
+    ct.folder.rmdir()
+    (scan,) = find_scans(tmp_path).scans
+    np.testing.assert_allclose(read_found(scan).array, series.values, rtol=1e-6)
+
+
+@pytest.mark.parametrize("folder", ["$RECYCLE.BIN", ".ipynb_checkpoints", "#recycle", "~snapshot/daily"])
+def test_a_table_that_was_thrown_away_is_not_read(tmp_path, folder):
+    row = "011_S_4321,4321,m12,2019-05-01,"
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "DXSUM_02Jan2026.csv").write_text(f"{VISITS}{row}3\n")
+    tables, _ = _tables(tmp_path, DXSUM_18Nov2025=f"{VISITS}{row}1\n")
+    assert [visit.diagnosis for visit in tables.person("011_S_4321").visits] == ["CN"]

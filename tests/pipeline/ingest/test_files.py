@@ -216,6 +216,12 @@ class Finding:
     message: str
 
 
+def test_a_scan_without_a_diagnosis_is_accepted_and_states_why():
+    notes = ["no diagnosis is known"]
+    outcome = ScanOutcome.of_findings("sub-A_ses-1", [Finding("noise", "pass", 0.1, "fine")], [], notes)
+    assert (outcome.verdict, outcome.rule, outcome.message) == ("accepted", "", "no diagnosis is known")
+
+
 def test_the_table_has_a_row_for_each_scan(tmp_path):
     outcomes = [
         ScanOutcome.of_findings("sub-A_ses-1", [Finding("noise", "pass", 0.1, "fine")]),

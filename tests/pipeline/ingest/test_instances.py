@@ -100,3 +100,13 @@ def test_a_slope_beyond_every_number_is_refused(make_series):
     with pytest.raises(RefusedScan, match=r"Rescale Slope \(0028,1053\) 1e\+39") as refusal:
         read_series(make_series(edit=edit).folder)
     assert refusal.value.rule == "invalid-scale"
+
+
+@pytest.mark.parametrize("cut", [0, 1, 64, 130, 132, 134, 150, 250, 350, 600, 900])
+def test_a_slice_cut_anywhere_never_makes_a_shorter_scan(make_series, cut):
+    series = make_series()
+    last = max(series.folder.iterdir(), key=lambda path: pydicom.dcmread(path).InstanceNumber)
+    last.write_bytes(last.read_bytes()[:cut])
+    with pytest.raises(RefusedScan, match="is incomplete") as refused:
+        read_series(series.folder)
+    assert refused.value.rule == "truncated-file"

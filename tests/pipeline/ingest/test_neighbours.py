@@ -176,6 +176,30 @@ def test_a_slice_whose_copy_broke_off_is_not_lost(make_series, name, content):
         assert refusal.value.rule == "truncated-file"
 
 
+def test_a_series_of_which_no_slice_can_be_read_is_refused_where_its_folders_name_it(make_series, tmp_path):
+    place = tmp_path / "in" / PTID / "AV1451"
+    make_series(folder=place / "2019-05-10" / "I1")
+    broken = make_series(folder=place / "2020-06-11" / "I2").folder
+    for path in broken.iterdir():
+        path.write_bytes(b"")
+    found = find_scans(tmp_path / "in")
+    assert (found.layout, len(found.scans)) == ("adni", 2)
+    (lost,) = [scan for scan in found.scans if broken in {path.parent for path in scan.files}]
+    with pytest.raises(RefusedScan, match="is incomplete: it is empty") as refusal:
+        read_found(lost)
+    assert refusal.value.rule == "truncated-file"
+
+
+def test_a_series_of_which_no_slice_can_be_read_is_counted_where_nothing_names_it(make_series, tmp_path):
+    make_series(folder=tmp_path / "in" / "a")
+    broken = make_series(folder=tmp_path / "in" / "b").folder
+    for path in broken.iterdir():
+        path.write_bytes(b"")
+    found = find_scans(tmp_path / "in")
+    assert len(found.scans) == 1
+    assert found.ignored == {"broken DICOM files": len(list(broken.iterdir()))}
+
+
 def test_what_systems_leave_beside_slices_does_no_harm(make_series):
     series = make_series()
     left = {".DS_Store": b"\0\0\0\1Bud1", "._IM0001": b"", "Thumbs.db": b"\xd0\xcf", "Icon\r": b"",

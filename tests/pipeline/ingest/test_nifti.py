@@ -154,3 +154,41 @@ def test_a_file_that_may_not_be_read_is_not_said_to_be_broken(tmp_path, monkeypa
     with pytest.raises(RefusedScan, match="may not be read") as refusal:
         read_nifti(path)
     assert refusal.value.rule == "no-permission"
+
+
+@pytest.mark.parametrize(
+    ("edit", "broken"),
+    [
+        ({"quatern_b": 1.0, "quatern_c": 1.0, "quatern_d": 1.0}, "qform"),
+        ({"quatern_b": np.nan}, "qform"),
+        ({"srow_x": [np.nan] * 4}, "sform"),
+        ({"srow_x": [0] * 4, "srow_y": [0] * 4, "srow_z": [0] * 4}, "sform"),
+    ],
+)
+def test_one_usable_placement_is_enough_and_the_other_is_named(tmp_path, edit, broken):
+    path = _with_header(tmp_path / "a.nii", **edit)
+    volume = read_nifti(path)
+    np.testing.assert_allclose(volume.affine, np.diag([2.0, 2, 3, 1]))
+    assert f"the {broken} of the header cannot be used" in str(volume.facts["geometry_note"])
+
+
+@pytest.mark.parametrize("begin", [0, 100, 348])
+def test_an_image_that_begins_within_its_header_is_refused(tmp_path, begin):
+    path = _with_header(tmp_path / "a.nii", vox_offset=begin)
+    with pytest.raises(RefusedScan, match=f"begins at byte {begin}, within the header") as refused:
+        read_nifti(path)
+    assert "convert the original series again" in (refused.value.hint or "")
+
+
+def _with_header(path, **values):
+    """Write an image, then fields of its header as they are stored."""
+    image = nib.Nifti1Image(np.ones((6, 7, 5), np.float32), np.diag([2.0, 2, 3, 1]))
+    image.set_sform(image.affine, 1)
+    image.set_qform(image.affine, 1)
+    nib.save(image, path)
+    content = path.read_bytes()
+    header = np.frombuffer(content[:348], nib.nifti1.header_dtype).copy()
+    for name, value in values.items():
+        header[name] = value
+    path.write_bytes(header.tobytes() + content[348:])
+    return path

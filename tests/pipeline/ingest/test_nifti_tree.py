@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import json
+
+import nibabel as nib
+import numpy as np
 import pytest
 
 from pipeline.errors import RefusedScan
+from pipeline.ingest.convert import read_found
 from pipeline.ingest.sources import find_scans
+from pipeline.one_scan import read_scan
+
+
+@pytest.fixture
+def image(tmp_path):
+    """The function that writes one image, with a sidecar or without; returns the source."""
+
+    def write(name, sidecar):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(np.ones((3, 3, 3), np.float32), np.eye(4)), path)
+        if sidecar is not None:
+            path.with_name(path.name.removesuffix(".nii.gz") + ".json").write_text(json.dumps(sidecar))
+        return tmp_path / "in"
+
+    return write
 
 
 def found(source, *names):
@@ -140,3 +161,119 @@ def test_a_report_of_one_such_file_has_the_subject_of_the_dataset(tmp_path):
     subjects(tmp_path, "Smith/2019-05-01/pet.nii.gz")
     (alone,) = find_scans(tmp_path / "Smith" / "2019-05-01", "nifti").scans
     assert alone.subject_label == "Smith"
+
+
+def test_what_is_named_as_mr_ct_or_segmentation_is_no_pet(tmp_path):
+    names = [
+        "S1_CTAC",
+        "S1_MRAC",
+        "S1_umap",
+        "T1",
+        "S1_T2",
+        "aparc+aseg",
+        "S1_brainmask",
+        "S1_ROI",
+        "localizer",
+    ]
+    assert list(found(tmp_path, "S1_PET.nii.gz", *(f"{name}.nii.gz" for name in names))) == ["S1_PET.nii.gz"]
+
+
+def test_a_third_visit_is_no_weighting_of_mr(tmp_path):
+    assert len(found(tmp_path / "a", *(f"S001_T{n}.nii" for n in range(3)))) == 3
+    assert len(found(tmp_path / "b", "S001_T1_av1451.nii", "S001_T2_suvr.nii")) == 2
+
+
+def test_what_spm_made_of_an_image_beside_it_is_no_other_subject(tmp_path):
+    names = ["S001.nii", "wS001.nii", "swS001.nii", "rS001.nii.gz", "mwc1S001.nii", "meanS001.nii"]
+    assert list(found(tmp_path / "a", *names)) == ["S001.nii"]
+    assert list(found(tmp_path / "b", "sub-02.nii", "wsub-02.nii")) == ["sub-02.nii"]
+    assert len(found(tmp_path / "c", "wS001.nii", "swS002.nii", "S003.nii", "Schmidt.nii")) == 4
+
+
+def test_names_that_may_be_one_persons_are_taken_as_two_with_a_warning(tmp_path):
+    scans = found(tmp_path, "S1_2019-05-01.nii", "S1_2021-05-01.nii", "S1_av1451.nii", "S2_pet.nii")
+    assert {name: bool(scan.notes) for name, scan in scans.items()} == {
+        "S1_2019-05-01.nii": True, "S1_2021-05-01.nii": True, "S1_av1451.nii": True, "S2_pet.nii": False
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "sidecar", "seen"),
+    [
+        ("S001_FDG.nii.gz", {"SeriesDescription": "PET Brain"}, "FDG"),
+        ("FDG/S001.nii.gz", None, "FDG"),
+        ("S001.nii.gz", {"SeriesDescription": "PET Brain", "ProtocolName": "FDG Brain"}, "FDG"),
+        ("FDG_and_AV1451/S001.nii.gz", None, None),
+        ("FDG/S001_AV1451.nii.gz", None, "AV1451"),
+        ("FDG/S001.nii.gz", {"TracerName": "AV-1451"}, "AV1451"),
+    ],
+)
+def test_the_tracer_by_the_names_of_file_and_folder(image, name, sidecar, seen):
+    (scan,) = find_scans(image(name, sidecar), "nifti").scans
+    assert read_found(scan).facts["tracer"] == seen
+
+
+@pytest.mark.parametrize(
+    ("name", "sidecar", "refused"),
+    [
+        ("S001_AV1451_NAC.nii.gz", None, True),
+        ("S001.nii.gz", {"SeriesDescription": "AV1451 no AC"}, True),
+        ("S001_NAC.nii.gz", {"AttenuationCorrection": "CT"}, False),
+        ("NACC001.nii.gz", None, False),
+    ],
+)
+def test_an_image_named_as_uncorrected_is_refused_unless_it_is_stated(image, name, sidecar, refused):
+    (scan,) = find_scans(image(name, sidecar), "nifti").scans
+    if not refused:
+        assert read_found(scan).array.size
+        return
+    with pytest.raises(RefusedScan, match="says that attenuation was not corrected") as error:
+        read_found(scan)
+    assert error.value.rule == "not-attenuation-corrected"
+
+
+@pytest.mark.parametrize(
+    "sidecar", [{"Modality": "CT"}, {"Modality": "MR"}, {"ImageType": ["DERIVED", "SECONDARY", "MIP"]}]
+)
+def test_an_image_that_its_sidecar_calls_no_pet_is_refused(image, sidecar):
+    (scan,) = find_scans(image("S001.nii.gz", sidecar), "nifti").scans
+    with pytest.raises(RefusedScan, match=r"The sidecar (states Modality|calls the image)") as error:
+        read_found(scan)
+    assert error.value.rule == "not-pet"
+
+
+@pytest.mark.parametrize("name", ["S001.JSON", "S001.nii.gz.json", "S001.json"])
+def test_a_sidecar_under_every_usual_name(image, name):
+    source = image("S001.nii.gz", None)
+    (source / name).write_text('{"TracerName": "FDG"}')
+    (scan,) = find_scans(source, "nifti").scans
+    assert read_found(scan).facts["tracer"] == "FDG"
+    assert read_scan(source / "S001.nii.gz").facts["tracer"] == "FDG"
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_a_sidecar_that_is_no_file_is_not_an_absent_one(image, kind):
+    source = image("S001.nii.gz", None)
+    if kind == "link":
+        (source / "S001.json").symlink_to(source / "annex" / "S001.json")
+    else:
+        (source / "S001.json").mkdir()
+    (scan,) = find_scans(source, "nifti").scans
+    scan.digests()
+    for read in (lambda: read_found(scan), lambda: read_scan(source / "S001.nii.gz")):
+        with pytest.raises(RefusedScan, match=r"The sidecar (is a link that leads nowhere|cannot be read)"):
+            read()
+
+
+def test_case_and_blanks_make_no_second_subject(tmp_path):
+    assert subjects(tmp_path, "s01/pet.nii", "S01/pet.nii", "Patient 7/a_pet.nii", "patient  7/2020/pet.nii")[
+        :2
+    ] == ["S01", "S01"]
+
+
+@pytest.mark.parametrize("name", ["S1_AV1451_early.nii", "early_frames_S1.nii", "S1_pet_early.nii"])
+def test_early_frames_by_name_are_another_product(tmp_path, name):
+    assert list(found(tmp_path, name, "S1_AV1451.nii", "early_AD_001.nii")) == [
+        "S1_AV1451.nii",
+        "early_AD_001.nii",
+    ]

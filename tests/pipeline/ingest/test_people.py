@@ -387,12 +387,79 @@ def test_an_enhanced_image_under_the_uid_of_slices_is_refused(make_series, make_
     assert refusal.value.rule == "mixed-geometry"
 
 
-@pytest.mark.parametrize(("name", "labels"), [("", ["whose-scan"] * 2), ("Doe^Jane", None)])
-def test_one_id_of_two_issuers_is_one_person_only_if_the_name_agrees(two, name, labels):
+@pytest.mark.parametrize(("name", "people"), [("", 2), ("Doe^Jane", 1)])
+def test_one_id_of_two_issuers_is_one_person_only_if_the_name_agrees(two, name, people):
     for n, series in enumerate(two):
         change(series, PatientID="77", PatientName=name, IssuerOfPatientID=f"SITE {n}")
-    read = read_all(two[0].folder.parent)
-    assert read == labels if labels else are_both(read, two)
+    assert are_both(read_all(two[0].folder.parent), two)
+    scans = find_scans(two[0].folder.parent).scans
+    assert len({HERE.subject(scan.subject_label) for scan in scans}) == people
+
+
+def test_an_id_of_two_issuers_beside_one_without_is_refused_for_that_one_alone(make_series, tmp_path):
+    for n, issuer in enumerate(("SITE 1", "SITE 2", "")):
+        series = make_series(folder=tmp_path / "in" / str(n), seed=n)
+        change(series, PatientID="77", PatientName="", IssuerOfPatientID=issuer)
+    scans = find_scans(tmp_path / "in").scans
+    assert len({scan.subject_label for scan in scans}) == 3
+    assert [scan.doubt is None for scan in scans].count(True) == 2
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "NOID", "REDACTED", "dummy", "Pseudonymised", "noname", "HIDDEN", "TEST", "999999", "12345678",
+        "masked", "[CONFIDENTIAL]", "undefined", "NO ID", "***", "Patient^Anonymous",
+    ],
+)  # fmt: skip
+def test_what_a_deidentifier_left_for_everybody_is_nobodys_id(two, left):
+    for series in two:
+        change(series, PatientID=left, PatientName="NAME^NONE")
+    assert are_both(read_all(two[0].folder.parent), two)
+    scans = find_scans(two[0].folder.parent).scans
+    assert len({scan.subject_label for scan in scans}) == 2
+    assert all("each study is taken as a person of its own" in scan.notes[0] for scan in scans)
+
+
+def test_one_id_of_a_young_and_an_old_person_is_refused(two):
+    for series, age in zip(two, ("041Y", "077Y"), strict=True):
+        change(series, PatientID="CASE", PatientName="", PatientAge=age)
+    assert read_all(two[0].folder.parent) == ["whose-scan"] * 2
+
+
+@pytest.mark.parametrize("broken", [b"", b"\0" * 600, b"\0" * 128 + b"DICM\x02\0"])
+def test_a_broken_file_beside_whole_series_of_several_people_refuses_none(two, tmp_path, broken):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    change(two[1], PatientID="003_S_9999", PatientName="Roe^Anna")
+    for path in [path for series in two for path in series.folder.iterdir()]:
+        shutil.copy(path, flat)
+    (flat / "IM0001.dcm").write_bytes(broken)
+    assert are_both(read_all(flat), two)
+    assert find_scans(flat).ignored == {"broken DICOM files": 1}
+
+
+def test_a_broken_file_beside_a_series_that_lacks_one_refuses_that_series_alone(two, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    change(two[1], PatientID="003_S_9999", PatientName="Roe^Anna")
+    for path in [path for series in two for path in series.folder.iterdir()]:
+        shutil.copy(path, flat)
+    (flat / max(path.name for path in two[0].folder.iterdir())).write_bytes(b"\0" * 128 + b"DICM\x02\0")
+    read = read_all(flat)
+    assert sum(isinstance(one, str) and one == "truncated-file" for one in read) == 1
+    assert any(not isinstance(one, str) and np.allclose(one, two[1].values, rtol=1e-6) for one in read)
+
+
+def test_an_original_whose_header_states_its_tracer_is_no_level_of_another(two, make_drug):
+    change(two[0], SeriesDescription="PET Brain AC")
+    change(
+        two[1],
+        SeriesDescription="FDG Coreg, Avg",
+        RadiopharmaceuticalInformationSequence=[make_drug("Fluorodeoxyglucose")],
+    )
+    scans = find_scans(two[0].folder.parent).scans
+    assert {scan.tracer for scan in scans} == {"AV1451", "FDG"}
 
 
 def test_wide_letters_spell_the_same_id(two):
@@ -401,9 +468,11 @@ def test_wide_letters_spell_the_same_id(two):
     assert len({scan.subject_label for scan in find_scans(two[0].folder.parent).scans}) == 1
 
 
-def test_two_reconstructions_of_one_acquisition_are_two_scans(two):
+def test_two_reconstructions_of_one_acquisition_are_one_scan_and_either_can_be_taken(two):
     change(two[1], StudyInstanceUID=two[0].datasets[0].StudyInstanceUID, ReconstructionMethod="FBP")
-    assert are_both(read_all(two[0].folder.parent), two)
+    for prefer, series in (((), two[0]), (("fbp",), two[1])):
+        (scan,) = find_scans(two[0].folder.parent, prefer=prefer).scans
+        np.testing.assert_allclose(read_found(scan).array, series.values, rtol=1e-6)
 
 
 def test_two_reconstructions_under_one_series_uid_are_not_averaged(two):
@@ -541,3 +610,48 @@ def test_an_image_that_states_no_tracer_agrees_with_the_others(make_series, make
     ds.RadiopharmaceuticalInformationSequence = [make_drug("Solution")]
     ds.save_as(path)
     assert read_series(series.folder).facts["tracer"] == "AV1451"
+
+
+def test_the_same_pixels_in_two_orientations_are_refused(make_series, tmp_path):
+    for name, row in (("a", "1"), ("b", "-1")):
+        series = make_series(folder=tmp_path / "in" / name)
+        change(series, ImageOrientationPatient=[row, "0", "0", "0", "1", "0"])
+    assert read_all(tmp_path / "in") == ["mixed-geometry"] * 2
+
+
+@pytest.mark.parametrize("blank", ["19000101", "19010101", "18000101", "00010101", ""])
+def test_a_date_that_a_deidentifier_left_is_none(make_series, blank):
+    series = make_series()
+    change(series, AcquisitionDate=blank, SeriesDate=blank)
+    (scan,) = find_scans(series.folder).scans
+    assert str(scan.scan_date) == "2019-05-10"
+    change(series, StudyDate=blank)
+    assert find_scans(series.folder).scans[0].scan_date is None
+
+
+@pytest.mark.parametrize(
+    ("written", "age"), [("071Y", 71), ("71Y", 71), ("71", 71), ("099Y", 89), ("", None)]
+)
+def test_ages_as_they_are_written(make_series, written, age):
+    series = make_series()
+    change(series, PatientAge=written)
+    assert find_scans(series.folder).scans[0].age == age
+
+
+def test_early_frames_beside_a_scan_are_left_alone_and_counted(two):
+    change(two[0], SeriesDescription="AV1451 PET Early Frames")
+    found = find_scans(two[0].folder.parent)
+    assert [scan.description for scan in found.scans] == ["AV1451 PET Brain"]
+    assert found.ignored == {"early-frame series": 1}
+
+
+@pytest.mark.parametrize(("second", "rule"), [("Fluorodeoxyglucose", "mixed-tracers"), ("AV-1451", None)])
+def test_a_second_injection_of_another_tracer_in_one_header_is_refused(make_series, make_drug, second, rule):
+    series = make_series()
+    change(series, RadiopharmaceuticalInformationSequence=[make_drug(), make_drug(second)])
+    if rule is None:
+        assert read_series(series.folder).array.size
+        return
+    with pytest.raises(RefusedScan, match="state 2 tracers: AV1451, FDG") as refused:
+        read_series(series.folder)
+    assert refused.value.rule == rule

@@ -58,6 +58,8 @@ def facts_of(make_series, make_drug, tmp_path_factory):
         ("20190510080500+0100", {"TimezoneOffsetFromUTC": "+0200"}),
         ("20190510070500+0000", {"TimezoneOffsetFromUTC": "+0200"}),
         ("20190510030500-0400", {"TimezoneOffsetFromUTC": "+0200"}),
+        ("20190510123500+05:30", {"TimezoneOffsetFromUTC": "+02:00"}),
+        ("20190510070500+0000", {"TimezoneOffsetFromUTC": "+02:00"}),
         ("20190510090500+0200", {}),  # the same place: its acquisition states no offset
         ("20190510090500", {"TimezoneOffsetFromUTC": "+0200"}),
         ("20190510080500+0100", {"AcquisitionDateTime": "20190510102000+0200"}),
@@ -310,6 +312,11 @@ def test_frames_are_disjoint_or_refused(make_series, make_drug, tmp_path_factory
     assert any(b[0] - a[0] < a[1] for a, b in pairwise(ordered))  # it was refused with reason
 
 
+def test_short_frames_that_would_overlap_in_seconds_stay_short(make_series):
+    frames = read_series(make_series(frames=2, edit=_times([0, 901], [1, 1])).folder).frames
+    assert [(frame.duration_s, frame.start_s - frames[0].start_s) for frame in frames] == [(1, 0), (1, 901)]
+
+
 ZONES = st.integers(-48, 56).map(lambda quarters: timezone(timedelta(minutes=15 * quarters)))
 
 
@@ -337,3 +344,31 @@ def test_one_clock_loses_no_time(stated):
             if a and b and x and y:
                 apart = x.since(y) - a.since(b)
                 assert min(abs(apart), abs(abs(apart) - 86400)) < 1e-3
+
+
+def test_an_offset_of_the_injection_alone_is_reported(make_series):
+    def edit(ds, _slice, _frame):
+        (item,) = ds.RadiopharmaceuticalInformationSequence
+        item.RadiopharmaceuticalStartDateTime = "20190510080500+0000"
+        del item.RadiopharmaceuticalStartTime
+
+    facts = read_series(make_series(edit=edit).folder).facts
+    assert "states an offset from UTC and the scan none" in str(facts["time_note"])
+
+
+@pytest.mark.parametrize(("frames", "durations"), [(1, ["1200"]), (3, ["300"] * 3)])
+def test_durations_in_seconds_are_read_as_such_with_a_warning(make_series, frames, durations):
+    def edit(ds, _slice, frame):
+        ds.ActualFrameDuration = durations[frame]
+
+    volume = read_series(make_series(frames=frames, edit=edit).folder)
+    assert [frame.duration_s for frame in volume.frames] == [float(text) for text in durations]
+    assert "is taken as seconds" in str(volume.facts["time_note"])
+
+
+def test_two_times_of_one_injection_are_reported(make_series):
+    def edit(ds, _slice, _frame):
+        ds.RadiopharmaceuticalInformationSequence[0].RadiopharmaceuticalStartTime = "083000"
+
+    facts = read_series(make_series(edit=edit).folder).facts
+    assert "differ; the latter is used" in str(facts["time_note"])
