@@ -39,8 +39,6 @@ META_ROI_DEFINITIONS: dict[str, tuple[str, ...]] = {
     "ADNI": ("amygdala", "entorhinal", "fusiform", "inferior_temporal", "middle_temporal"),
 }
 META_ROI = "Mayo"
-META_ROI_CUTOFFS = (1.19, 1.34)
-"""Published cut-offs of the temporal meta-ROI span this band; 1.25 is Mayo's."""
 
 BRAAK_STAGES = ("I/II", "III/IV", "V/VI")
 

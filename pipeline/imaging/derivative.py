@@ -1,4 +1,4 @@
-"""A normalised scan, and its three files: SUVR, sidecar, regional table."""
+"""A normalised scan, and its files: SUVR, sidecar, regional table, and a table of corrected SUVR if asked."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pandas as pd
 from pipeline.atlas import META_ROI, REFERENCE, SPACE
 from pipeline.errors import InputError
 from pipeline.files import read_json, write_json, written_whole
+from pipeline.imaging.partial_volume import Unblurred
 from pipeline.imaging.quality import Finding
 from pipeline.imaging.registration import Registration
 from pipeline.imaging.suvr import COLUMNS
@@ -35,6 +36,8 @@ class Normalised:
         See `pipeline.imaging.suvr.composites`.
     findings : tuple of Finding
         Every rule that was checked, and every assumption that was made.
+    unblurred : Unblurred or None
+        A second number for every region, where `imaging.partial_volume` asks for it.
     """
 
     suvr: Volume
@@ -42,6 +45,7 @@ class Normalised:
     composites: dict[str, float]
     findings: tuple[Finding, ...]
     registration: Registration
+    unblurred: Unblurred | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -66,10 +70,14 @@ def _paths(folder: Path, stem: str) -> tuple[Path, Path, Path]:
     return folder / f"{name}.nii.gz", folder / f"{name}.json", folder / f"{stem}_desc-regions_pet.tsv"
 
 
-def write_derivative(normalised: Normalised, folder: Path, stem: str) -> Path:
-    """Write SUVR, its sidecar and the regional table beside each other; return the path of the image.
+def _corrected_path(folder: Path, stem: str) -> Path:
+    return folder / f"{stem}_desc-pvc_pet.tsv"
 
-    The image is written last: an image always has the other two, and each file is whole.
+
+def write_derivative(normalised: Normalised, folder: Path, stem: str) -> Path:
+    """Write SUVR, its sidecar and the regional tables beside each other; return the path of the image.
+
+    The image is written last: an image always has the others, and each file is whole.
 
     Parameters
     ----------
@@ -78,8 +86,12 @@ def write_derivative(normalised: Normalised, folder: Path, stem: str) -> Path:
     """
     image_path, sidecar_path, table_path = _paths(folder, stem)
     image_path.unlink(missing_ok=True)
-    with written_whole(table_path) as beside:
-        normalised.regions.to_csv(beside, sep="\t", index=False, na_rep="n/a", float_format="%.6f")
+    _write_table(normalised.regions, table_path)
+    if normalised.unblurred is None:
+        _corrected_path(folder, stem).unlink(missing_ok=True)
+    else:
+        second = normalised.regions.assign(suvr_pvc=normalised.unblurred.regions["suvr"])
+        _write_table(second, _corrected_path(folder, stem))
     write_json(sidecar_path, _sidecar(normalised))
     header = nib.Nifti1Image(normalised.suvr.array, normalised.suvr.affine)
     header.set_sform(normalised.suvr.affine, code="mni")
@@ -88,6 +100,15 @@ def write_derivative(normalised: Normalised, folder: Path, stem: str) -> Path:
     with written_whole(image_path) as beside:
         nib.save(header, beside)
     return image_path
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    with written_whole(path) as beside:
+        table.to_csv(beside, sep="\t", index=False, na_rep="n/a", float_format="%.6f")
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False)
 
 
 def _sidecar(normalised: Normalised) -> dict[str, Any]:
@@ -118,7 +139,30 @@ def _sidecar(normalised: Normalised) -> dict[str, Any]:
             "Settings": found.settings,
             "Warp": None if found.warp is None else _stored_warp(found.warp),
         },
+    } | _second_number(normalised.unblurred)
+
+
+def _second_number(unblurred: Unblurred | None) -> dict[str, Any]:
+    if unblurred is None:
+        return {}
+    return {
+        "PartialVolume": {
+            "Method": "geometric transfer matrix over the atlas",
+            "ResolutionMm": unblurred.resolution_mm,
+            "Composites": {name: _number(round(v, 6)) for name, v in unblurred.composites.items()},
+        }
     }
+
+
+def _read_second_number(stored: dict[str, Any] | None, path: Path) -> Unblurred | None:
+    if stored is None:
+        return None
+    _check_files([path], path.name)
+    composites = {name: _or_nan(value) for name, value in stored["Composites"].items()}
+    table = _read_table(path)
+    return Unblurred(
+        table.assign(suvr=table["suvr_pvc"])[list(COLUMNS)], composites, float(stored["ResolutionMm"])
+    )
 
 
 def _stored_warp(warp: Warp) -> dict[str, Any]:
@@ -141,29 +185,33 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
+def _check_files(paths: Sequence[Path], where: str) -> None:
+    missing = [p.name for p in paths if not p.is_file()]
+    if missing:
+        raise InputError(
+            f"Files of a normalised scan are missing: {', '.join(missing)}",
+            where=where,
+            hint="run `taucal ingest` again",
+        )
+
+
 def read_derivative(folder: Path, stem: str) -> Normalised:
     """Read what `write_derivative` wrote.
 
     Raises
     ------
     InputError
-        If one of the three files is missing.
+        If one of the files is missing.
     """
     paths = _paths(folder, stem)
-    missing = [p.name for p in paths if not p.is_file()]
-    if missing:
-        raise InputError(
-            f"Files of a normalised scan are missing: {', '.join(missing)}",
-            where=stem,
-            hint="run `taucal ingest` again",
-        )
+    _check_files(paths, stem)
     image_path, sidecar_path, table_path = paths
     sidecar = read_json(sidecar_path)
     image = nib.load(image_path)
     found = sidecar["Registration"]
     return Normalised(
         Volume(np.asanyarray(image.dataobj, dtype=np.float32), image.affine, "SUVR", facts=sidecar["Facts"]),
-        pd.read_csv(table_path, sep="\t", na_values=["n/a"], keep_default_na=False)[list(COLUMNS)],
+        _read_table(table_path)[list(COLUMNS)],
         sidecar["Composites"],
         tuple(
             Finding(f["Rule"], f["Verdict"], _or_nan(f["Measured"]), f["Limit"], f["Message"])
@@ -178,6 +226,7 @@ def read_derivative(folder: Path, stem: str) -> Normalised:
             found["Settings"],
             _read_warp(found.get("Warp")),
         ),
+        _read_second_number(sidecar.get("PartialVolume"), _corrected_path(folder, stem)),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.atlas import AFFINE, SHAPE, SPACING_MM, Atlas, load_atlas
+from pipeline.atlas import AFFINE, REFERENCE, SHAPE, SPACING_MM, Atlas, load_atlas
 from pipeline.imaging.alignment import LinearModel, build_model
 from pipeline.imaging.space import FWHM_PER_SIGMA, Matrix, gaussian
 from pipeline.scan import FloatArray
@@ -20,6 +20,7 @@ from pipeline.scan import FloatArray
 Mask = NDArray[np.bool_]
 
 _TISSUES = ("outside", "white_matter", "lateral_ventricle")
+_CEREBELLUM = (REFERENCE, "cerebellar_grey")
 
 
 @dataclass(frozen=True)
@@ -84,24 +85,58 @@ def five_tissue_model() -> LinearModel:
     The surroundings have one map per direction: else a bright neck would be taken for part of the brain.
     """
     atlas = load_atlas()
-    layers = _layers((6.0,), _directions())
+    layers = around_brain((6.0, np.inf))
     return _model(COARSE, [atlas.grey, atlas.white, _fluid(atlas), *layers], reach_mm=16.0)
 
 
 @functools.lru_cache(maxsize=1)
 def region_model() -> LinearModel:
-    """White matter, fluid, the grey matter of every region and what surrounds the brain.
+    """White matter and fluid in parts, the grey matter of every region and what surrounds the brain.
 
-    The weight of each map is free, so a tau-positive cortex is as well explained as a negative one. What
-    surrounds the brain has one map per direction, since face and neck take up more than the scalp, and
-    reaches 12 mm only: beyond, people differ more than an affine map can follow.
+    The weight of each map is free, so a tau-positive cortex is as well explained as a negative one. Grey
+    matter belongs to the nearest region up to its rim, and the cerebellum has its own white matter: if its
+    rim were as bright as the rest of the brain's, a smaller cerebellum would explain it. What surrounds the
+    brain has one map per direction, since face and neck take up more than the scalp, and reaches 12 mm only:
+    beyond, people differ more than an affine map can follow.
     """
     atlas = load_atlas()
-    named = [k for k, name in enumerate(atlas.names) if name not in _TISSUES]
-    regions = (np.where(atlas.labels == k, atlas.grey, 0) for k in named)  # one at a time in memory
-    rest = np.where(np.isin(atlas.labels, named), 0, atlas.grey)
-    tissues = [atlas.white, _fluid(atlas), rest]
-    return _model(FINE, itertools.chain(tissues, regions, _layers((4.0, 8.0), _directions())), reach_mm=12.0)
+    named, owner = named_labels(), nearest_region()
+    tissues = tissue_parts()
+    regions = (np.where(owner == k, atlas.grey, 0) for k in named)  # one at a time in memory
+    return _model(FINE, itertools.chain(tissues, regions, around_brain((4.0, 8.0, np.inf))), reach_mm=12.0)
+
+
+def named_labels() -> list[int]:
+    """Return the atlas's labels of regions: neither white matter nor a ventricle."""
+    return [k for k, name in enumerate(load_atlas().names) if name not in _TISSUES]
+
+
+@functools.lru_cache(maxsize=1)
+def nearest_region() -> NDArray[np.int16]:
+    """Return the region that each voxel of the brain is nearest to, as its label; 0 outside."""
+    atlas = load_atlas()
+    nearest = ndimage.distance_transform_edt(
+        ~np.isin(atlas.labels, named_labels()), return_distances=False, return_indices=True
+    )
+    return np.asarray(np.where(atlas.brain, atlas.labels[tuple(nearest)], 0), dtype=np.int16)
+
+
+def tissue_parts() -> FloatArray:
+    """Return shares of white matter (cerebrum, cerebellum, stem) and fluid (ventricles, the rest)."""
+    atlas = load_atlas()
+    cerebellum = np.isin(nearest_region(), [atlas.names.index(name) for name in _CEREBELLUM])
+    stem = stem_box() & (atlas.labels == 0)
+    ventricles = ndimage.binary_dilation(atlas.mask("lateral_ventricle"))
+    parts = [~cerebellum & ~stem, cerebellum & ~stem, stem]
+    tissues = [np.where(part, atlas.white, 0) for part in parts]
+    tissues += [np.where(part, _fluid(atlas), 0) for part in (ventricles, ~ventricles)]
+    return np.asarray(tissues, dtype=np.float32)
+
+
+def stem_box() -> Mask:
+    """Return a box around pons and medulla."""
+    x, y, z = (np.ogrid[tuple(slice(n) for n in SHAPE)][k] * SPACING_MM + AFFINE[k, 3] for k in range(3))
+    return np.asarray((np.abs(x) < 22) & (y > -45) & (y < -10) & (z < -14))
 
 
 def _fluid(atlas: Atlas) -> NDArray[Any]:
@@ -116,14 +151,14 @@ def _directions() -> Mask:
     return np.array([~low, low & front, low & ~front])
 
 
-def _layers(outer_mm: Sequence[float], parts: Mask) -> list[Mask]:
-    """Layers around the brain up to each distance, and all that lies farther, each in parts."""
+def around_brain(outer_mm: Sequence[float]) -> list[Mask]:
+    """Layers around the brain up to each distance, in three parts: above, face and neck."""
     distance = distance_to_brain_mm()
-    edges = [0.0, *outer_mm, np.inf]
+    edges = [0.0, *outer_mm]
     return [
         (distance > inner) & (distance <= outer) & part
         for inner, outer in itertools.pairwise(edges)
-        for part in parts
+        for part in _directions()
     ]
 
 

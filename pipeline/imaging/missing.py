@@ -14,6 +14,8 @@ from pipeline.imaging.head import Mask
 from pipeline.imaging.space import Matrix
 from pipeline.scan import FloatArray
 
+_FEW_VOXELS = 20
+"""This many may share the largest value by chance, or as a hot vessel does in an image stored coarsely."""
 _SHORTEST_SIDE = 5
 """Voxels across a block of one value: shorter ones occur in images that were stored coarsely."""
 
@@ -42,6 +44,26 @@ class Missing:
     def __str__(self) -> str:
         where = f"{self.in_brain:.1%} of the brain, most in {self.region.replace('_', ' ')}"
         return f"{self.voxels} voxels, " + (where if self.worst > 0 else "none of them in the brain")
+
+
+def doubtful_values(array: FloatArray) -> list[str]:
+    """Return in words where stored values look cut off at the largest one, or overflown.
+
+    Examples
+    --------
+    >>> doubtful_values(np.minimum(np.arange(1000.0), 900.0))
+    ['100 voxels hold the largest value: the scan may have been cut off there']
+    """
+    top, low = (float(ufunc.reduce(array, axis=None)) for ufunc in (np.fmax, np.fmin))
+    if not 0 < top < np.inf:
+        return []
+    count = int(np.count_nonzero(array == top))
+    found = []
+    if max(_FEW_VOXELS, 1e-5 * array.size) < count < 0.5 * array.size:
+        found.append(f"{count} voxels hold the largest value: the scan may have been cut off there")
+    if low < -0.5 * top:
+        found.append("the lowest value is as far below zero as others are above: stored values may overflow")
+    return found
 
 
 def one_valued(array: FloatArray) -> Mask:

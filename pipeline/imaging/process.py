@@ -8,11 +8,12 @@ from threadpoolctl import threadpool_limits
 from pipeline.atlas import AFFINE, META_ROI, REFERENCE, SHAPE, SPACE, load_atlas
 from pipeline.config import ImagingSettings
 from pipeline.errors import RefusedScan
-from pipeline.imaging import measures
 from pipeline.imaging.derivative import Normalised, read_derivative, write_derivative
 from pipeline.imaging.frames import Realigned, Window, choose_window, realign
 from pipeline.imaging.head import FINE, Mask
-from pipeline.imaging.missing import locate, one_valued
+from pipeline.imaging.measures import assess
+from pipeline.imaging.missing import doubtful_values, locate, one_valued
+from pipeline.imaging.partial_volume import unblur
 from pipeline.imaging.quality import Finding, judge, note, refuse_if_needed
 from pipeline.imaging.registration import Registration, register, stay, warped
 from pipeline.imaging.space import (
@@ -28,11 +29,11 @@ from pipeline.scan import Fact, FloatArray, Volume
 
 __all__ = ["Normalised", "claims_template", "normalise", "read_derivative", "write_derivative"]
 
+REVISION = 5
+"""Raised whenever a change of code changes what a scan becomes: what was made before no longer holds."""
 _SMALLEST_MM = 10.0
 _LARGEST_ML = 2.0e6
 """A scanner for the whole body sees 0.7 x 0.7 x 2 m; working grids of 4 mm then take 0.13 GB each."""
-_NOTHING = 0.1
-"""SUVR below which a brain voxel holds no data: fluid has about .65."""
 _SAME_PLACE_MM = 3.0
 _FARTHEST_MM = 16.0
 """Real brains lie within 12 mm of their affine."""
@@ -88,7 +89,7 @@ def _normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
     frames = realign(volume, window)
     findings.append(judge("frame-motion", frames.motion_mm))
     native_mm, resolution_finding = _resolution(volume)
-    findings.append(resolution_finding)
+    findings += [resolution_finding, _stored_finding(volume)]
     registration, how = _locate(frames.average, native_mm, claimed=claims_template(volume))
     matrices = [m @ registration.matrix for m in frames.matrices]
     # Before all that may be wrong because of it.
@@ -105,19 +106,22 @@ def _normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
     findings += [*_unit_findings(volume, smooth), _suv_finding(volume, smooth)]
     suvr = to_suvr(smooth)
     inside = field_of_view(volume.array.shape[:3], volume.affine, registration.matrix, shift)
-    findings += _assess(image, suvr, inside, registration)
+    findings += assess(image, suvr, inside, registration)
     # Without the warp, which shrinks a hole that it takes for fluid.
     same = locate([one_valued(array) for array in frames.arrays], matrices, volume.affine)
     findings.append(judge("constant-voxels", same.worst, str(same) if same.worst else ""))
     refuse_if_needed(findings)
     brain = keep_brain(suvr)
-    facts = _facts(volume, window, frames, max(native_mm, settings.resolution_mm))
+    blur_mm = max(native_mm, settings.resolution_mm)
     return Normalised(
-        Volume(brain, AFFINE, "SUVR", facts=facts),
+        Volume(brain, AFFINE, "SUVR", facts=_facts(volume, window, frames, blur_mm)),
         regional_table(brain),
         composites(brain),
         tuple(findings),
         registration,
+        unblur(suvr, max(native_mm, settings.resolution_mm), registration.scales)
+        if settings.partial_volume
+        else None,
     )
 
 
@@ -178,6 +182,13 @@ def _side_finding(volume: Volume) -> Finding:
     return note(
         "left-right", "pass", "Left and right are taken from the header; the image cannot confirm them"
     )
+
+
+def _stored_finding(volume: Volume) -> Finding:
+    doubts = "; ".join(doubtful_values(volume.array))
+    if doubts:
+        return note("stored-values", "warn", doubts[0].upper() + doubts[1:])
+    return note("stored-values", "pass", "No value looks cut off or overflown")
 
 
 def _resolution(volume: Volume) -> tuple[float, Finding]:
@@ -264,26 +275,6 @@ def _suv_finding(volume: Volume, image: FloatArray) -> Finding:
         return note("suv", "pass", message, suv)
     doubt = f"{message} (expected {1 / _SUV_RANGE:g}-{_SUV_RANGE:g}): check unit, weight, dose and times"
     return note("suv", "warn", doubt, suv)
-
-
-def _assess(image: FloatArray, suvr: FloatArray, inside: Mask, registration: Registration) -> list[Finding]:
-    atlas = load_atlas()
-    inside = inside & (suvr > _NOTHING)
-    cortex = float(np.median(suvr[measures.cortex()]))
-    negative = float((image[atlas.brain & inside] < 0).mean()) if (atlas.brain & inside).any() else 1.0
-    values = {
-        "reference-coverage": measures.coverage(inside, atlas.reference),
-        "brain-coverage": measures.coverage(inside, atlas.brain),
-        "implausible-size": measures.size_ratio(registration),
-        "implausible-shear": registration.shear,
-        "head-turned": registration.rotation_deg,
-        "brain-overlap": measures.brain_overlap(suvr),
-        "reference-uniformity": measures.coefficient_of_variation(suvr, atlas.reference),
-        "negative-voxels": negative,
-        "noise": measures.noise(image),
-        "implausible-suvr": max(cortex, 1 / cortex) if cortex > 0 else float("nan"),
-    }
-    return [judge(rule, value) for rule, value in values.items()]
 
 
 def _facts(volume: Volume, window: Window, frames: Realigned, resolution_mm: float) -> dict[str, Fact]:

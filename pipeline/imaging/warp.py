@@ -31,7 +31,7 @@ WARP_SETTINGS: dict[str, Any] = {
     "waves": [12, 14, 12],
     "prior_sd_mm": 3.0,
     "prior_length_mm": 30.0,
-    "noise_correlation": 25.0,
+    "noise_correlation": 100.0,
     "steps": 6,
     "conjugate_steps": 10,
     "least_volume_ratio": 0.3,
@@ -134,7 +134,7 @@ class _Explained:
 def _step(state: _Explained, coefficients: FloatArray) -> FloatArray:
     """Return the change of coefficients that explains the image better, weighed against the prior."""
     slope = np.where(state.seen, state.model.gradients @ state.weights, np.float32(0))
-    # Neighbouring points share their noise: so many of them count as one.
+    # Neighbouring points share their noise, and wider ones what the model lacks: so many count as one.
     noise = np.float32(state.variance * WARP_SETTINGS["noise_correlation"])
     penalty = _precision() * noise
 

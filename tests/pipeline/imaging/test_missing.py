@@ -1,4 +1,7 @@
-"""Values that were not measured are counted where they are: in the brain they refuse, beside it they warn."""
+"""Values that were not measured are counted where they are: in the brain they refuse, beside it they warn.
+
+So do values that were cut off, or that overflowed where they were stored.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from pipeline.atlas import AFFINE, SHAPE, load_atlas
 from pipeline.config import ImagingSettings
 from pipeline.errors import RefusedScan
-from pipeline.imaging.missing import locate, one_valued
+from pipeline.imaging.missing import doubtful_values, locate, one_valued
 from pipeline.imaging.process import normalise
 from pipeline.scan import Volume
 
@@ -112,3 +115,42 @@ def test_a_voxel_is_counted_in_the_region_it_lies_in(x, y, z):
     assert found.voxels == 1
     assert (found.in_brain > 0) == bool(atlas.brain[x, y, z])
     assert found.region == (atlas.names[label] if label else "no region" * bool(atlas.brain[x, y, z]))
+
+
+@pytest.fixture
+def activity():
+    """Values of a small scan."""
+    return np.random.default_rng(0).gamma(2.0, 20_000.0, (12, 12, 12))
+
+
+def test_values_cut_off_at_the_largest_that_can_be_stored_are_reported(activity):
+    (doubt,) = doubtful_values(np.minimum(activity, 65535).astype(np.float32))
+    assert "voxels hold the largest value" in doubt
+
+
+def test_values_that_overflowed_are_reported(activity):
+    assert "may overflow" in " ".join(doubtful_values(activity.astype(np.int64).astype(np.int16)))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.uint16])
+def test_a_whole_scan_is_not_doubted(activity, kind):
+    noisy = (activity / activity.max() * 60_000 - (0 if kind is np.uint16 else 500)).astype(kind)
+    assert doubtful_values(noisy) == []
+
+
+@pytest.mark.parametrize("strange", [np.nan, np.inf])
+def test_what_is_not_a_number_is_counted_elsewhere(activity, strange):
+    values = activity.astype(np.float32)
+    values[:3] = strange
+    assert doubtful_values(values) == []
+
+
+def test_a_scan_that_was_cut_off_is_warned_of_wherever_it_is_processed(head):
+    array = head.volume.array
+    cut = replace(head.volume, array=np.minimum(array, np.quantile(array, 0.9999)))
+    (sound,), (doubted,) = (
+        [f for f in normalise(volume, SETTINGS).findings if f.rule == "stored-values"]
+        for volume in (head.volume, cut)
+    )
+    assert (sound.verdict, doubted.verdict) == ("pass", "warn")
+    assert "voxels hold the largest value" in doubted.message

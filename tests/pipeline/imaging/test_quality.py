@@ -11,8 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from pipeline.atlas import SPACING_MM, load_atlas
 from pipeline.config import ImagingSettings
 from pipeline.errors import RefusedScan
+from pipeline.imaging.measures import (
+    coefficient_of_variation,
+    deep_white_matter,
+    judge_pattern,
+    judge_reference,
+)
 from pipeline.imaging.process import normalise
 from pipeline.imaging.quality import LIMITS, judge, note, refuse_if_needed
 from pipeline.scan import Volume
@@ -105,3 +112,56 @@ def test_doubt_about_left_and_right_is_told(head):
     volume = Volume(head.volume.array, head.volume.affine, "Bq/mL", facts=facts)
     found = {f.rule: f.verdict for f in normalise(volume, SETTINGS).findings}
     assert found["left-right"] == "warn"
+
+
+@pytest.mark.parametrize("tau", [0.0, 1.0])
+def test_white_matter_as_the_reference_is_refused(make_head, tau):
+    suvr = normalise(make_head(4, tau=tau).volume, SETTINGS).suvr.array
+    sound, wrong = (
+        {f.rule: f.verdict for f in judge_reference(suvr, where)}
+        for where in (load_atlas().reference, deep_white_matter())
+    )
+    assert set(sound.values()) == {"pass"}
+    assert "refuse" in wrong.values()
+
+
+def test_tissues_and_shape_together_see_a_reference_elsewhere(make_head):
+    """Some tissues read nearly like the reference, but do not look like it."""
+    suvr, atlas = normalise(make_head(4, tau=0.5).volume, SETTINGS).suvr.array, load_atlas()
+    sound = judge_pattern(suvr, atlas.reference)
+    assert sound.verdict == "pass"
+    elsewhere = {
+        "occipital": atlas.mask("lateral_occipital") | atlas.mask("lingual"),
+        "temporal": atlas.mask("inferior_temporal"),
+        "14 mm back": np.roll(atlas.reference, -7, axis=1),
+        "putamen": atlas.mask("putamen"),
+    }
+    verdicts = {name: judge_pattern(suvr, where).verdict for name, where in elsewhere.items()}
+    assert verdicts == dict.fromkeys(elsewhere, "refuse")
+    up = judge_pattern(suvr, np.roll(atlas.reference, 8, axis=2))
+    assert up.measured > 1.5 * sound.measured
+    # A spot of the meninges shines into a sound region: however bright, that is no other region.
+    spot = np.zeros(suvr.shape, dtype=np.float32)
+    spot[70, 32, 17] = 1.0
+    spot = ndimage.gaussian_filter(spot, 4.0 / SPACING_MM)
+    lit = suvr + 3.0 * spot / spot.max()
+    assert lit[atlas.reference].mean() > 1.02
+    assert judge_pattern(lit, atlas.reference).verdict != "refuse"
+
+
+@pytest.mark.parametrize(
+    ("move", "verdict"), [((0, 0, -8), "refuse"), ((0, -7, 0), "refuse"), ((0, 0, 0), "pass")]
+)
+def test_a_reference_that_was_moved_is_refused(make_head, move, verdict):
+    """Down into the neck, back into skull and fluid."""
+    suvr = normalise(make_head(4, tau=0.5).volume, SETTINGS).suvr.array
+    where = np.roll(load_atlas().reference, move, axis=(0, 1, 2))
+    found = [judge("reference-uniformity", coefficient_of_variation(suvr, where))]
+    verdicts = {f.verdict for f in [*found, *judge_reference(suvr, where)]}
+    assert verdict in verdicts
+    assert verdict == "refuse" or verdicts == {"pass"}
+
+
+def test_a_reference_of_nothing_fails_closed():
+    found = judge_reference(np.zeros((96, 112, 96), np.float32), load_atlas().reference)
+    assert {f.verdict for f in found} == {"refuse"}

@@ -8,6 +8,7 @@ import pytest
 from scipy import ndimage
 
 from pipeline.atlas import AFFINE
+from pipeline.imaging import registration
 from pipeline.imaging.registration import prepare, register, stay
 from pipeline.imaging.space import to_template
 from pipeline.scan import Volume
@@ -76,6 +77,21 @@ def test_turned_over_head_is_noticed(head):
     assert register(head.volume, 6.0).turned_gain < 0
     wrong = head.volume.with_array(head.volume.array[:, :, ::-1])
     assert register(wrong, 6.0).turned_gain > 0.05
+
+
+@pytest.mark.parametrize("first_look", [-0.09, 0.0, 0.2])
+def test_doubt_about_the_right_way_up_is_settled_by_the_finer_model(head, monkeypatch, first_look):
+    """Whatever a coarse grid made of it, a sound head is none that is turned over, and the reverse."""
+    seen = registration._best_start
+
+    def doubtful(image):
+        start, over, _ = seen(image)
+        return start, over, first_look
+
+    monkeypatch.setattr(registration, "_best_start", doubtful)
+    assert register(head.volume, 6.0).turned_gain < -0.05
+    for axis in (1, 2):
+        assert register(head.volume.with_array(np.flip(head.volume.array, axis)), 6.0).turned_gain > 0.08
 
 
 def test_an_image_in_template_space_lies_where_it_is(make_head):
