@@ -29,11 +29,15 @@ _Prepare = Callable[[Ints, range], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Augmented volumes (N, 1, X, Y, Z) or images (N, C, H, W), labels (N,) and rows in the set (N,)."""
+    """Augmented volumes (N, 1, X, Y, Z) or images (N, C, H, W), labels (N,) and rows in the set (N,).
+
+    Where ranks share a batch, it is the part of one; `weight` is its scans divided by the mean over ranks.
+    """
 
     volumes: Tensor
     labels: Tensor
     rows: Ints
+    weight: float = 1.0
 
 
 def epoch_order(labels: Ints, sampling: str, seed: int, epoch: int) -> Ints:
@@ -58,8 +62,8 @@ def epoch_order(labels: Ints, sampling: str, seed: int, epoch: int) -> Ints:
     return rng.choice(len(labels), size=len(labels), p=weights / weights.sum())
 
 
-def cut(order: Ints, batch_size: int, ranks: int = 1) -> list[Ints]:
-    """Cut an order into batches of nearly equal size, at most `batch_size`, each a multiple of `ranks`.
+def cut(order: Ints, batch_size: int) -> list[Ints]:
+    """Cut an order into batches of nearly equal size, at most `batch_size`.
 
     Equal sizes avoid a last batch of one scan, from which GCE learns nothing and which distorts batch
     statistics.
@@ -69,9 +73,7 @@ def cut(order: Ints, batch_size: int, ranks: int = 1) -> list[Ints]:
     >>> [len(batch) for batch in cut(np.arange(33), 16)]
     [11, 11, 11]
     """
-    groups = order[: len(order) - len(order) % ranks].reshape(-1, ranks)
-    number = max(1, -(-len(groups) * ranks // batch_size))
-    return [batch.reshape(-1) for batch in np.array_split(groups, number)]
+    return np.array_split(order, max(1, -(-len(order) // batch_size)))
 
 
 def _times_before(order: Ints) -> Ints:
@@ -97,7 +99,7 @@ class Batches:
     Parameters
     ----------
     volumes : LabelledVolumes
-        Training scans, in memory.
+        Training scans, in memory or mapped from a file.
     batch_size : int
         Scans of one step, over all ranks together.
     sampling : {"natural", "class_balanced"}
@@ -120,7 +122,12 @@ class Batches:
     device: torch.device = _CPU
 
     def __len__(self) -> int:
-        return len(cut(np.arange(len(self.volumes)), self.batch_size, self.ranks))
+        return len(cut(np.arange(len(self.volumes)), self.batch_size))
+
+    @property
+    def smallest(self) -> int:
+        """Scans of the smallest batch, over all ranks together."""
+        return min(map(len, cut(np.arange(len(self.volumes)), self.batch_size)))
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch; threads prepare the next ones meanwhile."""
@@ -134,9 +141,10 @@ class Batches:
         def make(rows: Ints, first: int) -> Batch:
             draws = range(first + self.rank, first + len(rows), self.ranks)
             own = rows[self.rank :: self.ranks]
-            return Batch(prepare(own, draws), torch.from_numpy(self.volumes.labels[own]), own)
+            weight = len(own) * self.ranks / len(rows)
+            return Batch(prepare(own, draws), torch.from_numpy(self.volumes.labels[own]), own, weight)
 
-        batches = cut(order, self.batch_size, self.ranks)
+        batches = cut(order, self.batch_size)
         starts = np.cumsum([0, *map(len, batches)]).tolist()
         with ThreadPoolExecutor(self.workers) as pool:
             waiting = []
@@ -184,4 +192,4 @@ class Batches:
 
     @cached_property
     def _bytes(self) -> Tensor:
-        return resident_on(self.device, torch.from_numpy(self.volumes.volumes))
+        return resident_on(self.device, torch.from_numpy(np.asarray(self.volumes.volumes)))

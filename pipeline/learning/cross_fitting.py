@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,13 @@ import torch
 from models.ensemble import pooled_logits
 from models.outliers import HeldOut, OutlierDetector
 from pipeline.config import CalibrationSettings, Study
-from pipeline.errors import CohortError
 from pipeline.files import written_whole
 from pipeline.learning.ensemble_training import TrainedEnsemble, member_folder, member_seed
 from pipeline.learning.inference import predict
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.predictions import Predictions
 from pipeline.learning.prior_correction import PriorCorrection
-from pipeline.learning.split import assign_parts, subject_classes
+from pipeline.learning.split import assign_parts, check_classes, subject_classes
 from pipeline.learning.trained import Metrics, TrainedNetwork
 from pipeline.learning.training import train
 from pipeline.scan import Split
@@ -68,6 +66,24 @@ class FoldNetwork:
     split: Split
 
 
+def _development(folds: int) -> int:
+    """Return the fewest development subjects of a class: held out, for validation and to learn from."""
+    return 4 if folds == 2 else 3
+
+
+def least_subjects(study: Study, scans: int) -> int:
+    """Return the fewest subjects of a class that a study of so many scans learns from.
+
+    Every part has one, and where it is cross-fitted, enough are left outside of the test part.
+    """
+    least = max(4, study.cohort.min_subjects_per_class)
+    if scheme_of(study, scans) == "cross_fit":
+        needed = _development(study.calibration.folds)
+        while least - max(1, round(study.split.test * least)) < needed:
+            least += 1
+    return least
+
+
 def deal_folds(
     split: Split, label_of: Mapping[str, str], settings: CalibrationSettings, validation: float, seed: int
 ) -> tuple[FoldNetwork, ...]:
@@ -106,7 +122,12 @@ def deal_folds(
     ids = split.train
     class_of = subject_classes([split.subject_of[i] for i in ids], [label_of[i] for i in ids], ids)
     folds = min(settings.folds, len(class_of))
-    _check_classes(class_of, 4 if folds == 2 else 3)
+    least = _development(folds)
+    needs = (
+        f" outside the test part. Cross-fitting needs at least {least} of each class: held out, for "
+        "validation and to learn from"
+    )
+    check_classes(class_of, sorted(set(class_of.values())), least, needs)
     dealt = []
     for repeat in range(settings.repeats):
         key = f"cross-fit:{seed}:{repeat}"
@@ -255,16 +276,3 @@ def load_outliers(path: Path) -> OutlierDetector:
 
 def _rank(key: str, subject: str) -> bytes:
     return hashlib.sha256(f"{key}:{subject}".encode()).digest()
-
-
-def _check_classes(class_of: Mapping[str, str], least: int) -> None:
-    counts = Counter(class_of.values())
-    few = sorted(name for name, count in counts.items() if count < least)
-    if few:
-        found = ", ".join(f"{name} has {counts[name]}" for name in few)
-        raise CohortError(
-            f"{found} subjects outside the test part. Cross-fitting needs at least {least} of each class: "
-            "held out, for validation and to learn from",
-            where=f"class {', '.join(few)}",
-            hint="Add subjects, merge the class with another, or leave it out of cohort.classes",
-        )

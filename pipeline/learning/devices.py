@@ -107,9 +107,44 @@ def prepared(network: nn.Module, size: int | None, device: torch.device, *, comp
     return step
 
 
-def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Bfloat16 where the device is a GPU, float32 elsewhere."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+def mixed_precision(
+    device: torch.device, precision: str = "auto"
+) -> contextlib.AbstractContextManager[object]:
+    """Activations in bfloat16 or float32; with ``"auto"`` bfloat16 where the device is a GPU."""
+    wanted = device.type == "cuda" if precision == "auto" else precision == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+
+
+@contextlib.contextmanager
+def arithmetic(*, tf32: bool, deterministic: bool) -> Iterator[None]:
+    """Let GPUs use TF32 for float32, and only deterministic algorithms, or not, while the block runs.
+
+    Raises
+    ------
+    ConfigError
+        If a layer has no deterministic algorithm.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark)
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
+    matmul.allow_tf32 = cudnn.allow_tf32 = tf32
+    cudnn.benchmark = before[2] and not deterministic
+    torch.use_deterministic_algorithms(deterministic or was_deterministic)
+    try:
+        yield
+    except RuntimeError as error:
+        if "does not have a deterministic implementation" not in str(error):
+            raise
+        raise ConfigError(
+            f"A layer has no deterministic algorithm on this device ({str(error).split()[0]})",
+            where="training.deterministic",
+            hint="Set it to false, or use a network without such layers",
+        ) from error
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
+        torch.use_deterministic_algorithms(was_deterministic)
 
 
 def memory_order(spatial_dims: int) -> torch.memory_format:

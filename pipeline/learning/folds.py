@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 
 from pipeline.config import SplitSettings
-from pipeline.errors import CohortError
-from pipeline.learning.split import assign_parts, split_by, subject_classes
+from pipeline.learning.split import assign_parts, check_classes, split_by, subject_classes
 from pipeline.scan import Cohort, Split
 
 _FEWEST = 6
@@ -15,7 +13,13 @@ _FEWEST = 6
 
 
 def split_folds(
-    cohort: Cohort, settings: SplitSettings, folds: int, *, seed: int, min_subjects: int = 8
+    cohort: Cohort,
+    settings: SplitSettings,
+    folds: int,
+    *,
+    seed: int,
+    min_subjects: int = 8,
+    calibration: bool = True,
 ) -> tuple[Split, ...]:
     """Return one split per fold: the fold is its test part, the other parts are cut from the rest.
 
@@ -33,6 +37,8 @@ def split_folds(
         At least 2.
     min_subjects : int
         Fewest subjects of a class that are accepted.
+    calibration : bool
+        Whether a part of its own calibrates. If false, the scans that the other folds test do.
 
     Raises
     ------
@@ -51,12 +57,18 @@ def split_folds(
     class_of = subject_classes(
         cohort.subjects, [cohort.class_names[k] for k in cohort.labels], cohort.scan_ids
     )
-    _check_classes(class_of, cohort.class_names, max(_FEWEST, folds, min_subjects), folds)
+    least = max(_FEWEST, folds, min_subjects)
+    needs = f". {folds} folds need two classes or more with at least {least} each"
+    # Fewer folds help where they are what asks for so many.
+    fewer = "Use fewer folds" if folds > max(_FEWEST, min_subjects) else ""
+    check_classes(class_of, cohort.class_names, least, needs, fewer=fewer)
     # Counted on from class to class: else the first folds would get one more subject of each.
     in_order = sorted(class_of, key=lambda subject: (class_of[subject], _rank(seed, subject)))
     fold_of = {subject: place % folds for place, subject in enumerate(in_order)}
     left = 1 - settings.test
-    shares = {"validation": settings.validation / left, "calibration": settings.calibration / left}
+    shares = {"validation": settings.validation / left}
+    if calibration:
+        shares["calibration"] = settings.calibration / left
     splits = []
     for fold in range(folds):
         rest = {s: c for s, c in class_of.items() if fold_of[s] != fold}
@@ -68,15 +80,3 @@ def split_folds(
 
 def _rank(seed: int, subject: str) -> bytes:
     return hashlib.sha256(f"fold:{seed}:{subject}".encode()).digest()
-
-
-def _check_classes(class_of: dict[str, str], class_names: tuple[str, ...], least: int, folds: int) -> None:
-    counts = Counter(class_of.values())
-    few = [name for name in class_names if 0 < counts[name] < least]
-    if few or len(counts) < 2:
-        found = ", ".join(f"{name} has {counts[name]}" for name in class_names)
-        raise CohortError(
-            f"{found} subjects. {folds} folds need two classes or more with at least {least} each",
-            where=f"class {', '.join(few) or 'names'}",
-            hint="Use fewer folds, add subjects, or leave the class out of cohort.classes",
-        )

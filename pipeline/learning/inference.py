@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def predict(
     try:
         logits, features = run(
             network.to(choose_device(device)),
-            volumes.volumes,
+            cast(Any, volumes.volumes),  # read batch by batch where they are mapped from a file
             batch_size=at_once,
             normalise=volumes.preprocessing.normalise,
         )

@@ -19,6 +19,52 @@ from pipeline.errors import CohortError
 from pipeline.files import fingerprint, known_sha256, read_json, write_json, written_whole
 from pipeline.scan import Cohort, Scan
 
+LARGEST_COPY = 2**30
+"""Bytes of volumes that a subset copies into memory; more are read batch by batch from the mapped file."""
+
+
+class MappedRows:
+    """Some rows of an array that is mapped from a file: those that are asked for are read into memory.
+
+    Parameters
+    ----------
+    array : memmap, shape (N, ...)
+        The whole of its file, in C order.
+    rows : ndarray of int64, shape (M,)
+    """
+
+    def __init__(self, array: np.memmap[Any, Any], rows: Ints) -> None:
+        self._array, self._rows, self._file = array, rows, str(array.filename)
+        self.shape = (len(rows), *array.shape[1:])
+        self.dtype, self.ndim = array.dtype, array.ndim
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, places: int | slice | Ints) -> NDArray[Any]:
+        """Return the rows at these places."""
+        rows = self._rows[places]
+        return self._read(int(rows)) if np.ndim(rows) == 0 else np.stack([self._read(int(r)) for r in rows])
+
+    def _read(self, row: int) -> NDArray[Any]:
+        """Read one row from the file at once: a fault for each of its 1,000 pages takes much longer."""
+        count = int(np.prod(self.shape[1:]))
+        start = self._array.offset + row * count * self.dtype.itemsize
+        found: NDArray[Any] = np.fromfile(self._file, self.dtype, count, offset=start)
+        return found.reshape(self.shape[1:])
+
+    def subset(self, places: Ints) -> MappedRows:
+        """Return the rows at these places, still mapped."""
+        return MappedRows(self._array, self._rows[places])
+
+    def __getstate__(self) -> tuple[Path, Ints]:
+        """Leave out what is mapped: another process of this machine maps it again."""
+        return Path(self._file), self._rows
+
+    def __setstate__(self, state: tuple[Path, Ints]) -> None:
+        """Map the file."""
+        MappedRows.__init__(self, np.load(state[0], mmap_mode="r"), state[1])
+
 
 @dataclass(frozen=True, eq=False)
 class LabelledVolumes:
@@ -27,7 +73,7 @@ class LabelledVolumes:
     Parameters
     ----------
     scan_ids, subjects : tuple of str, length N
-    volumes : ndarray or memmap of float32, shape (N, X, Y, Z), or of uint8, shape (N, C, H, W)
+    volumes : ndarray, memmap or MappedRows of float32, shape (N, X, Y, Z), or of uint8, shape (N, C, H, W)
         Preprocessed volumes, in [0, 1]; images as bytes, normalised batch by batch.
     labels : ndarray of int64, shape (N,)
     preprocessing : Preprocessing or ImagePreprocessing
@@ -43,7 +89,7 @@ class LabelledVolumes:
 
     scan_ids: tuple[str, ...]
     subjects: tuple[str, ...]
-    volumes: NDArray[np.float32] | NDArray[np.uint8]
+    volumes: NDArray[np.float32] | NDArray[np.uint8] | MappedRows
     labels: Ints
     class_names: tuple[str, ...]
     preprocessing: AnyPreprocessing
@@ -94,15 +140,23 @@ class LabelledVolumes:
         return self.content
 
     def subset(self, scan_ids: Sequence[str]) -> LabelledVolumes:
-        """Return the given scans in the given order; the voxels are copied into memory."""
+        """Return the given scans in the given order.
+
+        Voxels are copied into memory up to `LARGEST_COPY` bytes. Beyond, those of scans stay in the file they
+        are mapped from, so that memory does not grow with the cohort.
+        """
         row_of = {name: row for row, name in enumerate(self.scan_ids)}
         rows = np.array([row_of[name] for name in scan_ids], dtype=np.int64)
-        chosen: NDArray[Any] = self.volumes[rows]
+        known: Any = self.volumes
+        large = len(rows) * int(np.prod(self.in_shape)) * known.dtype.itemsize > LARGEST_COPY
+        if large and isinstance(known, np.memmap) and known.dtype == np.float32:
+            known = MappedRows(known, np.arange(len(known)))
+        chosen = known.subset(rows) if large and isinstance(known, MappedRows) else np.asarray(known[rows])
         return replace(
             self,
             scan_ids=tuple(scan_ids),
             subjects=tuple(self.subjects[r] for r in rows),
-            volumes=np.asarray(chosen),
+            volumes=chosen,
             labels=self.labels[rows],
             content=fingerprint(self.content, list(scan_ids)),
         )

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.config import SplitSettings
+from pipeline.diagnoses import ClassWords, spelling
 from pipeline.errors import CohortError
+from pipeline.learning.class_labels import merge_line, quoted
 from pipeline.scan import PARTS, Cohort, Split
 
 
-def split_subjects(cohort: Cohort, settings: SplitSettings, *, seed: int, min_subjects: int = 8) -> Split:
+def split_subjects(
+    cohort: Cohort,
+    settings: SplitSettings,
+    *,
+    seed: int,
+    min_subjects: int = 8,
+    cross_fit: bool = False,
+    words: ClassWords | None = None,
+) -> Split:
     """Split the subjects of a cohort into the four parts.
 
     Every class is split separately, so each part has each class in about the proportion of the cohort. A
@@ -28,6 +38,10 @@ def split_subjects(cohort: Cohort, settings: SplitSettings, *, seed: int, min_su
         Shares of subjects; the remainder is for training.
     min_subjects : int
         Fewest subjects of a class that are accepted, at least 4: one in each part.
+    cross_fit : bool
+        Whether all parts but the test part will be one: an error names the parts.
+    words : ClassWords, optional
+        The classes of the study, for the settings that an error proposes.
 
     Raises
     ------
@@ -51,7 +65,10 @@ def split_subjects(cohort: Cohort, settings: SplitSettings, *, seed: int, min_su
     class_of = subject_classes(
         cohort.subjects, [cohort.class_names[k] for k in cohort.labels], cohort.scan_ids
     )
-    _check_classes(class_of, cohort.class_names, max(4, min_subjects))
+    least = max(4, min_subjects)
+    parts = "Cross-fitting and the test part" if cross_fit else ", ".join(PARTS)
+    needs = f". {parts} together need at least {least} of each class"
+    check_classes(class_of, cohort.class_names, least, needs, words=words)
     shares = {"validation": settings.validation, "calibration": settings.calibration, "test": settings.test}
     part_of = assign_parts(class_of, shares, seed=seed)
     return split_by(cohort, part_of)
@@ -179,20 +196,87 @@ def _rank(seed: int, subject: str) -> bytes:
     return hashlib.sha256(f"{seed}:{subject}".encode()).digest()
 
 
-def _check_classes(class_of: Mapping[str, str], class_names: Sequence[str], least: int) -> None:
+def check_classes(
+    class_of: Mapping[str, str],
+    class_names: Sequence[str],
+    least: int,
+    needs: str,
+    *,
+    fewer: str = "",
+    words: ClassWords | None = None,
+) -> None:
+    """Refuse a cohort with a class of too few subjects; the hint names only what would then be accepted.
+
+    Parameters
+    ----------
+    class_of : mapping of subject to class
+    class_names : sequence of str
+    least : int
+        Fewest subjects of a class.
+    needs : str
+        Follows "CN has 3 subjects": what needs more of them.
+    fewer : str
+        What else helps, as ``"Use fewer folds"``.
+    words : ClassWords, optional
+        The classes of the study with the words that are merged already, which the hint repeats.
+
+    Raises
+    ------
+    CohortError
+    """
     counts = Counter(class_of.values())
     present = [name for name in class_names if counts[name]]
     if len(present) < 2:
         absent = ", ".join(n for n in class_names if n not in present) or "another class"
         raise CohortError(
-            f"The only class is {present[0]} ({counts[present[0]]} subjects). Expected at least two classes",
+            f"The only class is {present[0]} ({_people(counts[present[0]])}). Expected at least two classes",
             hint=f"Add subjects of {absent}",
         )
     few = [name for name in class_names if counts[name] < least]
     if few:
-        found = ", ".join(f"{name} has {counts[name]}" for name in few)
+        found = ", ".join(f"{name} has {_people(counts[name])}" for name in (present if fewer else few))
+        ways = _ways(few, counts, words or ClassWords(tuple(class_names)), least)
         raise CohortError(
-            f"{found} subjects. {', '.join(PARTS)} together need at least {least} of each class",
+            f"{found}{needs}",
             where=f"class {', '.join(few)}",
-            hint="Add subjects, merge the class with another, or leave it out of cohort.classes",
+            hint=", or ".join(filter(None, (fewer, *ways))),
         )
+
+
+def _people(count: int) -> str:
+    return "1 subject" if count == 1 else f"{count} subjects"
+
+
+def _ways(few: list[str], counts: Mapping[str, int], words: ClassWords, least: int) -> list[str]:
+    """Return what a person can do about classes of too few subjects, each with all settings it takes."""
+    names = words.names
+    enough = [name for name in names if name not in few]
+    ways = [f"Add subjects of {' and '.join(few)}"]
+    group = few
+    if len(few) == 1 or sum(counts[name] for name in few) < least:
+        # The class beside it, where one besides these is left.
+        after = [name for name in enough if names.index(name) > names.index(few[-1])]
+        group = sorted([*few, after[0] if after else enough[-1]], key=names.index) if len(enough) > 1 else []
+    # The first class is that of healthy people: it is not proposed to be one with patients.
+    if group and enough and names[0] not in group:
+        ways.append(f"merge {' and '.join(group)}: {_merging(group, words)}")
+    if len(enough) > 1:
+        others = {name: listed for name, listed in words.merge.items() if name not in few}
+        line = f" with {merge_line(others)}" if others != words.merge else ""
+        ways.append(f"leave {' and '.join(few)} out: {_class_line(enough)}{line}")
+    return ways
+
+
+def _merging(group: Sequence[str], words: ClassWords) -> str:
+    """Return the settings that unite classes; the words that other classes list stay theirs."""
+    united = "impaired" if {*group} <= {"MCI", "AD", "impaired"} else "_".join(group)
+    others = {name: listed for name, listed in words.merge.items() if name not in group}
+    taken = {spelling(word) for listed in others.values() for word in listed}
+    own = {spelling(word): word for name in group for word in (name, *words.merge.get(name, ()))}
+    merge = {**others, united: [word for spelt, word in own.items() if spelt not in taken]}
+    classes = dict.fromkeys(united if name in group else name for name in words.names)
+    return f"{merge_line(merge)} with {_class_line(classes)}"
+
+
+def _class_line(names: Iterable[str]) -> str:
+    return f"cohort.classes: [{', '.join(map(quoted, names))}]"

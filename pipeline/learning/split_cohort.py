@@ -32,7 +32,7 @@ class SplitCohort:
         words = []
         for part in PARTS:
             ids = self.split.part(part)
-            if not ids and self.split.cross_fitted:
+            if not ids:
                 continue
             counts = np.bincount([class_of[i] for i in ids], minlength=len(names))
             shown = "/".join(map(str, counts)) if few else f"{counts.min()} to {counts.max()} a class"

@@ -8,9 +8,11 @@ atomically, and nothing else passes from one epoch to the next.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,9 +25,10 @@ from pipeline.config import Study, TrainingSettings
 from pipeline.errors import CohortError, ConfigError, TrainingError
 from pipeline.files import fingerprint, read_json
 from pipeline.learning.batches import Batch, Batches
-from pipeline.learning.devices import choose_device, mixed_precision, ranks, to_device
+from pipeline.learning.devices import arithmetic, choose_device, mixed_precision, ranks, to_device
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.prior_correction import PriorCorrection
+from pipeline.learning.rank_group import check_same_epoch, mean_over_ranks, shared_with_ranks
 from pipeline.learning.trained import RECORD, Metrics, TrainedNetwork
 from pipeline.learning.training_state import CHECKPOINT, TrainingState, initial_state
 from pipeline.scan import Split
@@ -35,6 +38,9 @@ _REVISION = 3
 # The epoch with the least of it is used where there is early stopping: the validation NLL after the best
 # temperature of these scans (Berta et al. 2025: calibration and refinement are best in different epochs).
 _JUDGED_BY = "validation_nll_at_best_temperature"
+
+_MOST_WORKERS = 8
+"""Threads that prepare batches for a GPU; what they prepare does not depend on their number."""
 
 Progress = Callable[[int, int, Metrics], None]
 
@@ -69,16 +75,30 @@ def train(
     Raises
     ------
     TrainingError
-        If the loss or the gradient is not finite; the batch's scan ids are named.
+        If the loss or the gradient is not finite; the batch's scan ids are named. If a rank is lost.
     ConfigError
         If the network, the loss or an option is unknown, the network or the augmentation does not fit the
-        data, or `micro_batch` is set for a network with batch statistics.
+        data, `micro_batch` is set for a network with batch statistics, or `deterministic` for a layer that is
+        not.
     CohortError
         If the training part has no scan of a class.
     """
     made_of = _made_of(volumes, split, study)
     if (folder / RECORD).is_file() and read_json(folder / RECORD).get("made_of") == made_of:
         return TrainedNetwork.load(folder)
+    numbers = arithmetic(tf32=study.training.tf32, deterministic=study.training.deterministic)
+    with shared_with_ranks((volumes, split, study, folder)), numbers:
+        return _train(volumes, split, study, folder, made_of, progress)
+
+
+def _train(
+    volumes: LabelledVolumes,
+    split: Split,
+    study: Study,
+    folder: Path,
+    made_of: str,
+    progress: Progress | None,
+) -> TrainedNetwork:
     training, validation = volumes.subset(split.train), volumes.subset(split.validation)
     _check_classes(training)
     _check_dimensions(training, study)
@@ -92,11 +112,14 @@ def train(
         study.seed,
         rank=process.rank,
         ranks=process.number,
+        workers=1 if device.type == "cpu" else _workers(),
         device=device,
     )
+    _check_ranks(batches, settings)
     state = initial_state(training, study, device)
     prior_correction = PriorCorrection.of(state.loss, training.class_counts, settings.sampling)
     state.resume(folder, made_of)
+    check_same_epoch(len(state.history))
     while len(state.history) < settings.epochs and not _is_over(state, settings):
         started = time.perf_counter()
         metrics = _train_epoch(state, batches, settings)
@@ -113,6 +136,11 @@ def train(
     return trained
 
 
+def _workers() -> int:
+    """Return how many threads prepare batches for a GPU: those of the cores that nothing else uses."""
+    return max(1, min(_MOST_WORKERS, (os.cpu_count() or 1) // ranks().number - 1))
+
+
 def learning_rate_at(step: int, steps: int, warmup: int, peak: float) -> float:
     """Linear warm-up to the peak, then half a cosine towards zero.
 
@@ -127,9 +155,10 @@ def learning_rate_at(step: int, steps: int, warmup: int, peak: float) -> float:
 
 
 def _made_of(volumes: LabelledVolumes, split: Split, study: Study) -> str:
-    sections = study.model_dump(mode="json", include={"seed", "augmentation", "network", "training"})
-    for unrelated_to_weights in ("device", "compile"):
-        sections["training"].pop(unrelated_to_weights)
+    sections = study.model_dump(mode="json", include={"seed", "augmentation", "training"})
+    sections["network"] = study.network.learned()
+    for unrelated_to_weights in ("device", "compile", "fused", "deterministic"):
+        sections["training"].pop(unrelated_to_weights, None)
     sections["training"]["loss"].pop("label")
     return fingerprint(_REVISION, volumes.content, split.train, split.validation, sections)
 
@@ -160,6 +189,16 @@ def _check_dimensions(training: LabelledVolumes, study: Study) -> None:
         )
 
 
+def _check_ranks(batches: Batches, settings: TrainingSettings) -> None:
+    if batches.smallest < batches.ranks:
+        raise ConfigError(
+            f"{batches.ranks} processes share a batch, but the smallest has {batches.smallest} of "
+            f"{settings.batch_size} scans",
+            where="training.batch_size",
+            hint="Use fewer processes or larger batches",
+        )
+
+
 def _is_over(state: TrainingState, settings: TrainingSettings) -> bool:
     waited = len(state.history) - 1 - state.best_epoch
     return settings.patience is not None and bool(state.history) and waited >= settings.patience
@@ -167,7 +206,9 @@ def _is_over(state: TrainingState, settings: TrainingSettings) -> bool:
 
 def _train_epoch(state: TrainingState, batches: Batches, settings: TrainingSettings) -> Metrics:
     epoch, steps = len(state.history), len(batches)
-    torch.manual_seed(int(np.random.SeedSequence((batches.seed, epoch)).generate_state(1)[0]))  # dropout
+    # Of dropout; each rank drops its own features.
+    drawn_by = (batches.seed, epoch, *[batches.rank] * (batches.rank > 0))
+    torch.manual_seed(int(np.random.SeedSequence(drawn_by).generate_state(1)[0]))
     state.step.train()
     state.loss.train()
     state.loss.start_epoch(epoch, settings.epochs)
@@ -189,13 +230,15 @@ def _train_epoch(state: TrainingState, batches: Batches, settings: TrainingSetti
 def _step(state: TrainingState, batch: Batch, rate: float, settings: TrainingSettings) -> tuple[float, float]:
     """Take one optimiser step if loss and gradient are finite; return both, the gradient as its norm."""
     state.optimizer.zero_grad(set_to_none=True)
-    with mixed_precision(state.device):
+    with mixed_precision(state.device, settings.precision):
         logits = state.step(to_device(batch.volumes, state.device))
     loss: Tensor = state.loss(logits.float(), batch.labels.to(state.device, non_blocking=True))
+    if batch.weight != 1 and not state.loss.couples_batch:
+        loss = loss * batch.weight  # ranks may have different numbers of scans, and gradients are averaged
     loss.backward()  # type: ignore[no-untyped-call]
     limit = math.inf if settings.gradient_clip is None else settings.gradient_clip
     norm = float(nn.utils.clip_grad_norm_(state.network.parameters(), limit))
-    value = loss.item()
+    value = mean_over_ranks(loss)
     if math.isfinite(value) and math.isfinite(norm):
         for group in state.optimizer.param_groups:
             group["lr"] = rate
@@ -239,8 +282,8 @@ def _validate(
 
 
 def _logits(network: Network, volumes: LabelledVolumes, batch_size: int) -> Tensor:
-    normalise = volumes.preprocessing.normalise
-    return torch.from_numpy(run(network, volumes.volumes, batch_size=batch_size, normalise=normalise)[0])
+    normalise, stored = volumes.preprocessing.normalise, cast(Any, volumes.volumes)
+    return torch.from_numpy(run(network, stored, batch_size=batch_size, normalise=normalise)[0])
 
 
 def _balanced_accuracy(predicted: Ints, labels: Ints) -> float:

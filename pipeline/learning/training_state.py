@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.losses import Loss, build_loss
 from models.networks import Network, build_network
-from pipeline.config import Study, TrainingSettings
+from pipeline.config import LossSettings, Study, TrainingSettings
 from pipeline.errors import ConfigError
 from pipeline.files import written_whole
-from pipeline.learning.devices import memory_order, prepared
+from pipeline.learning.devices import memory_order, prepared, ranks
+from pipeline.learning.given_weights import load_given
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.trained import Metrics
 
@@ -96,6 +98,37 @@ class TrainingState:
         self.history, self.best, self.best_epoch = state["history"], state["best"], state["best_epoch"]
 
 
+def check_losses(losses: Sequence[LossSettings], where: str = "training.loss") -> None:
+    """Refuse losses with an option whose value is wrong: before a cohort is read and anything is trained.
+
+    Parameters
+    ----------
+    where : str
+        The settings that hold the losses.
+
+    Raises
+    ------
+    ConfigError
+        Naming the value and what is expected.
+    """
+    for loss in losses:
+        _loss(loss, 2, (1, 1), where)
+
+
+def _loss(settings: LossSettings, classes: int, counts: Sequence[float], where: str) -> Loss:
+    try:
+        loss = build_loss(settings.name, classes, counts, **settings.options)
+    except ValueError as error:
+        raise ConfigError(str(error), where=where) from error
+    if loss.reduction != "mean":
+        raise ConfigError(
+            f"The reduction is {loss.reduction!r}, but training needs the mean over the batch",
+            where=f"{where}.options.reduction",
+            hint="Remove it",
+        )
+    return loss
+
+
 def initial_state(training: LabelledVolumes, study: Study, device: torch.device) -> TrainingState:
     """Return the state before the first epoch; the study's seed decides the weights.
 
@@ -103,7 +136,7 @@ def initial_state(training: LabelledVolumes, study: Study, device: torch.device)
     ------
     ConfigError
         If the network, the loss or an option is unknown, the loss does not return a mean, or `micro_batch` is
-        set for a network with batch statistics.
+        set, or several ranks train, a network with batch statistics.
     """
     settings, classes = study.training, len(training.class_names)
     torch.manual_seed(study.seed)
@@ -117,24 +150,10 @@ def initial_state(training: LabelledVolumes, study: Study, device: torch.device)
         )
     except ValueError as error:
         raise ConfigError(str(error), where="network") from error
-    counts = training.class_counts
-    try:
-        loss = build_loss(settings.loss.name, classes, counts, **settings.loss.options)
-    except ValueError as error:
-        raise ConfigError(str(error), where="training.loss") from error
-    if loss.reduction != "mean":
-        raise ConfigError(
-            f"The reduction is {loss.reduction!r}, but training needs the mean over the batch",
-            where="training.loss.options.reduction",
-            hint="Remove it",
-        )
-    if settings.micro_batch and network.batch_statistics:
-        raise ConfigError(
-            f"{study.network.name} has {len(network.batch_statistics)} layers with batch statistics, "
-            "which would differ between micro-batches",
-            where="training.micro_batch",
-            hint="Remove micro_batch, or use a network without such layers, as small_cnn",
-        )
+    if study.network.weights is not None:
+        load_given(network, study.network)
+    loss = _loss(settings.loss, classes, training.class_counts, "training.loss")
+    _check_batch_statistics(network, study)
     network.to(device)
     if device.type == "cuda":
         network.to(memory_format=memory_order(network.spatial_dims))  # type: ignore[call-overload]
@@ -142,10 +161,30 @@ def initial_state(training: LabelledVolumes, study: Study, device: torch.device)
     if settings.ema_decay is not None:
         averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))  # type: ignore[no-untyped-call]
     step = prepared(network, settings.micro_batch, device, compiled=settings.compile)
-    return TrainingState(network, step, averaged, loss.to(device), _optimizer(network, settings), device, [])
+    optimizer = _optimizer(network, settings, device)
+    return TrainingState(network, step, averaged, loss.to(device), optimizer, device, [])
 
 
-def _optimizer(network: nn.Module, settings: TrainingSettings) -> Optimizer:
+def _check_batch_statistics(network: Network, study: Study) -> None:
+    found = len(network.batch_statistics)
+    if study.training.micro_batch and found:
+        raise ConfigError(
+            f"{study.network.name} has {found} layers with batch statistics, "
+            "which would differ between micro-batches",
+            where="training.micro_batch",
+            hint="Remove micro_batch, or use a network without such layers, as small_cnn",
+        )
+    if ranks().number > 1 and found:
+        raise ConfigError(
+            f"{study.network.name} has {found} layers with batch statistics, "
+            "which would differ between the processes that share a batch",
+            where="network",
+            hint="Train it in one process, or use a network without such layers, as densenet121 with "
+            "options: {norm: instance}",
+        )
+
+
+def _optimizer(network: nn.Module, settings: TrainingSettings, device: torch.device) -> Optimizer:
     # Biases and norms are not decayed: shrinking them does not regularise the function.
     decayed = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
@@ -153,7 +192,9 @@ def _optimizer(network: nn.Module, settings: TrainingSettings) -> Optimizer:
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
+    fused = device.type == "cuda" if settings.fused is None else settings.fused
     if settings.optimizer == "sgd":
         momentum = settings.momentum
-        return SGD(groups, lr=settings.learning_rate, momentum=momentum, nesterov=momentum > 0)
-    return AdamW(groups, lr=settings.learning_rate)
+        rate = settings.learning_rate
+        return SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=fused)
+    return AdamW(groups, lr=settings.learning_rate, fused=fused)

@@ -8,7 +8,7 @@ import torch
 from models.losses import build_loss
 from models.networks import build_network
 from pipeline.errors import ConfigError
-from pipeline.learning.devices import MicroBatched, choose_device
+from pipeline.learning.devices import MicroBatched, arithmetic, choose_device, mixed_precision
 
 
 def test_cuda_where_there_is_none_is_refused():
@@ -75,3 +75,39 @@ def test_micro_batches_repeat_dropout():
     logits = torch.cat([network(piece) for piece in x.split(2)])
     torch.nn.functional.cross_entropy(logits, y).backward()
     torch.testing.assert_close(found, network.head[-1].bias.grad)
+
+
+def test_arithmetic_is_set_for_the_block_and_restored():
+    flags = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [flag.allow_tf32 for flag in flags]
+    with arithmetic(tf32=True, deterministic=True):
+        assert [flag.allow_tf32 for flag in flags] == [True, True]
+        assert torch.are_deterministic_algorithms_enabled()
+    with arithmetic(tf32=False, deterministic=False):
+        assert [flag.allow_tf32 for flag in flags] == [False, False]
+        assert not torch.are_deterministic_algorithms_enabled()
+    assert [flag.allow_tf32 for flag in flags] == before
+
+
+def test_a_layer_without_a_deterministic_algorithm_is_named_with_the_setting():
+    message = (
+        "max_pool3d_with_indices_backward_cuda does not have a deterministic implementation, but you set"
+    )
+    with (
+        pytest.raises(
+            ConfigError, match=r"training\.deterministic: A layer .*\(max_pool3d_with_indices_back"
+        ),
+        arithmetic(tf32=False, deterministic=True),
+    ):
+        raise RuntimeError(message)
+    with pytest.raises(RuntimeError, match="out of memory"), arithmetic(tf32=False, deterministic=True):
+        raise RuntimeError("out of memory")
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_precision_is_that_of_the_activations(precision, dtype):
+    layer = torch.nn.Linear(3, 2)
+    with mixed_precision(torch.device("cpu"), precision):
+        assert layer(torch.ones(1, 3)).dtype == dtype
+    assert layer.weight.dtype == torch.float32

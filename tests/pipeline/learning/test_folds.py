@@ -58,6 +58,20 @@ def test_folds_do_not_calibrate_on_the_same_subjects_and_come_again_the_same():
 
 def test_a_class_with_too_few_subjects_is_named():
     with pytest.raises(
-        CohortError, match=r"class MCI: CN has 30, MCI has 9 subjects. 10 folds need .* at least 10 each"
+        CohortError,
+        match=r"class MCI: CN has 30 subjects, MCI has 9 subjects. 10 folds need .* at least 10 each",
     ):
         split_folds(cohort(30, 9), SplitSettings(), 10, seed=0)
+
+
+def test_without_a_calibration_part_the_same_scans_are_tested_and_more_are_learned_from():
+    of = cohort(30, 20, 12)
+    with_part, without = (
+        split_folds(of, SplitSettings(), 5, seed=3, calibration=calibration) for calibration in (True, False)
+    )
+    for one, other in zip(with_part, without, strict=True):
+        assert set(one.test) == set(other.test)
+        assert other.calibration == ()
+        assert not other.cross_fitted
+        assert len(other.train) > len(one.train)
+        assert len(other.validation) == len(one.validation)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
+from models.networks import build_network
 from models.preprocessing import Preprocessing
 from pipeline.atlas import AFFINE, SHAPE
-from pipeline.config import PreprocessingSettings
+from pipeline.config import AugmentationSettings, PreprocessingSettings
 from pipeline.errors import CohortError
 from pipeline.learning import loading
-from pipeline.learning.loading import load_volumes
+from pipeline.learning.batches import Batches
+from pipeline.learning.inference import predict
+from pipeline.learning.loading import MappedRows, load_volumes
 from pipeline.scan import Cohort, Scan
 
 SETTINGS = PreprocessingSettings(spacing_mm=8, suvr_max=4)
@@ -128,3 +133,34 @@ def test_a_spacing_that_does_not_fit_the_grid_is_refused(spacing):
         ValueError, match=rf"spacing_mm is {spacing}(\. Expected a whole multiple|, which does not divide)"
     ):
         Preprocessing(spacing_mm=spacing, suvr_max=4)
+
+
+def test_a_large_subset_stays_in_its_file_and_gives_the_same_batches(volumes, tmp_path, monkeypatch):
+    np.save(tmp_path / "volumes.npy", volumes.volumes)
+    mapped = replace(volumes, volumes=np.load(tmp_path / "volumes.npy", mmap_mode="r"))
+    ids = volumes.scan_ids[::-2]
+    copied = mapped.subset(ids)
+    monkeypatch.setattr(loading, "LARGEST_COPY", 0)
+    chosen = mapped.subset(ids)
+    assert isinstance(copied.volumes, np.ndarray)
+    assert isinstance(chosen.volumes, MappedRows)
+    assert chosen.digest() == copied.digest()
+    assert (chosen.volumes.shape, chosen.volumes.dtype) == (copied.volumes.shape, copied.volumes.dtype)
+    settings = AugmentationSettings(probability=1)
+    for one, other in zip(
+        *(Batches(v, settings, 5, "natural", seed=3).epoch(1) for v in (copied, chosen)), strict=True
+    ):
+        assert torch.equal(one.volumes, other.volumes)
+    network = build_network("small_cnn", len(volumes.class_names), volumes.in_shape, width=4)
+    np.testing.assert_array_equal(predict(network, chosen).logits, predict(network, copied).logits)
+
+
+def test_a_large_subset_travels_as_a_path_and_has_subsets_of_its_own(volumes, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "LARGEST_COPY", 0)
+    np.save(tmp_path / "volumes.npy", volumes.volumes)
+    mapped = replace(volumes, volumes=np.load(tmp_path / "volumes.npy", mmap_mode="r"))
+    chosen = mapped.subset(volumes.scan_ids[5:25]).subset(volumes.scan_ids[6:20:3])
+    assert isinstance(chosen.volumes, MappedRows)
+    sent = pickle.dumps(chosen)
+    assert len(sent) < volumes.volumes[0].nbytes
+    np.testing.assert_array_equal(pickle.loads(sent).volumes[:], volumes.volumes[6:20:3])

@@ -125,6 +125,12 @@ def test_a_class_with_two_subjects_is_refused_by_name_with_what_is_needed():
         split_subjects(whole, SplitSettings(), seed=0)
 
 
+def test_one_subject_is_one():
+    whole = cohort({f"{n:02d}": [("CN", "MCI")[n % 2]] for n in range(30)} | {"x": ["AD"]})
+    with pytest.raises(CohortError, match=r"class AD: AD has 1 subject\. train"):
+        split_subjects(whole, SplitSettings(), seed=0)
+
+
 def test_a_class_without_any_subject_is_refused():
     whole = cohort({f"{n:02d}": [("CN", "MCI")[n % 2]] for n in range(30)})
     with pytest.raises(CohortError, match="class AD: AD has 0 subjects"):

@@ -198,6 +198,34 @@ def test_training_in_micro_batches_ends_where_whole_batches_end(volumes, split, 
         torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-4)
 
 
+def test_bfloat16_is_near_float32_and_resumes_to_the_same_bytes(volumes, split, study, tmp_path):
+    exact = train(volumes, split, study(), tmp_path / "exact")
+    settings = study(precision="bfloat16")
+    whole = train(volumes, split, settings, tmp_path / "whole")
+    assert weights(tmp_path / "whole") != weights(tmp_path / "exact")
+    assert whole.history[-1]["validation_nll"] == pytest.approx(exact.history[-1]["validation_nll"], abs=0.1)
+    with pytest.raises(Stop):
+        train(volumes, split, settings, tmp_path / "stopped", stop_after(2))
+    train(volumes, split, settings, tmp_path / "stopped")
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_fused_optimizer_ends_where_the_other_does(volumes, split, study, tmp_path, optimizer):
+    for name, fused in (("plain", False), ("fused", True)):
+        # Cross-entropy: where a gradient is nearly 0, AdamW makes steps of full size out of the rounding.
+        given = study(optimizer=optimizer, fused=fused, loss={"name": "ce"}, epochs=2)
+        train(volumes, split, given, tmp_path / name)
+    one, two = (load_file(tmp_path / name / WEIGHTS) for name in ("plain", "fused"))
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-4)
+
+
+def test_settings_of_speed_that_are_not_set_leave_fingerprints_as_they_were(study):
+    assert {"precision", "tf32", "fused", "deterministic"}.isdisjoint(study().model_dump()["training"])
+    assert study(tf32=True).model_dump()["training"]["tf32"]
+
+
 def test_the_learning_rate_rises_and_falls():
     rates = [learning_rate_at(s, 100, 10, 2.0) for s in range(100)]
     assert rates[9] == max(rates) == 2.0

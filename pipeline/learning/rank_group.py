@@ -1,0 +1,154 @@
+"""Several processes that share every step of a training: rank 0 leads, the others train what it hands out.
+
+Rank 0 does all else by itself: it reads the study, writes files, calibrates and tests. So the others need
+neither the study nor its output folder before the first training, and write nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+
+from pipeline.config import Study
+from pipeline.errors import TaucalError, TrainingError
+from pipeline.learning.devices import join_ranks, ranks
+from pipeline.learning.loading import LabelledVolumes
+from pipeline.scan import Split
+
+Order = tuple[LabelledVolumes, Split, Study, Path]
+"""What `pipeline.learning.training.train` takes. Volumes that are mapped from a file travel as its path."""
+_AS_LONG_AS_IT_TAKES = timedelta(days=30)
+"""The others wait for an order while rank 0 prepares, calibrates and tests."""
+_orders: list[Any] = []
+"""The process group of the orders, while this process is rank 0 of several and leads them."""
+
+
+def gpu_count() -> int:
+    """Return how many GPUs torch can use here."""
+    return torch.cuda.device_count()
+
+
+@contextlib.contextmanager
+def leading(threads: int | None = None) -> Iterator[None]:
+    """Let the other ranks take part in every training of the block; for rank 0.
+
+    An error leaves the others waiting: they end when this process does.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Of torch, so that the ranks of one machine share its cores.
+    """
+    group = _joined(threads)
+    _orders.append(group)
+    try:
+        yield
+        _broadcast(None, group)
+    finally:
+        _orders.clear()
+    distributed.destroy_process_group()
+
+
+def follow(train: Callable[..., object], threads: int | None = None) -> bool:
+    """Train what rank 0 hands out, until it is done; for every other rank.
+
+    Parameters
+    ----------
+    train : callable
+        `pipeline.learning.training.train`.
+
+    Returns
+    -------
+    bool
+        Whether rank 0 ended well.
+    """
+    group = _joined(threads)
+    while True:
+        try:
+            order: Order | None = _broadcast(None, group)
+        except RuntimeError:  # rank 0 is gone, and has reported why
+            return False
+        if order is None:
+            distributed.destroy_process_group()
+            return True
+        with contextlib.suppress(TaucalError):  # rank 0 has the same one and reports it
+            train(*order)
+
+
+@contextlib.contextmanager
+def shared_with_ranks(order: Order) -> Iterator[None]:
+    """Hand a training to the other ranks, where this process leads them, and take part in it.
+
+    Raises
+    ------
+    TrainingError
+        If a rank is lost.
+    """
+    try:
+        if _orders:
+            _broadcast(order, _orders[0])
+        yield
+    except RuntimeError as error:
+        if ranks().number == 1 or not _of_communication(error):
+            raise
+        raise TrainingError(
+            f"One of the {ranks().number} processes that share this training was lost",
+            where=f"rank {ranks().rank}",
+            hint="Its own output, or the system's log, may state why. The same command again resumes after "
+            "the last finished epoch",
+        ) from error
+
+
+def check_same_epoch(epoch: int) -> None:
+    """Refuse to go on where ranks resume after different epochs.
+
+    Raises
+    ------
+    TrainingError
+        Naming the epochs.
+    """
+    number = ranks().number
+    if number == 1:
+        return
+    epochs: list[int] = [0] * number
+    distributed.all_gather_object(epochs, epoch)
+    if len(set(epochs)) > 1:
+        raise TrainingError(
+            f"The ranks found checkpoints of different epochs: {', '.join(map(str, epochs))}",
+            where="checkpoint.pt",
+            hint="Put the study's output folder where every machine sees the same files",
+        )
+
+
+def mean_over_ranks(value: torch.Tensor) -> float:
+    """Return the mean of a number over the ranks; without ranks, the number itself."""
+    value = value.detach().clone()
+    if ranks().number > 1:
+        distributed.all_reduce(value)
+        value /= ranks().number
+    return float(value)
+
+
+def _joined(threads: int | None) -> Any:
+    if threads is not None:
+        torch.set_num_threads(threads)
+    join_ranks()
+    return distributed.new_group(backend="gloo", timeout=_AS_LONG_AS_IT_TAKES)
+
+
+def _broadcast(order: Order | None, group: Any) -> Order | None:
+    sent: list[Order | None] = [order]
+    distributed.broadcast_object_list(sent, src=0, group=group, device=torch.device("cpu"))
+    return sent[0]
+
+
+def _of_communication(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    known = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
+    return isinstance(error, distributed.DistError) or any(word in text for word in known)
