@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from models.arrays import Floats
 from pipeline.errors import InputError
 from pipeline.evaluation.comparison.seed_runs import (
     COVERAGE,
@@ -130,6 +131,7 @@ def compare_runs(  # noqa: PLR0913 - what is judged, by what, and three keywords
     draws: int = 2000,
     level: float = 0.95,
     seed: int = 0,
+    shares: Floats | None = None,
 ) -> Comparison:
     """Compare every loss with the baseline on the seeds and folds that both have.
 
@@ -154,6 +156,8 @@ def compare_runs(  # noqa: PLR0913 - what is judged, by what, and three keywords
         In (0, 1).
     seed : int
         Of the draws.
+    shares : ndarray, shape (K,), optional
+        Class shares of the test: its scans are weighted to have them. Not for calibration errors.
 
     Raises
     ------
@@ -180,7 +184,7 @@ def compare_runs(  # noqa: PLR0913 - what is judged, by what, and three keywords
     of_baseline = by_loss[baseline]
     people = np.unique([subject for run in of_baseline.values() for subject in run.subjects])
     shown = tuple(dict.fromkeys(ERROR_OF.get(name, name) for name in (*metrics, *measured)))
-    table = MetricTable(by_loss, shown, Draws(people, draws, level, seed))
+    table = MetricTable(by_loss, shown, Draws(people, draws, level, seed), shares)
     shared = {loss: frozenset(by_loss[loss] & of_baseline.keys()) for loss in by_loss if loss != baseline}
     compared = {loss: keys for loss, keys in shared.items() if keys}
     differences = _differences(table, metrics, compared, baseline)

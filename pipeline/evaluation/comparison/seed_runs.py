@@ -173,11 +173,15 @@ class MetricTable:
     metrics : tuple of str
         Names in `pipeline.evaluation.metrics.METRICS` or of per-scan values of the runs. A calibration error
         comes with what lies above its noise floor.
+    shares : ndarray, shape (K,), optional
+        Of the classes: scans are weighted so that these are those of every draw. Without them each counts as
+        often as it is drawn.
     """
 
     by_loss: Mapping[str, Mapping[Key, Run]]
     metrics: tuple[str, ...]
     draws: Draws
+    shares: Floats | None = None
     _known: dict[tuple[str, frozenset[Key]], dict[str, Floats]] = field(default_factory=dict)
 
     def values(self, loss: str, keys: frozenset[Key]) -> dict[str, Floats]:
@@ -200,7 +204,9 @@ class MetricTable:
     def gaps_per_run(self, metric: str, loss: str, baseline: str, keys: frozenset[Key]) -> Floats:
         """Return the differences (n_runs,) of a metric to the baseline, seed by seed and fold by fold."""
         pairs = [(self.by_loss[loss][key], self.by_loss[baseline][key]) for key in sorted(keys)]
-        if metric in METRICS or metric in ABOVE_NOISE:
+        if self.shares is not None:
+            gaps = [self._weighted_value(metric, a) - self._weighted_value(metric, b) for a, b in pairs]
+        elif metric in METRICS or metric in ABOVE_NOISE:
             of = metric_named(metric)
             gaps = [of(a.probabilities, a.labels) - of(b.probabilities, b.labels) for a, b in pairs]
         else:
@@ -217,6 +223,12 @@ class MetricTable:
         """Return the interval of each metric and recall."""
         return {name: self.draws.interval(values, name) for name, values in self.values(loss, keys).items()}
 
+    def _weighted_value(self, metric: str, run: Run) -> float:
+        weighted = METRICS[metric].weighted
+        assert weighted is not None
+        once = at_shares(np.ones((1, len(run.labels))), run.labels, self.shares)
+        return float(weighted(together([run]), once)[0])
+
     def _over_draws(self, runs: list[Run]) -> dict[str, Floats]:
         sample = together(runs)
         functions = {name: m.weighted for name in self.metrics if (m := METRICS.get(name)) and m.weighted}
@@ -231,10 +243,33 @@ class MetricTable:
                     f"{COVERAGE} of class {k}": _share(k, values) for k in range(sample.num_classes)
                 }
         chunks = self.draws.weights(tuple(subject for run in runs for subject in run.subjects))
+        if self.shares is not None:
+            chunks = [at_shares(chunk, sample.labels, self.shares) for chunk in chunks]
         found = {name: np.concatenate([f(sample, c) for c in chunks]) for name, f in functions.items()}
         floors = noise_floors(sample.probabilities, [name for name in NOISY if name in found])
         above = {n: found[error] - floors[error] for n, error in ERROR_OF.items() if error in floors}
         return {**found, **above}
+
+
+def at_shares(weights: Floats, labels: Ints, shares: Floats | None) -> Floats:
+    """Return weights (draws, N) under which the classes have these shares; as they are where none are given.
+
+    If scans of a class are distributed alike in both places, a weighted mean is that of a test with such
+    shares. A class that a draw misses has no share in it.
+
+    Examples
+    --------
+    >>> at_shares(np.ones((1, 4)), np.array([0, 0, 0, 1]), np.array([0.5, 0.5])).round(2).tolist()
+    [[0.67, 0.67, 0.67, 2.0]]
+    """
+    if shares is None:
+        return weights
+    of_class = labels[:, None] == np.arange(len(shares))
+    counts = weights @ of_class
+    factors = np.divide(shares, counts, out=np.zeros_like(counts), where=counts > 0)
+    factors *= weights.sum(axis=1, keepdims=True)
+    weighted: Floats = weights * factors[:, labels]
+    return weighted
 
 
 def _corrected(runs: Sequence[Run]) -> Weighted:

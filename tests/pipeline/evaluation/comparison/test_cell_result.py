@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from models.calibrators import build_calibrator, softmax
-from pipeline.evaluation.comparison.cell_result import PRIOR_CORRECTION, CellResult
+from models.conformal import ConformalSets
+from pipeline.errors import InputError
+from pipeline.evaluation.classifier.selection import held_out_probabilities
+from pipeline.evaluation.comparison.cell_result import PRIOR_CORRECTION, SET_FOLDS, CellResult
 from pipeline.evaluation.metrics import prior_corrected
 from pipeline.files import write_json
 from pipeline.learning.predictions import Predictions
@@ -96,3 +99,55 @@ def test_without_class_shares_probabilities_are_those_at_equal_shares(result, ca
     absent = replace(result, class_counts=(200, 0)).run(calibrator, correct_prior=True, coverage=0.9)
     assert absent.at_equal_shares is None
     assert absent.training_scans == 200
+
+
+def test_without_a_part_of_its_own_a_cell_is_calibrated_on_the_other_folds(result):
+    other_correction = PriorCorrection(
+        torch.tensor([1.0, 1.0], dtype=torch.float64), torch.tensor([0.3, -0.3], dtype=torch.float64)
+    )
+    others = [
+        replace(result, fold=fold, test=predictions(50, seed=10 + fold), prior_correction=other_correction)
+        for fold in (0, 2)
+    ]
+    crossed = result.calibrated_on(others)
+    logits, labels = (
+        np.concatenate([getattr(o.test, what) for o in others]) for what in ("logits", "labels")
+    )
+    for correct, shift, own in ((True, 0.0, 0.0), (False, [0.3, -0.3], [0.5, -0.5])):
+        fitted = build_calibrator("temperature").fit(logits - shift, labels)
+        run = crossed.run("temperature", correct_prior=correct, coverage=0.9)
+        np.testing.assert_allclose(run.probabilities, fitted.transform(result.test.logits - own), atol=1e-9)
+    assert run.per_scan["set_coverage"].shape == (40,)
+
+
+def test_without_any_calibration_scan_only_the_identity_is_possible(result):
+    alone = replace(result, calibration=None)
+    assert not alone.can_calibrate
+    assert set(alone.run("identity", correct_prior=True, coverage=0.9).per_scan) == {
+        "posterior_error", "excess_nll",
+    }  # fmt: skip
+    with pytest.raises(InputError, match="gce, seed 3, fold 1: No scans are left to fit a calibrator on"):
+        alone.run("temperature", correct_prior=True, coverage=0.9)
+
+
+def test_no_calibration_scan_scores_itself_for_the_sets(result):
+    run = result.run("isotonic", correct_prior=True, coverage=0.9)
+    fitted = build_calibrator("isotonic").fit(result.calibration.logits, result.calibration.labels)
+    held_out = held_out_probabilities(result.calibration, "isotonic", SET_FOLDS, result.seed)
+    own = fitted.transform(result.calibration.logits)
+    assert not np.allclose(held_out, own)
+    sets = ConformalSets.fit(held_out, result.calibration.labels, 0.9).sets(run.probabilities)
+    np.testing.assert_array_equal(run.per_scan["set_size"], sets.sum(axis=1))
+
+
+def test_offsets_assume_the_shares_of_the_scans_they_were_fitted_on(result):
+    run = result.run("bias_corrected_temperature", correct_prior=True, coverage=0.9)
+    shares = np.bincount(result.calibration.labels) / len(result.calibration)
+    np.testing.assert_allclose(run.at_equal_shares, prior_corrected(run.probabilities, shares))
+
+
+def test_without_the_correction_the_shares_are_those_that_the_loss_assumes(result):
+    run = result.run("temperature", correct_prior=False, coverage=0.9)
+    shares = np.array([0.75, 0.25]) * np.exp([-0.5, 0.5])
+    expected = prior_corrected(run.probabilities, shares / shares.sum())
+    np.testing.assert_allclose(run.at_equal_shares, expected)

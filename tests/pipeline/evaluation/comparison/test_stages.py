@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from models.calibrators import softmax
+from models.calibrators import build_calibrator, softmax
 from pipeline.config import Study
 from pipeline.evaluation.comparison.cell_result import CellResult
 from pipeline.evaluation.comparison.stages import (
+    AT_TRAINING,
+    BALANCED,
     MEASURED,
     TESTED,
     cell_metrics,
     compare_at_stages,
     stage_titles,
 )
-from pipeline.evaluation.metrics import ABOVE_NOISE, METRICS, NOISY, negative_log_likelihood, noise_floors
+from pipeline.evaluation.metrics import (
+    ABOVE_NOISE,
+    METRICS,
+    NOISY,
+    negative_log_likelihood,
+    noise_floors,
+    per_class_recall,
+    prior_corrected,
+)
 from pipeline.learning.predictions import Predictions
 from pipeline.learning.prior_correction import PriorCorrection
 
@@ -130,3 +141,48 @@ def test_metrics_of_a_cell_are_those_of_its_own_test_scans(study, results):
 
 def test_figures_from_the_literature_are_put_beside_ours_where_there_are_any(found):
     assert found.published == ()
+
+
+def test_a_balanced_test_weights_the_classes_alike(found, results):
+    balanced = found.stages["uncalibrated"].tests[BALANCED].results[0]
+    own = [r.test for r in results if r.loss == "ce"]
+    recall = np.mean([per_class_recall(softmax(test.logits), test.labels) for test in own])
+    accuracy = balanced.metrics["accuracy"]
+    assert accuracy.value == pytest.approx(recall)
+    assert accuracy.low < recall < accuracy.high
+
+
+def test_prior_corrected_ce_has_a_row_before_calibration_and_is_ce_after_it(study):
+    def cell(loss: str, seed: int) -> CellResult:
+        parts = (part(80, 1.0, seed, "cal"), part(240, 1.0, seed, "test"))
+        return CellResult(loss, seed, 0, (160, 40), *parts, NOTHING, None)
+
+    rare = [cell(loss, seed) for loss in ("ce", "GCE w=1") for seed in (0, 1)]
+    stages = compare_at_stages(study, rare, lambda *_: None).stages
+    before, after = (stages[stage].tests for stage in STAGES)
+    for shares in (AT_TRAINING, BALANCED):
+        assert [r.loss for r in before[shares].results] == ["ce", "GCE w=1", "ce, prior-corrected"]
+        assert [r.loss for r in after[shares].results] == ["ce", "GCE w=1"]
+    own = [r.test for r in rare[:2]]
+    shifted = [softmax(test.logits - np.log([0.8, 0.2])) for test in own]
+    recall = np.mean([per_class_recall(p, test.labels) for p, test in zip(shifted, own, strict=True)])
+    assert before[BALANCED].results[2].metrics["accuracy"].value == pytest.approx(recall)
+    cooled = [
+        build_calibrator("temperature").fit(r.calibration.logits, r.calibration.labels) for r in rare[:2]
+    ]
+    shifted = [prior_corrected(c.transform(t.logits), [0.8, 0.2]) for c, t in zip(cooled, own, strict=True)]
+    recall = np.mean([per_class_recall(p, test.labels) for p, test in zip(shifted, own, strict=True)])
+    assert after[BALANCED].results[0].metrics["accuracy"].value == pytest.approx(recall)
+    labels = own[0].labels
+    weights = np.array([0.8, 0.2])[labels] / np.bincount(labels)[labels]
+    losses = [-np.log(softmax(test.logits)[np.arange(240), labels]) for test in own]
+    nll = before[AT_TRAINING].results[0].metrics["negative_log_likelihood"].value
+    assert nll == pytest.approx(np.mean([weights @ loss for loss in losses]))
+    assert nll != pytest.approx(np.mean(losses))
+
+
+def test_every_batch_size_has_its_own_stages(study, results):
+    sized = [replace(r, batch_size=size) for size in (8, 32) for r in results]
+    stages = compare_at_stages(study, sized, lambda *_: None).stages
+    assert list(stages) == [f"{stage}, batch {size}" for size in (8, 32) for stage in STAGES]
+    assert [stage.batch_size for stage in stages.values()] == [8, 8, 32, 32]
