@@ -100,10 +100,11 @@ def card_of(study: Study, scans: SplitCohort, results: Results, regions: RegionT
     shipped = results.row("chosen")
     return Card(
         study=study.name,
+        target=study.cohort.target,
         scheme="cross_fit" if split.cross_fitted else "split",
         synthetic=cohort.posterior is not None,
         tracer=study.ingest.tracer,
-        imaging=study.imaging.model_dump(mode="json"),
+        imaging=study.imaging.processing(),
         loss=NamedLoss(**study.training.loss.model_dump(mode="json")),
         calibrator=ChosenCalibrator(name=results.chosen, reason=results.reason),
         split=PartSizes(**{part: len(split.part(part)) for part in PARTS}),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from models.arrays import Floats
 from models.classifier import CalibratedClassifier
 from pipeline.evaluation.monitoring.gate import Judged
+from pipeline.evaluation.monitoring.read_labels import diagnosed
 from pipeline.learning.predictions import Predictions
 from pipeline.scan import Cohort, Split
 
@@ -38,11 +39,14 @@ def judged_of(
 
 
 def scans_of_others(cohort: Cohort, splits: Sequence[Split]) -> tuple[str, ...]:
-    """Return the scans of subjects from whom no classifier with one of these splits has learned."""
+    """Return the scans of subjects from whom no classifier with one of these splits has learned.
+
+    A scan whose label is from reads tests no classifier, and is left out.
+    """
     learned = {
         split.subject_of[i]
         for split in splits
         for part in ("train", "validation", "calibration")
         for i in split.part(part)
     }
-    return tuple(scan.scan_id for scan in cohort.scans if scan.subject not in learned)
+    return tuple(scan.scan_id for scan in diagnosed(cohort).scans if scan.subject not in learned)

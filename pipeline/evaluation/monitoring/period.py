@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from models.classifier import CalibratedClassifier
 from pipeline.errors import InputError
 from pipeline.learning.predictions import Predictions
 from pipeline.learning.region_table import RegionTable
-from pipeline.scan import Cohort
+from pipeline.scan import Cohort, scanner_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ class PeriodScans:
             class_names=cohort.class_names,
             probabilities=classifier.calibrator.transform(predictions.logits),
             out_of_distribution=far | (outliers.energy(predictions.logits) > outliers.energy_limit),
-            scanners=tuple(f"{s.facts.get('manufacturer')} {s.facts.get('model')}" for s in cohort.scans),
+            scanners=tuple(scanner_of(s.facts) for s in cohort.scans),
         )
 
     def __len__(self) -> int:
@@ -97,6 +97,11 @@ class PeriodScans:
         """Return the rows of each subject's last scan."""
         last = {subject: row for row, subject in enumerate(self.subjects)}
         return np.array(sorted(last.values()), dtype=np.int64)
+
+    def with_regions(self, names: tuple[str, ...]) -> PeriodScans:
+        """Return the same scans with these regions alone."""
+        columns = [self.region_names.index(name) for name in names]
+        return replace(self, region_names=names, suvr=self.suvr[:, columns])
 
     def take(self, rows: Ints) -> PeriodScans:
         """Return the given rows."""
