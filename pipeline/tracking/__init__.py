@@ -2,14 +2,17 @@
 
 from pipeline.tracking.audit import Audit, Entry, audit_of
 from pipeline.tracking.comparisons import conclude, logged_cells
+from pipeline.tracking.experiment_page import HEADLINE, STUDY_REPORT, describe_runs, runs_page
 from pipeline.tracking.ledger import (
     AnsweredScan,
     LedgerEntry,
     answered_scans,
     forget_answers,
     record_answer,
+    reports_experiment,
     set_diagnosis,
 )
+from pipeline.tracking.read_ledger import audited_reads, record_read
 from pipeline.tracking.registered import try_store
 from pipeline.tracking.registry import (
     CHALLENGER,
@@ -31,8 +34,11 @@ from pipeline.tracking.registry import (
 from pipeline.tracking.run_records import (
     RunRecord,
     add_artifacts,
+    end_live,
     log_epoch,
+    log_live,
     log_part,
+    log_part_epoch,
     log_run,
     open_run,
     read_artifact,
@@ -43,7 +49,9 @@ from pipeline.tracking.versions import register
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
+    "HEADLINE",
     "PREVIOUS",
+    "STUDY_REPORT",
     "AnsweredScan",
     "Audit",
     "Entry",
@@ -53,16 +61,21 @@ __all__ = [
     "add_artifacts",
     "answered_scans",
     "audit_of",
+    "audited_reads",
     "challenge",
     "champion_and_previous",
     "champion_version",
     "check_stored",
     "conclude",
     "decision_of",
+    "describe_runs",
+    "end_live",
     "forget_answers",
     "load_classifier",
     "log_epoch",
+    "log_live",
     "log_part",
+    "log_part_epoch",
     "log_run",
     "logged_cells",
     "open_run",
@@ -72,8 +85,11 @@ __all__ = [
     "promote",
     "read_artifact",
     "record_answer",
+    "record_read",
     "register",
     "registered_ms",
+    "reports_experiment",
+    "runs_page",
     "set_decision",
     "set_diagnosis",
     "store_at",

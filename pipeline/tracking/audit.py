@@ -1,4 +1,4 @@
-"""The audit log of decisions about models: a table that only grows, in `audit.db` beside the study.
+"""The audit log of decisions about models, and of reads: a table that only grows, in `audit.db`.
 
 Triggers refuse to change, remove or replace an entry, and each entry holds the hash of the one before, so
 that a file edited around the triggers is found. A chain that was rewritten as a whole is not found so:
@@ -20,8 +20,9 @@ from typing import Any
 from pipeline.errors import InputError
 from pipeline.files import not_writable, now
 
-KINDS = ("promote", "reject", "hold", "wait", "approve", "rollback", "nothing", "shift")
-"""`hold` waits for approval, `wait` for later scans; `nothing` and `shift` ask for no move."""
+KINDS = ("promote", "reject", "hold", "wait", "approve", "decline", "rollback", "nothing", "shift", "read")
+"""`hold` waits for a person, who answers by `approve` or `decline`; `wait` waits for later scans; `reject` is
+the gate's; `nothing` and `shift` ask for no move; `read` is a reader's answer about one scan."""
 
 _FIRST = "0" * 64
 """Hash that precedes the first entry."""

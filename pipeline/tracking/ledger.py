@@ -1,8 +1,8 @@
 """The ledger of answered scans: one MLflow trace for each, in an experiment of its own.
 
 A trace holds the scan's pseudonym, a digest of what was read, the model's version and what was answered; the
-files of its report are its attachments. A later diagnosis is stored as its expectation. Nothing names a
-person, a user or a machine.
+files of its report are its attachments. A later diagnosis is stored as its expectation, a reader's answer as
+its feedback. Nothing names a person, a user or a machine; a reader is known by initials.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import InputError
+from pipeline.evaluation.monitoring.reads import RecordedRead
+from pipeline.tracking.experiment_page import REPORTS
+from pipeline.tracking.read_ledger import reads_in
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:  # see pipeline.tracking.store
@@ -27,7 +30,7 @@ if TYPE_CHECKING:  # see pipeline.tracking.store
 DIAGNOSIS = "diagnosis"
 """Name of the expectation: the class that a later diagnosis gave."""
 _SCAN, _SUBJECT, _VERSION, _KIND = "taucal.scan", "taucal.subject", "taucal.model_version", "taucal.kind"
-_DAY_MS = 86_400_000
+_MEASURED = "taucal.measured"
 _PAGE = 200
 
 
@@ -38,7 +41,7 @@ class AnsweredScan:
     Parameters
     ----------
     kind : str
-        ``"report"`` or ``"predict"``.
+        ``"report"``, ``"predict"`` or ``"served"``.
     scan : str
         Pseudonym, ``sub-<subject>_ses-<session>``.
     input_digest : str
@@ -49,6 +52,8 @@ class AnsweredScan:
         JSON-able: decision, probabilities, prediction set, reasons.
     files : mapping of str to Path
         Files of the report by kind.
+    measured : mapping
+        JSON-able: what the weekly check compares, see `pipeline.one_scan.measured_of`.
     """
 
     kind: str
@@ -58,11 +63,12 @@ class AnsweredScan:
     run_id: str
     answer: Mapping[str, Any]
     files: Mapping[str, Path] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """An answered scan as it is stored; `diagnosis` is the one that was stored later, or None."""
+    """An answered scan as it is stored, with the diagnosis and the reads that were stored later."""
 
     trace_id: str
     time: str
@@ -71,6 +77,8 @@ class LedgerEntry:
     version: str
     answer: Mapping[str, Any]
     diagnosis: str | None
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    reads: tuple[RecordedRead, ...] = ()
 
 
 def record_answer(store: Store, answered: AnsweredScan) -> str:
@@ -80,21 +88,20 @@ def record_answer(store: Store, answered: AnsweredScan) -> str:
     from mlflow.tracing.attachments import Attachment
     from mlflow.tracing.client import TracingClient
 
-    experiment, client = _experiment(store), TracingClient(store.uri)
+    experiment, client = reports_experiment(store), TracingClient(store.uri)
     number, now = uuid.uuid4(), time.time_ns()
     trace_id = f"tr-{number.hex}"
     attached = {kind: Attachment.from_file(path) for kind, path in answered.files.items()}
     asked = json.dumps({"scan": answered.scan, "input_digest": answered.input_digest})
-    outputs = json.dumps(
-        {**answered.answer, **{k: a.ref(trace_id) for k, a in attached.items()}}, default=float
-    )
+    files = {kind: attachment.ref(trace_id) for kind, attachment in attached.items()}
+    outputs = json.dumps(_in_order({**answered.answer, **files}), default=float)
     info = TraceInfo(
         trace_id=trace_id,
         trace_location=TraceLocation.from_experiment_id(experiment),
         request_time=now // 1_000_000,
         state=TraceState.OK,
         request_preview=answered.scan,
-        response_preview=json.dumps(answered.answer, default=float)[:1000],
+        response_preview=_in_short(answered.answer)[:1000],
         client_request_id=answered.scan,
         execution_duration=0,
         trace_metadata={"mlflow.trace_schema.version": "3", "taucal.run_id": answered.run_id},
@@ -108,9 +115,9 @@ def record_answer(store: Store, answered: AnsweredScan) -> str:
     )
     made = client.start_trace(info)
     if attached:
-        files = get_artifact_repository(made.tags["mlflow.artifactLocation"], tracking_uri=store.uri)
+        folder = get_artifact_repository(made.tags["mlflow.artifactLocation"], tracking_uri=store.uri)
         for attachment in attached.values():
-            files.upload_attachment(attachment.id, attachment.content_bytes)
+            folder.upload_attachment(attachment.id, attachment.content_bytes)
     span: dict[str, Any] = {
         "trace_id": base64.b64encode(number.bytes).decode(),
         "span_id": base64.b64encode(os.urandom(8)).decode(),
@@ -125,14 +132,34 @@ def record_answer(store: Store, answered: AnsweredScan) -> str:
             "mlflow.spanType": json.dumps("CHAIN"),
             "mlflow.spanInputs": asked,
             "mlflow.spanOutputs": outputs,
+            _MEASURED: json.dumps(dict(answered.measured), default=float),
         },
     }
     client.log_spans(experiment, [Span.from_dict(span)])
     return trace_id
 
 
+def _in_order(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the decision and the page of the report first: MLflow shows them in this order."""
+    first = [key for key in ("decision", "html") if key in outputs]
+    return {key: outputs[key] for key in (*first, *outputs)}
+
+
+def _in_short(answer: Mapping[str, Any]) -> str:
+    """Return decision, probabilities and reasons as one line, for MLflow's list."""
+    shares = (answer.get("probabilities") or {}).items()
+    stated = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares)
+    reasons = "; ".join(map(str, answer.get("reasons") or ()))
+    return ". ".join(filter(None, (f"{answer.get('decision', '')}: {stated}".rstrip(": "), reasons)))
+
+
 def answered_scans(
-    store: Store, *, since: datetime | None = None, version: str | None = None, scan: str | None = None
+    store: Store,
+    *,
+    since: datetime | None = None,
+    version: str | None = None,
+    scan: str | None = None,
+    newest: int | None = None,
 ) -> list[LedgerEntry]:
     """Return what the ledger holds, the newest first.
 
@@ -144,6 +171,8 @@ def answered_scans(
         By this version of the model.
     scan : str, optional
         Pseudonym of a scan, or of a subject: all of its scans.
+    newest : int, optional
+        No more than so many answers.
     """
     if store.is_new():
         return []
@@ -154,7 +183,7 @@ def answered_scans(
         wanted.append(f"tags.`{_VERSION}` = '{_plain(version)}'")
     if scan is not None:
         wanted.append(f"tags.`{_SCAN if '_' in scan else _SUBJECT}` = '{_plain(scan)}'")
-    return [_entry(trace) for trace in _search(store, " AND ".join(wanted))]
+    return [_entry(trace) for trace in _search(store, " AND ".join(wanted), newest)]
 
 
 def set_diagnosis(store: Store, pseudonym: str, diagnosis: str) -> int:
@@ -208,22 +237,22 @@ def forget_answers(store: Store, days: int) -> int:
                 files.delete_artifacts()
     ids = [trace.info.trace_id for trace in old]
     for start in range(0, len(ids), 100):
-        store.client().delete_traces(_experiment(store), trace_ids=ids[start : start + 100])
+        store.client().delete_traces(reports_experiment(store), trace_ids=ids[start : start + 100])
     return len(ids)
 
 
-def _experiment(store: Store) -> str:
+def reports_experiment(store: Store) -> str:
     """Return the id of the experiment of the answers, made where it is missing."""
     client, name = store.client(), f"{store.experiment} reports"
     found = client.get_experiment_by_name(name)
     if found is None:
         # Beside the runs; a store that was moved finds the files of both.
-        return str(client.create_experiment(name, artifact_location=store.artifacts))
+        return str(client.create_experiment(name, artifact_location=store.artifacts, tags=REPORTS))
     return str(found.experiment_id)
 
 
-def _search(store: Store, wanted: str) -> list[Trace]:
-    client, experiment = store.client(), _experiment(store)
+def _search(store: Store, wanted: str, newest: int | None = None) -> list[Trace]:
+    client, experiment = store.client(), reports_experiment(store)
     found: list[Trace] = []
     token = None
     while True:
@@ -233,13 +262,15 @@ def _search(store: Store, wanted: str) -> list[Trace]:
         )  # fmt: skip
         found += page
         token = page.token
-        if not token:
-            return found
+        if not token or (newest is not None and len(found) >= newest):
+            return found[:newest]
 
 
 def _entry(trace: Trace) -> LedgerEntry:
     info = trace.info
-    output = next((span.outputs for span in trace.data.spans), None) or {}
+    span = next(iter(trace.data.spans), None)
+    output = {} if span is None else span.outputs or {}
+    measured = {} if span is None else span.get_attribute(_MEASURED) or {}
     diagnoses = [a for a in info.assessments if a.name == DIAGNOSIS and a.valid is not False]
     newest = max(diagnoses, key=lambda a: a.create_time_ms or 0, default=None)
     moment = datetime.fromtimestamp(info.request_time / 1000, UTC)
@@ -251,6 +282,8 @@ def _entry(trace: Trace) -> LedgerEntry:
         info.tags.get(_VERSION, ""),
         {k: v for k, v in output.items() if not str(v).startswith("mlflow-attachment:")},
         None if newest is None else str(newest.value),
+        measured,
+        reads_in(info),
     )
 
 

@@ -105,7 +105,9 @@ def champion_and_previous(store: Store) -> tuple[int, int]:
         raise InputError(
             "There is no previous champion to roll back to",
             where=f"model {store.model_name}",
-            hint="promote a second version first: `taucal audit` lists what was promoted",
+            hint="train first: `taucal train CONFIG`"
+            if now is None
+            else "promote a second version first: `taucal audit` lists what was promoted",
         )
     return now, before
 

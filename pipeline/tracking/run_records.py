@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import InputError
 from pipeline.files import fingerprint, read_json
+from pipeline.tracking.experiment_page import NOTE, describe_runs
 from pipeline.tracking.store import Store, nameless
 
 if TYPE_CHECKING:  # see pipeline.tracking.store
@@ -73,6 +74,8 @@ class _OpenRun:
 
 _open: list[_OpenRun] = []
 """The run of the training of this process."""
+_live: dict[str, _OpenRun] = {}
+"""Runs of trainings in other processes, by key."""
 
 
 @contextlib.contextmanager
@@ -90,7 +93,11 @@ def open_run(store: Store, record: RunRecord) -> Iterator[None]:
     except BaseException as error:
         status = "FAILED" if isinstance(error, Exception) else "KILLED"
         with contextlib.suppress(Exception):  # the first error is the one to report
+            # Its text can name a folder or a person; the study's own log has it.
+            store.client().set_tag(_open[-1].run_id, NOTE, f"Ended by {type(error).__name__}.")
             store.client().set_terminated(_open[-1].run_id, status)
+            for key in tuple(_live):
+                end_live(key, status)
         raise
     finally:
         _open.pop()
@@ -112,14 +119,48 @@ def log_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
         run.epochs.add(epoch - 1)
 
 
+def log_live(store: Store, record: RunRecord, epoch: int, metrics: Mapping[str, float]) -> None:
+    """Add the metrics of an epoch, counted from 1, to a run whose training goes on in another process.
+
+    The run is begun with its first epoch; `log_run` with the same key finishes it, `end_live` gives it up.
+    """
+    from mlflow.entities import Metric
+
+    if record.key not in _live:
+        if _finished(store, record.key) is not None:
+            return
+        _live[record.key] = _OpenRun(store, record.key, _begin(store, record))
+    run, now = _live[record.key], int(time.time() * 1000)
+    if epoch - 1 in run.epochs:  # the training was begun again
+        return
+    log_metrics(store.client(), run.run_id, [Metric(k, float(v), now, epoch - 1) for k, v in metrics.items()])
+    run.epochs.add(epoch - 1)
+
+
+def end_live(key: str, status: str = "FAILED") -> None:
+    """Mark a run that `log_live` has begun as failed, if there is one."""
+    run = _live.pop(key, None)
+    if run is not None:
+        with contextlib.suppress(Exception):  # the error of the training is the one to report
+            run.store.client().set_terminated(run.run_id, status)
+
+
 def log_part(name: str, curves: Sequence[Mapping[str, float]], params: Mapping[str, object]) -> None:
     """Add a nested run, as that of a fold, below the run that is open, if one is."""
-    if not _open:
-        return
-    run = _open[-1]
-    record = RunRecord(name, fingerprint(run.run_id, name), params, {}, {}, curves, run.run_id)
-    with contextlib.suppress(Exception):  # as above
-        log_run(run.store, record)
+    if _open:
+        with contextlib.suppress(Exception):  # as above
+            log_run(_open[-1].store, _part(name, params, curves))
+
+
+def log_part_epoch(name: str, params: Mapping[str, object], epoch: int, metrics: Mapping[str, float]) -> None:
+    """Add the metrics of an epoch to a nested run while it is trained; `log_part` finishes it."""
+    if _open:
+        log_live(_open[-1].store, _part(name, params), epoch, metrics)
+
+
+def _part(name: str, params: Mapping[str, object], curves: Sequence[Mapping[str, float]] = ()) -> RunRecord:
+    parent = _open[-1].run_id
+    return RunRecord(name, fingerprint(parent, name), params, {}, {}, curves, parent)
 
 
 def log_run(store: Store, record: RunRecord, files: Path | None = None) -> str:
@@ -130,7 +171,7 @@ def log_run(store: Store, record: RunRecord, files: Path | None = None) -> str:
     """
     from mlflow.entities import Metric
 
-    going_on = next((run for run in reversed(_open) if run.key == record.key), None)
+    going_on = next((run for run in reversed(_open) if run.key == record.key), _live.pop(record.key, None))
     if going_on is None and (finished := _finished(store, record.key)) is not None:
         return finished
     run_id = going_on.run_id if going_on is not None else _begin(store, record)
@@ -173,8 +214,11 @@ def _begin(store: Store, record: RunRecord) -> str:
         **({_PARENT: record.parent} if record.parent else {}),
         **record.tags,
     }
+    experiment = store.experiment_id()
+    if record.parent is None:
+        describe_runs(client, experiment)
     with nameless():
-        run = client.create_run(store.experiment_id(), run_name=record.name, tags=tags)
+        run = client.create_run(experiment, run_name=record.name, tags=tags)
     run_id = str(run.info.run_id)
     params = [Param(k, str(v)[:_LONGEST_PARAM]) for k, v in _flat(record.params)]
     for start in range(0, len(params), 90):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import models
 import pipeline
 from pipeline.files import read_json, write_json, write_text
+from pipeline.tracking.experiment_page import HEADLINE, NOTE, STUDY_REPORT
 from pipeline.tracking.registry import load_bundle
 from pipeline.tracking.run_records import environment_digest, git_revision, installed
 from pipeline.tracking.store import Store
@@ -73,24 +76,59 @@ def register(store: Store, run_id: str, bundle: Path, tags: Mapping[str, str], k
         client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    _log_of_model(client, run_id, logged.model_id)
     store.be_default()
+    _log_card(store, run_id, card)
+    links = _links(store, run_id)
     version = client.create_model_version(
         store.model_name,
         f"models:/{logged.model_id}",
         run_id=run_id,
         tags={**all_tags, "taucal.key": key},
-        description=f"{description(card)}\n\n{_links(store, run_id, logged.model_id)}",
+        description=f"{description(card)}\n\nSee its {links}.",
         model_id=logged.model_id,
     )
-    return int(version.version)
+    number = int(version.version)
+    page = f"[model version {number}](#/models/{quote(store.model_name)}/versions/{number})"
+    client.set_tag(run_id, NOTE, f"{description(card)}\n\nSee {page}, its {links}.")
+    return number
 
 
-def _links(store: Store, run_id: str, model_id: str) -> str:
-    """Return links to the study report and the model card in MLflow's pages."""
-    experiment = f"#/experiments/{store.experiment_id()}"
-    report = f"[study report and results]({experiment}/runs/{run_id}/artifacts/study_report)"
-    card = f"[model card]({experiment}/models/{model_id}/artifacts/artifacts/model_card.md)"
-    return f"See its {report} and its {card}."
+def _log_card(store: Store, run_id: str, card: str) -> None:
+    """Add the card to the files of a run.
+
+    MLflow's client remembers where the files of a run are: in a process that has read both a store and its
+    copy, it would write to the other one.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    files = get_artifact_repository(store.client().get_run(run_id).info.artifact_uri, store.uri)
+    with tempfile.TemporaryDirectory(prefix="taucal-") as folder:
+        files.log_artifact(str(write_text(Path(folder) / _CARD, card)))
+
+
+def _links(store: Store, run_id: str) -> str:
+    """Return links to the study report and the model card in MLflow's pages.
+
+    They are files of the run: MLflow has pages for single files of a run, not of a model.
+    """
+    files = f"#/experiments/{store.experiment_id()}/runs/{run_id}/artifacts"
+    report, results = f"[study report]({files}/{STUDY_REPORT}/study.html)", f"[results]({files}/results.json)"
+    return f"{report}, its {results} and its [model card]({files}/{_CARD})"
+
+
+_CARD = "model_card.md"
+
+
+def _log_of_model(client: MlflowClient, run_id: str, model_id: str) -> None:
+    """Log the headline metrics of a run as those of its model too: MLflow's list of models shows them."""
+    from mlflow.entities import Metric
+
+    run, now = client.get_run(run_id), int(time.time() * 1000)
+    found = {name: run.data.metrics[name] for name in HEADLINE if name in run.data.metrics}
+    if found:
+        metrics = [Metric(k, v, now, 0, model_id=model_id, run_id=run_id) for k, v in found.items()]
+        client.log_batch(run_id, metrics=metrics)
 
 
 _MODEL = (
@@ -136,7 +174,7 @@ def _write_model(staging: Path, bundle: Path, card: str, facts: Model) -> Path:
     shutil.copyfile(Path(__file__).with_name("scan_classifier.py"), script)
     artifacts = {
         "bundle": staging / "bundle",
-        "model_card": write_text(staging / "model_card.md", card),
+        "model_card": write_text(staging / _CARD, card),
         "environment": write_text(staging / "environment.txt", "\n".join(installed()) + "\n"),
     }
     folder = staging / "model"

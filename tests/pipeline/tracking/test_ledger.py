@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from flows.serving.servers import free_endpoint, running, wait_until_ready
 from pipeline import tracking
 from pipeline.config import TrackingSettings
 from pipeline.errors import InputError
@@ -55,6 +56,7 @@ def test_the_ledger_is_an_experiment_of_its_own_and_lists_the_newest_first(store
     assert [e.scan for e in tracking.answered_scans(store)] == ["sub-B_ses-1", "sub-A_ses-2", "sub-A_ses-1"]
     assert [e.scan for e in tracking.answered_scans(store, version="2")] == ["sub-A_ses-2"]
     assert len(tracking.answered_scans(store, scan="sub-A")) == 2
+    assert [e.scan for e in tracking.answered_scans(store, newest=2)] == ["sub-B_ses-1", "sub-A_ses-2"]
     now = datetime.now(UTC)
     assert len(tracking.answered_scans(store, since=now - timedelta(hours=1))) == 3
     assert tracking.answered_scans(store, since=now + timedelta(hours=1)) == []
@@ -104,6 +106,37 @@ def test_files_that_cannot_be_deleted_stay_in_the_ledger(store, tmp_path, monkey
             tracking.forget_answers(store, -1)
     assert len(tracking.answered_scans(store)) == 1
     assert tracking.forget_answers(store, -1) == 1
+
+
+@pytest.fixture
+def remote(tmp_path, monkeypatch):
+    """The store of an MLflow server on loopback that takes and gives the files too."""
+    endpoint = free_endpoint("127.0.0.1", 0, "here")
+    given = {
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path / 'server.db'}",
+        "MLFLOW_ARTIFACTS_DESTINATION": str(tmp_path / "files"),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    command = ["mlflow", "server", "--host", endpoint.host, "--port", str(endpoint.port), "--workers", "1"]
+    with running("MLflow", command, endpoint, tmp_path, given) as server:
+        wait_until_ready(server, "/health")
+        yield tracking.store_of(TrackingSettings(uri=server.url), tmp_path / "study")
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_a_remote_server_keeps_the_ledger_and_its_files(remote, tmp_path):
+    (tmp_path / "report.html").write_text("page")
+    files = {"html": tmp_path / "report.html"}
+    for scan in ("sub-A_ses-1", "sub-B_ses-1"):
+        tracking.record_answer(remote, answered(scan, files=files, measured={"logits": [1.0]}))
+    assert tracking.set_diagnosis(remote, "sub-A", "AD") == 1
+    entries = tracking.answered_scans(remote)
+    assert [(e.scan, e.diagnosis) for e in entries] == [("sub-B_ses-1", None), ("sub-A_ses-1", "AD")]
+    assert entries[0].measured == {"logits": [1.0]}
+    assert len(list((tmp_path / "files").rglob("attachments/*"))) == 2
+    assert tracking.forget_answers(remote, -1) == 2
+    assert list((tmp_path / "files").rglob("attachments/*")) == []
 
 
 def test_a_new_store_holds_nothing_and_asking_makes_none(store, tmp_path):

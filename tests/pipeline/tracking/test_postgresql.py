@@ -147,6 +147,25 @@ def test_what_was_logged_is_found_and_lies_where_it_was_asked_to(store, tmp_path
     assert client.get_experiment("0").artifact_location.startswith(store.artifacts), "not where we stand"
 
 
+def test_the_ledger_of_answered_scans(store, tmp_path):
+    answer = {"decision": "report", "reasons": [], "probabilities": {"CN": 0.9, "AD": 0.1}}
+    (tmp_path / "report.html").write_text("page")
+    for scan, version in (("sub-A_ses-1", "1"), ("sub-A_ses-2", "2"), ("sub-B_ses-1", "2")):
+        files = {"html": tmp_path / "report.html"}
+        measured = {"regions": {"left_a": 1.25}, "logits": [1.5, -0.5]}
+        given = tracking.AnsweredScan("report", scan, "0a1b", version, "run", answer, files, measured)
+        tracking.record_answer(store, given)
+    assert [e.scan for e in tracking.answered_scans(store, version="2")] == ["sub-B_ses-1", "sub-A_ses-2"]
+    assert tracking.set_diagnosis(store, "sub-A", "AD") == 2
+    found = tracking.answered_scans(store, scan="sub-A_ses-1")[0]
+    assert (found.answer, found.measured, found.diagnosis) == (answer, measured, "AD")
+    attachments = Path(store.artifacts.removeprefix("file://"))
+    assert len(list(attachments.rglob("attachments/*"))) == 3
+    assert tracking.forget_answers(store, -1) == 3
+    assert tracking.answered_scans(store) == []
+    assert list(attachments.rglob("attachments/*")) == []
+
+
 def open_store(store) -> str | None:
     return tracking.try_store(store)
 

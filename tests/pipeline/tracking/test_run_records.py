@@ -70,6 +70,44 @@ def test_folds_are_nested_runs(store):
         assert len(losses(store, f"fold {n} of 2")) == n
 
 
+def test_a_fold_that_is_trained_elsewhere_shows_its_epochs_as_they_come(store):
+    with tracking.open_run(store, record()):
+        for _ in range(2):  # begun again, an epoch comes twice
+            tracking.log_part_epoch("fold 1 of 2", {"fold": 1}, 1, HISTORY[0])
+        part = runs(store)["fold 1 of 2"]
+        assert (part.info.status, losses(store, "fold 1 of 2")) == ("RUNNING", [(0, 3.0)])
+        tracking.log_part("fold 1 of 2", HISTORY, {"fold": 1})
+        tracking.log_part_epoch("fold 2 of 2", {"fold": 2}, 1, HISTORY[0])
+        tracking.log_part("fold 2 of 2", HISTORY[:1], {"fold": 2})
+        tracking.log_run(store, record())
+    found = runs(store)
+    assert {name: run.info.status for name, run in found.items()} == dict.fromkeys(found, "FINISHED")
+    assert len(found) == 3
+    assert losses(store, "fold 1 of 2") == [(0, 3.0), (1, 2.0), (2, 1.0)]
+
+
+def test_a_run_elsewhere_that_failed_is_named_so_and_made_anew(store):
+    cell = RunRecord("cell", "cell key", {}, {}, {})
+    tracking.log_live(store, cell, 1, HISTORY[0])
+    tracking.end_live(cell.key)
+    tracking.end_live("nobody")
+    assert runs(store)["cell"].info.status == "FAILED"
+    tracking.log_run(store, cell)
+    tracking.log_live(store, cell, 1, HISTORY[0])
+    assert (runs(store)["cell"].info.status, losses(store, "cell")) == ("FINISHED", [])
+
+
+def test_a_failure_ends_the_folds_that_are_under_way(store):
+    def fail() -> None:
+        with tracking.open_run(store, record()):
+            tracking.log_part_epoch("fold 1 of 2", {}, 1, HISTORY[0])
+            raise ValueError("the end")
+
+    with pytest.raises(ValueError, match="the end"):
+        fail()
+    assert {run.info.status for run in runs(store).values()} == {"FAILED"}
+
+
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
 def test_a_run_that_failed_is_named_so_and_made_anew_with_its_parts(store, error, status):
     def fail() -> None:

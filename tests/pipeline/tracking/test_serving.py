@@ -20,6 +20,8 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 import pipeline
+from pipeline import tracking
+from pipeline.files import digest_of_path
 from pipeline.one_scan import answer
 
 pytestmark = pytest.mark.server
@@ -116,7 +118,21 @@ print(json.dumps([answers, pipeline.__file__, models.__file__, model.input_examp
     assert not Path(example[0]).exists()
 
 
-def test_a_server_answers_the_same_and_a_bad_call_does_not_end_it(registered, expected, tmp_path):
+def _check_recorded(registered, expected, pet_scans) -> None:
+    """What was answered about scans that exist is in the ledger, by a pseudonym made of their bytes."""
+    served = [e for e in tracking.answered_scans(registered.store) if e.kind == "served"]
+    assert {entry.version for entry in served} == {str(registered.version)}
+    names = {kind: f"scan-{digest_of_path(path)}" for kind, path in pet_scans.items() if path.exists()}
+    assert {entry.scan for entry in served} == set(names.values())
+    found = {entry.scan: entry for entry in served}
+    for kind, name in names.items():
+        assert found[name].answer["decision"] == expected[str(pet_scans[kind])]["decision"]
+        assert found[name].answer["probabilities"] == expected[str(pet_scans[kind])]["probabilities"]
+    assert len(found[names["dicom"]].measured["logits"]) == 3
+    assert found[names["empty"]].measured == {}
+
+
+def test_a_server_answers_the_same_and_a_bad_call_does_not_end_it(registered, expected, pet_scans, tmp_path):
     more = {"MLFLOW_TRACKING_URI": registered.store.uri}
     with served("models:/taucal@champion", Path(sys.executable), tmp_path, **more) as address:
         for body in ({"inputs": [1, 2]}, {"inputs": {"path": 3}}, {"scans": []}, "x"):
@@ -125,6 +141,7 @@ def test_a_server_answers_the_same_and_a_bad_call_does_not_end_it(registered, ex
         assert post(address, {"inputs": list(expected)})["predictions"] == list(expected.values())
         example = json.loads((registered.folder / "serving_input_example.json").read_text())
         assert post(address, example)["predictions"][0]["rule"] == "no-such-scan"
+    _check_recorded(registered, expected, pet_scans)
     log = (tmp_path / "server.log").read_text()
     assert not [path for path in expected if path in log], "a path can be a name"
 

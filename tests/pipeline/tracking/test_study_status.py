@@ -1,0 +1,145 @@
+"""What a status states is what the files of the study hold; reading it changes none of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pipeline import tracking
+from pipeline.config import Study
+from pipeline.errors import CohortError
+from pipeline.evaluation.monitoring.reads import Read
+from pipeline.files import now, write_json
+from pipeline.tracking import RunRecord
+from pipeline.tracking.study_status import next_run, status_of
+
+MOMENT = datetime(2026, 11, 29, 16, 0, tzinfo=UTC)  # a Sunday
+SCANS = ("sub-A_ses-1", "sub-B_ses-1", "sub-C_ses-1")
+
+
+@pytest.fixture
+def study(tmp_path) -> Study:
+    """A study whose dataset has three scans: A is read, B has a report, C has none."""
+    made = Study(name="x", output=tmp_path / "out", cohort={"path": tmp_path / "bids"})
+    table = made.cohort.path / "derivatives" / "taucal" / "cohort.tsv"
+    table.parent.mkdir(parents=True)
+    table.write_text("scan_id\tsubject\n" + "".join(f"{scan}\t{scan[4]}\n" for scan in SCANS))
+    (table.parent / "ingest_report.tsv").touch()
+    for scan in SCANS[:2]:
+        write_json(made.output / "reports" / scan / "report.json", {"subject": scan[4], "session": "1"})
+    read = Read("AB", "negative", "none", "good", None, "accept").to_dict()
+    facts = {**read, "scan": SCANS[0], "trace": "tr-1", "answer": {}, "supersedes": None}
+    tracking.audit_of(made.output).append("read", key="r", who="AB", facts=facts)
+    return made
+
+
+def test_a_study_without_a_run_waits_for_everything(tmp_path):
+    study = Study(name="x", output=tmp_path / "out", cohort={"path": tmp_path / "bids"})
+    status = status_of(study, MOMENT)
+    assert (status.champion, status.serving, status.shift, status.scans) == (None, False, None, None)
+    assert status.performance == status.without_report == status.without_read == ()
+    assert {run.last for run in status.runs} == {None}
+    assert not list(tmp_path.iterdir()), "looking makes no file"
+
+
+def test_scans_wait_for_a_report_or_a_read(study):
+    status = status_of(study, MOMENT)
+    assert (status.scans, status.without_report, status.without_read) == (3, SCANS[2:], SCANS[1:2])
+
+
+def test_a_report_in_a_folder_of_another_name_counts(study):
+    write_json(study.output / "reports" / "clear" / "report.json", {"subject": "C", "session": "1"})
+    status = status_of(study, MOMENT)
+    assert (status.without_report, status.without_read) == ((), SCANS[1:])
+
+
+def test_runs_have_the_time_of_their_files_and_of_their_cron_line(study):
+    path = study.output / "week" / "2026-11-22" / "week.json"
+    write_json(path, {"champion": 1, "performance": ["As expected."]})
+    os.utime(path, (0, 0))
+    runs = {run.what: run for run in status_of(study, MOMENT).runs}
+    assert (runs["week"].last, runs["week"].next) == ("1970-01-01T00:00:00Z", "2026-11-30T05:30:00Z")
+    assert runs["ingest"].last is not None
+    assert (runs["shift"].last, runs["retrain"].last, runs["retrain"].next) == (
+        None,
+        None,
+        "2026-12-01T06:00:00Z",
+    )
+    off = study.model_copy(update={"serve": study.serve.model_copy(update={"week": None})})
+    assert {run.what: run.next for run in status_of(off, MOMENT).runs}["week"] is None
+
+
+def test_nicknames_are_known_and_what_prefect_alone_understands_is_none():
+    assert next_run("@daily", MOMENT) == "2026-11-30T00:00:00Z"
+    assert next_run("0 0 30 2 *", MOMENT) is None
+    assert next_run("whenever", MOMENT) is None
+
+
+def test_the_champion_has_the_decision_that_made_it(study, small_classifier):
+    store = tracking.store_of(study.tracking, study.output)
+    run_id = tracking.log_run(store, RunRecord("r", "k", {}, {}, {}))
+    version = tracking.register(store, run_id, small_classifier.save(study.output / "c"), {}, "a")
+    tracking.promote(store, version)
+    champion = status_of(study, MOMENT).champion
+    assert (champion.version, champion.who, champion.decision) == (1, None, None)
+    audit = tracking.audit_of(study.output)
+    entry = audit.append("promote", key="p", who="ann", version=version, reasons=("It passed.",))
+    tracking.set_decision(store, version, entry.sha256)
+    audit.append("promote", key="q", who="bob", version=version)
+    champion = status_of(study, MOMENT).champion
+    assert (champion.who, champion.since, champion.reasons) == ("ann", entry.time, ("It passed.",))
+    shift = {"answer": "retrain", "scans": 20, "reasons": ["MCI is rarer."], "scan_ids": [], "tests": []}
+    write_json(study.output / "shift" / "version-1" / "a.json", shift)
+    write_json(study.output / "shift" / "version-2" / "b.json", {**shift, "answer": "nothing"})
+    write_json(
+        study.output / "week" / "2026-11-22" / "week.json", {"champion": 1, "performance": ["As expected."]}
+    )
+    status = status_of(study, MOMENT)
+    assert (status.shift["answer"], status.shift["scans"], status.performance) == (
+        "retrain",
+        20,
+        ("As expected.",),
+    )
+    write_json(
+        study.output / "week" / "2026-11-29" / "week.json", {"champion": 2, "performance": ["Of another."]}
+    )
+    assert status_of(study, MOMENT).performance == ()
+
+
+def test_a_result_that_cannot_be_read_is_not_one_that_is_absent(study, monkeypatch):
+    monkeypatch.setattr("pipeline.tracking.study_status.champion_version", lambda _store: 1)
+    monkeypatch.setattr("pipeline.tracking.study_status.decision_of", lambda _store, _version: None)
+    monkeypatch.setattr("pipeline.tracking.study_status.registered_ms", lambda _store, _version: 0)
+    for path in (Path("shift/version-1/a.json"), Path("week/2026-11-29/week.json")):
+        (study.output / path).parent.mkdir(parents=True)
+        (study.output / path).write_text("{")
+    status = status_of(study, MOMENT)
+    assert status.shift["answer"] == "unknown"
+    assert status.performance[0].endswith("week.json cannot be read.")
+
+
+def test_a_table_without_ids_is_an_error(study):
+    table = study.cohort.path / "derivatives" / "taucal" / "cohort.tsv"
+    table.write_text("subject\nA\n")
+    with pytest.raises(
+        CohortError, match=r"cohort\.tsv: The table of the dataset cannot be read .*taucal ingest"
+    ):
+        status_of(study, MOMENT)
+
+
+@pytest.mark.parametrize(
+    ("change", "serving"),
+    [({}, True), ({"process": 2**22 + 1}, False), ({"host": "elsewhere"}, None), ({"since": "1970"}, False)],
+    ids=["runs", "ended", "another machine", "another process of this number"],
+)
+def test_serving_is_what_the_lock_file_names(study, change, serving):
+    holder = {"process": os.getppid(), "host": socket.gethostname(), "who": "x", "since": now(), **change}
+    lock = study.output / ".serve" / "lock"
+    lock.parent.mkdir()
+    lock.write_text(json.dumps(holder))
+    assert status_of(study, MOMENT).serving is serving
