@@ -1,4 +1,4 @@
-"""The report as DICOM, for the study the scan came from: an Encapsulated PDF and a structured report.
+"""The report as DICOM, for the study the scan came from: structured report, Segmentation, Encapsulated PDF.
 
 These objects carry the patient's identity, copied from the scan itself, because a PACS files them by it. That
 identity is read here, goes into these objects, and nowhere else.
@@ -26,12 +26,18 @@ from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 from pipeline.errors import InputError
 from pipeline.files import written_whole
 from pipeline.reporting.dicom_objects.codes import PRIVATE_SCHEME, PRIVATE_SCHEME_NAME, uid
-from pipeline.reporting.dicom_objects.content import MAKER, measurement_report
+from pipeline.reporting.dicom_objects.content import MAKER, SegmentReferences, measurement_report
+from pipeline.reporting.dicom_objects.segmentation import (
+    LabelsAt,
+    references_to,
+    region_segments,
+    segmentation_of,
+)
 from pipeline.reporting.page.facts import RESEARCH_USE_ONLY, SYNTHETIC
 from pipeline.reporting.scan.scan_numbers import ScanReport
 
 SERIES_DESCRIPTION = "AI - research use only"
-SERIES_NUMBERS = {"pdf": 9901, "sr": 9902}
+SERIES_NUMBERS = {"pdf": 9901, "sr": 9902, "seg": 9903}
 _NEEDED = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
     "StudyTime", "ReferringPhysicianName",
@@ -89,9 +95,15 @@ def _is_valid(keyword: str, value: str) -> bool:
 
 
 def write_dicom_objects(
-    report: ScanReport, source: Sequence[Dataset], folder: Path, *, pdf: Path | None, created: datetime
+    report: ScanReport,
+    source: Sequence[Dataset],
+    folder: Path,
+    *,
+    pdf: Path | None,
+    created: datetime,
+    labels_at: LabelsAt | None = None,
 ) -> dict[str, Path]:
-    """Write ``report_sr.dcm`` and, where there is a PDF, ``report_pdf.dcm``.
+    """Write ``report_sr.dcm``; ``report_seg.dcm`` and ``report_pdf.dcm`` where there are regions and a PDF.
 
     Parameters
     ----------
@@ -103,14 +115,24 @@ def write_dicom_objects(
         The report as PDF.
     created : datetime
         Passed in, so that the same report of the same scan gives the same bytes, with the same UIDs.
+    labels_at : callable, optional
+        Where the regions of the atlas lie in the scan, as `pipeline.imaging.scan_regions` finds it. Without
+        it, or where the images do not state where they lie, there is no Segmentation.
 
     Returns
     -------
     dict of str to Path
-        ``"dicom_sr"``, and ``"dicom_pdf"`` where there is a PDF.
+        ``"dicom_sr"``; ``"dicom_seg"`` and ``"dicom_pdf"`` where they were written.
     """
-    written = {"dicom_sr": folder / "report_sr.dcm"}
-    _save(structured_report(report, source, created), written["dicom_sr"])
+    written, segmentation = {"dicom_sr": folder / "report_sr.dcm"}, None
+    segments = None if labels_at is None else region_segments(report, source, labels_at)
+    if segments is not None:
+        written["dicom_seg"] = folder / "report_seg.dcm"
+        made = _made(report, source[0], "seg", created, segments.pixels.tobytes())
+        segmentation = _in_study(segmentation_of(report, segments, made), source[0], created)
+        _save(segmentation, written["dicom_seg"])
+    references = {} if segmentation is None or segments is None else references_to(segmentation, segments)
+    _save(structured_report(report, source, created, segmentation, references), written["dicom_sr"])
     if pdf is not None:
         written["dicom_pdf"] = folder / "report_pdf.dcm"
         _save(encapsulated_pdf(report, source, pdf.read_bytes(), created), written["dicom_pdf"])
@@ -157,12 +179,21 @@ def encapsulated_pdf(
     return _in_study(document, first, created)
 
 
-def structured_report(report: ScanReport, source: Sequence[Dataset], created: datetime) -> Dataset:
-    """Return probabilities and regional SUVR as a Comprehensive 3D SR (TID 1500), unverified."""
-    first = source[0]
+def structured_report(
+    report: ScanReport,
+    source: Sequence[Dataset],
+    created: datetime,
+    segmentation: Dataset | None = None,
+    references: SegmentReferences | None = None,
+) -> Dataset:
+    """Return probabilities and regional SUVR as a Comprehensive 3D SR (TID 1500), unverified.
+
+    Groups of regions refer to their segments in the Segmentation, where there is one.
+    """
+    first, device = source[0], uid("device", report.model.name, report.model.version)
     document = Comprehensive3DSR(
-        evidence=list(source),
-        content=measurement_report(report, source, uid("device", report.model.name, report.model.version)),
+        evidence=[*source, *([] if segmentation is None else [segmentation])],
+        content=measurement_report(report, source, device, references),
         is_complete=True,
         is_final=False,
         is_verified=False,
