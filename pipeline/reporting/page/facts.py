@@ -158,6 +158,17 @@ def number(value: float | None, digits: int = 2) -> str:
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
 
+def moment(time: str) -> str:
+    """Return a time in UTC to the minute, as pages show it.
+
+    Examples
+    --------
+    >>> moment("2026-11-21T15:40:07Z"), moment("2026-11-21T15:40:07+00:00")
+    ('2026-11-21 15:40', '2026-11-21 15:40')
+    """
+    return time[:16].replace("T", " ")
+
+
 def signed(value: float | None, digits: int = 1) -> str:
     """Return a number with its sign, as `number` does.
 

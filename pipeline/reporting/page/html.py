@@ -25,6 +25,7 @@ from pipeline.reporting.page.facts import (
     RESEARCH_USE_ONLY,
     SYNTHETIC,
     Facts,
+    moment,
     number,
     percent,
     percent_range,
@@ -35,11 +36,16 @@ POLICIES = {
     "static": (
         "default-src 'none'; style-src 'sha256-{style}'; img-src data:; font-src data:; "
         "base-uri 'none'; form-action 'none'"
-    )
+    ),
+    "form": (
+        "default-src 'none'; style-src 'sha256-{style}'; img-src data:; font-src data:; "
+        "base-uri 'none'; form-action 'self'"
+    ),
 }
 """Content-Security-Policies by name.
 
 ``static``: no script, no request, no style attribute; only the page's own style sheet and what it embeds.
+``form``: the same, with a form that is sent to the server which made the page.
 """
 
 _log = logging.getLogger(__name__)
@@ -133,7 +139,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, number=number, signed=signed, sentence=sentence)
+    environment.filters.update(
+        percent=percent, number=number, signed=signed, sentence=sentence, moment=moment
+    )
     environment.globals.update(
         percent_range=percent_range, research_use_only=RESEARCH_USE_ONLY, synthetic_line=SYNTHETIC
     )

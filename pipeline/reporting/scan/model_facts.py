@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from models.card import Card
 from pipeline.reporting.page.facts import Named, listed
 from pipeline.reporting.scan.scan_numbers import Likeness, MetricRow, ModelFacts, SetCount
+from pipeline.reporting.scan.tau_status import TypicalTau
 
 if TYPE_CHECKING:
     from models.classifier import CalibratedClassifier
@@ -27,6 +28,7 @@ def model_facts(classifier: CalibratedClassifier, version: str) -> ModelFacts:
     return ModelFacts(
         name="taucal",
         version=version,
+        target=_in_words(card.target),
         trained_on=_counted(card.split.train, trained, card.subjects.train, "subjects"),
         tested_on=_counted(card.split.test, kind, card.subjects.test, "other subjects"),
         where_it_fails=(*ModelFacts.model_fields["where_it_fails"].default, *_few_scans(classifier)),
@@ -34,8 +36,17 @@ def model_facts(classifier: CalibratedClassifier, version: str) -> ModelFacts:
             MetricRow(name=name, value=m.value, low=m.low, high=m.high, noise=card.noise.get(name))
             for name, m in card.metrics.items()
         ),
+        typical_scans=tuple(
+            TypicalTau(status=t.status, meta_roi=t.meta_roi, among=t.among, synthetic=card.synthetic)
+            for t in classifier.typical_scans
+        ),
         versions=tuple(Named(label=k, value=v) for k, v in model_versions(classifier, version).items()),
     )
+
+
+def _in_words(target: str) -> str:
+    """Return the name of a target as a reader expects it: ``amyloid_status`` is a column."""
+    return target.replace("_", " ").strip()
 
 
 def _counted(scans: int | None, kind: str, subjects: int | None, people: str) -> str:

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from models.card import RegionNorm
-from pipeline.atlas import META_ROI, META_ROI_CUTOFFS, META_ROI_DEFINITIONS
+from pipeline.atlas import META_ROI, META_ROI_DEFINITIONS
+from pipeline.config import TauThresholds
 from pipeline.reporting.page.words import COMPOSITES, region_group, title_of
 from pipeline.reporting.scan.scan_numbers import Composite, MetaRoi, RegionRow
 
@@ -125,16 +126,16 @@ def composite_rows(values: Mapping[str, float], norms: Norms) -> tuple[Composite
     return tuple(rows)
 
 
-def meta_roi_of(values: Mapping[str, float], norms: Norms) -> MetaRoi | None:
-    """Return the temporal meta-ROI with the band of published cut-offs."""
+def meta_roi_of(values: Mapping[str, float], norms: Norms, thresholds: TauThresholds) -> MetaRoi | None:
+    """Return the temporal meta-ROI with its two thresholds."""
     if "meta_roi" not in values:
         return None
     norm = norms.get("meta_roi", "both")
     return MetaRoi(
         definition=f"{META_ROI}: " + ", ".join(title_of(r).lower() for r in META_ROI_DEFINITIONS[META_ROI]),
         suvr=values["meta_roi"],
-        band_low=META_ROI_CUTOFFS[0],
-        band_high=META_ROI_CUTOFFS[1],
+        band_low=thresholds.uncertain_from,
+        band_high=thresholds.positive_from,
         norm_mean=norm and norm.mean,
         norm_sd=norm and norm.sd,
     )

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from models.card import Card
+from pipeline.config import TauThresholds
 from pipeline.errors import InputError, RefusedScan
 from pipeline.reporting.page.words import CLASS_TITLES, acquisition_facts
+from pipeline.reporting.scan.centaur_status import CentaurStatus
 from pipeline.reporting.scan.model_facts import likeness_at, set_counts
 from pipeline.reporting.scan.regional import (
     Norms,
@@ -33,6 +35,7 @@ from pipeline.reporting.scan.scan_numbers import (
     Visit,
 )
 from pipeline.reporting.scan.scan_sentences import headline
+from pipeline.reporting.scan.tau_status import tau_status
 
 if TYPE_CHECKING:
     from models.prediction import Prediction
@@ -97,12 +100,18 @@ class ReportContext:
         Passed in, so that the same scan gives the same bytes.
     card : Card
         Of the classifier: its norms and its tests.
+    thresholds : TauThresholds
+        From which a scan is tau-positive.
+    centaur : CentaurStatus
+        What was measured in CenTauR's masks.
     """
 
     model: ModelFacts
     report_date: str
     run_id: str
     card: Card = field(default_factory=Card)
+    thresholds: TauThresholds = field(default_factory=TauThresholds)
+    centaur: CentaurStatus = field(default_factory=CentaurStatus.not_calibrated)
 
 
 def build_scan_report(
@@ -129,18 +138,22 @@ def build_scan_report(
     rows = region_rows(scan.regions, norms)
     region, side = hottest_region(rows)
     findings = tuple(_finding(f) for f in scan.findings)
-    measured = {
+    measured: dict[str, Any] = {
         "findings": findings,
         "quality": _worst(findings, refused=prediction is None),
         "regions": rows,
         "composites": composite_rows(scan.composites, norms),
-        "meta_roi": meta_roi_of(scan.composites, norms),
+        "meta_roi": meta_roi_of(scan.composites, norms, context.thresholds),
         "norm_count": norms.count,
         "hottest_region": region,
         "hottest_side": side,
         "asymmetry_sentence": asymmetry_sentence(rows),
         "visits": tuple(sorted(scan.visits, key=lambda visit: visit.months)),
     }
+    if prediction is not None:  # what was measured of a refused scan is not to be relied on
+        meta_roi = scan.composites.get("meta_roi")
+        measured["tau"] = tau_status(meta_roi, rows, context.thresholds, norms.count)
+        measured["centaur"] = context.centaur
     answer = _answer(prediction, context.card) if prediction is not None else _refused(refusal)
     return ScanReport(
         subject=scan.subject,

@@ -9,7 +9,18 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, model_validator
 
-from pipeline.reporting.page.facts import Facts, Measured, Named, Text, number, percent, percent_range
+from pipeline.reporting.page.facts import (
+    Facts,
+    Measured,
+    Named,
+    Text,
+    number,
+    percent,
+    percent_range,
+    texts_apart,
+)
+from pipeline.reporting.scan.centaur_status import CentaurStatus
+from pipeline.reporting.scan.tau_status import TauStatus, TypicalTau
 
 Verdict = Literal["report", "refer", "refused"]
 Quality = Literal["pass", "warn", "refuse"]
@@ -94,11 +105,15 @@ class EntropySplit(Facts):
 
     @property
     def sentence(self) -> str:
-        """The split in words."""
+        """The split in words; the part that is shared is rounded so that the parts add up."""
+        shared = round(self.entropy, 2) - round(self.mutual_information, 2)
         return (
             f"Uncertainty: entropy {number(self.entropy)} nats of at most {number(self.limit)}. Of this, "
             f"{number(self.mutual_information)} is disagreement between the {self.networks} networks, which "
-            f"more training scans may reduce; {number(self.mean_entropy)} is ambiguity that they share."
+            f"more training scans may reduce; {number(shared)} is ambiguity that they share. It is the "
+            "entropy of the mean of the networks' probabilities at the prevalence of training, each network "
+            "calibrated by itself. The probabilities on the first page are calibrated after averaging, so "
+            "their entropy differs."
         )
 
 
@@ -146,7 +161,7 @@ class Composite(Facts):
 
 
 class MetaRoi(Facts):
-    """The temporal meta-ROI against the published cut-offs, which differ by method: a band, not a line."""
+    """The temporal meta-ROI against two thresholds: from `band_low` to `band_high` it is uncertain."""
 
     definition: Text
     suvr: float
@@ -157,24 +172,28 @@ class MetaRoi(Facts):
 
     @property
     def sentence(self) -> str:
-        """The value compared with the cut-offs."""
+        """The value compared with the thresholds."""
+        limit, place = self.band_high, "in the uncertain zone"
         if self.suvr < self.band_low:
-            place = "below every published cut-off"
-        elif self.suvr > self.band_high:
-            place = "above every published cut-off"
-        else:
-            place = "within the band where published cut-offs disagree"
-        return (
-            f"{self.suvr:.2f}: {place} ({self.band_low:.2f} to {self.band_high:.2f}, depending on the method)"
-        )
+            limit, place = self.band_low, "below the uncertain zone"
+        elif self.suvr >= self.band_high:
+            place = "above the uncertain zone"
+        shown, _ = texts_apart(self.suvr, limit, number, 2)
+        return f"{shown}: {place} ({number(self.band_low)} to {number(self.band_high)})"
 
 
 class Visit(Facts):
-    """The meta-ROI of one visit; `months` from the first visit shown."""
+    """The meta-ROI of one visit, `months` from the first visit shown, and what the model gives its scan.
+
+    `probability` is that of the class that is most likely now; `lower` and `upper` are its plausible range.
+    """
 
     label: Text
     months: float
     meta_roi: float
+    probability: float | None = None
+    lower: float | None = None
+    upper: float | None = None
 
 
 class FindingRow(Facts):
@@ -207,6 +226,7 @@ class ModelFacts(Facts):
     version: Text
     trained_on: Text
     tested_on: Text
+    target: Text = "diagnosis"
     intended_use: Text = (
         "A second opinion for a specialist who reads the AV1451 PET scan of an adult under evaluation for "
         "cognitive impairment. For research only."
@@ -219,25 +239,29 @@ class ModelFacts(Facts):
     )
     metrics: tuple[MetricRow, ...] = ()
     versions: tuple[Named, ...] = ()
+    typical_scans: tuple[TypicalTau, ...] = ()
 
 
 class ScanReport(Facts):
     """All facts of a scan's report.
 
-    A refused scan has no classes; `reasons` and `hint` explain why. Dates are passed in, so that the same
-    scan and the same model give the same bytes. `range_factor` is None where the range of a probability is
-    the 5th to the 95th percentile over refits of the calibrator, and over networks.
-    Files of formats 1 and 2 are still read. In them range, set and confidence are at the prevalence of
-    training, whatever the clinic's; names of `hint` and `uncertainty` were others in format 1.
+    A refused scan has no classes and no tau status; `reasons` and `hint` explain why. Dates are passed in, so
+    that the same scan and the same model give the same bytes. `range_factor` is None where the range of a
+    probability is the 5th to the 95th percentile over refits of the calibrator, and over networks.
+    Files of formats 1 to 3 are still read; they hold no tau status. In formats 1 and 2 range, set and
+    confidence are at the prevalence of training, whatever the clinic's; names of `hint` and `uncertainty`
+    were others in format 1.
     """
 
-    format_version: int = 3
+    format_version: int = 4
     subject: Text
     session: Text
     report_date: Text
     run_id: Text
     synthetic: bool
     accession_number: Text = ""
+    tau: TauStatus | None = None
+    centaur: CentaurStatus | None = None
     verdict: Verdict
     headline: Text
     reasons: tuple[Text, ...] = ()

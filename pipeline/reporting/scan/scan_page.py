@@ -1,36 +1,35 @@
-"""The report of one scan: one page to decide, one of evidence, one of facts; as HTML, PDF and JSON."""
+"""The report of one scan: pages to decide, of pictures, of numbers and of facts; as HTML, PDF and JSON."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.atlas import SHAPE
-from pipeline.errors import InputError
+from models.typical_scans import TypicalScan
 from pipeline.evaluation.metrics import TABLE
-from pipeline.reporting.page.facts import listed, number, percent, texts_apart
-from pipeline.reporting.page.html import Page, data_uri
+from pipeline.reporting.page.facts import listed, number, percent, signed, texts_apart
+from pipeline.reporting.page.html import Page
 from pipeline.reporting.page.words import GROUP_ORDER, interval_text, metric_heading, noise_text, title_of
-from pipeline.reporting.scan import scan_pictures as pictures
 from pipeline.reporting.scan import scan_sentences as sentences
-from pipeline.reporting.scan import slices as planes
 from pipeline.reporting.scan.scan_numbers import MetricRow, RegionRow, ScanReport, Visit
+from pipeline.reporting.scan.scan_panels import scan_panels
+from pipeline.reporting.scan.tau_status import lobe_name, typical_sentence
 from pipeline.scan import Volume
 
 Group = tuple[str, list[RegionRow]]
 META_ROI_RANGE = (0.9, 2.4)
-Z_RANGE = (0.0, 6.0)
-Z_MARKS = (0, 2, 4, 6)
 RETEST_SHARE = 0.03
 """Test-retest variation of regional SUVR."""
+_SHADED_FROM = (-2.0, 2.0, 4.0)
 SALIENCY_SENTENCE = (
-    "First picture: SUVR. Second picture: where a small change of the scan would have changed the network's "
-    "answer most. It is not a map of tau. It shows neither why the network gave its answer nor whether the "
-    "answer is right, and it can look plausible when the answer is wrong."
+    "First three pictures: SUVR. Last three: where a small change of the scan would have changed the "
+    "network's answer most. It is not a map of tau. It shows neither why the network gave its answer nor "
+    "whether the answer is right, and it can look plausible when the answer is wrong."
 )
 
 
@@ -41,6 +40,7 @@ def write_scan_report(
     *,
     pdf: bool = True,
     saliency: NDArray[np.floating] | None = None,
+    typical: Sequence[TypicalScan] = (),
 ) -> dict[str, Path]:
     """Write ``report.html``, ``report.json`` and, where this machine can, ``report.pdf``.
 
@@ -54,6 +54,8 @@ def write_scan_report(
         Without pango no PDF is written; see `pipeline.reporting.page.pdf.why_no_pdf`.
     saliency : ndarray, shape (96, 112, 96), optional
         Non-negative; shown beside the anatomy, never over it.
+    typical : sequence of TypicalScan
+        Scans of the training cohort that are shown beside this one; those that the report's model names.
 
     Returns
     -------
@@ -65,7 +67,7 @@ def write_scan_report(
     InputError
         If the volume is not SUVR on the template grid, or the saliency has another shape.
     """
-    return scan_page(report, suvr, saliency).write(folder, "report", pdf=pdf)
+    return scan_page(report, suvr, saliency, typical).write(folder, "report", pdf=pdf)
 
 
 def scan_schema() -> dict[str, Any]:
@@ -73,7 +75,12 @@ def scan_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **ScanReport.model_json_schema()}
 
 
-def scan_page(report: ScanReport, suvr: Volume | None, saliency: NDArray[np.floating] | None = None) -> Page:
+def scan_page(
+    report: ScanReport,
+    suvr: Volume | None,
+    saliency: NDArray[np.floating] | None = None,
+    typical: Sequence[TypicalScan] = (),
+) -> Page:
     """Return the page of a scan; see `write_scan_report`."""
     passed = [f for f in report.findings if f.verdict == "pass"]
     half = (len(passed) + 1) // 2
@@ -84,15 +91,20 @@ def scan_page(report: ScanReport, suvr: Volume | None, saliency: NDArray[np.floa
         "noted": [f for f in report.findings if f.verdict != "pass"],
         "passed": [rows for rows in (passed[:half], passed[half:]) if rows],
         "metrics": _metrics(report.model.metrics),
+        "noisy": any(row.noise is not None for row in report.model.metrics),
         "say": sentences,
         "checks": checks(report),
         "either": lambda names: listed(names, "or"),
-        "pictures": _pictures(report, suvr, saliency),
+        "pictures": scan_panels(report, suvr, saliency, typical),
+        "typical_sentence": typical_sentence(report.model.typical_scans if typical else ()),
         "trend": trend(report.visits),
+        "retest_share": RETEST_SHARE,
         "saliency_sentence": SALIENCY_SENTENCE,
         "place": _place,
         "span": lambda low, high: f"{_share(high) - _share(low):.2f}%",
         "shade": _shade,
+        "z_text": lambda z: z_text(z, *([report.tau.region_z] if report.tau else [])),
+        "lobe_name": lobe_name,
     }
     return Page("scan.html.j2", report, f"sub-{report.subject} ses-{report.session}", drawn)
 
@@ -103,52 +115,18 @@ def checks(report: ScanReport) -> list[tuple[str, str, str, str]]:
         return []
     confidence, point = report.confidence, report.operating_point
     sure, enough = texts_apart(confidence, point, percent, 1)
+    least = "none: no finding for any scan" if confidence < point >= 1 else f"at least {enough}"
+    where = " at your clinic's prevalence" if report.clinic else ""
     size, most, quality = len(report.prediction_set), report.largest_set, report.quality == "pass"
     rows = [
         ("Quality control", "passed" if quality else "warning", "passed", quality),
-        ("Confidence: highest probability", sure, f"at least {enough}", confidence >= point),
+        (f"Confidence: highest probability{where}", sure, least, confidence >= point),
         ("Classes in the prediction set", f"{size}", f"at most {most}", 0 < size <= most),
     ]
     for d in report.distances:
         value, limit = texts_apart(d.value, d.limit, number, 1)
         rows.append((d.label, value, f"at most {limit}", not d.beyond))
     return [(name, value, limit, "pass" if fine else "refer") for name, value, limit, fine in rows]
-
-
-def _pictures(
-    report: ScanReport, suvr: Volume | None, saliency: NDArray[np.floating] | None
-) -> dict[str, list[str]]:
-    """Return what each figure shows, as pictures that stand side by side or, on a phone, below each other."""
-    drawn: dict[str, list[bytes]] = {"surfaces": _surfaces(z_values(report.regions))}
-    if suvr is not None:
-        planes.check_grid(suvr)
-        levels = planes.tau_levels(suvr.array)
-        drawn["levels"] = [pictures.draw_slices(levels[:3]), pictures.draw_slices(levels[3:])]
-        drawn["registration"] = [pictures.draw_registration(suvr.array)]
-    if suvr is not None and report.hottest_region:
-        point = planes.hottest_point(suvr.array, report.hottest_region, report.hottest_side)
-        drawn["planes"] = [pictures.draw_slices(planes.three_planes(suvr.array, point))]
-        if saliency is not None:
-            if saliency.shape != SHAPE:
-                raise InputError(f"The saliency has shape {saliency.shape}. Expected the template's {SHAPE}")
-            drawn["saliency"] = [*drawn["planes"], pictures.draw_saliency(saliency, point)]
-    names = ("planes", "levels", "surfaces", "saliency", "registration")
-    return {name: [data_uri(content) for content in drawn.get(name, [])] for name in names}
-
-
-def z_values(regions: tuple[RegionRow, ...]) -> dict[str, float]:
-    """Return ``"left_precuneus"`` -> z of the target regions that have one."""
-    sides = [(f"left_{r.region}", r.z_left) for r in regions if r.kind == "target"]
-    sides += [(f"right_{r.region}", r.z_right) for r in regions if r.kind == "target"]
-    return {name: z for name, z in sides if z is not None}
-
-
-def _surfaces(z: dict[str, float]) -> list[bytes]:
-    if not z:
-        return []
-    right = planes.surface(z, "right", "lateral"), planes.surface(z, "right", "medial")
-    left = planes.surface(z, "left", "medial"), planes.surface(z, "left", "lateral")
-    return [pictures.draw_surfaces(views, Z_RANGE, Z_MARKS) for views in (right, left)]
 
 
 def _groups(regions: tuple[RegionRow, ...]) -> list[Group]:
@@ -193,9 +171,25 @@ def _place(suvr: float) -> str:
     return f"{_share(suvr):.2f}%"
 
 
+def z_text(z: float | None, *limits: float) -> str:
+    """Return a z-score with as many digits as show on which side it is of the limits of shading, and others.
+
+    Examples
+    --------
+    >>> z_text(1.97), z_text(2.0), z_text(2.31), z_text(None)
+    ('+1.97', '+2.0', '+2.3', '–')
+    """
+    if z is None:
+        return signed(z)
+    near = min((*_SHADED_FROM, *limits), key=lambda limit: abs(z - limit))
+    return texts_apart(z, near, signed, 1)[0]
+
+
 def _shade(z: float | None) -> str:
-    if z is None or z < 2:
+    if z is None or -2 < z < 2:
         return ""
+    if z < 0:
+        return " low"
     return " z4" if z >= 4 else " z2"
 
 

@@ -1,147 +1,181 @@
-"""Pictures of one scan as PNG; the SUVR scale is fixed, so that two reports can be laid side by side."""
+"""Pictures of one scan as PNG; all scales are fixed, so that two reports can be laid side by side.
+
+Where a scale matters it changes from grey to colour: at 1.65 x the cerebellum for SUVR, at 2 SD for z. Each
+scale grows lighter from end to end, so it can be read in grey and by colour-blind eyes.
+"""
 
 from __future__ import annotations
 
+import functools
+import io
 from collections.abc import Sequence
-from dataclasses import replace
+from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, LinearSegmentedColormap
-from matplotlib.figure import Figure
+from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 from models.arrays import Floats
 from pipeline.atlas import load_atlas
-from pipeline.reporting.page.charts import png
-from pipeline.reporting.scan.slices import Slice, Surface, frame_of, three_planes
+from pipeline.reporting.scan.cortex import Aspect, Side, seen_from
+from pipeline.reporting.scan.slices import Slice, frame_of, three_planes
 
-SUVR_RANGE = (0.0, 3.5)
 BACKGROUND_LIMIT = 1.65
-"""Background is up to 1.65 times the cerebellar average (Tauvid label, reading aid)."""
-COLORMAP = "inferno"
-"""Lightness rises evenly: read alike by colour-blind eyes and in grey print."""
-_INK, _PAPER = "#e8ecf1", "#000000"
-_DARK_INK, _OUTLINE, _SALIENCY_COLORMAP = "#1b2430", "#7fd4ff", "cividis"
-_Z_COLORMAP = LinearSegmentedColormap.from_list("z", colormaps[COLORMAP](np.linspace(0.12, 1, 256)))
-"""Starts above black, which would hide the shading of the surface."""
-_CELL = 2.0
-"""Width of one slice in inches."""
-_BAR = 0.62
-"""Width of the colour bar's strip in inches."""
+"""The colours change at 1.65 times the cerebellar average (Tauvid label, reading aid)."""
+SUVR_RANGE, SUVR_MARKS = (0.0, 3.5), (0.0, 1.0, BACKGROUND_LIMIT, 2.5, 3.5)
+Z_RANGE, Z_MARKS = (-4.0, 6.0), (-4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
+"""Grey within 2 SD of the mean of cognitively normal scans, blue below, orange to yellow above."""
+_LEVELS, _INKS = 240, 16
+_BRIGHT = ("#ee8420", "#fbc040", "#fff7cf")
+_SUVR = (
+    (0.0, "#000000"),
+    (BACKGROUND_LIMIT, "#747474"),
+    *zip((BACKGROUND_LIMIT, 2.5, 3.5), _BRIGHT, strict=True),
+)
+_Z = (
+    (-4.0, "#061a4a"),
+    (-2.0, "#1f55a5"),
+    (-2.0, "#74797e"),
+    (2.0, "#74797e"),
+    *zip((2.0, 4.0, 6.0), _BRIGHT, strict=True),
+)
+_INK, _OUTLINE, _NO_CORTEX = (232, 236, 241), (127, 212, 255), (0.91, 0.93, 0.95)
+_ZOOM = 4
 
 
-def draw_slices(slices: Sequence[Slice]) -> bytes:
-    """Draw SUVR slices in one row on the fixed scale, sides marked, with one colour bar; return PNG."""
-    figure = _strip(len(slices), 1.2 if all(s.plane == "axial" for s in slices) else 1.02)
-    for n, view in enumerate(slices):
-        _show(_cell(figure, n), view, COLORMAP, SUVR_RANGE[1])
-    _scale_bar(figure, COLORMAP, SUVR_RANGE, (0, 1, BACKGROUND_LIMIT, 2.5, 3.5), "SUVR", BACKGROUND_LIMIT)
-    return png(figure, dpi=150)
+def scale_colours(anchors: Sequence[tuple[float, str]], limits: tuple[float, float]) -> NDArray[np.uint8]:
+    """Return the colours of a scale, shape (240, 3); two anchors at one value make a step there."""
+    values, colours = np.array([v for v, _ in anchors]), np.array([to_rgb(c) for _, c in anchors])
+    middles = limits[0] + (np.arange(_LEVELS) + 0.5) * (limits[1] - limits[0]) / _LEVELS
+    after = np.clip(np.searchsorted(values, middles, side="right"), 1, len(values) - 1)
+    low, high = values[after - 1], values[after]
+    share = np.clip((middles - low) / np.maximum(high - low, 1e-9), 0, 1)[:, None]
+    mixed = colours[after - 1] * (1 - share) + colours[after] * share
+    found: NDArray[np.uint8] = np.rint(255 * mixed).astype(np.uint8)
+    return found
 
 
-def draw_saliency(saliency: NDArray[np.floating], at_mm: tuple[float, float, float]) -> bytes:
-    """Draw saliency in three planes on a scale of its own; return PNG."""
-    figure = _strip(3, 1.02)
-    top = float(np.quantile(saliency, 0.999)) or 1.0
-    for n, view in enumerate(three_planes(saliency, at_mm)):
-        _show(_cell(figure, n), view, _SALIENCY_COLORMAP, top)
-    _scale_bar(figure, _SALIENCY_COLORMAP, (0, top), (), "low to high")
-    return png(figure, dpi=120)
+@functools.lru_cache(maxsize=3)
+def colours_of(scale: str) -> NDArray[np.uint8]:
+    """Return the colours of ``"SUVR"``, ``"z"`` or ``"saliency"``, shape (240, 3), darkest first."""
+    if scale == "saliency":
+        steps = mpl.colormaps["cividis"](np.linspace(0, 1, _LEVELS))
+        return np.array(np.rint(255 * steps[:, :3]), dtype=np.uint8)
+    return scale_colours(_SUVR, SUVR_RANGE) if scale == "SUVR" else scale_colours(_Z, Z_RANGE)
 
 
-def draw_registration(array: NDArray[np.floating]) -> bytes:
-    """Draw three planes in grey with the template's outline, to see whether the scan lies on it; PNG."""
-    atlas = load_atlas()
-    centre = (1.0, -20.0, 4.0)
-    outlines = three_planes(atlas.brain.astype(np.float32), centre)
-    figure = _strip(3, 1.02)
-    for n, (view, outline) in enumerate(zip(three_planes(array, centre), outlines, strict=True)):
-        axes = _cell(figure, n)
-        _show(axes, replace(view, cross=None), "gray", 2.0)
-        axes.contour(outline.image, levels=[0.5], colors=[_OUTLINE], linewidths=0.9)
-    return png(figure, dpi=110)
+def _level(values: Floats, limits: tuple[float, float]) -> NDArray[np.uint8]:
+    share = (values - limits[0]) / (limits[1] - limits[0])
+    return np.clip(np.floor(share * _LEVELS), 0, _LEVELS - 1).astype(np.uint8)
 
 
-def _strip(cells: int, height: float) -> Figure:
-    return Figure(figsize=(_CELL * cells + _BAR, _CELL * height), facecolor=_PAPER)
+def draw_slice(view: Slice, scale: str = "SUVR", high: float = SUVR_RANGE[1], zoom: int = _ZOOM) -> bytes:
+    """Draw a slice from 0 to `high` on a scale, with its sides, its place and its crosshair; return PNG.
 
-
-def _cell(figure: Figure, n: int) -> Axes:
-    width = figure.get_figwidth()
-    return figure.add_axes(((n * _CELL + 0.02) / width, 0.01, (_CELL - 0.04) / width, 0.98))
-
-
-def _show(axes: Axes, view: Slice, colours: str, high: float) -> None:
-    axes.imshow(view.image, cmap=colours, vmin=0, vmax=high, interpolation="bilinear")
-    axes.set_axis_off()
+    Parameters
+    ----------
+    zoom : int
+        Pixels of the picture in one voxel of the template.
+    """
+    rows, columns = frame_of(view.plane)
+    part = view.image[rows, columns]
+    # A B-spline without prefilter never exceeds the values around it: no colour without uptake.
+    fine = ndimage.zoom(part, zoom, order=2, prefilter=False, grid_mode=True, mode="nearest")
+    level = _level(fine, (0.0, high))
+    ink = Image.new("L", (level.shape[1], level.shape[0]))
+    pen, width, height = ImageDraw.Draw(ink), level.shape[1], level.shape[0]
+    pen.text((6, 4), view.left_mark, fill=255, font=_font(5 * zoom))
+    pen.text((width - 6, 4), view.right_mark, fill=255, font=_font(5 * zoom), anchor="ra")
     letter = {"axial": "z", "coronal": "y", "sagittal": "x"}[view.plane]
     sign = "−" if view.position_mm < 0 else "+"
     place = f"{letter} {sign}{abs(view.position_mm):.0f} mm"
-    for x, y, word, side in ((0.02, 0.99, view.left_mark, "left"), (0.98, 0.99, view.right_mark, "right")):
-        axes.text(x, y, word, ha=side, va="top", color=_INK, transform=axes.transAxes, fontsize=10)
-    axes.text(0.5, 0.005, place, ha="center", va="bottom", color=_INK, transform=axes.transAxes, fontsize=8)
+    pen.text((width / 2, height - 5), place, fill=255, font=_font(4 * zoom), anchor="md")
     if view.cross is not None:
-        _crosshair(axes, view.cross, view.image.shape)
-    left, right, top, bottom = frame_of(view.plane)
-    axes.set_xlim(left, right)
-    axes.set_ylim(bottom, top)
+        column, row = (zoom * (c + 0.5 - o.start) for c, o in zip(view.cross, (columns, rows), strict=True))
+        gap = 7 * zoom
+        for ends in ((column, 0, column, row - gap), (column, row + gap, column, height),
+                     (0, row, column - gap, row), (column + gap, row, width, row)):  # fmt: skip
+            if ends[0] <= ends[2] and ends[1] <= ends[3]:
+                pen.line(ends, fill=150, width=1)
+    drawn = np.asarray(ink) // _INKS
+    level = np.where(drawn > 0, _LEVELS + drawn, level).astype(np.uint8)
+    inks = np.linspace(0, 1, _INKS)[:, None] * np.array(_INK)
+    return _palette_png(level, np.concatenate([colours_of(scale), np.rint(inks).astype(np.uint8)]))
 
 
-def _crosshair(axes: Axes, cross: tuple[float, float], shape: tuple[int, ...]) -> None:
-    (column, row), (rows, columns), gap = cross, shape, 7
-    for low, high in ((0, row - gap), (row + gap, rows - 1)):
-        axes.plot([column, column], [low, high], color=_INK, linewidth=0.6, alpha=0.75)
-    for low, high in ((0, column - gap), (column + gap, columns - 1)):
-        axes.plot([low, high], [row, row], color=_INK, linewidth=0.6, alpha=0.75)
+def draw_registration(array: NDArray[np.floating]) -> tuple[bytes, ...]:
+    """Draw three planes in grey with the template's outline, to see whether the scan lies on it; PNG."""
+    centre = (1.0, -20.0, 4.0)
+    outlines = three_planes(load_atlas().brain.astype(np.float32), centre)
+    greys = np.repeat(np.linspace(0, 255, _LEVELS)[:, None], 3, axis=1).astype(np.uint8)
+    palette = np.concatenate([greys, np.array([_OUTLINE], dtype=np.uint8)])
+    pictures = []
+    for view, outline in zip(three_planes(array, centre), outlines, strict=True):
+        rows, columns = frame_of(view.plane)
+        fine, brain = (ndimage.zoom(s.image[rows, columns], 2, order=1, grid_mode=True, mode="nearest")
+                       for s in (view, outline))  # fmt: skip
+        inside = brain > 0.5
+        border = inside & ~ndimage.binary_erosion(inside)
+        pictures.append(_palette_png(np.where(border, _LEVELS, _level(fine, (0.0, 2.0))), palette))
+    return tuple(pictures)
 
 
-def _scale_bar(  # noqa: PLR0913 - one colour bar for all strips
-    figure: Figure,
-    colours: str | Colormap,
-    limits: tuple[float, float],
-    marks: Sequence[float],
-    title: str,
-    line: float | None = None,
-    ink: str = _INK,
-) -> None:
-    width = figure.get_figwidth()
-    axes = figure.add_axes((1 - (_BAR - 0.08) / width, 0.14, 0.1 / width, 0.68))
-    axes.imshow(np.linspace(1, 0, 256)[:, None], cmap=colours, aspect="auto", extent=(0, 1, *limits))
-    if line is not None:
-        axes.axhline(line, color="white", linewidth=1.6)
-    axes.set_xticks([])
-    axes.yaxis.tick_right()
-    axes.set_yticks(list(marks), [f"{m:g}" for m in marks])
-    axes.tick_params(colors=ink, labelsize=8, length=2, pad=2)
-    figure.text(1 - 0.04 / width, 0.9, title, fontsize=7, color=ink, ha="right", va="center")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+def draw_cortex(of_vertex: dict[Side, Floats], aspect: Aspect, scale: str) -> bytes:
+    """Draw values of the vertices of one half, or of both from below, on white; return PNG.
+
+    Parameters
+    ----------
+    of_vertex : dict
+        ``"left"``, ``"right"`` or both -> values; NaN where there are none.
+    scale : {"SUVR", "z"}
+    """
+    limits = SUVR_RANGE if scale == "SUVR" else Z_RANGE
+    canvas: NDArray[np.float32] | None = None
+    for side, values in of_vertex.items():
+        view = seen_from(side, aspect)
+        colour = colours_of(scale)[_level(np.nan_to_num(values), limits)] / np.float32(255)
+        colour[np.isnan(values)] = _NO_CORTEX
+        seen, corners, weights = view.seen, view.seen_vertices, view.seen_weights
+        mixed = sum(weights[:, k, None] * colour[corners[:, k]] for k in range(3))
+        canvas = np.ones((*seen.shape, 3), dtype=np.float32) if canvas is None else canvas
+        canvas[seen] = mixed
+    if canvas is None:
+        raise ValueError("draw_cortex needs values of the left half, the right half or both")
+    picture = Image.fromarray(np.rint(255 * canvas).astype(np.uint8))
+    return _png(picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX))
 
 
-def draw_surfaces(surfaces: Sequence[Surface], limits: tuple[float, float], marks: Sequence[float]) -> bytes:
-    """Draw surface-like views of z-scores on white with one colour bar; return PNG."""
-    figure = Figure(figsize=(_CELL * len(surfaces) + _BAR, _CELL * 0.84), facecolor="white")
-    for n, view in enumerate(surfaces):
-        axes = _cell(figure, n)
-        axes.imshow(_surface_rgba(view, limits), interpolation="bilinear")
-        axes.set_axis_off()
-        rows, columns = (np.flatnonzero((~np.isnan(view.shade)).any(axis=a)) for a in (1, 0))
-        axes.set_xlim(3 * columns[0] - 6, 3 * columns[-1] + 8)
-        axes.set_ylim(3 * rows[-1] + 8, 3 * rows[0] - 34)
-        title = f"{view.side} {view.aspect}"
-        axes.text(
-            0.5, 0.99, title, ha="center", va="top", fontsize=8, color=_DARK_INK, transform=axes.transAxes
-        )
-    _scale_bar(figure, _Z_COLORMAP, limits, marks, "z", ink=_DARK_INK)
-    return png(figure, dpi=150)
+def draw_scale(scale: str) -> bytes:
+    """Draw the scale of SUVR or z with its values, for all pictures of a figure; return PNG."""
+    limits, marks = (SUVR_RANGE, SUVR_MARKS) if scale == "SUVR" else (Z_RANGE, Z_MARKS)
+    width, margin = 640, 76
+    picture = Image.new("RGB", (width + 2 * margin, 66), "white")
+    strip = np.broadcast_to(colours_of(scale)[None, np.arange(width) * _LEVELS // width], (28, width, 3))
+    picture.paste(Image.fromarray(np.ascontiguousarray(strip)), (margin, 0))
+    pen = ImageDraw.Draw(picture)
+    pen.text((margin - 12, 14), scale, fill="#1b2430", font=_font(22), anchor="rm")
+    for mark in marks:
+        x = margin + width * (mark - limits[0]) / (limits[1] - limits[0])
+        pen.line((x, 28, x, 36), fill="#1b2430", width=2)
+        pen.text((x, 38), f"{mark:g}".replace("-", "−"), fill="#1b2430", font=_font(22), anchor="ma")
+    return _png(picture)
 
 
-def _surface_rgba(view: Surface, limits: tuple[float, float]) -> Floats:
-    share = np.clip((view.values - limits[0]) / (limits[1] - limits[0]), 0, 1)
-    colour = _Z_COLORMAP(np.nan_to_num(share))
-    colour[np.isnan(view.values), :3] = 0.75
-    colour[..., :3] *= np.nan_to_num(view.shade)[..., None]
-    colour[..., 3] = (~np.isnan(view.shade)).astype(float)
-    return np.kron(colour, np.ones((3, 3, 1)))
+@functools.lru_cache(maxsize=4)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
+def _palette_png(level: NDArray[np.integer], palette: NDArray[np.uint8]) -> bytes:
+    picture = Image.fromarray(level.astype(np.uint8), mode="P")
+    picture.putpalette(palette.ravel().tolist())
+    return _png(picture.convert("RGB"))  # a PDF writer would have to pack a palette's picture twice
+
+
+def _png(picture: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    return stream.getvalue()

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from pipeline.reporting.page.facts import held_too_rarely, listed, percent
-from pipeline.reporting.scan.scan_numbers import ClassProbability, ScanReport
+from pipeline.reporting.page.facts import (
+    held_too_rarely,
+    listed,
+    number,
+    percent,
+    percent_range,
+    signed,
+    texts_apart,
+)
+from pipeline.reporting.scan.scan_numbers import ClassProbability, ScanReport, Visit
 
 
 def headline(classes: Sequence[ClassProbability]) -> str:
@@ -17,6 +26,18 @@ def headline(classes: Sequence[ClassProbability]) -> str:
     return f"{found}. The scan may also be {listed(others, 'or')}." if others else found
 
 
+def usual_sentence(report: ScanReport) -> str:
+    """Return that a meta-ROI which is not negative is usual in normal scans; empty where it is not."""
+    m = report.meta_roi
+    if report.tau is None or report.tau.status == "negative" or m is None or not m.norm_sd:
+        return ""
+    z = (m.suvr - (m.norm_mean or 0)) / m.norm_sd
+    if abs(z) >= 1:
+        return ""
+    shown = texts_apart(z, 1 if z > 0 else -1, signed, 1)[0]
+    return f"Such a value is usual in cognitively normal training scans (z = {shown})."
+
+
 def set_sentence(report: ScanReport) -> str:
     """Return what the prediction set of a reported scan decides."""
     if len(report.prediction_set) == 1:
@@ -25,20 +46,31 @@ def set_sentence(report: ScanReport) -> str:
     return f"The prediction set is {several}: the model does not decide between them."
 
 
+def reader_reasons(report: ScanReport) -> list[str]:
+    """Return why a scan is referred or refused, as a reader says it: the checks have value and limit."""
+    return [in_words(reason, report.prediction_set) for reason in report.reasons]
+
+
+def in_words(reason: str, prediction_set: Sequence[str]) -> str:
+    """Return a reason in words: those of `models.prediction.reasons_to_refer` about set and confidence."""
+    if re.match(r"The \d+ % prediction set contains more than ", reason):
+        return f"The model does not decide between {listed(prediction_set)}"
+    if re.match(r"The highest probability, [\d.]+ %, is below ", reason):
+        return "No class is likely enough for a finding of the model"
+    return reason
+
+
 def tested_sentence(report: ScanReport) -> str:
     """Return how often such sets held the true class in tests, beside what they were made for."""
-    made_for = f"hold it in {percent(report.coverage or 0)} of the scans of each class"
+    share = percent(report.coverage or 0)
+    made_for = f"set to contain the true class in at least {share} of the scans of each class"
     counted = [t for t in report.tested_sets if t.scans]
     if not counted:
-        return f"How often such sets hold the true class was not tested. They are made to {made_for}."
+        return f"How often such sets hold the true class was not tested. They are {made_for}."
     held = ", ".join(f"{t.held} of {t.scans} {t.name}" for t in counted)
     text = f"In tests these sets held the true class of {held} scans. "
     short = [t.name for t in counted if held_too_rarely(t.held, t.scans, report.coverage or 0)]
-    text += (
-        f"They were made to {made_for}: for {listed(short)} they did not."
-        if short
-        else f"They are made to {made_for}."
-    )
+    text += f"They were {made_for}: for {listed(short)} they did not." if short else f"They are {made_for}."
     tested = {t.name for t in counted}
     untested = [c.name for c in report.classes if c.name not in tested]
     return f"{text} No test scan was of {listed(untested, 'or')}." if untested else text
@@ -98,8 +130,38 @@ def range_covers(report: ScanReport) -> str:
 
 def range_leaves_out(report: ScanReport) -> str:
     """Return what the plausible range of a probability does not cover."""
-    training = "training on scans of other people" if report.uncertainty else "training the network again"
+    training = "" if report.uncertainty else "training the network again, "
     return (
-        f"It does not cover: {training}, a scanner or people unlike those of the training scans, errors in "
-        "the diagnoses used for training, or motion and misregistration in this scan."
+        f"It does not cover: {training}differences between your patients and the training scans, another "
+        "scanner, errors in the diagnoses used for training, or motion and misregistration in this scan."
     )
+
+
+def suvr_change_sentence(report: ScanReport, retest_share: float) -> str:
+    """Return how the meta-ROI has changed since the first visit, beside its test-retest variation."""
+    first, last = report.visits[0], report.visits[-1]
+    change = last.meta_roi / first.meta_roi - 1
+    size, limit = texts_apart(100 * abs(change), 100 * retest_share, number, 1)
+    found = f"Since {first.label} the meta-ROI has {'risen' if change >= 0 else 'fallen'} by {size} %"
+    if abs(change) > retest_share:
+        return f"{found}, more than its test-retest variation of {limit} %."
+    return f"{found}, within its test-retest variation of {limit} %: it may not have changed."
+
+
+def probability_change_sentence(report: ScanReport) -> str:
+    """Return how the probability of the most likely class has changed; empty without earlier predictions."""
+    known = [v for v in report.visits if v.probability is not None]
+    if len(known) < 2 or known[-1] is not report.visits[-1] or not report.classes:
+        return ""
+    (was, first), (now, last) = ((_with_range(v), v) for v in (known[0], known[-1]))
+    apart = (first.upper or 0) < (last.lower or 0) or (last.upper or 0) < (first.lower or 0)
+    end = "do not overlap" if apart else "overlap: the scans alone do not show a change"
+    name = report.most_likely.name
+    return (
+        f"For the scan of {first.label} the same model gives {name} a probability of {was}, for this scan "
+        f"{now}; the plausible ranges {end}."
+    )
+
+
+def _with_range(visit: Visit) -> str:
+    return f"{percent(visit.probability or 0)} ({percent_range(visit.lower or 0, visit.upper or 0)})"

@@ -1,4 +1,4 @@
-"""What is shown of one scan: which slices, which way round, which surface. Numbers only.
+"""What is shown of one scan: which slices, and which way round. Numbers only.
 
 Everything is in radiological convention: the patient's right is on the left of axial and coronal pictures.
 """
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from models.arrays import Floats
 from pipeline.atlas import AFFINE, SHAPE, load_atlas
 from pipeline.errors import InputError
 from pipeline.scan import Volume
@@ -121,79 +120,9 @@ def tau_levels(array: NDArray[np.floating]) -> tuple[Slice, ...]:
 
 
 @functools.lru_cache(maxsize=3)
-def frame_of(plane: Plane) -> tuple[float, float, float, float]:
-    """Return the columns and rows that hold the brain and 8 mm around it, the same for every scan."""
+def frame_of(plane: Plane) -> tuple[slice, slice]:
+    """Return the rows and columns that hold the brain and 8 mm around it, the same for every scan."""
     seen = np.asarray(load_atlas().brain.any(axis=_AXIS[plane]))[::-1, ::-1].T
-    columns, rows = np.flatnonzero(seen.any(axis=0)), np.flatnonzero(seen.any(axis=1))
-    return columns[0] - 4.5, columns[-1] + 4.5, rows[0] - 4.5, rows[-1] + 4.5
-
-
-@dataclass(frozen=True, eq=False)
-class Surface:
-    """One view of half a brain from outside or from the midline.
-
-    Parameters
-    ----------
-    side : {"left", "right"}
-    aspect : {"lateral", "medial"}
-    values : ndarray, shape (rows, columns)
-        Value of the region seen there; NaN where none was measured or nothing is seen.
-    shade : ndarray, shape (rows, columns)
-        Light on the surface, 0 to 1; NaN outside the brain.
-    """
-
-    side: Literal["left", "right"]
-    aspect: Literal["lateral", "medial"]
-    values: Floats
-    shade: Floats
-
-
-def surface(
-    values: dict[str, float], side: Literal["left", "right"], aspect: Literal["lateral", "medial"]
-) -> Surface:
-    """Project the atlas-labelled cortex of one half, coloured by a value per region.
-
-    Parameters
-    ----------
-    values : dict
-        ``"left_precuneus"`` -> value, as in `pipeline.atlas.Atlas.names`.
-
-    Notes
-    -----
-    A view of the first labelled voxel along x, no anatomical surface: folds are those of the template. Gaps
-    of up to 4 mm between labelled voxels, as at the vertex, show the region beside them.
-    """
-    atlas = load_atlas()
-    cortical = {f"{side}_{r}" for r in atlas.regions_of("target")}
-    of_label = np.full(len(atlas.names), np.nan)
-    for k, name in enumerate(atlas.names):
-        if name in cortical:
-            of_label[k] = values.get(name, np.nan)
-    seen = np.isin(atlas.labels, [k for k, name in enumerate(atlas.names) if name in cortical])
-    half = SHAPE[0] // 2
-    # x runs from left to right; put the eye at index 0 and let depth grow away from it.
-    part = slice(0, half) if side == "left" else slice(half, None)
-    seen, labels = seen[part], atlas.labels[part]
-    if (side == "left") != (aspect == "lateral"):
-        seen, labels = seen[::-1], labels[::-1]
-    visible = seen.any(axis=0)
-    beside = ndimage.distance_transform_edt(~visible, return_distances=False, return_indices=True)
-    nearest = seen.argmax(axis=0)[tuple(beside)]
-    whole = visible | ndimage.binary_closing(visible, iterations=2)
-    depth = np.where(whole, nearest, np.nan)
-    first = np.take_along_axis(labels, seen.argmax(axis=0)[None], axis=0)[0][tuple(beside)]
-    shown = np.where(np.isnan(depth), np.nan, of_label[first])
-    light = _light(depth)
-    # Anterior is on the left in the left lateral and the right medial view, as one sees the head.
-    anterior_left = (side == "left") == (aspect == "lateral")
-    turn = (slice(None, None, -1), slice(None, None, -1 if anterior_left else 1))
-    return Surface(side, aspect, shown.T[turn], light.T[turn])
-
-
-def _light(depth: Floats) -> Floats:
-    inside = ~np.isnan(depth)
-    filled = np.where(inside, depth, np.nanmax(depth))
-    smooth = ndimage.gaussian_filter(filled, 1.2)
-    steep = np.hypot(*np.gradient(smooth))
-    light = 1.0 / np.sqrt(1.0 + (0.45 * steep) ** 2)
-    return np.where(inside, 0.35 + 0.65 * light, np.nan)
+    rows, columns = (np.flatnonzero(seen.any(axis=axis)) for axis in (1, 0))
+    top, left = max(rows[0] - 4, 0), max(columns[0] - 4, 0)
+    return slice(top, rows[-1] + 5), slice(left, columns[-1] + 5)

@@ -19,6 +19,12 @@ def test_what_an_older_card_does_not_hold_is_not_printed_as_none(small_classifie
     assert facts.trained_on == facts.tested_on == "AV1451 scans (their number is not stored)"
 
 
+def test_the_target_is_named_in_words(small_classifier):
+    assert model_facts(small_classifier, "3").target == "diagnosis"
+    other = replace(small_classifier, card=Card(target="amyloid_status"))
+    assert model_facts(other, "3").target == "amyloid status"
+
+
 def test_classes_with_few_calibration_scans_are_a_limitation(small_classifier):
     few = (
         "Classes with few calibration scans (10 of CN, 10 of MCI and 10 of AD): their prediction sets can be"

@@ -172,6 +172,8 @@ def test_every_class_of_the_first_sheet_is_checked(page):
         ("widened by a factor of 2.", "widened by a factor of 2.5."),
         ("<td>pass</td>", "<td>refer</td>"),
         ("at most 2</td>", "at most 1</td>"),
+        ("highest probability</th>", "highest probability at your clinic's prevalence</th>"),
+        ("at least 50.0\u00a0%</td>", "none: no finding for any scan</td>"),
         ("at most 31.0</td>", "at most 11.0</td>"),
         (": for CN they did not", ""),
         ("although it is more likely", "although it is less likely"),

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from pipeline.config import TauThresholds
 from pipeline.reporting.scan.regional import (
     Norms,
     composite_rows,
@@ -37,7 +38,7 @@ def test_known_composites_come_first_with_their_norm(norms):
 
 
 def test_without_a_meta_roi_there_is_no_band(norms):
-    assert meta_roi_of({}, Norms(norms)) is None
-    found = meta_roi_of({"meta_roi": 1.25}, Norms(norms))
+    assert meta_roi_of({}, Norms(norms), TauThresholds()) is None
+    found = meta_roi_of({"meta_roi": 1.25}, Norms(norms), TauThresholds())
     assert found is not None
     assert found.norm_mean == pytest.approx(1.2)

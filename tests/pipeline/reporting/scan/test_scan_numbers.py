@@ -5,9 +5,15 @@ from pipeline.reporting.scan.scan_numbers import Likeness, MetaRoi
 
 @pytest.mark.parametrize(
     ("suvr", "words"),
-    [(1.18, "below every"), (1.19, "within the band"), (1.34, "within the band"), (1.35, "above every")],
+    [
+        (1.18, "1.18: below the uncertain zone (1.19 to 1.34)"),
+        (1.189, "1.189: below"),
+        (1.19, "1.19: in the uncertain zone"),
+        (1.3399, "1.3399: in the uncertain zone"),
+        (1.34, "1.34: above"),
+    ],
 )
-def test_the_meta_roi_is_held_against_a_band(suvr, words):
+def test_the_meta_roi_is_compared_with_two_thresholds(suvr, words):
     assert words in MetaRoi(definition="Mayo", suvr=suvr, band_low=1.19, band_high=1.34).sentence
 
 

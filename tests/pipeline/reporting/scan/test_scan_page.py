@@ -14,13 +14,15 @@ import pytest
 
 from models.card import Card
 from models.prediction import reasons_to_refer
+from models.typical_scans import TypicalScan
 from pipeline.atlas import SHAPE
 from pipeline.errors import InputError, RefusedScan, sentence
 from pipeline.reporting.page import pdf as pdf_module
 from pipeline.reporting.page.facts import RESEARCH_USE_ONLY
 from pipeline.reporting.scan.scan_build import build_scan_report
 from pipeline.reporting.scan.scan_numbers import MetricRow, ScanReport, Visit
-from pipeline.reporting.scan.scan_page import scan_page, scan_schema, trend, write_scan_report
+from pipeline.reporting.scan.scan_page import scan_page, scan_schema, trend, write_scan_report, z_text
+from pipeline.reporting.scan.tau_status import TypicalTau
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +43,20 @@ def _plain(html: str) -> str:
         "No other class is in the prediction set. Quality control passed",
         "AD dementia of the Alzheimer type",
         "In tests these sets held the true class of 41 of 44 CN, 25 of 30 MCI, 9 of 11 AD scans.",
-        "They are made to hold it in 90 % of the scans of each class.",
+        "They are set to contain the true class in at least 90 % of the scans of each class.",
         "Of 40 test scans with a highest probability of 80 to 90 %, 34 were classified correctly.",
         "Prediction set: AD.",
         "Assumes the prevalence among the training scans: CN 56 %, MCI 33 %, AD 11 %",
         "An independent visual read is required.",
         "A negative scan does not exclude AD.",
-        "within the band where published cut-offs disagree (1.19 to 1.34, depending on the method)",
+        "Tau status uncertain",
+        "is 1.25, in the uncertain zone from 1.19 to below 1.34.",
         "the patient's right is on the left of the picture",
         "What the plausible range covers and what it does not",
+        "Grey up to 1.65, the upper end of background; orange to yellow above.",
+        "Grey within 2 SD of the mean, orange to yellow above, blue below.",
+        "SUVR on the cortex",
+        "right lateralright medialventralleft medialleft lateral",
         "Off-target (binds without tau)",
         "10 cognitively normal training scans",
         "Band: test-retest variation, 3 % around the first visit.",
@@ -58,6 +65,11 @@ def _plain(html: str) -> str:
 )
 def test_the_page_says(html, words):
     assert words in _plain(html)
+
+
+def test_the_picture_of_the_meta_roi_says_where_the_scan_lies(html):
+    assert 'aria-label="Temporal meta-ROI 1.25: in the uncertain zone (1.19 to 1.34)"' in html
+    assert "Shaded: the uncertain zone between the two thresholds." in _plain(html)
 
 
 def test_a_region_shows_both_sides_and_the_reference_its_one_value(html):
@@ -71,7 +83,7 @@ def test_a_region_shows_both_sides_and_the_reference_its_one_value(html):
 
 def test_every_sheet_names_the_scan_and_its_limits(html):
     sheets = html.split('<section class="sheet"')[1:]
-    assert len(sheets) == 3
+    assert len(sheets) == 4
     for sheet in sheets:
         assert RESEARCH_USE_ONLY in sheet
         assert "sub-A7KD2M ses-20310412" in sheet
@@ -94,7 +106,7 @@ def test_one_file_no_script_no_address(html):
 
 def test_every_picture_has_words(html):
     pictures = re.findall(r"<img [^>]+>", html)
-    assert len(pictures) == 6
+    assert len(pictures) == 3 + 5 + 5 + 6 + 4 + 3, "planes, z and SUVR on the cortex, levels, scales, outline"
     assert all(re.search(r'alt="[^"]{20,}"', p) for p in pictures)
     assert all('aria-label="' in s for s in re.findall(r"<svg [^>]+>", html))
 
@@ -141,7 +153,7 @@ def test_what_was_not_tested_is_not_promised(scan, context, prediction):
     untested = replace(context, card=Card())
     told = _plain(scan_page(build_scan_report(scan, untested, prediction), None).html())
     assert "How often such sets hold the true class was not tested." in told
-    assert "They are made to hold it in 90 % of the scans of each class." in told
+    assert "They are set to contain the true class in at least 90 % of the scans of each class." in told
     assert "test scans with a highest" not in told
 
 
@@ -149,7 +161,8 @@ def test_sets_that_missed_their_aim_are_named(scan, context, prediction):
     counts = {"CN": (12, 24), "MCI": (13, 16), "AD": (4, 4)}
     missed = replace(context, card=context.card.model_copy(update={"coverage": counts}))
     told = _plain(scan_page(build_scan_report(scan, missed, prediction), None).html())
-    assert "12 of 24 CN, 13 of 16 MCI, 4 of 4 AD scans. They were made to hold it in 90 %" in told
+    assert "12 of 24 CN, 13 of 16 MCI, 4 of 4 AD scans. They were set to contain the true" in told
+    assert "true class in at least 90 % of the scans" in told
     assert "of each class: for CN they did not." in told
 
 
@@ -165,12 +178,68 @@ def test_figures_at_a_limit_are_written_so_that_they_differ(scan, context, two):
     assert "Confidence: highest probability 72.0 %at least 72.4 %refer".replace("y 7", "y7") in told
 
 
+def test_a_model_without_an_operating_point_has_no_least_confidence(scan, context, two, at_clinic):
+    never = replace(two, operating_point=1.0, reasons=())
+    never = replace(never, decision="refer", reasons=reasons_to_refer(never))
+    told = _plain(scan_page(build_scan_report(scan, context, never), None).html())
+    assert "highest probability72.0 %none: no finding for any scanrefer" in told
+    assert "100.0 %" not in told
+    clinic = build_scan_report(scan, context, at_clinic(never, (0.3, 0.6, 0.1)))
+    told = _plain(scan_page(clinic, None).html())
+    assert re.search(r"highest probability at your clinic's prevalence\d\d\.\d %none: no finding", told)
+    assert (
+        "The highest probability and the prediction set of this scan are at your clinic's prevalence. The "
+        "limits were set on scans at the prevalence of training."
+    ) in told
+
+
+@pytest.mark.parametrize(
+    ("entropy", "disagreed", "parts"),
+    [(0.644, 0.0156, ("0.64", "0.02", "0.62")), (0.49, 0.07, ("0.49", "0.07", "0.42"))],
+)
+def test_the_parts_of_the_uncertainty_add_up(scan, context, averaged, entropy, disagreed, parts):
+    split = replace(averaged, entropy=entropy, mutual_information=disagreed)
+    sentence = build_scan_report(scan, context, split).uncertainty.sentence
+    assert tuple(re.findall(r"0\.\d+", sentence)) == parts
+
+
+def test_a_z_score_just_below_a_limit_is_written_below_it_and_its_group_has_one_name(
+    scan, context, prediction, suvr
+):
+    assert [z_text(z) for z in (1.97, 1.996, 2.0, -1.96, -2.0, 3.99, 2.3, None)] == [
+        "+1.97", "+1.996", "+2.0", "−1.96", "−2.0", "+3.99", "+2.3", "–",
+    ]  # fmt: skip
+    assert z_text(2.46, 2.5) == "+2.46"
+    report = build_scan_report(scan, context, prediction)
+    rows = tuple(r.model_copy(update={"z_left": 1.97}) for r in report.regions)
+    page = scan_page(report.model_copy(update={"regions": rows}), None).html()
+    targets = sum(r.kind == "target" for r in rows)
+    assert page.count('<td class="n">+1.97</td>') == len([r for r in rows if r.left is not None]) >= targets
+    assert '<th scope="col">Temporal</th>' not in page
+    assert '<th scope="col">Lateral temporal</th>' in page
+
+
+def test_the_first_page_names_where_orange_is_no_tau(html):
+    first = _plain(html.split('<section class="sheet"')[1])
+    assert "Uptake in striatum, brainstem nuclei, choroid plexus, meninges and skull occurs without" in first
+
+
+def test_noise_is_explained_beside_a_calibration_error(scan, context, prediction):
+    row = MetricRow(name="classwise_ece", value=0.148, low=0.13, high=0.26, noise=0.1)
+    for metrics in ((row,), (row.model_copy(update={"noise": None}),)):
+        model = context.model.model_copy(update={"metrics": metrics})
+        report = build_scan_report(scan, replace(context, model=model), prediction)
+        told = _plain(scan_page(report, None).html())
+        words = "a perfectly calibrated model would show with so few scans"
+        assert (words in told) == (metrics[0].noise is not None)
+
+
 def test_one_network_states_what_its_range_leaves_out(html):
     told = _plain(html)
     assert "Faded part: its plausible range; the last section explains what that covers. Blue" in told
     assert "It shows how uncertain the calibration is, widened by a factor of 2. The factor was" in told
     assert "chosen on simulated scans, whose true probability is known; on real scans it cannot be" in told
-    assert "It does not cover: training the network again, a scanner or people unlike those of the" in told
+    assert "It does not cover: training the network again, differences between your patients and the" in told
     part = told.partition("What the plausible range covers")[2].partition("Limitations of the model")[0]
     assert "networks" not in part
 
@@ -193,9 +262,10 @@ def test_an_ensemble_states_what_its_range_covers_and_how_its_uncertainty_splits
     told = _plain(scan_page(report, suvr).html())
     for words in (
         "It shows how much the 5 networks of the model disagree and how uncertain the calibration is,",
-        "It does not cover: training on scans of other people, a scanner or",
+        "It does not cover: differences between your patients and the training scans, another scanner,",
         "Uncertainty: entropy 0.49 nats of at most 1.10. Of this, 0.07 is disagreement between the 5",
         "networks, which more training scans may reduce; 0.42 is ambiguity that they share.",
+        "the mean of the networks' probabilities at the prevalence of training, each network calibrated by",
     ):
         assert words in told
     assert "training the network again" not in told
@@ -213,7 +283,11 @@ def test_an_ensemble_states_what_its_range_covers_and_how_its_uncertainty_splits
 def test_a_referred_scan_says_refer_and_every_reason(scan, context, doubtful, suvr):
     told = _plain(scan_page(build_scan_report(scan, context, doubtful), suvr).html())
     assert "Refer for expert read" in told
-    assert all(sentence(reason) in told for reason in doubtful.reasons)
+    assert len(doubtful.reasons) == 2
+    assert "The model does not decide between CN, MCI and AD. No class is likely enough for a finding" in told
+    assert not any(sentence(reason) in told for reason in doubtful.reasons), "the last page has the numbers"
+    assert "Confidence: highest probability 48.0 %at least 70.0 %refer".replace("y 4", "y4") in told
+    assert "Classes in the prediction set3at most 2refer" in told
     assert "for the expert, not a finding" in told
     assert "most like" not in told
 
@@ -234,7 +308,7 @@ def test_a_refused_scan_has_no_probability(scan, context):
 def test_a_phantom_is_watermarked_on_every_sheet(scan, context, prediction, suvr, synthetic):
     facts = {"synthetic": synthetic}
     page = scan_page(build_scan_report(replace(scan, facts=facts), context, prediction), suvr).html()
-    assert page.count('class="synthetic"') == (3 if synthetic else 0)
+    assert page.count('class="synthetic"') == (4 if synthetic else 0)
     assert ("SYNTHETIC" in page) == synthetic
 
 
@@ -248,6 +322,14 @@ def test_the_json_holds_the_same_facts(scan, context, prediction, suvr, tmp_path
     written = write_scan_report(report, suvr, tmp_path, pdf=False)
     assert ScanReport.model_validate(json.loads(written["json"].read_text())) == report
     assert set(written) == {"html", "json"}
+
+
+def test_the_first_line_names_the_target(scan, context, doubtful, tmp_path):
+    for target in ("diagnosis", "visual read"):
+        model = context.model.model_copy(update={"target": target})
+        report = build_scan_report(scan, replace(context, model=model), doubtful)
+        pages = write_scan_report(report, None, tmp_path, pdf=False)
+        assert f">Tau PET (AV1451): {target}</h1>" in pages["html"].read_text()
 
 
 def test_the_json_keeps_to_the_published_schema(scan, context, doubtful):
@@ -276,7 +358,7 @@ def test_saliency_stands_beside_with_what_it_is_not(scan, context, prediction, s
     assert "What influenced the network" not in html
     page = scan_page(build_scan_report(scan, context, prediction), suvr, np.ones(SHAPE)).html()
     assert "It is not a map of tau" in page
-    assert page.count("<img") == html.count("<img") + 2
+    assert page.count("<img") == html.count("<img") + 6
 
 
 def test_saliency_of_another_shape_is_refused(scan, context, prediction, suvr):
@@ -293,11 +375,11 @@ def test_the_pdf_has_the_limits_on_every_page(scan, context, prediction, suvr, t
         ["pdftotext", "-layout", path, "-"], capture_output=True, text=True, check=True
     ).stdout
     pages = text.split("\f")[:-1]
-    assert len(pages) == 3
+    assert len(pages) == 4
     for n, page in enumerate(pages, start=1):
         assert RESEARCH_USE_ONLY in page
         assert "sub-A7KD2M ses-20310412" in page
-        assert f"Page {n} of 3" in page
+        assert f"Page {n} of 4" in page
         assert "SYNTHETIC" in page
         assert "2026-11-21 · run 4f1c09e2" in page
 
@@ -353,6 +435,29 @@ def test_one_visit_is_no_trend(scan, context, prediction, suvr):
     assert "Earlier visits" not in scan_page(build_scan_report(alone, context, prediction), suvr).html()
 
 
+def test_earlier_visits_have_their_probability_and_a_sentence(scan, context, prediction):
+    visits = (
+        Visit(label="visit 1", months=0, meta_roi=1.2, probability=0.4, lower=0.3, upper=0.55),
+        Visit(label="visit 2", months=24, meta_roi=1.25, probability=0.86, lower=0.79, upper=0.91),
+    )
+    told = _plain(
+        scan_page(build_scan_report(replace(scan, visits=visits), context, prediction), None).html()
+    )
+    assert (
+        "Since visit 1 the meta-ROI has risen by 4.2 %, more than its test-retest variation of 3.0 %." in told
+    )
+    assert (
+        "gives AD a probability of 40 % (30 to 55 %), for this scan 86 % (79 to 91 %); the plausible" in told
+    )
+    assert "Probability of AD" in told
+    assert "visit 2241.25+4.2 %86 % 79 to 91 %" in told
+
+
+def test_visits_without_predictions_have_no_column_of_probabilities(html):
+    assert "Since first the meta-ROI has risen by 4.2 %" in _plain(html)
+    assert "Probability of AD" not in _plain(html)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [400, 1200])
 def test_a_real_browser_shows_it_without_a_request_or_an_overflow(
@@ -378,21 +483,24 @@ def test_a_real_browser_shows_it_without_a_request_or_an_overflow(
     assert broken == 0
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_report_of_an_older_format_is_read(scan, context, averaged, version):
     report = build_scan_report(scan, context, averaged)
     stored = report.model_dump(mode="json") | {"format_version": version}
-    for key in ("tested_sets", "largest_set", "range_factor"):
-        del stored[key]
-    for found in stored["classes"]:
-        del found["shown"]
-        found |= {"clinic_share": 0.5, "clinic_probability": 0.9}
+    del stored["tau"]
+    if version < 3:
+        for key in ("tested_sets", "largest_set", "range_factor"):
+            del stored[key]
+        for found in stored["classes"]:
+            del found["shown"]
+            found |= {"clinic_share": 0.5, "clinic_probability": 0.9}
     if version == 1:
         stored |= {"mend": stored.pop("hint"), "doubt": stored.pop("uncertainty")}
     read = ScanReport.model_validate(stored)
-    assert read.uncertainty == report.uncertainty
+    assert (read.uncertainty, read.tau) == (report.uncertainty, None)
     assert [c.shown for c in read.classes] == list(averaged.probabilities)  # which the range belonged to
-    assert (read.clinic, read.largest_set) == (False, 1)
+    assert read.clinic is False
+    assert read.largest_set == (1 if version < 3 else report.largest_set)
 
 
 def test_metrics_of_the_model_are_written_as_in_every_table(scan, context, prediction, suvr):
@@ -404,3 +512,52 @@ def test_metrics_of_the_model_are_written_as_in_every_table(scan, context, predi
     report = build_scan_report(scan, replace(context, model=model), prediction)
     assert "Classwise ECE ↓14.8 %13.0 to 26.0" in _plain(scan_page(report, None).html())
     assert "Balanced accuracy ↑0.560.39 to 0.80" in _plain(scan_page(report, None).html())
+
+
+def _typical(suvr, synthetic=True):
+    scans = (TypicalScan("negative", suvr.array, 1.15, 21), TypicalScan("positive", suvr.array, 1.81, 15))
+    facts = tuple(
+        TypicalTau(status=t.status, meta_roi=t.meta_roi, among=t.among, synthetic=synthetic) for t in scans
+    )
+    return scans, facts
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_typical_scans_stand_beside_at_the_same_scale_with_the_rule_of_their_choice(
+    scan, context, prediction, suvr, html, synthetic
+):
+    scans, facts = _typical(suvr, synthetic)
+    model = context.model.model_copy(update={"typical_scans": facts})
+    report = build_scan_report(scan, replace(context, model=model), prediction)
+    page = scan_page(report, suvr, typical=scans).html()
+    assert page.count("<img") == html.count("<img") + 2 * (5 + 6)
+    told = _plain(page)
+    assert (
+        "Shown beside it are two training scans: of 21 tau-negative ones that with a meta-ROI of 1.15 and "
+        "of 15 tau-positive ones that with a meta-ROI of 1.81. Each has the regional SUVR nearest to the "
+        "mean of its group."
+    ) in told
+    assert ("The training scans are synthetic: no person was scanned." in told) == synthetic
+    assert page.count("typical tau-positive (synthetic)") == (2 * 6 + 5 if synthetic else 0)
+    levels = re.findall(r'alt="SUVR of (this scan|typical tau-\w+)[^"]*, axial slice at z ([^ ]+) mm"', page)
+    assert [z for _, z in levels[::3]] == ["−34", "−22", "−8", "8", "28", "46"]
+    assert {tuple(name for name, _ in levels[k : k + 3]) for k in range(0, 18, 3)} == {
+        ("this scan", "typical tau-negative", "typical tau-positive")
+    }
+
+
+def test_one_typical_scan_stands_beside_alone(scan, context, prediction, suvr):
+    scans, facts = _typical(suvr)
+    model = context.model.model_copy(update={"typical_scans": facts[:1]})
+    report = build_scan_report(scan, replace(context, model=model), prediction)
+    told = _plain(scan_page(report, suvr, typical=scans[:1]).html())
+    assert (
+        "Shown beside it is a training scan: of 21 tau-negative ones that with a meta-ROI of 1.15. It has"
+        in told
+    )
+
+
+def test_without_typical_scans_nothing_stands_beside(html):
+    assert "beside it" not in _plain(html)
+    assert "this scan on the cortex" in html
+    assert "typical" not in _plain(html)

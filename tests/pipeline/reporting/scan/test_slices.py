@@ -81,27 +81,9 @@ def test_other_grids_and_units_are_refused(volume):
         planes.check_grid(volume)
 
 
-def test_a_surface_shows_the_regions_of_its_side_only():
-    values = {"left_inferior_parietal": 3.0, "right_inferior_parietal": 5.0}
-    left = planes.surface(values, "left", "lateral").values
-    assert set(np.unique(left[~np.isnan(left)])) == {3.0}
-
-
-def test_anterior_is_left_in_a_left_lateral_view():
-    frontal = planes.surface({"left_rostral_middle_frontal": 1.0}, "left", "lateral").values
-    occipital = planes.surface({"left_lateral_occipital": 1.0}, "left", "lateral").values
-    assert np.nonzero(~np.isnan(frontal))[1].mean() < np.nonzero(~np.isnan(occipital))[1].mean()
-
-
-def test_the_medial_view_shows_the_precuneus_and_the_lateral_view_hides_it():
-    values = {"left_precuneus": 1.0}
-    seen = {a: (~np.isnan(planes.surface(values, "left", a).values)).sum() for a in ("medial", "lateral")}
-    assert seen["medial"] > 10 * seen["lateral"]
-
-
-@pytest.mark.parametrize("aspect", ["lateral", "medial"])
-def test_a_symmetric_brain_has_mirrored_views(aspect):
-    one_side = {"precuneus": 1.0, "superior_frontal": 2.0, "inferior_temporal": 3.0}
-    values = {f"{s}_{r}": v for s in ("left", "right") for r, v in one_side.items()}
-    left, right = (planes.surface(values, side, aspect).values for side in ("left", "right"))
-    np.testing.assert_array_equal(left, right[:, ::-1])
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_the_frame_holds_the_brain(plane):
+    view = planes.cut(load_atlas().brain.astype(np.float32), plane, (1.0, -20.0, 4.0))
+    rows, columns = planes.frame_of(plane)
+    assert view.image[rows, columns].sum() == view.image.sum()
+    assert view.image[rows, columns].size < view.image.size
