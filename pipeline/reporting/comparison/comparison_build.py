@@ -13,6 +13,7 @@ from pipeline.config import Study
 from pipeline.evaluation.comparison.loss_comparison import LossResult
 from pipeline.evaluation.comparison.pooled_curves import PooledReliability
 from pipeline.evaluation.comparison.stages import Findings, StageFindings
+from pipeline.evaluation.comparison.tuning import tuned_in_words
 from pipeline.evaluation.inference.intervals import Interval
 from pipeline.files import today
 from pipeline.reporting.comparison.comparison_numbers import (
@@ -23,6 +24,7 @@ from pipeline.reporting.comparison.comparison_numbers import (
     LossRow,
     PooledPoint,
     Stage,
+    TunedRow,
 )
 from pipeline.reporting.page.facts import Named, measured
 
@@ -43,11 +45,14 @@ def build_comparison_report(
     failed : mapping of str to str
         Title of a cell that failed -> why.
     run_id : str
-        Fingerprint of data and settings.
+        That of the comparison in MLflow.
     synthetic : bool
         Whether the scans are computed phantoms.
     """
     first = next(iter(found.stages.values())).comparison
+    last = list(found.stages.values())[-1]
+    # Of several batch sizes the figures show one: before and after calibration, else equal.
+    drawn = {name: s for name, s in found.stages.items() if s.batch_size == last.batch_size}
     return ComparisonReport(
         title=study.name,
         report_date=today(),
@@ -59,17 +64,25 @@ def build_comparison_report(
         test_subjects=first.subjects,
         level=first.level,
         set_coverage=study.decision.coverage,
+        cross_fitted=found.cross_fitted,
+        cautions=found.cautions,
+        choices=tuned_in_words(found.tuned),
+        tuned=tuple(TunedRow(**asdict(one), chosen=one.chosen) for one in found.tuned),
         stages=tuple(
             Stage(
                 name=name,
                 note=_note(stage, study),
                 losses=tuple(_row(result, class_names) for result in stage.comparison.results),
+                tests={
+                    title: tuple(_row(result, ()) for result in test.results)
+                    for title, test in stage.tests.items()
+                },
             )
             for name, stage in found.stages.items()
         ),
         reliability=tuple(
             _reliability(loss, name, curve)
-            for name, stage in found.stages.items()
+            for name, stage in drawn.items()
             for loss, curve in stage.reliability.items()
         ),
         risk=tuple(
@@ -80,7 +93,7 @@ def build_comparison_report(
                 risk=tuple(curve.risk.tolist()),
                 area=curve.area,
             )
-            for name, stage in found.stages.items()
+            for name, stage in drawn.items()
             for loss, curve in stage.risk.items()
         ),
         published=found.published,
@@ -99,7 +112,9 @@ def _note(stage: StageFindings, study: Study) -> str:
 
 def _row(result: LossResult, class_names: tuple[str, ...]) -> LossRow:
     differences = {
-        d.metric: DifferenceRow(**asdict(d.interval), p=d.p_holm, verdict=d.verdict)
+        d.metric: DifferenceRow(
+            **asdict(d.interval), p=d.p_holm, verdict=d.verdict, detectable=d.detectable or None
+        )
         for d in result.differences
         if _is_finite(d.interval) and math.isfinite(d.p_holm)
     }

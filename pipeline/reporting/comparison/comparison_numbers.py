@@ -8,13 +8,18 @@ from pipeline.reporting.page.facts import Facts, Measured, Named, Rated, Text
 
 
 class DifferenceRow(Facts):
-    """A loss minus the baseline, paired by subject; `p` is adjusted over the losses."""
+    """A loss minus the baseline, paired by subject; `p` is adjusted over the losses.
+
+    `detectable` is the smallest true difference that the study would have shown with 80 % power; reports
+    before the fifth format have none.
+    """
 
     value: float
     low: float
     high: float
     p: float
     verdict: Text
+    detectable: float | None = None
 
 
 class LossRow(Facts):
@@ -37,11 +42,15 @@ class LossRow(Facts):
 
 
 class Stage(Facts):
-    """All losses before a calibrator, or after one; `note` states what was done to the logits."""
+    """All losses before a calibrator, or after one; `note` states what was done to the logits.
+
+    `tests` has the same predictions on the test scans weighted to other class shares, by what those are.
+    """
 
     name: Text
     note: Text = ""
     losses: tuple[LossRow, ...]
+    tests: dict[Text, tuple[LossRow, ...]] = Field(default_factory=dict)
 
 
 class PooledPoint(Rated):
@@ -74,14 +83,29 @@ class LossRisk(Facts):
     area: float
 
 
+class TunedRow(Facts):
+    """What was tried of a loss's main option on one fold, and which value the validation scans chose.
+
+    `nll` is that of the validation scans after one temperature; None where the training failed.
+    """
+
+    loss: Text
+    fold: int
+    batch_size: int | None = None
+    tried: tuple[Text, ...]
+    nll: tuple[float | None, ...]
+    chosen: Text | None
+
+
 class ComparisonReport(Facts):
     """All that the report of a comparison states. Dates are passed in: the same results give the same bytes.
 
-    `published` holds figures from the literature beside ours, a sentence each. Reports of the second format
-    have no `reliability` and no `risk`, those of the third no noise floors.
+    `published` holds figures from the literature beside ours, a sentence each. `cautions` state what the run
+    cannot show, `choices` what was tuned, in words. Reports of the second format have no `reliability` and no
+    `risk`, those of the third no noise floors, those of the fourth no `cautions`, `tuned` and `tests`.
     """
 
-    format_version: int = 4
+    format_version: int = 5
     title: Text
     report_date: Text
     run_id: Text
@@ -92,6 +116,10 @@ class ComparisonReport(Facts):
     test_subjects: int
     level: float = 0.95
     set_coverage: float = 0.9
+    cross_fitted: bool = False
+    cautions: tuple[Text, ...] = ()
+    choices: tuple[Text, ...] = ()
+    tuned: tuple[TunedRow, ...] = ()
     stages: tuple[Stage, ...]
     reliability: tuple[LossReliability, ...] = ()
     risk: tuple[LossRisk, ...] = ()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.evaluation.metrics import ABOVE_NOISE, TABLE
+from pipeline.evaluation.comparison.stages import AT_SHARES
+from pipeline.evaluation.metrics import ABOVE_NOISE, METRICS, TABLE
 from pipeline.files import written_whole
 from pipeline.reporting.comparison.comparison_figures import comparison_figures, pictures_of
 from pipeline.reporting.comparison.comparison_numbers import ComparisonReport
@@ -23,12 +24,12 @@ FURTHER = (
     "overconfidence_error",
     "accuracy",
     "macro_f1",
+    "risk_coverage_area",
 )
 """What the last table of a stage shows, in order."""
 COLUMNS = (
     *(name for name in TABLE if name not in FURTHER),
     "excess_nll",
-    "risk_coverage_area",
     "set_coverage",
     "set_size",
 )
@@ -86,6 +87,7 @@ def comparison_page(report: ComparisonReport, figures: Mapping[str, ReportFigure
         "columns": _headings(COLUMNS, seen),
         "further": _headings(FURTHER, seen),
         "tested": _headings(TESTED_COLUMNS, tested),
+        "at_shares": _headings(AT_SHARES, METRICS),
         "figures": figures,
         "forest": data_uri(figures["forest"].svg, "image/svg+xml") if "forest" in figures else "",
         "pictures": pictures_of(report, figures),

@@ -225,5 +225,6 @@ def forest_figure(values: Mapping[str, Sequence[tuple[str, Measured]]], titles: 
         axes.set_title(titles[metric], fontsize=9, color=INK)
         axes.set_yticks(range(len(found)), [name for name, _ in found])
         axes.grid(axis="x", color=PALE, linewidth=0.6)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
     panels[0].invert_yaxis()
     return figure

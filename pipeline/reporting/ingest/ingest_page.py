@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from pipeline.diagnoses import DIAGNOSIS
 from pipeline.files import write_text
 from pipeline.ingest.outcomes import ScanOutcome
+from pipeline.reporting.ingest.outlines import outline_path
 from pipeline.reporting.page.facts import Facts, Named, Text
-from pipeline.reporting.page.html import Page
+from pipeline.reporting.page.html import Page, data_uri
 from pipeline.scan import Cohort
 
 
@@ -40,15 +42,29 @@ class IngestReport(Facts):
     subjects: int
     classes: dict[str, tuple[int, int]]
     without_diagnosis: int
+    silent: int = 0
+    target: Text = DIAGNOSIS
 
     @property
     def found(self) -> int:
         """Number of PET scans."""
         return len(self.refused) + len(self.warned) + len(self.accepted)
 
+    @property
+    def all_silent(self) -> bool:
+        """Whether no source states the target of any usable scan: counts by class would be zeros."""
+        usable = self.without_diagnosis + sum(scans for scans, _ in self.classes.values())
+        return 0 < self.silent == usable
+
 
 def build_ingest_report(
-    outcomes: Sequence[ScanOutcome], ignored: Mapping[str, int], layout: str, cohort: Cohort
+    outcomes: Sequence[ScanOutcome],
+    ignored: Mapping[str, int],
+    layout: str,
+    cohort: Cohort,
+    *,
+    silent: int = 0,
+    target: str = DIAGNOSIS,
 ) -> IngestReport:
     """Assemble the report of an ingest.
 
@@ -62,6 +78,10 @@ def build_ingest_report(
         Of the source.
     cohort : Cohort
         The scans that can be used, with their diagnoses.
+    silent : int
+        Scans of the cohort about which no source states anything.
+    target : str
+        What the classes are of.
     """
     rows = [OutcomeRow(**asdict(o)) for o in sorted(outcomes, key=lambda o: (o.rule, o.scan))]
     rules = Counter(row.rule for row in rows if row.verdict == "refused")
@@ -77,10 +97,21 @@ def build_ingest_report(
         subjects=len({scan.subject for scan in cohort.scans}),
         classes={c: (len(subjects), len(set(subjects))) for c, subjects in of_class.items()},
         without_diagnosis=sum(scan.diagnosis is None for scan in cohort.scans),
+        silent=silent,
+        target=target,
     )
 
 
-def write_ingest_page(report: IngestReport, folder: Path) -> Path:
-    """Write ``ingest_report.html``; return its path. Tables for programs are written by the ingest."""
-    page = Page("ingest.html.j2", report, "Ingest report")
+def write_ingest_page(report: IngestReport, folder: Path, images: Mapping[str, Path] | None = None) -> Path:
+    """Write ``ingest_report.html``; return its path. Tables for programs are written by the ingest.
+
+    Parameters
+    ----------
+    images : mapping of str to Path, optional
+        Normalised image of each scan, by its name on the page. The picture beside it is shown, where there is
+        one: scans that were ingested by earlier versions have none.
+    """
+    pictures = {scan: outline_path(image) for scan, image in (images or {}).items()}
+    outlines = {scan: data_uri(path.read_bytes()) for scan, path in pictures.items() if path.is_file()}
+    page = Page("ingest.html.j2", report, "Ingest report", {"outlines": outlines})
     return write_text(folder / "ingest_report.html", page.html())

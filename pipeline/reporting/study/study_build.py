@@ -67,6 +67,8 @@ class StudySources:
         What a comparison of losses on this cohort found, a sentence each; empty where there was none.
     losses_stage : str
         After which calibration they were compared.
+    target : str
+        What the classes are of.
     """
 
     title: str
@@ -87,6 +89,7 @@ class StudySources:
     synthetic: bool = False
     losses: Mapping[str, str] = field(default_factory=dict)
     losses_stage: str = ""
+    target: str = "diagnosis"
 
 
 def build_study_report(sources: StudySources) -> StudyReport:
@@ -95,6 +98,7 @@ def build_study_report(sources: StudySources) -> StudyReport:
     risk = risk_coverage(sources.probabilities, test.labels)
     return StudyReport(
         title=sources.title,
+        target=sources.target.replace("_", " "),
         report_date=sources.report_date,
         run_id=sources.run_id,
         synthetic=sources.synthetic,

@@ -180,6 +180,7 @@ class StudyReport(Facts):
 
     format_version: int = 1
     title: Text
+    target: Text = "diagnosis"
     report_date: Text
     run_id: Text
     synthetic: bool

@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from models.typical_scans import TypicalScan
 from pipeline.atlas import SHAPE
 from pipeline.errors import RefusedScan
 from pipeline.reporting.scan.scan_build import build_scan_report
 from pipeline.reporting.scan.scan_page import scan_page
+from pipeline.reporting.scan.tau_status import TypicalTau
 
 
 @pytest.mark.slow
@@ -28,6 +30,18 @@ def test_a_scan_report_has_no_violation(
     shown = None if kind == "refused" else suvr
     saliency = None if kind == "refused" else np.ones(SHAPE)
     assert violations(scan_page(report, shown, saliency).html()) == []
+
+
+@pytest.mark.slow
+def test_a_scan_report_with_typical_scans_and_visits_has_no_violation(
+    scan, context, prediction, suvr, violations
+):
+    scans = tuple(TypicalScan(status, suvr.array, 1.2, 9) for status in ("negative", "positive"))
+    facts = tuple(TypicalTau(status=t.status, meta_roi=1.2, among=9, synthetic=True) for t in scans)
+    seen = tuple(v.model_copy(update={"probability": 0.5, "lower": 0.4, "upper": 0.6}) for v in scan.visits)
+    model = context.model.model_copy(update={"typical_scans": facts})
+    report = build_scan_report(replace(scan, visits=seen), replace(context, model=model), prediction)
+    assert violations(scan_page(report, suvr, typical=scans).html()) == []
 
 
 @pytest.mark.slow

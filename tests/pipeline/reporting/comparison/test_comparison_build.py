@@ -68,7 +68,7 @@ def test_numbers_of_every_stage_and_loss_reach_the_report(found):
     assert (row.name, row.seeds, row.folds) == ("gce", 2, 3)
     assert row.metrics["accuracy"].value == 0.6
     assert row.difference["accuracy"].model_dump() == {
-        "value": 0.1, "low": 0.0, "high": 0.2, "p": 0.02, "verdict": "better",
+        "value": 0.1, "low": 0.0, "high": 0.2, "p": 0.02, "verdict": "better", "detectable": None,
     }  # fmt: skip
     assert (report.level, report.test_scans, report.test_subjects) == (0.9, 3, 3)
     assert [(failed.label, failed.value) for failed in report.failed] == [

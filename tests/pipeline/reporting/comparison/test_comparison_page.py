@@ -99,6 +99,43 @@ def test_the_page_tells_of_every_loss_at_every_stage(report):
     assert "Further metrics, measured but not tested" in html
 
 
+@pytest.fixture
+def fuller(report) -> ComparisonReport:
+    """The same report with two tests at each stage, tuned options and cautions."""
+    unclear = DifferenceRow(
+        value=-0.02, low=-0.05, high=0.01, p=0.2, verdict="not significant", detectable=0.04
+    )
+    nll = {"negative_log_likelihood": Measured(value=0.61, low=0.5, high=0.7)}
+
+    def row(name: str, **difference: DifferenceRow) -> LossRow:
+        return LossRow(name=name, seeds=3, metrics=nll, difference=difference, sentence=f"{name}.")
+
+    tests = {
+        shares: (row("ce"), row("gce", negative_log_likelihood=unclear), row("ce, prior-corrected"))
+        for shares in ("class shares of training", "balanced")
+    }
+    stages = tuple(stage.model_copy(update={"tests": tests}) for stage in report.stages)
+    more = {"cautions": ("There is one split.",), "choices": ("focal: gamma=1, 2, 3 tried; chosen gamma=2",)}
+    return report.model_copy(update={"stages": stages, **more})
+
+
+def test_both_tests_the_choices_and_what_the_run_cannot_show_are_on_the_page(fuller):
+    html = comparison_html(fuller)
+    assert html.count("Balanced test, and test at the class shares of training") == 2
+    assert html.count("ce, prior-corrected</th>") == 4
+    assert html.count("80 % power: 0.040") == 4
+    assert "<li>There is one split.</li>" in html
+    assert "<li>focal: gamma=1, 2, 3 tried; chosen gamma=2</li>" in html
+    facts = fuller.model_dump(mode="json")
+    for written, other in (
+        ("0.61<br>", "0.62<br>"),
+        ("power: 0.040", "power: 0.050"),
+        ("p = 0.200", "p = 0.3"),
+    ):
+        assert written in html
+        assert comparison_contradictions(html.replace(written, other, 1), facts)
+
+
 def test_only_what_a_test_told_apart_is_bold(report):
     html = comparison_html(report)
     assert html.count("<strong>+0.050 better</strong>") == 2
@@ -141,7 +178,10 @@ def test_figures_are_files_with_their_numbers(report, tmp_path):
 
 
 def test_a_report_of_the_format_before_is_read_and_drawn(report):
-    stored = report.model_dump(mode="json", exclude={"reliability", "risk"}) | {"format_version": 2}
+    newer = {"reliability", "risk", "cautions", "choices", "tuned", "cross_fitted"}
+    stored = report.model_dump(mode="json", exclude=newer) | {"format_version": 2}
+    for stage in stored["stages"]:
+        del stage["tests"]
     before = ComparisonReport.model_validate(stored)
     assert "Reliability of each loss" not in comparison_html(before)
 

@@ -75,6 +75,29 @@ def test_without_refusals_there_is_no_such_heading(tmp_path):
     assert "Scans with a warning" not in html
 
 
+def test_labels_that_the_source_lacks_are_no_warning_and_no_zeros(tmp_path):
+    outcomes = [ScanOutcome(f"sub-{s}_ses-1", "accepted", message="no diagnosis is known") for s in "AB"]
+    cohort = Cohort(tuple(scan(s, "1", None) for s in "AB"), CLASSES)
+    html = write_ingest_page(
+        build_ingest_report(outcomes, {}, "bids", cohort, silent=2), tmp_path
+    ).read_text()
+    assert "No diagnosis in the source for 2 scans. A study gives scans theirs from a table" in html
+    assert "2 accepted, 0 with a warning, 0 refused" in html
+    assert "referred to an expert" not in html
+    assert 'scope="row">CN' not in html
+
+
+def test_scans_of_no_class_are_counted_apart_from_those_that_state_nothing(tmp_path):
+    cohort = Cohort(
+        tuple(scan(s, "1", d) for s, d in zip("ABCD", ("CN", None, None, None), strict=True)), CLASSES
+    )
+    html = write_ingest_page(build_ingest_report([], {}, "bids", cohort, silent=1), tmp_path).read_text()
+    assert re.search(r'>CN</th><td class="n">1<', html)
+    assert re.search(r'>of none of these classes</th><td class="n">2<', html)
+    assert re.search(r'>not stated in the source</th><td class="n">1<', html)
+    assert "No diagnosis in the source for 1 scan." in html
+
+
 @pytest.mark.slow
 def test_axe_finds_no_violation(html, violations):
     assert violations(html) == []

@@ -24,6 +24,13 @@ def test_the_page_is_one_file_and_escaped(html):
     assert not re.search(r"<[^>]+\s(style|on\w+)=", html)
 
 
+def test_the_first_line_names_the_target(html, report):
+    assert "Target: diagnosis (CN, MCI, AD)" in html
+    other = report.model_copy(update={"target": "visual read"})
+    page = study_page(other, study_figures(other)).html()
+    assert "Target: visual read (CN, MCI, AD)" in page
+
+
 @pytest.mark.parametrize(
     "words",
     [

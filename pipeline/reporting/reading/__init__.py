@@ -1,0 +1,1 @@
+"""What a reader answers, and what readers have answered: the form, the list of reports, agreement."""

@@ -1,0 +1,1 @@
+"""The page of a week of answered scans."""
