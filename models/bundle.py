@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,9 @@ class BundleFormatError(ValueError):
     """A stored classifier is not whole, not ours, altered, or newer than this program."""
 
 
-def write_bundle(folder: Path, description: dict[str, Any], weights: Tensors, arrays: Arrays) -> Path:
+def write_bundle(
+    folder: Path, description: dict[str, Any], weights: Tensors, arrays: Mapping[str, NDArray[Any]]
+) -> Path:
     """Write a bundle beside its place and move it there; an older bundle of that name is replaced.
 
     Parameters

@@ -74,6 +74,8 @@ class Card(_Facts):
     scheme : str
         ``"cross_fit"`` where every scan outside the test part was predicted by networks that never saw its
         subject, and calibrated: ``split.train`` counts them all. ``"split"`` where a part was left out.
+    target : str
+        What the classes are of.
     synthetic : bool
         Whether the scans are of the phantom.
     imaging : dict
@@ -95,6 +97,7 @@ class Card(_Facts):
     """
 
     study: str = ""
+    target: str = Field(default="diagnosis", exclude_if=lambda target: target == "diagnosis")
     scheme: str = "split"
     synthetic: bool = False
     tracer: str = "AV1451"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from models.ensemble import Ensemble, build_members, member_logits, members_in, 
 from models.interval import calibrated_members, calibrator_draws, plausible_range
 from models.networks import Network, run
 from models.outliers import OutlierDetector
-from models.prediction import Prediction, reasons_to_refer
+from models.prediction import Prediction, decided
 from models.preprocessing import Preprocessing
 from models.prevalence import adjust_prevalence
 from models.saliency import saliency, to_picture
 from models.shares import read_shares
+from models.typical_scans import TypicalScan, arrays_of, typical_scans_in
 
 __all__ = ["BundleFormatError", "CalibratedClassifier", "Prediction", "Preprocessing"]
 
@@ -65,6 +66,8 @@ class CalibratedClassifier:
         See `models.interval.plausible_range`; None for classifiers of older versions.
     ood_quantile : float or None
         Share of held-out scans within each limit of `outliers`; None where it is not known.
+    typical_scans : tuple of TypicalScan
+        For reports; none in bundles of older versions.
 
     Raises
     ------
@@ -87,6 +90,7 @@ class CalibratedClassifier:
     largest_set: int = 1
     range_factor: float | None = None
     ood_quantile: float | None = None
+    typical_scans: tuple[TypicalScan, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.class_names) == len(self.prevalence) == len(self.conformal.thresholds):
@@ -151,8 +155,8 @@ class CalibratedClassifier:
         prevalence: Mapping[str, float] | Sequence[float] | None = None,
     ) -> list[Prediction]:
         """Classify several scans; parameters as in `predict`, one entry a scan."""
-        logits, features = self.logits(np.asarray(suvr))
-        return self.decide(logits, features, quality_reasons=quality_reasons, prevalence=prevalence)
+        found = self.logits(np.asarray(suvr))
+        return self.decide(*found, quality_reasons=quality_reasons, prevalence=prevalence)
 
     def decide(
         self,
@@ -181,6 +185,7 @@ class CalibratedClassifier:
             "prediction_set": [tuple(np.array(self.class_names)[row].tolist()) for row in inside],
             "mahalanobis": self.outliers.mahalanobis(features).tolist(),
             "energy": self.outliers.energy(logits).tolist(),
+            "logits": _rows(logits),
             "confidence": shown.max(axis=1).tolist(),
             "clinic_probabilities": [None] * len(shown) if stated is None else _rows(shown),
             "entropy": [None] * len(shown) if alone else spread.entropy.tolist(),
@@ -189,7 +194,7 @@ class CalibratedClassifier:
         rows = zip(*found.values(), strict=True)
         scans = [self._alike(stated) | dict(zip(found, row, strict=True)) for row in rows]
         quality = quality_reasons if quality_reasons is not None else [()] * len(scans)
-        return [_decided(Prediction(**scan), reasons) for scan, reasons in zip(scans, quality, strict=True)]
+        return [decided(Prediction(**scan), reasons) for scan, reasons in zip(scans, quality, strict=True)]
 
     def saliency(self, suvr: Suvr, class_name: str | None = None) -> NDArray[np.float32]:
         """Show which parts of the scan the probability of a class depends on.
@@ -230,7 +235,8 @@ class CalibratedClassifier:
             "operating_point": float(self.operating_point),
             "card": self.card.to_dict(),
         } | {name: getattr(self, name) for name in _LIMITS}
-        return write_bundle(folder, description, n.state_dict(), self.outliers.to_arrays())
+        arrays = self.outliers.to_arrays() | arrays_of(self.typical_scans)
+        return write_bundle(folder, description, n.state_dict(), arrays)
 
     @classmethod
     def load(cls, folder: Path) -> CalibratedClassifier:
@@ -267,6 +273,7 @@ class CalibratedClassifier:
             stored["operating_point"],
             Card.from_dict(stored.get("card", {})),
             **{limit: stored[limit] for limit in _LIMITS if limit in stored},
+            typical_scans=typical_scans_in(arrays),
         )
 
     def _range(self, shown: Floats, members: Floats, stated: Floats | None) -> tuple[Floats, Floats]:
@@ -293,8 +300,3 @@ class CalibratedClassifier:
 
 def _rows(values: Floats) -> list[tuple[float, ...]]:
     return [tuple(row) for row in values.tolist()]
-
-
-def _decided(prediction: Prediction, quality: Sequence[str]) -> Prediction:
-    reasons = tuple(quality) + reasons_to_refer(prediction)
-    return replace(prediction, decision="refer" if reasons else "report", reasons=reasons)

@@ -54,6 +54,8 @@ NETWORK_NAMES = (
     "resnet50",
     "seresnet50",
     "efficientnet_b0",
+    "segresnet",
+    "swinunetr",
 )
 IMAGE_NETWORK_NAMES = ("small_cnn", "resnet18", "resnet32", "resnet50")
 
@@ -98,10 +100,15 @@ NETWORK_OPTIONS = {
         "seresnet50": "layers groups reduction dropout_prob dropout_dim inplanes downsample_kernel_size "
         "input_3x3 pretrained progress",
         "efficientnet_b0": "norm pretrained progress adv_prop",
+        "segresnet": "init_filters act norm blocks_down anisotropic_scales",
+        "swinunetr": "patch_size depths num_heads window_size qkv_bias mlp_ratio feature_size drop_rate "
+        "attn_drop_rate dropout_path_rate normalize patch_norm use_checkpoint downsample use_v2",
     }.items()
 }
 """Options of each network."""
-TRUTHS = frozenset(("adv_prop", "bias_downsample", "input_3x3", "no_max_pool", "pretrained", "progress"))
+_TRUTHS = """adv_prop bias_downsample input_3x3 no_max_pool normalize patch_norm pretrained progress qkv_bias
+use_checkpoint use_v2"""
+TRUTHS = frozenset(_TRUTHS.split())
 """Options that are true or false; to the others that would be 1 or 0."""
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -49,6 +50,8 @@ class Prediction:
         calibrator, and networks.
     ood_quantile : float or None
         Share of held-out scans within each of the two limits; None where an older version did not store it.
+    logits : tuple of float, length K, or None
+        What was calibrated.
     """
 
     class_names: tuple[str, ...]
@@ -74,6 +77,7 @@ class Prediction:
     largest_set: int = 1
     range_factor: float | None = None
     ood_quantile: float | None = None
+    logits: tuple[float, ...] | None = None
 
     @property
     def shown(self) -> tuple[float, ...]:
@@ -91,6 +95,11 @@ class Prediction:
         if self.entropy is None or self.mutual_information is None:
             return None
         return self.entropy - self.mutual_information
+
+    @property
+    def out_of_distribution(self) -> bool:
+        """Whether the scan is more unlike the calibration scans than either limit allows."""
+        return self.mahalanobis > self.mahalanobis_limit or self.energy > self.energy_limit
 
 
 def reasons_to_refer(prediction: Prediction) -> tuple[str, ...]:
@@ -125,10 +134,14 @@ def _one_of(quantile: float | None) -> str:
 def _too_unsure(confidence: float, point: float) -> str:
     """Return the reason of a confidence below the operating point, in digits that show the difference."""
     if point >= 1:
-        return (
-            "The model gives no finding for any scan: held-out scans do not show that enough would be right"
-        )
+        return "This model has not been shown to be right often enough, so every scan is referred"
     texts = next(
         t for d in range(1, 20) if len(set(t := [f"{100 * x:.{d}f} %" for x in (confidence, point)])) > 1
     )
     return f"The highest probability, {texts[0]}, is below {texts[1]}, the least for a finding"
+
+
+def decided(prediction: Prediction, quality: Sequence[str]) -> Prediction:
+    """Return a prediction with its decision and reasons, those of quality control first."""
+    reasons = tuple(quality) + reasons_to_refer(prediction)
+    return replace(prediction, decision="refer" if reasons else "report", reasons=reasons)

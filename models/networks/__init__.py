@@ -6,7 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from models.names import nearest
-from models.networks.from_monai import densenet, efficientnet, resnet, seresnet, small_image_resnet
+from models.networks.from_monai import (
+    densenet,
+    efficientnet,
+    resnet,
+    segresnet_encoder,
+    seresnet,
+    small_image_resnet,
+    swin_encoder,
+)
 from models.networks.network import Network, run
 from models.networks.resnet32 import resnet32
 from models.networks.small_cnn import MeanPooling, PlaceWeightedPooling, small_cnn
@@ -30,6 +38,8 @@ NETWORKS: dict[str, Callable[..., Network]] = {
     "resnet50": resnet("resnet50"),
     "seresnet50": seresnet,
     "efficientnet_b0": efficientnet,
+    "segresnet": segresnet_encoder,
+    "swinunetr": swin_encoder,
 }
 """Networks of volumes."""
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from models.networks.network import Network
 
 Build = Callable[..., Network]
+_SWIN_STEP = 32
+"""Sides that a Swin encoder halves five times are multiples of this."""
 
 
 def _from_monai(name: str) -> Any:
@@ -71,3 +74,59 @@ def efficientnet(num_classes: int, channels: int, grid: tuple[int, ...], **optio
     )
     head, net._fc = net._fc, nn.Identity()
     return Network(net, head)
+
+
+class _Pooled(nn.Module):
+    """The encoder of a segmentation network: its deepest output, averaged over the volume.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Returns its outputs from fine to coarse.
+    step : int
+        Volumes are padded with zeros, on both sides, to sides that are multiples of this.
+    """
+
+    def __init__(self, encoder: nn.Module, step: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.step = step
+
+    def forward(self, x: Tensor) -> Tensor:
+        lacking = [-size % self.step for size in x.shape[2:]]
+        pad = [side for n in reversed(lacking) for side in (n // 2, n - n // 2)]
+        deepest: Tensor = self.encoder(functional.pad(x, pad))[-1]
+        return deepest.flatten(2).mean(dim=2)
+
+
+def swin_encoder(
+    num_classes: int, channels: int, grid: tuple[int, ...], *, feature_size: int = 24, **options: Any
+) -> Network:
+    """Build the encoder of SwinUNETR; MONAI's `use_checkpoint` saves memory and costs time."""
+    if len(grid) != 3:
+        raise TypeError("swin_encoder takes volumes")
+    net: Any = _from_monai("SwinUNETR")(
+        in_channels=channels, out_channels=num_classes, feature_size=feature_size, **options
+    )
+    return Network(_Pooled(net.swinViT, _SWIN_STEP), nn.Linear(16 * feature_size, num_classes))
+
+
+def segresnet_encoder(
+    num_classes: int,
+    channels: int,
+    grid: tuple[int, ...],
+    *,
+    init_filters: int = 16,
+    blocks_down: tuple[int, ...] = (1, 2, 2, 4),
+    norm: Any = "instance",
+    **options: Any,
+) -> Network:
+    """Build the encoder of SegResNet; without batch statistics unless `norm` asks for them."""
+    from monai.networks.nets.segresnet_ds import SegResEncoder
+
+    net: Any = SegResEncoder(
+        spatial_dims=len(grid), in_channels=channels, init_filters=init_filters,
+        blocks_down=tuple(blocks_down), norm=norm, **options,
+    )  # fmt: skip
+    width = init_filters * 2 ** (len(blocks_down) - 1)
+    return Network(_Pooled(net, 2 ** (len(blocks_down) - 1)), nn.Linear(width, num_classes))

@@ -18,6 +18,7 @@ from models.conformal import ConformalSets
 from models.networks import build_network
 from models.outliers import OutlierDetector
 from models.preprocessing import Preprocessing
+from models.typical_scans import TypicalScan
 
 NAMES = ("CN", "MCI", "AD")
 PREPROCESSING = Preprocessing(spacing_mm=8, suvr_max=4)
@@ -69,6 +70,15 @@ def test_a_stored_classifier_says_the_same(classifier, scans, tmp_path):
     assert loaded.predict(scans[0]) == classifier.predict(scans[0])
     assert loaded.card == classifier.card
     np.testing.assert_array_equal(loaded.saliency(scans[0]), classifier.saliency(scans[0]))
+
+
+def test_typical_scans_are_stored_and_an_older_bundle_has_none(classifier, scans, tmp_path):
+    assert CalibratedClassifier.load(classifier.save(tmp_path / "older")).typical_scans == ()
+    typical = (TypicalScan("positive", np.asarray(scans[0]), 1.8, 5),)
+    stored = dataclasses.replace(classifier, typical_scans=typical).save(tmp_path / "bundle")
+    [read] = CalibratedClassifier.load(stored).typical_scans
+    assert (read.status, read.meta_roi, read.among) == ("positive", 1.8, 5)
+    np.testing.assert_allclose(read.suvr, np.clip(scans[0], 0, 255 / 64), atol=1 / 128 + 1e-6)
 
 
 def test_no_pickle_is_stored(classifier, tmp_path):

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from monai.networks import nets
+from monai.networks.nets.segresnet_ds import SegResEncoder
 
 from models import names
 from models.calibrators import CALIBRATORS, calibrator
@@ -50,6 +51,13 @@ def test_options_are_those_of_the_networks():
         "resnet18": parameters(nets.resnet18, nets.ResNet) - {"layers"},
         "seresnet50": parameters(nets.SEResNet50, nets.SENet),
         "efficientnet_b0": parameters(nets.EfficientNetBN),
+        "segresnet": parameters(SegResEncoder) - {"head_module"},
+        # Of its decoder, a class, or of another kind of layer.
+        "swinunetr": {
+            name
+            for name in parameters(nets.SwinUNETR) - {"norm_name", "norm_layer", "use_flash_attention"}
+            if "hyena" not in name
+        },
     }
     for name, found in accepted.items():
         assert found - given == names.NETWORK_OPTIONS[name], name
