@@ -1,7 +1,6 @@
 """The settings of a study, section by section, and how its YAML file is read."""
 
 from pipeline.config.addresses import without_password
-from pipeline.config.conflicts import Purpose, check_purpose
 from pipeline.config.data_settings import (
     PRESET_CLASSES,
     AugmentationSettings,
@@ -10,8 +9,10 @@ from pipeline.config.data_settings import (
     ImagingSettings,
     ImbalanceSettings,
     IngestSettings,
+    LabelSettings,
     PhantomSettings,
     PreprocessingSettings,
+    ReadLabelSettings,
     SplitSettings,
 )
 from pipeline.config.learning_settings import (
@@ -23,21 +24,26 @@ from pipeline.config.learning_settings import (
     TrainingSettings,
 )
 from pipeline.config.operation_settings import (
+    AskedReports,
     CompareSettings,
     DaskSettings,
     EmailSettings,
     GateSettings,
     NotifySettings,
+    ReportSettings,
     RetrainSettings,
     ServeSettings,
+    TauThresholds,
     TrackingSettings,
 )
+from pipeline.config.purposes import Purpose, check_purpose
 from pipeline.config.study import Study
 from pipeline.config.study_file import SHIPPED, load_study, shipped_study
 
 __all__ = [
     "PRESET_CLASSES",
     "SHIPPED",
+    "AskedReports",
     "AugmentationSettings",
     "BatchSettings",
     "CalibrationSettings",
@@ -51,16 +57,20 @@ __all__ = [
     "ImagingSettings",
     "ImbalanceSettings",
     "IngestSettings",
+    "LabelSettings",
     "LossSettings",
     "NetworkSettings",
     "NotifySettings",
     "PhantomSettings",
     "PreprocessingSettings",
     "Purpose",
+    "ReadLabelSettings",
+    "ReportSettings",
     "RetrainSettings",
     "ServeSettings",
     "SplitSettings",
     "Study",
+    "TauThresholds",
     "TrackingSettings",
     "TrainingSettings",
     "check_purpose",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from models.names import (
     CALIBRATOR_NAMES,
@@ -18,14 +19,12 @@ from models.names import (
     nearest,
 )
 from pipeline.config.data_settings import PRESET_CLASSES
-from pipeline.errors import ConfigError
+from pipeline.diagnoses import DIAGNOSIS, spelling
 
 if TYPE_CHECKING:
     from pipeline.config.study import Study
 
-Purpose = Literal["train", "compare", "retrain", "demo", "year"]
-"""What a study is used for."""
-_PUBLISHED_SPLIT = ("medmnist", "cifar10", "cifar100", "tiny_imagenet")
+PUBLISHED_SPLIT = ("medmnist", "cifar10", "cifar100", "tiny_imagenet")
 _IMAGES = ("cifar10", "cifar100", "tiny_imagenet", "image_folder")
 
 _CRON_HIGHEST = (59, 23, 31, 12, 7)
@@ -46,34 +45,12 @@ def conflicts(study: Study) -> list[str]:
         _training,
         _cross_fitting,
         _comparison,
+        _curve,
         _phantom,
         _places,
         _schedules,
     )
     return [problem for check in checks for problem in check(study)]
-
-
-def check_purpose(study: Study, purpose: Purpose) -> None:
-    """Refuse a study that cannot be used for what is asked.
-
-    Raises
-    ------
-    ConfigError
-        With every setting that is wrong or in the way, and its fix.
-    """
-    checks: dict[Purpose, tuple[Callable[[Study], Iterator[str]], ...]] = {
-        "train": (_learns_from_scans,),
-        "compare": (_leaves_a_part_out,),
-        "retrain": (_learns_from_scans, _keeps_all_scans),
-        "demo": (_learns_from_scans, _learns_from_phantom),
-        "year": (_learns_from_scans, _keeps_all_scans, _learns_from_phantom, _has_months),
-    }
-    # A study that was changed by code rather than read from a file has not been checked yet.
-    found = conflicts(study) or [problem for check in checks[purpose] for problem in check(study)]
-    if found:
-        raise ConfigError(" ".join(found), where=study.name)
-    if purpose in ("demo", "year"):
-        study.phantom.check_visits()
 
 
 def _names(study: Study) -> Iterator[str]:
@@ -119,11 +96,33 @@ def _cohort(study: Study) -> Iterator[str]:
         yield f"cohort.classes: only {classes[0]} is named; name two classes or more."
     if repeated := _repeated(classes):
         yield f"cohort.classes: {', '.join(repeated)} appears twice; name each class once."
+    yield from _class_words(study)
     if study.cohort.image_size is not None and study.cohort.kind != "image_folder":
         yield (
             f"cohort.image_size: pictures of kind {study.cohort.kind} have a size of their own; remove it, "
             "or set cohort.kind to image_folder."
         )
+
+
+def _class_words(study: Study) -> Iterator[str]:
+    cohort = study.cohort
+    if cohort.kind != "bids" and (cohort.merge or cohort.labels or cohort.target != DIAGNOSIS):
+        yield (
+            "cohort.merge, cohort.labels, cohort.target: they are for scans, found cohort.kind "
+            f"{cohort.kind}; remove them."
+        )
+    if repeated := cohort.words.repeated():
+        yield f"cohort.merge: {', '.join(repeated)} is in two classes; leave it in one."
+    if strange := [name for name in cohort.merge if name not in cohort.classes]:
+        yield (
+            f"cohort.merge: {', '.join(strange)} is not in cohort.classes ({', '.join(cohort.classes)}); add "
+            "it there, or remove cohort.classes."
+        )
+    taken = {spelling(word): name for name, words in cohort.merge.items() for word in words}
+    for name in cohort.classes:
+        into = taken.get(spelling(name), name)
+        if into != name:
+            yield f"cohort.classes: {name} is merged into {into}; leave {name} out of cohort.classes."
 
 
 def _scans_and_images(study: Study) -> Iterator[str]:
@@ -187,10 +186,21 @@ def _comparison(study: Study) -> Iterator[str]:
         yield f"compare.seeds: {', '.join(repeated)} appears twice; name each seed once."
     if not asked.seeds:
         yield "compare.seeds: the list is empty; name one seed at least, as [0]."
-    if asked.folds > 1 and study.cohort.kind in _PUBLISHED_SPLIT:
+    if repeated := _repeated(asked.batch_sizes):
+        yield f"compare.batch_sizes: {', '.join(repeated)} appears twice; name each size once."
+    if (asked.folds or 1) > 1 and study.cohort.kind in PUBLISHED_SPLIT:
         yield (
             f"compare.folds: {asked.folds} folds cannot replace the published split of cohort.kind "
-            f"{study.cohort.kind}, results would not be comparable; set it to 1."
+            f"{study.cohort.kind}, results would not be comparable; set it to 1, or remove it."
+        )
+
+
+def _curve(study: Study) -> Iterator[str]:
+    shares = study.curve.shares
+    if list(shares) != sorted(set(shares)) or shares[-1] != 1:
+        yield (
+            f"curve.shares: {', '.join(f'{share:g}' for share in shares)} do not ascend to 1; write them "
+            "from the smallest to 1, as [0.25, 0.5, 1]."
         )
 
 
@@ -206,6 +216,11 @@ def _phantom(study: Study) -> Iterator[str]:
 
 
 def _places(study: Study) -> Iterator[str]:
+    if study.labels.from_reads and study.cohort.kind != "bids":
+        yield (
+            f"labels.from_reads: a cohort of kind {study.cohort.kind} has no scans that are read; remove the "
+            "section labels."
+        )
     if study.dask.address is not None and study.dask.jobqueue is not None:
         yield "dask.address, dask.jobqueue: a cluster has one of the two; remove the other."
     source, dataset = study.ingest.source, study.cohort.path
@@ -216,9 +231,10 @@ def _places(study: Study) -> Iterator[str]:
                 f"ingest.source, cohort.path: the folders {source} and {dataset} overlap, an ingest would "
                 "read what it has written; choose two beside each other."
             )
-    port = study.serve.prefect_port
-    if port and port == study.serve.mlflow_port:
-        yield f"serve.prefect_port, serve.mlflow_port: both are {port}; choose two."
+    ports = [(key, getattr(study.serve, key)) for key in ("prefect_port", "mlflow_port", "reads_port")]
+    for (first, port), (second, other) in itertools.combinations(ports, 2):
+        if port and port == other:
+            yield f"serve.{first}, serve.{second}: both are {port}; choose two."
 
 
 def _schedules(study: Study) -> Iterator[str]:
@@ -242,51 +258,6 @@ def _like_cron(line: str) -> bool:
         and all(int(number) <= highest for number in re.findall(r"(?<![/#\d])\d+", field))
         for field, highest in zip(fields, _CRON_HIGHEST, strict=True)
     )
-
-
-def _learns_from_scans(study: Study) -> Iterator[str]:
-    if study.cohort.kind != "bids":
-        yield (
-            f"cohort.kind: a classifier of scans learns from a cohort of kind bids, not {study.cohort.kind}. "
-            "Use `taucal compare` for this cohort."
-        )
-
-
-def _keeps_all_scans(study: Study) -> Iterator[str]:
-    if study.imbalance.ratio != 1:
-        yield (
-            f"imbalance.ratio: {study.imbalance.ratio:g} leaves scans out, which only `taucal compare` may "
-            "do. Remove the imbalance section."
-        )
-
-
-def _leaves_a_part_out(study: Study) -> Iterator[str]:
-    if study.calibration.scheme == "cross_fit":
-        yield (
-            "calibration.scheme: a comparison trains one network for each loss, seed and fold and calibrates "
-            "on a part that all losses share. Set it to split or auto."
-        )
-
-
-def _learns_from_phantom(study: Study) -> Iterator[str]:
-    preset, classes = study.phantom.preset, PRESET_CLASSES[study.phantom.preset]
-    if preset == "five_class":
-        yield (
-            "phantom.preset: five_class has classes that ingest does not read from ADNI's tables. Set it to "
-            "three_class or three_class_clinical; `taucal phantom --preset five_class` writes its scans."
-        )
-    elif study.cohort.classes != classes:
-        yield (
-            f"cohort.classes: {', '.join(study.cohort.classes)} are not the classes of phantom.preset "
-            f"{preset}. Add --set 'cohort.classes=[{', '.join(classes)}]'."
-        )
-    if study.ingest.source is None:
-        yield "ingest.source: no folder for the phantom is named. Set it to a folder to write to."
-
-
-def _has_months(study: Study) -> Iterator[str]:
-    if not study.phantom.batches:
-        yield "phantom.batches: a year needs a batch for each month. Start from configs/year.yaml."
 
 
 def _repeated(values: Iterable[object]) -> list[str]:

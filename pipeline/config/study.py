@@ -27,9 +27,15 @@ class Study(Section):
     """
 
     name: Annotated[str, Field(min_length=1)]
+    """Of the study, in pages, runs and notices."""
     seed: Seed = 2026
+    """Fixes split, first weights, order and augmentation."""
     output: Path
+    """Folder that everything is written to."""
     cohort: data.CohortSettings
+    labels: Annotated[
+        data.ReadLabelSettings, Field(exclude_if=lambda labels: labels == data.ReadLabelSettings())
+    ] = data.ReadLabelSettings()
     ingest: data.IngestSettings = data.IngestSettings()
     imaging: data.ImagingSettings = data.ImagingSettings()
     imbalance: data.ImbalanceSettings = data.ImbalanceSettings()
@@ -46,10 +52,16 @@ class Study(Section):
     tracking: operation.TrackingSettings = operation.TrackingSettings()
     phantom: data.PhantomSettings = data.PhantomSettings()
     compare: operation.CompareSettings = operation.CompareSettings()
+    curve: Annotated[
+        operation.CurveSettings, Field(exclude_if=lambda curve: curve == operation.CurveSettings())
+    ] = operation.CurveSettings()
     dask: operation.DaskSettings = operation.DaskSettings()
     retrain: operation.RetrainSettings = operation.RetrainSettings()
+    asked: Annotated[operation.AskedReports | None, Field(exclude_if=lambda asked: asked is None)] = None
+    """Set by `taucal report` alone."""
     serve: operation.ServeSettings = operation.ServeSettings()
     notify: operation.NotifySettings = operation.NotifySettings()
+    report: operation.ReportSettings = operation.ReportSettings()
 
     @model_validator(mode="after")
     def _settings_go_together(self) -> Self:
@@ -60,9 +72,9 @@ class Study(Section):
     def learning_settings(self) -> dict[str, Any]:
         """Return the settings that decide what is learned: not where it is written or how it is compared."""
         places = {"name", "output", "cohort", "tracking", "phantom", "ingest"}
-        return self.model_dump(
-            mode="json", exclude=places | {"compare", "dask", "retrain", "serve", "notify"}
-        )
+        others = {"compare", "curve", "dask", "retrain", "serve", "notify", "report", "asked"}
+        settings = self.model_dump(mode="json", exclude=places | others)
+        return {**settings, "imaging": self.imaging.processing(), "network": self.network.learned()}
 
     def without_places(self) -> Study:
         """Return the study without the folders of scans, whom it writes to and where models are stored.
@@ -71,7 +83,18 @@ class Study(Section):
         """
         ingest = self.ingest.model_copy(update={"source": None, "more_sources": (), "key_file": None})
         tracking = self.tracking.model_copy(update={"uri": None, "artifacts": None})
-        silent = {"notify": operation.NotifySettings(), "dask": operation.DaskSettings()}
+        labels = self.cohort.labels
+        if labels is not None:
+            labels = labels.model_copy(update={"file": Path(f"labels{labels.file.suffix}")})
+        cohort = self.cohort.model_copy(update={"labels": labels})
+        silent = {
+            "cohort": cohort,
+            "imaging": self.imaging.model_copy(update={"centaur_masks": None}),
+            "network": self.network.without_place(),
+            "notify": operation.NotifySettings(),
+            "dask": operation.DaskSettings(),
+            "asked": None,
+        }
         return self.model_copy(update={"ingest": ingest, "tracking": tracking, **silent})
 
     def to_yaml(self) -> str:

@@ -94,10 +94,15 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
     except OSError as error:
         shipped = ", ".join(sorted(p.name for p in SHIPPED.glob("*.yaml")))
+        inside = [str(path / name) for name in ("taucal.yaml", "study.yaml") if (path / name).is_file()]
+        if inside:
+            raise ConfigError(
+                "This is a folder, expected a study file", where=str(path), hint=f"name {inside[0]}"
+            ) from error
         raise ConfigError(
             f"The study file cannot be read: {error.strerror}",
             where=str(path),
-            hint=f"check the path; {shipped} to start from are in {SHIPPED}",
+            hint=f"check the path; `taucal init` writes a first one; {shipped} are in {SHIPPED}",
         ) from error
     try:
         tree = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a subclass of the safe loader
@@ -108,7 +113,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"A study file holds keys and values, this one holds {found}",
             where=str(path),
-            hint="a smallest one has the keys name, output and cohort.path",
+            hint="it needs the keys name, output and cohort.path; `taucal init` writes a first one",
         )
     return tree
 

@@ -88,6 +88,11 @@ def test_the_defaults_go_together():
             r"ingest\.source, cohort\.path: the folders data and data/bids overlap.*beside each other",
         ),
         ({"serve": {"mlflow_port": 4200}}, r"serve\.prefect_port, serve\.mlflow_port: both are 4200"),
+        (
+            {"cohort": {"path": "x", "kind": "medmnist"}, "labels": {"from_reads": True}},
+            r"labels\.from_reads: a cohort of kind medmnist has no scans that are read; remove",
+        ),
+        ({"serve": {"reads_port": 5000}}, r"serve\.mlflow_port, serve\.reads_port: both are 5000"),
     ],
 )
 def test_what_cannot_work_is_refused_with_key_and_fix(section, message):
@@ -183,10 +188,24 @@ def test_every_shipped_study_serves_its_purpose(name):
     }  # fmt: skip
 
 
-def test_a_comparison_cannot_be_cross_fitted():
-    study = Study(name="x", output="out", cohort={"path": "bids"}, calibration={"scheme": "cross_fit"})
-    with pytest.raises(ConfigError, match=r"calibration\.scheme: a comparison trains one network"):
+@pytest.mark.parametrize(
+    ("cohort", "folds", "fix"),
+    [
+        ({"path": "bids"}, 1, r"Set compare\.folds to 2"),
+        ({"path": "x", "kind": "medmnist"}, None, r"Set calibration\.scheme to split"),
+    ],
+)
+def test_a_comparison_of_one_split_cannot_be_cross_fitted(cohort, folds, fix):
+    study = Study(
+        name="x", output="out", cohort=cohort, calibration={"scheme": "cross_fit"}, compare={"folds": folds}
+    )
+    with pytest.raises(ConfigError, match=r"calibration\.scheme, compare\.folds: one split has no.*" + fix):
         check_purpose(study, "compare")
+
+
+def test_a_comparison_of_several_folds_can_be_cross_fitted():
+    study = Study(name="x", output="out", cohort={"path": "bids"}, calibration={"scheme": "cross_fit"})
+    check_purpose(study, "compare")
 
 
 def test_an_ensemble_is_not_cross_fitted():
