@@ -119,6 +119,12 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def digest_of_path(path: Path) -> str:
+    """Return sixteen hex digits for the bytes of a file or of all files below a folder, not their names."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return fingerprint(sorted(sha256_of_file(file) for file in files))
+
+
 def write_sha256(path: Path) -> Path:
     """Write the SHA-256 of a file beside it, as ``sha256sum`` does; return what was written."""
     return write_text(_sum_of(path), f"{sha256_of_file(path)}  {path.name}\n")
@@ -163,7 +169,9 @@ def fingerprint(*parts: Any) -> str:
 
 
 @contextlib.contextmanager
-def exclusive(lock: Path | None, what: str, *, wait: bool = True) -> Iterator[None]:
+def exclusive(
+    lock: Path | None, what: str, *, wait: bool = True, hint: str = "wait until it is done"
+) -> Iterator[None]:
     """Hold a lock file for as long as the block runs; the system frees it when the process dies.
 
     While it is held, the file names the holder. Without a holder it means nothing, and stays.
@@ -176,6 +184,8 @@ def exclusive(lock: Path | None, what: str, *, wait: bool = True) -> Iterator[No
         What is locked, for the message.
     wait : bool
         Wait for the holder, or refuse at once.
+    hint : str
+        What to do where another process holds it.
 
     Raises
     ------
@@ -195,7 +205,7 @@ def exclusive(lock: Path | None, what: str, *, wait: bool = True) -> Iterator[No
         raise InputError(
             f"Another process has locked the {what}{_in_words(lock)}",
             where=str(lock),
-            hint="wait until it is done",
+            hint=hint,
         ) from error
     except OSError as error:
         raise not_writable(lock.parent, error) from error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -13,14 +15,17 @@ from models.shares import read_shares
 from pipeline.config import ImagingSettings
 from pipeline.errors import ConfigError, InputError, RefusedScan, TaucalError, sentence, unexpected
 from pipeline.imaging.process import Normalised, normalise
+from pipeline.ingest.archive_kinds import kind_of_archive
+from pipeline.ingest.archives import View, opened
 from pipeline.ingest.bids_tree import sidecars_of
 from pipeline.ingest.convert import read_found
-from pipeline.ingest.converted import sidecar_of
 from pipeline.ingest.dicom import read_series
 from pipeline.ingest.found import FoundScan
+from pipeline.ingest.instances import is_dicom
 from pipeline.ingest.nifti import read_nifti
-from pipeline.ingest.sidecar import OWN_FACTS, read_sidecar
-from pipeline.scan import Volume
+from pipeline.ingest.sidecar import IMAGE_NAME, OWN_FACTS, read_sidecar, sidecars_beside
+from pipeline.ingest.sources import find_scans, scans_at
+from pipeline.scan import Volume, scanner_of
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +89,7 @@ class Answer(TypedDict):
 
 
 def read_scan(scan: Path | FoundScan) -> Volume:
-    """Read a DICOM folder, a NIfTI file with the sidecars that apply to it, or a scan that was found.
+    """Read a folder or an archive of one scan, a DICOM or NIfTI file, or a scan that was found.
 
     Raises
     ------
@@ -95,14 +100,46 @@ def read_scan(scan: Path | FoundScan) -> Volume:
     """
     if isinstance(scan, FoundScan):
         return read_found(scan)
-    if scan.is_dir():
-        return read_series(scan)
+    if scan.is_dir() or kind_of_archive(scan):
+        with opened(scan) as view:
+            return _read_folder(scan, view)
     if scan.is_file():
-        return _read_image(scan)
+        return read_found(_only(scans_at(scan), scan)) if is_dicom(scan) else _read_image(scan)
     raise InputError(
         "There is no such file or folder; a scan is a folder of DICOM files or a NIfTI file",
         where=str(scan),
         hint="correct the path",
+    )
+
+
+def _read_folder(folder: Path, view: View) -> Volume:
+    """Read the one scan of a folder, whatever its format; of several reconstructions, that of an ingest."""
+    if view.origins:
+        return read_found(_only(find_scans(folder, view=view).scans, folder))
+    try:
+        return read_series(folder)
+    except RefusedScan as refusal:
+        if refusal.rule not in ("empty", "several-series"):
+            raise
+        found: Sequence[FoundScan] = ()
+        with suppress(InputError):
+            found = find_scans(folder).scans
+        if len(found) == 1 or (found and refusal.rule == "empty"):
+            return read_found(_only(found, folder))
+        raise
+
+
+def _only(scans: Sequence[FoundScan], place: Path) -> FoundScan:
+    if len(scans) == 1:
+        return scans[0]
+    raise RefusedScan(
+        "several-series",
+        f"There are {len(scans)} PET scans",
+        where=str(place),
+        hint="Unpack it, and name the folder of one of them"
+        if kind_of_archive(place)
+        else "Name the folder or file of one of them",
+        measured=f"{len(scans)} scans",
     )
 
 
@@ -111,10 +148,18 @@ def _read_image(path: Path) -> Volume:
     root = next((p for p in path.parents if (p / "dataset_description.json").is_file()), None)
     sidecars = sidecars_of(path, root) if root is not None else ()
     facts: dict[str, Any] = {}
-    for sidecar in sidecars or (sidecar_of(path),):
+    for sidecar in sidecars or sidecars_beside(path):
         facts |= read_sidecar(sidecar)
     facts.pop(OWN_FACTS, None)  # as in an ingest: anybody may have written them
+    if root is None:
+        facts[IMAGE_NAME] = path.name
     return read_nifti(path, facts)
+
+
+def imaging_of(classifier: CalibratedClassifier) -> ImagingSettings:
+    """Return the imaging settings that a classifier was trained with."""
+    # A classifier from before there was a warp learned from affine scans.
+    return ImagingSettings(**{"registration": "affine", **classifier.card.imaging})
 
 
 def infer(
@@ -135,9 +180,7 @@ def infer(
     try:
         volume = read_scan(scan)
         _check_tracer(volume, classifier.card.tracer)
-        # A classifier from before there was a warp learned from affine scans.
-        imaging = {"registration": "affine", **classifier.card.imaging}
-        normalised = normalise(volume, ImagingSettings(**imaging))
+        normalised = normalise(volume, imaging_of(classifier))
     except RefusedScan as refusal:
         return Inference(volume, None, None, refusal)
     except TaucalError:
@@ -187,10 +230,36 @@ def answer(
     prevalence : dict, optional
         The clinic's own class shares.
     """
+    return answer_with_measures(classifier, path, prevalence)[0]
+
+
+def answer_with_measures(
+    classifier: CalibratedClassifier, path: Path, prevalence: dict[str, float] | None = None
+) -> tuple[Answer, dict[str, Any]]:
+    """Return the answer about one scan as `answer` does, and with it what `measured_of` returns."""
     try:
-        return answer_of(infer(classifier, path, prevalence))
+        inference = infer(classifier, path, prevalence)
     except InputError as error:
-        return _refused(error, "no-such-scan")
+        return _refused(error, "no-such-scan"), {}
+    return answer_of(inference), measured_of(inference)
+
+
+def measured_of(inference: Inference) -> dict[str, Any]:
+    """Return what a later check of many scans compares, JSON-able: regional SUVR, scanner, logits.
+
+    Empty where the scan was refused.
+    """
+    normalised, prediction = inference.normalised, inference.prediction
+    if normalised is None or prediction is None:
+        return {}
+    facts = normalised.suvr.facts
+    regions = normalised.region_values()
+    return {
+        "regions": {name: round(v, 5) for name, v in regions.items() if math.isfinite(v)},
+        "scanner": scanner_of(facts),
+        "logits": None if prediction.logits is None else list(prediction.logits),
+        "out_of_distribution": prediction.out_of_distribution,
+    }
 
 
 def answer_of(inference: Inference) -> Answer:

@@ -79,3 +79,13 @@ def test_a_prevalence_names_the_classes(small_classifier):
         check_prevalence(small_classifier, {"CN": 60, "MCI": 30, "AD": 1})
     with pytest.raises(ConfigError, match=r"names CN\. Expected a share for each of CN, MCI, AD"):
         check_prevalence(small_classifier, {"CN": 1.0})
+
+
+def test_a_folder_of_several_images_is_refused_with_their_number(small_classifier, pet_scans, tmp_path):
+    for name in ("sub-1_pet.nii.gz", "sub-2_pet.nii.gz"):
+        shutil.copy(pet_scans["nifti"], tmp_path / name)
+    found = answer(small_classifier, tmp_path)
+    assert found["rule"] == "several-series"
+    assert found["reasons"] == ["There are 2 PET scans. Name the folder or file of one of them."]
+    (tmp_path / "sub-2_pet.nii.gz").unlink()
+    assert answer(small_classifier, tmp_path)["rule"] is None
