@@ -6,30 +6,34 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from prefect.runner import Runner
 from prefect.settings import PREFECT_API_URL
 
+from flows.reports.read_desk import ReadDesk
 from flows.running import doors
 from flows.running.console import say, show_table
 from flows.running.lifetime import end_orphans, process_tag
 from flows.running.notify import send_notice
+from flows.serving.reads_server import LOOPBACK, reads_served
 from flows.serving.schedules import (
+    APPROVE,
     SCHEDULES,
     Schedule,
     deployment_of,
     forget_schedules,
     planned,
 )
-from flows.serving.servers import Server, servers_of
+from flows.serving.servers import Server, free_endpoint, servers_of
 from pipeline.config import Study
 from pipeline.errors import TaucalError
 from pipeline.files import exclusive, not_writable
 from pipeline.processes import environment, import_places
 
 _SECONDS_TO_STOP = 60.0
+_SERVED = "`taucal serve` or a worker already runs for this study: use its pages, or end it there"
 
 
 def serve(study: Study) -> None:
@@ -51,17 +55,31 @@ def serve(study: Study) -> None:
     folder = study.output.resolve() / ".serve"
     _make_private(folder)
     with (
-        exclusive(folder / "lock", "schedules of this study", wait=False),
+        exclusive(folder / "lock", "schedules of this study", wait=False, hint=_SERVED),
         environment({doors.SERVER: str(os.getpid()), **import_places()}),
+        _reads_of(study),
         servers_of(study, folder) as servers,
     ):
-        orphans = end_orphans([flow.name for flow in SCHEDULES.values()])
+        orphans = end_orphans([flow.name for flow in (*SCHEDULES.values(), APPROVE)])
         if orphans:
             runs = "flow run of a killed process is" if orphans == 1 else "flow runs of a killed process are"
             say(f"{orphans} {runs} marked as crashed.")
             send_notice(study, "failure", {"kind": "Crashed", "runs": orphans})
         asyncio.run(_run(study, schedules, servers))
     say("Ended; nothing is left running.")
+
+
+@contextlib.contextmanager
+def _reads_of(study: Study) -> Iterator[None]:
+    """Serve the form for readers, if the study wants it; scans alone are read."""
+    port = study.serve.reads_port
+    if port is None or study.cohort.kind != "bids":
+        yield
+        return
+    endpoint = free_endpoint(LOOPBACK, port, "serve.reads_port")
+    with reads_served(ReadDesk.of(study), endpoint):
+        say(f"The form for readers: {endpoint.url}")
+        yield
 
 
 def _make_private(folder: Path) -> None:
@@ -77,7 +95,7 @@ async def _run(study: Study, schedules: Sequence[Schedule], servers: Sequence[Se
     await forget_schedules(study)
     runner = Runner(name="taucal", pause_on_shutdown=True)
     path = doors.store_study(study)
-    for schedule in schedules:
+    for schedule in [*schedules, Schedule(APPROVE, None)]:
         await runner.aadd_deployment(deployment_of(study, schedule, path, tags=[process_tag()]))
     work = asyncio.create_task(runner.start())
     while not (runner.started or work.done()):

@@ -10,6 +10,7 @@ plain function, and no server is started.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 import urllib.error
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from prefect import Flow, State, tags
 from prefect.client.schemas.objects import FlowRun
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import CancelledRun, Pause, TerminationSignal
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_CLIENT_MAX_RETRIES,
@@ -30,11 +31,11 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from flows.running.console import say
-from flows.running.environment import state_folder
+from flows.running.console import say, warn
+from flows.running.environment import SERVED, state_folder
 from flows.running.lifetime import end_orphans, end_with_parent, is_gone, process_tag
 from flows.running.notify import send_notice
-from flows.running.task_runs import WorkFailed, privately
+from flows.running.task_runs import Attempt, WorkFailed, privately
 from pipeline.config import Study, load_study
 from pipeline.errors import InputError
 from pipeline.files import fingerprint, read_json, written_whole
@@ -42,8 +43,7 @@ from pipeline.files import fingerprint, read_json, written_whole
 T = TypeVar("T")
 SERVER = "TAUCAL_SERVE_PID"
 """Environment variable with the id of the process that serves; a flow ends when it does."""
-PLACE = Path(".serve") / "prefect.json"
-"""Below a study's output folder: the address of the server that `taucal serve` runs, and its process."""
+PLACE = SERVED
 _SECONDS_TO_ANSWER = 5
 
 
@@ -84,10 +84,20 @@ def _recorded(door: Flow[[str], T], path: str, api: str) -> T:
             stack.enter_context(temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}))
         end_orphans([door.name])
         stack.enter_context(tags(process_tag()))
+        done = Attempt(functools.partial(door.fn, path))
+        shown = door.with_options()
+        shown.fn = functools.wraps(door.fn)(lambda _path: done.tried())
         try:
-            return door(path)
+            return shown(path)
+        except WorkFailed:
+            raise
         except TerminationSignal:
             raise KeyboardInterrupt from None
+        except CancelledRun:
+            raise
+        except Exception as error:  # noqa: BLE001 - Prefect's own
+            warn(f"Prefect cannot show the run of {door.name!r} ({type(error).__name__}); it goes on.")
+            return done.whatever_prefect_says()
 
 
 @contextlib.contextmanager
@@ -116,6 +126,9 @@ def opened(path: str) -> Iterator[Study]:
         if study is not None:
             send_notice(study, "failure", {"flow": name, "kind": type(error).__name__})
         raise WorkFailed(error) from None
+    except Pause:
+        _report(f"{name} waits for an answer in Prefect's page.")
+        raise
     _report(f"{name} ended after {time.monotonic() - started:.0f} s.")
 
 
@@ -128,6 +141,17 @@ def _name_of_run() -> str:
 
     context = FlowRunContext.get()
     return "flow" if context is None or context.flow is None else context.flow.name
+
+
+def deployment_name(study: Study) -> str:
+    """Return the name that the deployments of a study have in Prefect.
+
+    Examples
+    --------
+    >>> deployment_name(Study(name="Tau/2026", output="x", cohort={"path": "x"}))
+    'Tau-2026'
+    """
+    return study.name.replace("/", "-").replace("%", "-")
 
 
 def name_run() -> str:

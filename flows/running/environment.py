@@ -23,6 +23,8 @@ _DEFAULTS = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven idle worker processes for what is not used here
     "GIT_PYTHON_REFRESH": "quiet",
 }
+SERVED = Path(".serve") / "prefect.json"
+"""Below a study's output folder: the address of the server that `taucal serve` runs, and its process."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _AT_HOME = {"PREFECT_HOME": ".prefect", "MPLCONFIGDIR": "matplotlib", "XDG_CACHE_HOME": "cache"}
 """What libraries write to the home folder, and its name in the folder that takes its place."""
@@ -44,6 +46,19 @@ def bypass_proxy(*hosts: str) -> None:
         known = [host.strip() for host in os.environ.get(name, "").split(",") if host.strip()]
         if "*" not in known:
             os.environ[name] = ",".join([*known, *(host for host in hosts if host not in known)])
+
+
+def server_may_be_known(output: Path) -> bool:
+    """Whether a Prefect server can be known to record runs of a study; asked before Prefect is imported.
+
+    Parameters
+    ----------
+    output : Path
+        Folder of the study.
+    """
+    home = os.environ.get("PREFECT_HOME") or os.path.expanduser("~/.prefect")  # noqa: PTH111 - never raises
+    profiles = Path(home) / "profiles.toml"
+    return "PREFECT_API_URL" in os.environ or (output / SERVED).is_file() or profiles.is_file()
 
 
 def state_folder() -> Path:

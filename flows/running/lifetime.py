@@ -71,6 +71,17 @@ def process_tag(pid: int | None = None) -> str:
     return f"pid:{_host()}:{_boot()}:{pid}:{_start_of(pid)}"
 
 
+def is_process_tag(tag: str) -> bool:
+    """Whether a tag names a process.
+
+    Examples
+    --------
+    >>> is_process_tag(process_tag()), is_process_tag("nightly")
+    (True, False)
+    """
+    return _TAG.fullmatch(tag) is not None
+
+
 def is_gone(tag: str) -> bool:
     """Whether `tag` names a process that has surely ended.
 

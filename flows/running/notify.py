@@ -35,7 +35,7 @@ def send_notice(study: Study, event: str, facts: Mapping[str, object]) -> None:
     study : Study
         Section `notify` names the receivers.
     event : str
-        ``"failure"``, ``"promotion"``, ``"challenger"``, ``"waiting"`` or ``"shift"``.
+        ``"failure"``, ``"promotion"``, ``"challenger"``, ``"waiting"``, ``"shift"`` or ``"week"``.
     facts : mapping
         Numbers, names of flows and models. Nothing that identifies a patient, no path, no text of an error.
     """

@@ -7,7 +7,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
 from flows.running.doors import check_reachable, store_study
-from flows.serving.schedules import BY_HAND, Schedule, deployment_of, planned
+from flows.serving.schedules import APPROVE, BY_HAND, Schedule, deployment_of, planned
 from pipeline.config import Study
 from pipeline.errors import ConfigError, InputError
 
@@ -53,7 +53,7 @@ def deploy(study: Study, pool: str, *, image: str | None = None, study_file: str
             ) from error
     path = study_file or store_study(study)
     made = []
-    for schedule in [*planned(study), *(Schedule(flow, None) for flow in BY_HAND)]:
+    for schedule in [*planned(study), *(Schedule(flow, None) for flow in (APPROVE, *BY_HAND))]:
         deployment = deployment_of(study, schedule, path, work_pool_name=pool)
         deployment.apply(image=image)
         made.append(deployment.full_name)

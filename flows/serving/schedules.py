@@ -27,6 +27,7 @@ from prefect.utilities.callables import parameter_schema
 from pydantic import ValidationError
 
 from flows.running.console import say
+from flows.running.doors import deployment_name
 from pipeline.config import Study
 from pipeline.errors import ConfigError
 
@@ -43,12 +44,20 @@ SCHEDULES = {
     "ingest": ServedFlow("ingest", "flows.ingest.ingest"),
     "reports": ServedFlow("report", "flows.reports.new_reports.report"),
     "shift": ServedFlow("shift", "flows.retraining.shift_check.shift"),
+    "week": ServedFlow("week", "flows.retraining.weekly_check.week"),
     "retrain": ServedFlow("retrain", "flows.retrain.retrain"),
 }
 """Key of section `serve` -> the flow that runs then."""
 
-BY_HAND = (ServedFlow("train", "flows.train.train"), ServedFlow("compare", "flows.compare.compare"))
+BY_HAND = (
+    ServedFlow("train", "flows.train.train"),
+    ServedFlow("compare", "flows.compare.compare"),
+    ServedFlow("curve", "flows.curve.curve"),
+)
 """Flows that have no schedule."""
+
+APPROVE = ServedFlow("approve", "flows.retraining.ask_in_prefect.approve")
+"""The flow that a retraining starts where its challenger waits for a person."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,17 +112,6 @@ def _checked(cron: str, key: str) -> str:
         ) from error
 
 
-def name_of(study: Study) -> str:
-    """Return the name that the deployments of a study have in Prefect.
-
-    Examples
-    --------
-    >>> name_of(Study(name="Tau/2026", output="x", cohort={"path": "x"}))
-    'Tau-2026'
-    """
-    return study.name.replace("/", "-").replace("%", "-")
-
-
 def deployment_of(study: Study, schedule: Schedule, path: str, **more: Any) -> RunnerDeployment:
     """Return the deployment of a flow: one run at a time, with the path of the study's file.
 
@@ -126,14 +124,15 @@ def deployment_of(study: Study, schedule: Schedule, path: str, **more: Any) -> R
     """
     crons = [] if schedule.cron is None else [CronSchedule(cron=schedule.cron, timezone="UTC")]
     found = RunnerDeployment(
-        name=name_of(study),
+        name=deployment_name(study),
         flow_name=schedule.flow.name,
         entrypoint=schedule.flow.entrypoint,  # of a module: a path would be stored
         parameters={"study": path},
         schedules=[DeploymentScheduleCreate(schedule=cron, active=True) for cron in crons],
         paused=False,
         # A run that falls due while another is running is dropped: behind a killed one it would never start.
-        concurrency_limit=1,
+        # But a person's answer is never dropped.
+        concurrency_limit=None if schedule.flow == APPROVE else 1,
         concurrency_options=ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
         version=metadata.version("taucal"),
         version_type=VersionType.SIMPLE,  # else the address and branch of a git checkout are stored
@@ -158,7 +157,7 @@ async def forget_schedules(study: Study) -> None:
     async with get_client() as client:
         for flow in SCHEDULES.values():
             with contextlib.suppress(ObjectNotFound):
-                found = await client.read_deployment_by_name(f"{flow.name}/{name_of(study)}")
+                found = await client.read_deployment_by_name(f"{flow.name}/{deployment_name(study)}")
                 await client.pause_deployment(found.id)
                 for run in await client.read_flow_runs(flow_run_filter=_due(found.id)):
                     if run.auto_scheduled:

@@ -59,13 +59,20 @@ def servers_of(study: Study, folder: Path) -> Iterator[list[Server]]:
         rows += [["MLflow", store.address]] if remote else []
         show_table("Pages", ["what", "where"], sorted(rows))
         api = theirs or f"{servers[0].url}/api"
-        pages = {MLFLOW: servers[-1].url} if mlflow is not None else {}
+        pages = _show_runs(servers[-1].url, store) if mlflow is not None else {}
         stack.enter_context(_in_force(api, pages, folder.parent / PLACE))
         try:
             yield servers
         finally:  # together: each takes seconds
             for server in servers:
                 server.begin_to_stop()
+
+
+def _show_runs(base: str, store: tracking.Store) -> dict[str, str]:
+    """Print where the runs are with their metrics; return the variable with the address of MLflow's pages."""
+    tracking.describe_runs(store.client(), store.experiment_id())
+    say(f"Runs with their metrics: {base}/{tracking.runs_page(store.experiment_id())}")
+    return {MLFLOW: base}
 
 
 @contextlib.contextmanager

@@ -18,12 +18,12 @@ import psutil
 import pytest
 import yaml
 from prefect import flow
+from prefect_servers import recording_server
 
 from flows.running import doors
 from flows.running.doors import api_of, check_reachable, opened, run_door, store_study
 from flows.running.environment import bypass_proxy
 from flows.running.lifetime import process_tag
-from flows.serving.servers import free_endpoint, prefect_server, wait_until_ready
 from pipeline.config import PhantomSettings, Study, load_study
 from pipeline.errors import InputError
 from pipeline.files import write_json
@@ -134,11 +134,9 @@ class TestWhereARunIsRecorded:
             ("nonsense", "unknown url type"),
         ],
     )
-    def test_a_server_that_does_not_answer_is_named_within_seconds(self, api, found):
-        begun = time.monotonic()
+    def test_a_server_that_does_not_answer_is_named(self, api, found):
         with pytest.raises(InputError, match=rf"^{api}: .*PREFECT_API_URL names does not answer \(.*{found}"):
             check_reachable(api)
-        assert time.monotonic() - begun < 10
 
     def test_a_server_that_takes_the_call_and_never_answers(self, monkeypatch):
         monkeypatch.setattr(doors, "_SECONDS_TO_ANSWER", 0.3)
@@ -158,11 +156,8 @@ def test_loopback_bypasses_every_proxy_and_what_is_set_stays(monkeypatch):
 def server(tmp_path_factory):
     """The address of a real Prefect server, and its home folder."""
     home = tmp_path_factory.mktemp("prefect")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(home))
-        with prefect_server(free_endpoint("127.0.0.1", 0, "here"), home) as started:
-            wait_until_ready(started, "/api/health")
-            yield f"{started.url}/api", home
+    with recording_server(home, in_force=False) as started:
+        yield f"{started.url}/api", home
 
 
 def start(what: str, output: Path, api: str, **variables: str) -> subprocess.Popen[str]:

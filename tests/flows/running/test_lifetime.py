@@ -9,9 +9,9 @@ import sys
 
 import psutil
 import pytest
+from prefect_servers import recording_server
 
 from flows.running.lifetime import end_orphans, is_gone, process_tag, watched
-from flows.serving.servers import free_endpoint, prefect_server, wait_until_ready
 
 QUIET = """
 from flows.running.environment import set_quiet_defaults
@@ -125,15 +125,8 @@ def test_a_watcher_does_not_load_prefect():
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     """The address of a Prefect server of its own."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
-        folder = tmp_path_factory.mktemp("log")
-        with prefect_server(free_endpoint("127.0.0.1", 0, "here"), folder) as server:
-            wait_until_ready(server, "/api/health")
-            with temporary_settings({PREFECT_API_URL: f"{server.url}/api"}):
-                yield f"{server.url}/api"
+    with recording_server(tmp_path_factory.mktemp("prefect")) as server:
+        yield f"{server.url}/api"
 
 
 @pytest.fixture

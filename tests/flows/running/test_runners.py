@@ -119,16 +119,22 @@ def test_an_error_ends_the_job_beside(do, tmp_path, wait_for):
 @pytest.mark.parametrize("kind", ["processes", pytest.param("dask", marks=pytest.mark.slow)])
 def test_an_interrupt_ends_the_workers_in_the_middle_of_their_jobs(kind, tmp_path, wait_for):
     process = subprocess.Popen(
-        [sys.executable, str(HERE / "worker_jobs.py"), kind, str(tmp_path)],
+        [sys.executable, "-X", "faulthandler", str(HERE / "worker_jobs.py"), kind, str(tmp_path)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}"},
+        # A shell starts what it runs in the background with interrupts ignored, and so would this process be.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     wait_for(lambda: len(list(tmp_path.glob("sleeps*"))) == 2 or process.poll() is not None)
     assert process.poll() is None
     workers = [worker_of(path) for path in tmp_path.glob("sleeps*")]
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=180)
-    assert "KeyboardInterrupt" in errors
+    try:
+        _, errors = process.communicate(timeout=180)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # faulthandler writes where each thread is
+        pytest.fail(process.communicate(timeout=60)[1])
+    assert "KeyboardInterrupt" in errors, errors
     wait_for(lambda: not any(map(psutil.pid_exists, workers)))
 
 

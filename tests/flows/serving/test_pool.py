@@ -10,17 +10,27 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect_servers import recording_server
 
 from flows.ingestion.ingest_tables import COHORT_TABLE
 from flows.running.lifetime import watched
 from flows.serving.pool import deploy
-from flows.serving.servers import free_endpoint, prefect_server, wait_until_ready
 from pipeline.config import PhantomSettings, Study
 from pipeline.errors import ConfigError
 from pipeline.phantom import write_cohort
 from pipeline.scan import Cohort
 
-DOORS = {"ingest/tiny", "report/tiny", "shift/tiny", "retrain/tiny", "train/tiny", "compare/tiny"}
+DOORS = {
+    "week/tiny",
+    "ingest/tiny",
+    "report/tiny",
+    "shift/tiny",
+    "retrain/tiny",
+    "train/tiny",
+    "compare/tiny",
+    "curve/tiny",
+    "approve/tiny",
+}
 
 
 def test_without_a_server_the_variable_is_named(tmp_path):
@@ -40,12 +50,9 @@ def test_without_a_server_the_variable_is_named(tmp_path):
 def server(tmp_path_factory):
     """A Prefect server of its own with the environment of its clients."""
     home = tmp_path_factory.mktemp("prefect")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(home))
-        with prefect_server(free_endpoint("127.0.0.1", 0, "here"), home) as started:
-            wait_until_ready(started, "/api/health")
-            state = {"XDG_STATE_HOME": str(home / "state"), "PREFECT_WORKER_QUERY_SECONDS": "1"}
-            yield started, {**os.environ, "PREFECT_API_URL": f"{started.url}/api", **state}
+    with recording_server(home, in_force=False) as started:
+        state = {"XDG_STATE_HOME": str(home / "state"), "PREFECT_WORKER_QUERY_SECONDS": "1"}
+        yield started, {**os.environ, "PREFECT_API_URL": f"{started.url}/api", **state}
 
 
 def run(environment: dict[str, str], *arguments: str, status: int = 0) -> str:
