@@ -10,14 +10,12 @@ from typing import Any, Literal
 from prefect import flow
 
 from flows.ingest import ingest_study
-from flows.learning.build_classifier import (
-    TrainingResult,
-    build_classifier,
-    fit_network,
-    save_network,
-)
+from flows.learning.build_classifier import TrainingResult, build_classifier, fit_network, save_network
 from flows.learning.cohorts import cache_of, labelled_cohort, split_of, whole_cohort
 from flows.learning.study_files import StudyFiles
+from flows.reports.study_reports import challenger_in_mlflow, report_challenger
+from flows.retraining.approval import answered, what_happened
+from flows.retraining.ask_in_prefect import ask_in_prefect
 from flows.retraining.champion import Champion
 from flows.retraining.evidence import ask_again, ask_gate, first_answer
 from flows.retraining.promotion import (
@@ -29,6 +27,7 @@ from flows.retraining.promotion import (
     settle,
     undecided,
     wait,
+    waiting,
 )
 from flows.retraining.shift_check import ShiftResult, compare_new_scans
 from flows.running.console import say
@@ -38,6 +37,7 @@ from flows.running.task_runs import log_shared, show_rows, show_text
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import Study, check_purpose
+from pipeline.evaluation.monitoring.read_labels import diagnosed, trained_on_reads
 from pipeline.evaluation.monitoring.verdict import GateOutcome, Verdict
 from pipeline.files import fingerprint
 from pipeline.files import now as utc_now
@@ -46,10 +46,11 @@ from pipeline.learning.loading import LabelledVolumes, load_volumes
 from pipeline.learning.recalibration import recalibrate
 from pipeline.learning.split import development, extend_split
 from pipeline.learning.split_cohort import SplitCohort
+from pipeline.learning.training_state import check_losses
 from pipeline.scan import Cohort, Split
 
 Action = Literal["nothing", "recalibrate", "retrain", "first"]
-Outcome = Literal["kept", "promoted", "held", "rejected", "undecided"]
+Outcome = Literal["unchanged", "promoted", "held", "rejected", "undecided"]
 
 _ROLLED_BACK = "Version {} was promoted for this before, then rolled back; that is not changed."
 
@@ -71,8 +72,8 @@ class RetrainResult:
     ----------
     action : {"nothing", "recalibrate", "retrain", "first"}
         The action that was needed.
-    outcome : {"kept", "promoted", "held", "rejected", "undecided"}
-        ``kept``: no action was needed, or the version that was promoted before has been rolled back since.
+    outcome : {"unchanged", "promoted", "held", "rejected", "undecided"}
+        ``unchanged``: nothing was needed, or the version promoted before has been rolled back since.
         ``undecided``: the gate waits for later scans.
     version : int or None
         The champion afterwards.
@@ -139,33 +140,41 @@ def retrain_study(study: Study, who: str, time: str | None = None) -> RetrainRes
         If the cohort is smaller than the champion's and `retrain.accept_smaller` is not set.
     """
     check_purpose(study, "retrain")
+    check_losses([study.training.loss])
     store = tracking.store_of(study.tracking, study.output)
     with retraining_lock(study.output, wait=study.retrain.wait):
         settle(store, study.output)
         if study.ingest.source is not None:
             ingest_study(study)
-        done = _retrain(study, store, who, time or utc_now())
+        done = _retrain(study, store, who, time)
     for reason in done.reasons:
         say(reason)
-    _show_in_prefect(done)
+    held = waiting(store, study.output) if done.outcome == "held" else None
+    page = None if held is None else ask_in_prefect(study, held)
+    _show_in_prefect(study, done, page)
     event = {"promoted": "promotion", "held": "waiting", "rejected": "challenger"}.get(done.outcome)
     if event is not None:
         facts = {"action": done.action, "version": done.challenger, "reasons": done.reasons}
-        send_notice(study, event, facts)
+        send_notice(study, event, facts if page is None else {**facts, "answer in": page})
     return done
 
 
-def _show_in_prefect(done: RetrainResult) -> None:
+def _show_in_prefect(study: Study, done: RetrainResult, page: str | None) -> None:
     log_shared(" ".join(done.reasons))
     checks = () if done.verdict is None else done.verdict.checks
     rows = [{"check": c.name, "outcome": c.outcome, "why": c.sentence} for c in checks]
     show_rows("gate", rows, f"The gate: version {done.challenger}")
-    champion = f"Outcome: **{done.outcome}**. The champion is version {done.version}."
-    show_text("decision", "\n\n".join([champion, *done.reasons]), "What was decided, and why")
+    text = [f"Outcome: **{done.outcome}**. The champion is version {done.version}."]
+    text += [] if page is None else [f"[Approve or reject version {done.challenger}]({page})"]
+    text += [*done.reasons, *challenger_in_mlflow(study, done.challenger)]
+    show_text("decision", "\n\n".join(text), "What was decided, and why")
+    if page is not None:
+        log_shared(f"Version {done.challenger} waits for approval: {page}")
+        say(f"Version {done.challenger} waits for approval in Prefect: {page}")
 
 
-def _retrain(study: Study, store: tracking.Store, who: str, time: str) -> RetrainResult:
-    champion = Champion.of(study, store)
+def _retrain(study: Study, store: tracking.Store, who: str, simulated: str | None) -> RetrainResult:
+    champion, time = Champion.of(study, store), simulated or utc_now()
     cohort = labelled_cohort(study)
     if champion is not None and not study.retrain.accept_smaller:
         champion.check_not_smaller(cohort)
@@ -183,7 +192,7 @@ def _retrain(study: Study, store: tracking.Store, who: str, time: str) -> Retrai
         tracking.audit_of(study.output).append(
             "nothing", key=key, who=who, version=version, reasons=plan.reasons, facts=facts
         )
-        return RetrainResult("nothing", "kept", version, None, plan.shift, None, plan.reasons)
+        return RetrainResult("nothing", "unchanged", version, None, plan.shift, None, plan.reasons)
 
     scans = SplitCohort(cohort, volumes, _split(study, champion, plan, cohort))
     say(f"Split by subject: {scans.sizes()}.")
@@ -191,18 +200,16 @@ def _retrain(study: Study, store: tracking.Store, who: str, time: str) -> Retrai
         champion.check_never_saw(scans.split)
     files = StudyFiles(study.output / "rounds" / key)
     trained = _make_challenger(study, champion, plan, scans, files)
+    if simulated is None:  # nobody reads the reports of a simulated year
+        report_challenger(study, trained)
     challenger, (_, test) = CalibratedClassifier.load(files.bundle), files.read_predictions()
     verdict = ask_gate(study, champion, challenger, test, scans)
 
     answer = first_answer(study, verdict, test.subjects, key, time)
     facts |= {"run_id": trained.run_id, **answer.facts}
-    reasons = (*plan.reasons, *answer.reasons)
-    decision = Decision(trained.version, key, who, reasons, facts)
-    outcome = _decide(study, store, decision, answer.outcome)
+    decision = Decision(trained.version, key, who, (*plan.reasons, *answer.reasons), facts)
+    outcome, reasons = _carried_out(study, store, decision, answer.outcome)
     now = tracking.champion_version(store)
-    if outcome == "promoted" and now != trained.version:
-        # Run again after a rollback, the decision is one that was carried out before.
-        outcome, reasons = "kept", (*reasons, _ROLLED_BACK.format(trained.version))
     return RetrainResult(plan.action, outcome, now, trained.version, plan.shift, verdict, reasons)
 
 
@@ -228,6 +235,18 @@ def _look_again(
     return RetrainResult(action, outcome, version, entry.version, None, answer.verdict, reasons)
 
 
+def _carried_out(
+    study: Study, store: tracking.Store, decision: Decision, outcome: GateOutcome
+) -> tuple[Outcome, tuple[str, ...]]:
+    """Carry out a decision; return what came of it and why, where the same was decided before."""
+    found = _decide(study, store, decision, outcome)
+    if found == "rejected" and outcome == "promote":
+        return found, (*decision.reasons, f"{what_happened(study.output)}.")
+    if found == "promoted" and tracking.champion_version(store) != decision.version:
+        return "unchanged", (*decision.reasons, _ROLLED_BACK.format(decision.version))
+    return found, decision.reasons
+
+
 def _decide(study: Study, store: tracking.Store, decision: Decision, outcome: GateOutcome) -> Outcome:
     if outcome == "wait":
         wait(store, study.output, decision)
@@ -238,7 +257,7 @@ def _decide(study: Study, store: tracking.Store, decision: Decision, outcome: Ga
         return "rejected"
     if study.retrain.require_approval:
         hold(store, study.output, decision)
-        return "held"
+        return answered(study.output, decision.key) or "held"
     move(store, study.output, decision)
     return "promoted"
 
@@ -260,11 +279,12 @@ def _plan(study: Study, champion: Champion | None, cohort: Cohort) -> Plan:
 def _split(study: Study, champion: Champion | None, plan: Plan, cohort: Cohort) -> Split:
     if champion is None:
         return split_of(study, cohort)
+    of_diagnoses = diagnosed(cohort)
     if plan.action == "recalibrate":  # a new calibrator needs no new training scans
-        return extend_split(champion.split, cohort, study.split, seed=study.seed, train=False)
-    extended = extend_split(champion.split, cohort, study.split, seed=study.seed)
-    cross_fit = scheme_of(study, len(cohort)) == "cross_fit"
-    return development(extended) if cross_fit else extended
+        return extend_split(champion.split, of_diagnoses, study.split, seed=study.seed, train=False)
+    extended = extend_split(champion.split, of_diagnoses, study.split, seed=study.seed)
+    cross_fit = scheme_of(study, len(of_diagnoses)) == "cross_fit"
+    return trained_on_reads(development(extended) if cross_fit else extended, cohort)
 
 
 def _make_challenger(

@@ -18,7 +18,7 @@ from typing import Any
 from flows.ingest import ingest_study
 from flows.learning.cohorts import labelled_cohort
 from flows.phantom import make_batch, make_phantom
-from flows.reports.study_reports import derivative_of
+from flows.reports.earlier_visits import derivative_of
 from flows.retrain import retrain_study
 from flows.retraining.promotion import settle
 from flows.running.console import say, show_table
@@ -41,9 +41,11 @@ _OUTCOMES = {
     "reject": "rejected",
     "hold": "held",
     "wait": "undecided",
-    "nothing": "kept",
+    "nothing": "unchanged",
 }
 """Kind of an audit entry -> outcome of a retraining."""
+_OLD_OUTCOMES = {"kept": "unchanged"}
+"""Word of a retraining, and of a year that an older version simulated -> word of the page."""
 
 
 def run_year(study: Study) -> dict[str, Any]:
@@ -146,7 +148,8 @@ def _retrain(study: Study, month: int) -> dict[str, Any]:
     if not decisions:
         result = retrain_study(mine, who=who, time=_time_of(month))
         shift = result.shift.answer if result.shift else ""
-        done = {"action": result.action, "outcome": result.outcome, "reasons": list(result.reasons)}
+        done = {"action": result.action, "outcome": _in_plain_words(result.outcome)}
+        done |= {"reasons": list(result.reasons)}
     else:
         entry = decisions[-1]
         # A crash may have come between the audit's entry and the aliases.
@@ -180,7 +183,18 @@ def _predict_new_scans(study: Study, month: int) -> PeriodPredictions:
 
 
 def _predictions_file(study: Study, month: int) -> Path:
-    return _folder(study, month) / "said.json"
+    """Return the predictions of a month's scans; an older version named them otherwise."""
+    old = _folder(study, month) / "said.json"
+    return old if old.is_file() else old.with_name("predictions.json")
+
+
+def _decided(study: Study, month: int) -> dict[str, Any]:
+    decided: dict[str, Any] = read_json(_folder(study, month) / "decided.json")[GATE]
+    return decided | {"outcome": _in_plain_words(decided["outcome"])}
+
+
+def _in_plain_words(outcome: str) -> str:
+    return _OLD_OUTCOMES.get(outcome, outcome)
 
 
 def _predictions(study: Study, month: int) -> PeriodPredictions:
@@ -230,7 +244,7 @@ def _report(study: Study) -> YearReport:
         run_id=_key(study),
         events=[_events(study, month) for month in months],
         periods=[_predictions(study, month) for month in months],
-        decided=[read_json(_folder(study, month) / "decided.json")[GATE] for month in months],
+        decided=[_decided(study, month) for month in months],
         settings=EvaluationSettings(),
         seed=study.seed,
     )

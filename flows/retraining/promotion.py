@@ -15,7 +15,6 @@ from flows.running.console import say
 from flows.running.locks import locked
 from pipeline import tracking
 from pipeline.errors import InputError
-from pipeline.files import whoami
 
 MOVES = ("promote", "approve", "rollback")
 """Decisions that move the champion."""
@@ -92,27 +91,27 @@ def move(store: tracking.Store, output: Path, decision: Decision) -> None:
     """
     settle(store, output)
     if tracking.champion_version(store) != decision.version:
-        _record("promote", store, output, decision)
+        record_decision("promote", store, output, decision)
         settle(store, output)
 
 
 def hold(store: tracking.Store, output: Path, decision: Decision) -> None:
-    """Let a version that passed the gate wait for `approve`; raises as `move`."""
-    entry = _record("hold", store, output, decision)
+    """Let a version that passed the gate wait for a person's `answer`; raises as `move`."""
+    entry = record_decision("hold", store, output, decision)
     if waiting(store, output) == entry:
         tracking.challenge(store, decision.version)
 
 
 def reject(store: tracking.Store, output: Path, decision: Decision) -> None:
     """Record that a version did not pass the gate; it stays challenger. Raises as `move`."""
-    _record("reject", store, output, decision)
+    record_decision("reject", store, output, decision)
     if tracking.champion_version(store) != decision.version:
         tracking.challenge(store, decision.version)
 
 
 def wait(store: tracking.Store, output: Path, decision: Decision) -> None:
     """Record that later scans decide about a version; it is challenger meanwhile. Raises as `move`."""
-    _record("wait", store, output, decision)
+    record_decision("wait", store, output, decision)
     if undecided(store, output) is not None:
         tracking.challenge(store, decision.version)
 
@@ -131,49 +130,12 @@ def undecided(store: tracking.Store, output: Path) -> tracking.Entry | None:
 def waiting(store: tracking.Store, output: Path) -> tracking.Entry | None:
     """Return the decision that waits for approval, or None.
 
-    It is the newest that was held, unless the champion it was judged against has moved since.
+    It is the newest that was held, unless it was declined, or the champion it was judged against has moved.
     """
-    entry = tracking.audit_of(output).last("hold", *MOVES)
+    entry = tracking.audit_of(output).last("hold", "decline", *MOVES)
     if entry is None or entry.kind != "hold" or not _same_version(store, entry):
         return None
     return entry if tracking.champion_version(store) == entry.over else None
-
-
-def approve(store: tracking.Store, output: Path, name: str) -> int:
-    """Make the version that waits the champion and return it.
-
-    Parameters
-    ----------
-    output : Path
-        The study's output folder.
-    name : str
-        Who approves; the facts record the login that typed it.
-
-    Raises
-    ------
-    InputError
-        If the name is empty, no version waits, or a retraining is under way.
-    """
-    name = " ".join(name.split())
-    if not name:
-        raise InputError("The name is empty", where="--approve", hint="give the name of who approves")
-    with retraining_lock(output, wait=False):
-        finished = settle(store, output)
-        if finished and finished.version and finished.kind == "approve":
-            return finished.version  # its last approval was interrupted
-        held = waiting(store, output)
-        if held is None or held.version is None:
-            raise InputError(
-                "No version waits for approval; the champion is "
-                f"{tracking.champion_version(store) or 'none'}",
-                where=str(output),
-                hint="`taucal audit` lists the decisions",
-            )
-        facts = {"held": held.number, "typed_by": whoami()}
-        reasons = (f"{name} approves entry {held.number}.", *held.reasons)
-        _record("approve", store, output, Decision(held.version, held.key, name, reasons, facts))
-        settle(store, output)
-        return held.version
 
 
 def promote_by_hand(store: tracking.Store, output: Path, version: int, who: str) -> None:
@@ -202,7 +164,7 @@ def roll_back(store: tracking.Store, output: Path, who: str) -> int:
             return finished.version  # a second swap would reverse the one that was interrupted
         now, before = tracking.champion_and_previous(store)
         reasons = (f"Rolled back by hand from version {now}.",)
-        _record("rollback", store, output, Decision(before, _key_of_next(output), who, reasons))
+        record_decision("rollback", store, output, Decision(before, _key_of_next(output), who, reasons))
         settle(store, output)
         return before
 
@@ -230,7 +192,8 @@ def checked_audit(store: tracking.Store, output: Path) -> tuple[tracking.Entry, 
     return entries
 
 
-def _record(kind: str, store: tracking.Store, output: Path, decision: Decision) -> tracking.Entry:
+def record_decision(kind: str, store: tracking.Store, output: Path, decision: Decision) -> tracking.Entry:
+    """Write a decision about a registered version to the audit log. Under the retraining lock."""
     registered = tracking.registered_ms(store, decision.version)
     if registered is None:
         raise InputError(

@@ -16,6 +16,8 @@ from flows.running.task_runs import log_shared, step
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.errors import CohortError
+from pipeline.evaluation.monitoring.agreement import OverrideTest, check_overrides
+from pipeline.evaluation.monitoring.answered import Reference
 from pipeline.evaluation.monitoring.challenger import scans_of_others
 from pipeline.evaluation.monitoring.latest_scans import performance_sentences
 from pipeline.evaluation.monitoring.period import PeriodScans
@@ -104,20 +106,50 @@ def compare_new_scans(study: Study, champion: Champion, cohort: Cohort) -> Shift
         write_json(mine, _test_period(study, champion, cohort, new))
     found = read_json(mine)
     answers: list[Answer] = [read_json(path)["answer"] for path in sorted(folder.glob("*.json"))]
-    strongest = max(answers, key=_STRENGTH.__getitem__)
-    return ShiftResult(champion.version, found["scans"], strongest, tuple(found["reasons"]))
+    overridden = _check_readers(study, champion.version)
+    strongest = max([*answers, *(test.answer for test in overridden)], key=_STRENGTH.__getitem__)
+    risen = [test.sentence for test in overridden if test.answer != "nothing"]
+    return ShiftResult(champion.version, found["scans"], strongest, (*found["reasons"], *risen[-1:]))
+
+
+def _check_readers(study: Study, version: int) -> list[OverrideTest]:
+    """Test whether readers change more answers than before; return the tests while this is the champion.
+
+    As with scans, a read is tested once, and an answer holds until there is another champion.
+    """
+    reads = tracking.audited_reads(tracking.audit_of(study.output))
+    place, name = study.output / "shift", "readers"
+    tested_to = max((int(path.stem) for path in place.glob(f"*/{name}/*.json")), default=0)
+    found = check_overrides(reads, tested_to, study.retrain.shift_level)
+    folder = place / f"version-{version}" / name
+    if found is not None:
+        write_json(folder / f"{found.to}.json", asdict(found))
+    files = sorted(folder.glob("*.json"), key=lambda path: int(path.stem))
+    return [OverrideTest(**read_json(path)) for path in files]
 
 
 def _test_period(study: Study, champion: Champion, cohort: Cohort, new: tuple[str, ...]) -> dict[str, Any]:
     if not new:
         return {"scan_ids": [], "scans": 0, "answer": "nothing", "reasons": ["No scan is new."], "tests": []}
-    reference, predictions = _period(study, champion, cohort, _reference_ids(champion, cohort))
+    reference = reference_of(study, champion, cohort)
     current, _ = _period(study, champion, cohort, new)
     level, seed = study.retrain.shift_level, study.seed
-    shift = compare_periods(reference, predictions.labels, current, level=level, seed=seed)
+    shift = compare_periods(reference.period, reference.labels, current, level=level, seed=seed)
     # Too few to test: they stay new, and are tested with those that follow.
     tested = new if shift.tests else ()
     return {"scan_ids": tested, "scans": len(new), **shift.to_dict()}
+
+
+def reference_of(study: Study, champion: Champion, cohort: Cohort) -> Reference:
+    """Return the scans that later ones are compared with, and their classes.
+
+    Raises
+    ------
+    CohortError
+        If the cohort has no table of regional SUVR.
+    """
+    period, predictions = _period(study, champion, cohort, _reference_ids(champion, cohort))
+    return Reference(period, predictions.labels)
 
 
 def _reference_ids(champion: Champion, cohort: Cohort) -> tuple[str, ...]:
@@ -136,7 +168,7 @@ def expect_performance(study: Study, champion: Champion, cohort: Cohort) -> tupl
     if not ids:
         return ()
     period, predictions = _period(study, champion, cohort, ids)
-    reference, _ = _period(study, champion, cohort, _reference_ids(champion, cohort))
+    reference = reference_of(study, champion, cohort).period
     return performance_sentences(champion.classifier, period, predictions, reference, seed=study.seed)
 
 

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.retraining import promotion
+from flows.retraining.approval import HumanAnswer, answer
 from flows.retraining.promotion import (
     Decision,
-    approve,
     checked_audit,
     hold,
     move,
@@ -35,20 +35,12 @@ from pipeline.config import TrackingSettings
 from pipeline.errors import InputError
 
 
+def approve(store, output, name):
+    return answer(store, output, HumanAnswer(approved=True, name=name)).version
+
+
 def told(version, key):
     return Decision(version, key, "ann", ("It is no worse.",), {"n": 1})
-
-
-@pytest.fixture(scope="module")
-def three_versions(tmp_path_factory):
-    """A store with three versions; MLflow takes seconds to make one, so each test gets a copy."""
-    folder = tmp_path_factory.mktemp("store")
-    store = tracking.store_of(TrackingSettings(), folder)
-    client = store.client()
-    client.create_registered_model(store.model_name)
-    for n in (1, 2, 3):
-        client.create_model_version(store.model_name, f"file:///nowhere/{n}")
-    return folder / "mlflow.db"
 
 
 @pytest.fixture
@@ -399,7 +391,7 @@ def test_the_commands_ask_for_a_bundle_that_loads_and_show_the_table(store, outp
     assert aliases(store) == (1, None, 2)
     for arguments in ([], ["3", "--approve", "bob"]):
         answer = CliRunner().invoke(app, ["promote", *arguments, "--study", str(output)])
-        assert "Give either a VERSION or --approve NAME" in str(answer.exception)
+        assert "Give either a VERSION or --approve NAME or --reject NAME" in str(answer.exception)
     answer = CliRunner().invoke(app, ["audit", "--study", str(output), "--json"])
     assert answer.exit_code == 0
     table = json.loads(answer.stdout)
