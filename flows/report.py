@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.reports.scan_reports import ReportWriter
+from flows.reports.earlier_visits import visits_until
+from flows.reports.report_lists import list_reports_at
+from flows.reports.scan_reports import ReportWriter, study_at
+from flows.running.console import say, warn
 from pipeline import tracking
 from pipeline.errors import InputError, OutputError, RefusedScan, TaucalError
+from pipeline.ingest.archives import opened
 from pipeline.ingest.deidentify import (
     Pseudonymiser,
     dataset_of_study,
@@ -22,14 +27,17 @@ from pipeline.ingest.deidentify import (
     load_or_make_key,
 )
 from pipeline.ingest.found import FoundScan
-from pipeline.ingest.instances import is_dicom, read_file
+from pipeline.ingest.instances import read_file
 from pipeline.ingest.records import read_records
 from pipeline.ingest.same_scans import as_known
 from pipeline.ingest.source_map import known_subjects, place_of, remember_sources
-from pipeline.ingest.sources import find_scans
+from pipeline.ingest.sources import scans_at
 from pipeline.one_scan import Inference, check_prevalence, infer
 from pipeline.reporting.scan.scan_build import MeasuredScan
-from pipeline.reporting.scan.scan_numbers import ScanReport
+from pipeline.reporting.scan.scan_numbers import ScanReport, Visit
+from pipeline.scan import Cohort
+
+__all__ = ["Request", "ScanPages", "report_scans", "scans_at", "under_known_names"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ def report_scans(scans: Sequence[Path], request: Request) -> list[ScanPages]:
     Parameters
     ----------
     scans : sequence of Path
-        Folders of DICOM, or single files: NIfTI or DICOM, in a BIDS dataset or anywhere.
+        Folders of DICOM, or single files: NIfTI or DICOM, in a BIDS dataset or anywhere; or archives.
 
     Returns
     -------
@@ -93,32 +101,42 @@ def report_scans(scans: Sequence[Path], request: Request) -> list[ScanPages]:
         If a report failed or a path holds no scan, once all others are written; or if the node does not
         store the report, whose files are written nevertheless.
     """
-    places, failed = _find_all(scans)
+    with ExitStack() as archives:
+        return _report_found(*_find_all(scans, archives), request)
+
+
+def _report_found(
+    places: list[tuple[FoundScan, ...]], failed: list[tuple[str, Exception]], request: Request
+) -> list[ScanPages]:
     _check_dicom([scan for place in places for scan in place], request)
-    writer = ReportWriter.of(tracking.store_at(request.output), request.model)
+    writer = ReportWriter.of(tracking.store_at(request.output), request.model, study_at(request.output))
     shares = None if request.prevalence is None else check_prevalence(writer.classifier, request.prevalence)
     key_file = request.key_file or key_of_study(request.output) or key_beside(request.out)
     pseudonymiser = Pseudonymiser(load_or_make_key(key_file, request.out))
     found = under_known_names(places, key_file, pseudonymiser, request.output)
     remember_sources(key_file, found, pseudonymiser)
-    written = []
+    written, cohort = [], _cohort_of(request.output)
     for scan, label in zip(found, _labels(found, pseudonymiser), strict=True):
         try:
             inference = infer(writer.classifier, scan, shares)
             measured = _measured(scan, label, inference, pseudonymiser)
+            measured = replace(measured, visits=_visits(measured, inference, writer, cohort, shares))
             report, pages = writer.write_scan(
                 measured, inference, request.out / label, pdf=request.pdf, digest=_digest(scan)
             )
-            written.append(ScanPages(pages | _dicom_objects(scan, report, pages, request)))
+            written.append(ScanPages(pages | _dicom_objects(scan, report, inference, pages, request)))
             written[-1].refusal = inference.refusal
+            refused = f" (no prediction: {inference.refusal.rule})" if inference.refusal else ""
+            say(f"Report: {pages['html']}{refused}")
         except Exception as error:
             if (len(found) == 1 and not failed) or isinstance(error, OutputError):
                 raise
             failed.append((place_of(scan), error))
+    list_reports_at(request.output, request.out)
     if failed:
         listed = "; ".join(f"{place} ({type(e).__name__}: {e})" for place, e in failed)
         total = len(written) + len(failed)
-        raise TaucalError(f"{len(failed)} of {total} scans have no complete report: {listed}")
+        raise TaucalError(f"{len(failed)} of {total} scans or paths have no complete report: {listed}")
     return written
 
 
@@ -145,19 +163,19 @@ def under_known_names(
     """
     dataset = dataset_of_study(study)
     records = {} if dataset is None else read_records(dataset)
-    known = known_subjects(key_file)
-    return [scan for scans in places for scan in as_known(scans, known, records, pseudonymiser)]
+    known, bids = known_subjects(key_file), dataset or study
+    return [scan for scans in places for scan in as_known(scans, known, records, bids, pseudonymiser)]
 
 
 def _find_all(
-    paths: Sequence[Path],
+    paths: Sequence[Path], archives: ExitStack
 ) -> tuple[list[tuple[FoundScan, ...]], list[tuple[str, Exception]]]:
     """Return the scans at each path, and the paths without one; raise where none has one."""
     found: list[tuple[FoundScan, ...]] = []
     failed: list[tuple[str, Exception]] = []
     for path in paths:
         try:
-            found.append(scans_at(path))
+            found.append(scans_at(path, archives.enter_context(opened(path))))
         except InputError as error:
             if len(paths) == 1 or not path.exists():
                 raise
@@ -165,33 +183,6 @@ def _find_all(
     if not found:
         raise failed[0][1]
     return found, failed
-
-
-def scans_at(path: Path) -> tuple[FoundScan, ...]:
-    """Return the scans at a path: all of a folder, or the one a file is or belongs to.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
-    if not path.is_file():
-        return find_scans(path).scans
-    root = next((p for p in path.parents if (p / "dataset_description.json").is_file()), None)
-    if is_dicom(path):
-        around = find_scans(path.parent, "dicom").scans
-    elif root is not None and "derivatives" not in path.parts:
-        around = find_scans(root, "bids").scans
-    else:
-        around = find_scans(path.parent, "nifti").scans
-    mine = tuple(scan for scan in around if path in scan.files)
-    if not mine:
-        raise InputError(
-            "The file is not a PET scan",
-            where=str(path),
-            hint="name a folder of DICOM files, a DICOM file or a NIfTI file",
-        )
-    return mine
 
 
 def _labels(scans: Iterable[FoundScan], pseudonymiser: Pseudonymiser) -> Iterator[str]:
@@ -224,6 +215,34 @@ def _measured(
     return MeasuredScan.of(subject, session, {**own, **(read.facts if read else {})}, normalised)
 
 
+def _cohort_of(output: Path) -> Cohort | None:
+    """Return the cohort of the study, whose earlier scans of a person a report shows; None without one."""
+    from flows.ingestion.ingest_tables import COHORT_TABLE  # with what an ingest needs
+
+    dataset = dataset_of_study(output)
+    table = None if dataset is None else dataset / COHORT_TABLE
+    try:
+        return Cohort.read_tsv(table) if table is not None and table.is_file() else None
+    except (TaucalError, ValueError) as error:
+        warn(f"Reports show no earlier scans: the cohort table cannot be read ({error})")
+        return None
+
+
+def _visits(
+    measured: MeasuredScan,
+    inference: Inference,
+    writer: ReportWriter,
+    cohort: Cohort | None,
+    shares: Mapping[str, float] | None,
+) -> tuple[Visit, ...]:
+    """Return the visits of the person of a scan that was predicted, where the study knows some."""
+    normalised, prediction = inference.normalised, inference.prediction
+    if cohort is None or normalised is None or prediction is None:
+        return ()
+    label, predicted = (measured.subject, measured.session), (writer.classifier, prediction)
+    return visits_until(label, normalised, cohort, predicted, shares)
+
+
 def _check_dicom(scans: Sequence[FoundScan], request: Request) -> None:
     """Raise before any work is done where the requested DICOM objects cannot be made."""
     if not request.dicom and request.send is None:
@@ -242,18 +261,21 @@ def _check_dicom(scans: Sequence[FoundScan], request: Request) -> None:
 
 
 def _dicom_objects(
-    scan: FoundScan, report: ScanReport, pages: Mapping[str, Path], request: Request
+    scan: FoundScan, report: ScanReport, inference: Inference, pages: Mapping[str, Path], request: Request
 ) -> dict[str, Path]:
     """Write and send the DICOM objects of a report as far as they were requested."""
     if not request.dicom and request.send is None:
         return {}
+    from pipeline.imaging.scan_regions import ScanRegions
     from pipeline.reporting import dicom_objects
 
-    source = dicom_objects.read_source(scan.files)
+    source, normalised = dicom_objects.read_source(scan.files), inference.normalised
+    labels_at = None if normalised is None else ScanRegions(normalised.registration).labels_at
+    created = datetime.now(UTC).astimezone()
     with tempfile.TemporaryDirectory(prefix="taucal-") as place:
         folder = pages["html"].parent if request.dicom else Path(place)
         files = dicom_objects.write_dicom_objects(
-            report, source, folder, pdf=pages.get("pdf"), created=datetime.now(UTC).astimezone()
+            report, source, folder, pdf=pages.get("pdf"), created=created, labels_at=labels_at
         )
         if request.send is not None:
             dicom_objects.send(list(files.values()), dicom_objects.parse_destination(request.send))

@@ -8,13 +8,21 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.ingestion.ingest_tables import COHORT_TABLE
+from flows.learning.cohorts import whole_cohort
+from flows.reports.report_lists import list_reports
 from flows.reports.scan_reports import ReportWriter
 from flows.reports.study_reports import report_cohort_scan
-from flows.running.console import progress, say
+from flows.running.console import say
 from flows.running.doors import name_run, opened, report_crash
 from flows.running.notify import send_notice
-from flows.running.task_runs import log_shared, show_rows, step
+from flows.running.task_runs import (
+    answers_in_mlflow,
+    log_shared,
+    shared_progress,
+    show_rows,
+    show_text,
+    step,
+)
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.scan import Cohort, Scan
@@ -60,23 +68,26 @@ def report_new_scans(study: Study) -> NewReports:
     """
     store = tracking.store_of(study.tracking, study.output)
     reports = _report_with_champion(study, store)
+    if (study.output / "reports").is_dir():
+        list_reports(study)
     if study.tracking.keep_reports_days is not None:
         _forget_old_answers(store, study.tracking.keep_reports_days)
     return reports
 
 
 def _report_with_champion(study: Study, store: tracking.Store) -> NewReports:
-    cohort = Cohort.read_tsv(study.cohort.path / COHORT_TABLE, study.cohort.classes)
+    cohort = whole_cohort(study)
     new = [scan for scan in cohort.scans if not _is_reported(_folder(study, scan))]
     if not new or tracking.champion_version(store) is None:
         say("Every scan has a report." if not new else "No report is written: there is no champion yet.")
         return NewReports()
-    writer = ReportWriter.of(store, _CHAMPION)
+    writer = ReportWriter.of(store, _CHAMPION, study)
     reports = _write_reports(study, writer, cohort, new)
     say(f"{len(reports.written)} new reports below {study.output / 'reports'}, {len(reports.failed)} failed.")
     log_shared(f"{len(reports.written)} reports written by version {writer.version}.")
     outcomes = [*((scan, "written") for scan in reports.written), *reports.failed]
     show_rows("reports", [{"scan": s, "outcome": o} for s, o in outcomes], "Reports of new scans")
+    show_text("where", answers_in_mlflow(store), "Where the reports are")
     return reports
 
 
@@ -91,7 +102,7 @@ def _forget_old_answers(store: tracking.Store, days: int) -> None:
 @step("write reports")
 def _write_reports(study: Study, writer: ReportWriter, cohort: Cohort, new: Sequence[Scan]) -> NewReports:
     written, failed = [], []
-    with progress("reports") as tick:
+    with shared_progress("reports") as tick:
         for done, scan in enumerate(new, start=1):
             try:
                 report_cohort_scan(writer, cohort, scan, _folder(study, scan))

@@ -11,9 +11,10 @@ from flows.reports.scan_reports import record
 from flows.running.console import progress
 from pipeline import tracking
 from pipeline.errors import InputError, TaucalError
-from pipeline.files import fingerprint, sha256_of_file
+from pipeline.files import digest_of_path
+from pipeline.ingest.archives import opened
 from pipeline.ingest.deidentify import Pseudonymiser, key_of_study, load_or_make_key
-from pipeline.one_scan import Answer, answer, check_prevalence
+from pipeline.one_scan import Answer, answer_with_measures, check_prevalence
 from pipeline.reporting.page.facts import listed
 
 
@@ -59,9 +60,12 @@ def predict_scans(
     answers = []
     with progress("predict") as tick:
         for n, path in enumerate(scans, start=1):
-            answers.append(answer(classifier, path, shares))
+            given, measured = answer_with_measures(classifier, path, shares)
+            answers.append(given)
             label, digest = identify(path, key, output)
-            answered = tracking.AnsweredScan("predict", label, digest, version, run_id, {**answers[-1]})
+            answered = tracking.AnsweredScan(
+                "predict", label, digest, version, run_id, {**given}, measured=measured
+            )
             record(store, answered)
             tick(n, len(scans), "")
     return answers
@@ -77,12 +81,12 @@ def identify(path: Path, key_file: Path | None, study: Path) -> tuple[str, str]:
     study : Path
         Output folder of the study.
     """
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    digest = fingerprint(sorted(sha256_of_file(file) for file in files))
+    digest = digest_of_path(path)
     if key_file is not None:
         with contextlib.suppress(TaucalError, OSError):  # as the answer states
             names = Pseudonymiser(load_or_make_key(key_file, study))
-            found = under_known_names([scans_at(path)], key_file, names, study)
+            with opened(path) as view:
+                found = under_known_names([scans_at(path, view)], key_file, names, study)
             if len(found) == 1:
                 return found[0].label(names), digest
     return f"scan-{digest}", digest

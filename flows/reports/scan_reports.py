@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.running.console import warn
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
+from pipeline.config import Study, TauThresholds, load_study
 from pipeline.files import today
-from pipeline.one_scan import Inference, answer_of
+from pipeline.one_scan import Inference, answer_of, imaging_of, measured_of
+from pipeline.reporting.scan.centaur_status import CentaurReader
 from pipeline.reporting.scan.model_facts import model_facts
 from pipeline.reporting.scan.scan_build import MeasuredScan, ReportContext, build_scan_report
 from pipeline.reporting.scan.scan_numbers import ScanReport
@@ -30,6 +32,10 @@ class ReportWriter:
         Printed on every page.
     store : Store or None
         Where what is answered is recorded; None records nothing.
+    thresholds : TauThresholds
+        From which a scan is tau-positive.
+    centaur : CentaurReader
+        Measures in CenTauR's masks, where the study names some.
     """
 
     classifier: CalibratedClassifier
@@ -37,12 +43,27 @@ class ReportWriter:
     run_id: str
     date: str
     store: tracking.Store | None = None
+    thresholds: TauThresholds = field(default_factory=TauThresholds)
+    centaur: CentaurReader = field(default_factory=CentaurReader)
 
     @classmethod
-    def of(cls, store: tracking.Store, model: str) -> ReportWriter:
-        """Return a writer for a model of a store, named as in `pipeline.tracking.load_classifier`."""
+    def of(cls, store: tracking.Store, model: str, study: Study | None) -> ReportWriter:
+        """Return a writer for a model of a store, named as in `pipeline.tracking.load_classifier`.
+
+        Parameters
+        ----------
+        study : Study or None
+            Whose thresholds and CenTauR's masks are used; the defaults where there is none.
+        """
         name = tracking.pinned(store, model)  # a promotion may come between the next two questions
-        return cls(tracking.load_classifier(store, name), *tracking.origin(store, name), today(), store)
+        return cls(
+            tracking.load_classifier(store, name),
+            *tracking.origin(store, name),
+            today(),
+            store,
+            TauThresholds() if study is None else study.report.tau,
+            CentaurReader() if study is None else CentaurReader.of(study.imaging, study.output, warn),
+        )
 
     def write_scan(
         self, scan: MeasuredScan, inference: Inference, folder: Path, *, pdf: bool = True, digest: str = ""
@@ -55,23 +76,39 @@ class ReportWriter:
             Fingerprint of what was read, for the record in MLflow.
         """
         prediction = inference.prediction
+        suvr = inference.normalised.suvr if inference.normalised else None
         context = ReportContext(
             model=model_facts(self.classifier, self.version),
             report_date=self.date,
             run_id=self.run_id,
             card=self.classifier.card,
+            thresholds=self.thresholds,
+            centaur=self.centaur.read(suvr, imaging_of(self.classifier)),
         )
         report = build_scan_report(scan, context, prediction, inference.refusal)
-        suvr = inference.normalised.suvr if inference.normalised else None
         saliency = self.classifier.saliency(suvr.array) if suvr and prediction else None
-        pages = write_scan_report(report, suvr, folder, pdf=pdf, saliency=saliency)
+        typical = self.classifier.typical_scans
+        pages = write_scan_report(report, suvr, folder, pdf=pdf, saliency=saliency, typical=typical)
         files = {kind: path for kind, path in pages.items() if kind in ("html", "pdf", "json")}
         label = f"sub-{scan.subject}_ses-{scan.session}"
         answered = tracking.AnsweredScan(
-            "report", label, digest, self.version, self.run_id, answer_of(inference), files
+            "report",
+            label,
+            digest,
+            self.version,
+            self.run_id,
+            answer_of(inference),
+            files,
+            measured_of(inference),
         )
         record(self.store, answered)
         return report, pages
+
+
+def study_at(place: Path) -> Study | None:
+    """Return the study of a YAML file or output folder; None where there is none."""
+    file = place if place.is_file() else place / "study.yaml"
+    return load_study(file) if file.is_file() else None
 
 
 def record(store: tracking.Store | None, answered: tracking.AnsweredScan) -> None:

@@ -38,6 +38,7 @@ def test_what_has_no_report_gets_one_and_a_bad_scan_stops_no_other(two_scans, ca
     bad.path.write_bytes(whole[:1000])
     done = report_new_scans(two_scans)
     assert done.written == (good.scan_id,)
+    assert f'href="{good.scan_id}/report.html"' in (two_scans.output / "reports" / "index.html").read_text()
     assert [scan_id for scan_id, _ in done.failed] == [bad.scan_id]
     assert bad.scan_id in capsys.readouterr().err
     stands = two_scans.output / "reports" / good.scan_id / "report.html"
