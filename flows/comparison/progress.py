@@ -70,11 +70,11 @@ class ProgressGrid:
 
     def __init__(self, cells: Sequence[Cell], todo: Sequence[Cell], of_round: str) -> None:
         self._round = of_round
-        self._losses = list(dict.fromkeys(cell.loss.title for cell in cells))
+        self._losses = list(dict.fromkeys(cell.row for cell in cells))
         self._seeds = list(dict.fromkeys(cell.seed for cell in cells))
         self._at: dict[tuple[str, int], list[Cell]] = {}
         for cell in cells:
-            self._at.setdefault((cell.loss.title, cell.seed), []).append(cell)
+            self._at.setdefault((cell.row, cell.seed), []).append(cell)
         waiting = {cell.folder for cell in todo}
         self._nll = {c.folder: c.learning_curve().validation_nll for c in cells if c.folder not in waiting}
         self._failed: set[object] = set()
@@ -98,10 +98,12 @@ class ProgressGrid:
         for seed in self._seeds:
             table.add_column(f"seed {seed}", no_wrap=True)
         for loss in self._losses:
-            table.add_row(Text(loss), *(self._field(self._at[loss, seed]) for seed in self._seeds))
+            table.add_row(Text(loss), *(self._field(self._at.get((loss, seed), [])) for seed in self._seeds))
         return table
 
     def _field(self, folds: list[Cell]) -> Text:
+        if not folds:  # values of a tuned loss are tried with the first seed
+            return Text("")
         if any(cell.folder in self._failed for cell in folds):
             return Text("failed", style="red")
         known = [self._nll[cell.folder] for cell in folds if cell.folder in self._nll]

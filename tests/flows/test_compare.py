@@ -9,10 +9,11 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_volumes import write_archive
 
 from flows.compare import compare_losses
 from flows.ingestion.ingest_tables import COHORT_TABLE
-from models.calibrators import CALIBRATORS
+from models.calibrators import CALIBRATORS, build_calibrator
 from pipeline import tracking
 from pipeline.atlas import AFFINE, SHAPE
 from pipeline.config import LossSettings, Study
@@ -22,29 +23,20 @@ from pipeline.learning.predictions import Predictions
 from pipeline.scan import Cohort, Scan
 
 pytestmark = pytest.mark.server
+GCE = {"name": "gce", "options": {"weight": 1.0}}
+FOCAL = {"name": "focal", "options": {"gamma": 3.0}}
+"""With their main option stated, so that they are not tuned."""
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory) -> Path:
     """A MedMNIST archive of 90 small volumes; class 1 is brighter in the middle."""
-    rng = np.random.default_rng(3)
-    arrays = {}
-    for part, n in (("train", 48), ("val", 18), ("test", 24)):
-        labels = np.arange(n) % 3 == 0
-        images = rng.integers(0, 90, (n, 12, 12, 12))
-        images[labels, 4:8, 4:8, 4:8] += 120
-        arrays |= {
-            f"{part}_images": images.astype(np.uint8),
-            f"{part}_labels": labels.astype(np.uint8)[:, None],
-        }
-    path = tmp_path_factory.mktemp("medmnist") / "tiny.npz"
-    np.savez(path, **arrays)
-    return path
+    return write_archive(
+        tmp_path_factory.mktemp("medmnist"), {"train": 48, "val": 18, "test": 24}, contrast=120
+    )
 
 
-def study(
-    archive: Path, output: Path, losses=({"name": "ce"}, {"name": "gce"}), seeds=(0, 1), **training
-) -> Study:
+def study(archive: Path, output: Path, losses=({"name": "ce"}, GCE), seeds=(0, 1), **training) -> Study:
     return Study(
         name="tiny",
         output=output,
@@ -178,7 +170,7 @@ def test_one_more_loss_runs_only_what_is_missing(archive, tmp_path):
     one = study(archive, tmp_path / "out", seeds=(0,), losses=({"name": "ce"},))
     compare_losses(one)
     logits = {p: p.stat().st_mtime_ns for p in one.output.glob("cells/*/test.npz")}
-    compare_losses(study(archive, one.output, seeds=(0,), losses=({"name": "ce"}, {"name": "focal"})))
+    compare_losses(study(archive, one.output, seeds=(0,), losses=({"name": "ce"}, FOCAL)))
     now = {p: p.stat().st_mtime_ns for p in one.output.glob("cells/*/test.npz")}
     assert len(now) == len(logits) + 1 == 2
     assert {p: now[p] for p in logits} == logits
@@ -238,7 +230,7 @@ def test_folds_on_workers_test_every_subject_once_against_the_known_posterior(sc
         training={"epochs": 1, "batch_size": 8},
         evaluation={"draws": 50},
         compare={
-            "losses": ({"name": "ce"}, {"name": "gce"}),
+            "losses": ({"name": "ce"}, GCE),
             "seeds": [7],
             "folds": 2,
             "runner": "processes",
@@ -262,4 +254,50 @@ def test_folds_on_workers_test_every_subject_once_against_the_known_posterior(sc
     oracle = -np.log(columns[np.arange(32), labels]).mean()
     nll = table.loc[("gce", "uncalibrated", "negative_log_likelihood"), "value"]
     assert table.loc[("gce", "uncalibrated", "excess_nll"), "value"] == pytest.approx(nll - oracle)
-    assert "1 seed x 2 folds" in Path(result["html"]).read_text()
+    page = Path(result["html"]).read_text()
+    assert "1 seed x 2 folds" in page
+    assert "calibrated on the scans that the other folds held out" in page
+    assert result["run_id"][:12] in page
+    # Below 1,000 scans the other folds calibrate: no part is left out of training for it.
+    assert not list(made.output.glob("cells/*/calibration.npz"))
+    halves = [Predictions.load(made.output / "cells" / n / "test.npz") for n in names[:2]]
+    fitted = [build_calibrator("temperature").fit(half.logits, half.labels) for half in halves]
+    nll = np.concatenate(
+        [
+            -np.log(fitted[1 - n].transform(half.logits)[np.arange(len(half)), half.labels])
+            for n, half in enumerate(halves)
+        ]
+    )
+    calibrated = table.loc[("ce", "one temperature", "negative_log_likelihood"), "value"]
+    assert calibrated == pytest.approx(nll.mean())
+
+
+@pytest.mark.slow
+def test_tuned_losses_try_three_values_once_and_every_batch_size_has_its_tables(archive, tmp_path):
+    made = study(archive, tmp_path / "out", losses=({"name": "ce"}, {"name": "focal"}), epochs=1)
+    asked = made.compare.model_copy(update={"batch_sizes": (8, 16)})
+    made = made.model_copy(update={"compare": asked})
+    result = compare_losses(made)
+    assert result["failed"] == []
+    names = [p.name for p in (made.output / "cells").iterdir()]
+    focal = [name for name in names if name.startswith("focal")]
+    # Three values with the first seed and the chosen one with the second, at two batch sizes.
+    assert len(focal) == 2 * (3 + 1)
+    assert sorted(set(names) - set(focal)) == [
+        f"ce-batch{size}-seed{seed}" for size in (16, 8) for seed in (0, 1)
+    ]
+    report = read_json(Path(result["json"]))
+    assert len(report["tuned"]) == 2
+    for one in report["tuned"]:
+        assert one["tried"] == ["gamma=1", "gamma=2", "gamma=3"]
+        assert one["chosen"] == one["tried"][int(np.argmin(one["nll"]))]
+        assert f"focal-{one['chosen']}-batch{one['batch_size']}-seed1" in focal
+    assert [stage["name"] for stage in report["stages"]] == [
+        f"{stage}, batch {size}"
+        for size in (8, 16)
+        for stage in ("uncalibrated", "one temperature", "adaptive temperature")
+    ]
+    assert set(pd.read_csv(result["csv"])["loss"]) == {"ce", "focal"}
+    written = {p: p.stat().st_mtime_ns for p in made.output.glob("cells/*/test.npz")}
+    assert compare_losses(made)["run_id"] == result["run_id"] == report["run_id"]
+    assert {p: p.stat().st_mtime_ns for p in made.output.glob("cells/*/test.npz")} == written
