@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,20 +20,24 @@ from flows.ingestion.ingest_tables import (
     write_tables,
 )
 from flows.ingestion.scan_jobs import ScanJob, ingest_scans
-from flows.running.console import progress, say, show_table
+from flows.ingestion.source_folders import check_emptied, find_all, find_missing, first_of
+from flows.running.console import say, show_table
 from flows.running.doors import name_run, opened, report_crash
 from flows.running.jobs import Runner
 from flows.running.locks import locked
-from flows.running.task_runs import JobRuns, log_shared, show_rows
+from flows.running.task_runs import JobRuns, log_shared, shared_progress, show_rows
 from pipeline.config import DaskSettings, ImagingSettings, IngestSettings, Study
+from pipeline.diagnoses import ClassWords
 from pipeline.errors import ConfigError, InputError
 from pipeline.files import remove_unfinished
+from pipeline.ingest.archives import remove_left_over
 from pipeline.ingest.deidentify import Pseudonymiser, key_beside, load_or_make_key
 from pipeline.ingest.found import Found, NoScans
-from pipeline.ingest.records import assign_sessions, no_longer_held, read_records, record_path, remove_files
+from pipeline.ingest.known_headers import remembered_headers
+from pipeline.ingest.people import Person
+from pipeline.ingest.records import assign_sessions, read_records
 from pipeline.ingest.same_scans import as_known, compare_people, refuse_copies, release_copies
 from pipeline.ingest.source_map import known_subjects, log_failures, remember_sources
-from pipeline.ingest.sources import find_scans
 
 _NO_CLUSTER = DaskSettings()
 _SHOWN = 1000
@@ -71,7 +77,9 @@ def ingest_study(study: Study) -> IngestResult:
             hint="set ingest.source to the folder of scans",
         )
     sources = (given.source, *given.more_sources)
-    result = _ingest(sources, study.cohort.path, given, study.imaging, study.cohort.classes, study.dask)
+    result = _ingest(sources, study.cohort.path, given, study.imaging, study.cohort.words, study.dask)
+    if result.without_label:
+        say(_label_sentence(study, result))
     log_shared(
         f"{result.accepted} scans accepted, {result.warned} with a warning, {result.refused} refused; "
         f"{result.scans} scans are in the cohort."
@@ -79,47 +87,81 @@ def ingest_study(study: Study) -> IngestResult:
     return result
 
 
+def _label_sentence(study: Study, result: IngestResult) -> str:
+    """Return where scans get their label about which no source states anything."""
+    problem = f"No {study.cohort.target} in the source for {result.without_label} of {result.scans} scans"
+    if study.cohort.labels is not None:
+        return f"{problem}; they get theirs from cohort.labels when the study is trained."
+    return (
+        f"{problem}. A study gives scans theirs from a table when it is trained: "
+        "cohort.labels: {file: TABLE.csv}."
+    )
+
+
 def _ingest(
     source: Path | Sequence[Path],
     bids: Path,
     settings: IngestSettings,
     imaging: ImagingSettings,
-    classes: tuple[str, ...],
+    classes: tuple[str, ...] | ClassWords,
     dask: DaskSettings = _NO_CLUSTER,
 ) -> IngestResult:
     given = [source] if isinstance(source, Path) else list(source)
     folders = list({folder.resolve(): folder for folder in given}.values())
-    found, empty = _find_all(folders, bids, settings)
+    key_file = settings.key_file or key_beside(bids)
+    with ExitStack() as archives, remembered_headers(key_file):
+        return _ingest_open(folders, bids, settings, imaging, (_words_of(classes), dask), archives)
+
+
+def _ingest_open(
+    folders: Sequence[Path],
+    bids: Path,
+    settings: IngestSettings,
+    imaging: ImagingSettings,
+    study: tuple[ClassWords, DaskSettings],
+    archives: ExitStack,
+) -> IngestResult:
+    words, dask = study
+    found, empty = find_all(folders, bids, settings, archives)
     # A folder that cannot be written is refused before the key is made or a scan is read.
     with locked(bids.parent / f".{bids.name}.lock", "dataset", wait=settings.wait) as waited:
         if waited:
             # More may have come to the sources meanwhile.
-            found, empty = _find_all(folders, bids, settings)
+            found, empty = find_all(folders, bids, settings, archives)
         remove_unfinished(bids)
+        remove_left_over(bids.parent)
         key_file = settings.key_file or key_beside(bids)
         names = _names_of(bids, key_file)
         held = {names.code("source", str(folder.resolve())): one for folder, one in found.items()}
         done: list[ScanDone] = []
         pruned = 0
+        for nothing in empty:
+            check_emptied(nothing, names.code("source", str(nothing.source.resolve())), bids, settings)
         for place, given_scans in held.items():
             known, records = known_subjects(key_file), read_records(bids)
-            one = replace(given_scans, scans=tuple(as_known(given_scans.scans, known, records, names)))
-            pruned += _find_missing(one, place, bids, names, prune=settings.prune)
+            one = replace(given_scans, scans=tuple(as_known(given_scans.scans, known, records, bids, names)))
+            pruned += find_missing(one, place, bids, names, prune=settings.prune)
+            one = _checked(one, known, place, bids, names)
             jobs = _jobs_of(one, place, bids, settings, imaging, names)
             remember_sources(key_file, [job.found for job in jobs], names)
-            with progress("ingest") as tick:
+            with shared_progress("ingest") as tick:
                 runner = _runner(settings, dask, len(jobs))
                 done += ingest_scans(jobs, runner, tick, JobRuns(_titles(len(jobs)), len(jobs)))
         copies = refuse_copies(bids, {o.scan for o in read_outcomes(bids)[0] if o.verdict != "refused"})
         done = [replace(scan, outcome=copies.get(scan.record, scan.outcome)) for scan in done]
         log = log_failures(key_file, {s.outcome.scan: (s.place, s.trace) for s in done if s.trace})
-        tables = write_tables(held, bids, classes, _check_of(names))
-        result = result_of(done, tables, held.values(), bids, pruned)
-        result = replace(result, empty=tuple(one.where for one in empty))
+        tables = write_tables(held, bids, words, _check_of(names))
+        result = replace(
+            result_of(done, tables, held.values(), bids, pruned), empty=tuple(one.where for one in empty)
+        )
         _show(result, done, log)
         _show_in_prefect(done)
         _show_dataset(empty, tables)
         return result
+
+
+def _words_of(classes: tuple[str, ...] | ClassWords) -> ClassWords:
+    return classes if isinstance(classes, ClassWords) else ClassWords(classes)
 
 
 def _names_of(bids: Path, key_file: Path) -> Pseudonymiser:
@@ -137,87 +179,33 @@ def _check_of(names: Pseudonymiser) -> str:
     return names.code("key", "dataset")
 
 
-def _find_all(
-    folders: Sequence[Path], bids: Path, settings: IngestSettings
-) -> tuple[dict[Path, Found], list[NoScans]]:
-    """Find the scans of every source, and the sources without any.
-
-    Raises
-    ------
-    InputError
-        If no source has a scan and nothing was read before, or one without any would remove all of its scans.
-    """
-    found: dict[Path, Found] = {}
-    empty: list[NoScans] = []
-    for folder in folders:
-        try:
-            found[folder] = find_scans(folder, settings.layout, settings.tracer)
-        except NoScans as nothing:
-            if nothing.found.unopened:
-                raise
-            empty.append(nothing)
-    if empty and settings.prune:
-        raise InputError(
-            f"{empty[0].problem}: --prune would remove every scan that came from it",
-            where=empty[0].where,
-            hint="see whether its disk is there; without --prune, the scans of the dataset stay",
+def _checked(
+    found: Found, known: Mapping[str, set[Person]], place: str, bids: Path, names: Pseudonymiser
+) -> Found:
+    """Say what was found; mark the scans that are another person's than their label says."""
+    left_alone = _in_words(found.ignored)
+    say(f"Found {len(found.scans)} PET series ({found.layout} layout); left alone: {left_alone}.")
+    if found.unopened:
+        shown = ", ".join(map(str, found.unopened[:5])) + (" ..." if len(found.unopened) > 5 else "")
+        say(f"{len(found.unopened)} folders or files cannot be opened; what is in them is left out: {shown}.")
+    scans, shared = compare_people(found.scans, known, read_records(bids), place, bids, names)
+    if shared and found.layout != "adni":
+        say(
+            f"{len(shared)} subjects of this source are in the dataset from another one; they are taken as "
+            f"the same people: {first_of([f'sub-{subject}' for subject in shared])}."
         )
-    if not found and not any(record is not None for record in read_records(bids).values()):
-        raise empty[0]
-    return found, empty
+    return replace(found, scans=tuple(scans))
 
 
 def _jobs_of(
     found: Found, place: str, bids: Path, settings: IngestSettings, imaging: ImagingSettings,
     names: Pseudonymiser,
 ) -> list[ScanJob]:  # fmt: skip
-    """Return the work on the scans of a source; say what was found and what is in doubt."""
-    left_alone = _in_words(found.ignored)
-    say(f"Found {len(found.scans)} PET series ({found.layout} layout); left alone: {left_alone}.")
-    if found.unopened:
-        shown = ", ".join(map(str, found.unopened[:5])) + (" ..." if len(found.unopened) > 5 else "")
-        say(f"{len(found.unopened)} folders cannot be opened; what is in them is left out: {shown}.")
     release_copies(bids)
-    records = read_records(bids)
-    scans, shared = compare_people(found.scans, records, place, bids, names)
-    if shared and found.layout != "adni":
-        say(
-            f"{len(shared)} subjects of this source are in the dataset from another one; they are taken as "
-            f"the same people: {_first([f'sub-{subject}' for subject in shared])}."
-        )
     return [
         ScanJob(scan, bids, names.key, settings.tracer, settings.max_days_to_diagnosis, imaging, place)
-        for scan in assign_sessions(scans, records, bids, names)
+        for scan in assign_sessions(found.scans, read_records(bids), bids, names)
     ]
-
-
-def _find_missing(found: Found, source: str, bids: Path, names: Pseudonymiser, *, prune: bool) -> int:
-    """Say how many scans the source no longer holds, or remove them; return how many were removed."""
-    here = [record_path(bids, scan, names) for scan in found.scans]
-    missing = no_longer_held(bids, source, here)
-    if prune and missing and found.unopened:
-        say("Nothing is removed: what seems missing may be in the folders that cannot be opened.")
-        return 0
-    if not prune:
-        if missing:
-            say(f"{len(missing)} scans that were in this source are not there now; they stay (see --prune).")
-        return 0
-    alone = {path: record for path, record in missing.items() if record.sources == (source,)}
-    for record in alone.values():
-        say(f"To be removed, its source does not hold it any more: {record.outcome.scan}.")
-    for path, record in missing.items():
-        if path in alone:
-            remove_files(bids, record.files)
-            path.unlink()
-        else:
-            record.without(source).write(path)
-    if len(missing) > len(alone):
-        others = [record.outcome.scan for path, record in missing.items() if path not in alone]
-        say(
-            f"{len(others)} scans stay, as they came from another source too: {_first(others)}. Ingest that "
-            "one with --prune; or remove their folders from the dataset: that takes them out of every table."
-        )
-    return len(alone)
 
 
 def _runner(settings: IngestSettings, dask: DaskSettings, scans: int) -> Runner:
@@ -227,7 +215,9 @@ def _runner(settings: IngestSettings, dask: DaskSettings, scans: int) -> Runner:
 
 def _show(result: IngestResult, done: Sequence[ScanDone], log: Path | None) -> None:
     """Say what became of the scans of these sources, with the input of each refused one: console only."""
-    say(f"{result.accepted} accepted, {result.warned} with a warning, {result.refused} refused.")
+    rules = Counter(s.outcome.rule for s in done if s.outcome.verdict == "warned")
+    why = f" ({', '.join(f'{rule}: {count}' for rule, count in rules.most_common())})" if rules else ""
+    say(f"{result.accepted} accepted, {result.warned} with a warning{why}, {result.refused} refused.")
     refused = [scan for scan in done if scan.outcome.verdict == "refused"]
     if refused:
         rows = [
@@ -238,7 +228,7 @@ def _show(result: IngestResult, done: Sequence[ScanDone], log: Path | None) -> N
         show_table(f"Refused scans{more}", ["scan", "input", "stage", "rule", "measured"], rows)
     changed = [f"{scan.outcome.scan} {scan.changed}" for scan in done if scan.changed]
     if changed:
-        say(f"The diagnosis of {len(changed)} scans changed: {_first(changed)}.")
+        say(f"The diagnosis of {len(changed)} scans changed: {first_of(changed)}.")
     if log is not None:
         say(f"{result.failed} failed unexpectedly; tracebacks are in {log}.")
 
@@ -266,12 +256,10 @@ def _titles(scans: int) -> list[str]:
 def _show_dataset(empty: Sequence[NoScans], tables: DatasetTables) -> None:
     for nothing in empty:
         say(f"{nothing.where}: {nothing.problem}. The dataset keeps its {tables.scans} scans.")
+    for sentence in tables.left_out:
+        say(sentence)
     if tables.gone:
-        say(f"Files of {len(tables.gone)} scans are missing; no table lists them: {_first(tables.gone)}.")
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+        say(f"Files of {len(tables.gone)} scans are missing; no table lists them: {first_of(tables.gone)}.")
 
 
 def _in_words(ignored: Mapping[str, int]) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError
+from pipeline.config import PRESET_CLASSES
+from pipeline.diagnoses import ClassWords
+from pipeline.errors import CohortError, InputError
 from pipeline.files import read_json, write_json
 from pipeline.imaging.derivative import write_region_table
 from pipeline.ingest import bids as bids_files
@@ -17,8 +19,9 @@ from pipeline.ingest.found import Found
 from pipeline.ingest.outcomes import ScanOutcome, write_outcomes
 from pipeline.ingest.records import ScanRecord, usable_records
 from pipeline.ingest.same_scans import SAME_IMAGE
+from pipeline.learning.class_labels import in_words, silent_scans, with_classes
 from pipeline.reporting.ingest.ingest_page import build_ingest_report, write_ingest_page
-from pipeline.scan import Cohort, Fact, Scan
+from pipeline.scan import STATED, Cohort, Fact, Scan
 
 DERIVATIVES = Path("derivatives") / "taucal"
 COHORT_TABLE = DERIVATIVES / "cohort.tsv"
@@ -65,6 +68,8 @@ class IngestResult:
         Scans of these sources. The tables hold those of every source.
     scans : int
         In the cohort table.
+    without_label : int
+        Of these, scans about which no source states anything: no diagnosis, or nothing of the study's target.
     pruned : int
         Scans that were removed because their source does not hold them any more.
     refusals : tuple of dict
@@ -86,6 +91,7 @@ class IngestResult:
     refused: int
     failed: int = 0
     scans: int = 0
+    without_label: int = 0
     pruned: int = 0
     refusals: tuple[dict[str, str], ...] = ()
     unopened: tuple[str, ...] = ()
@@ -109,10 +115,13 @@ class DatasetTables:
     scans: int
     report: Path
     gone: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    """A sentence for each diagnosis that belongs to no class: for the console, it has words of a table."""
+    without_label: int = 0
 
 
 def write_tables(
-    sources: Mapping[str, Found], bids: Path, classes: tuple[str, ...], key_check: str
+    sources: Mapping[str, Found], bids: Path, words: ClassWords, key_check: str
 ) -> DatasetTables:
     """Write what is beside the scans: tables, outcomes, the report of the ingest.
 
@@ -121,8 +130,8 @@ def write_tables(
     sources : mapping of str to Found
         What each source holds, by its code: its layout, and what was left alone.
     bids : Path
-    classes : tuple of str
-        Other diagnoses become unknown.
+    words : ClassWords
+        The classes that the report counts; the cohort's table has every diagnosis as it is stated.
     key_check : str
         By which the key of the dataset is known again.
 
@@ -139,11 +148,10 @@ def write_tables(
         if record.converted is not None:
             converted.append(ConvertedScan.from_dict(record.converted, bids))
         if record.suvr is not None:
-            scans.append(_scan_of(converted[-1], record, bids, classes))
+            scans.append(_scan_of(converted[-1], record, bids))
             regions.append({"scan_id": scans[-1].scan_id, **record.regions})
     bids_files.write_dataset_files(bids, converted)
-    cohort = Cohort(tuple(scans), classes)
-    cohort.write_tsv(bids / COHORT_TABLE)
+    cohort, left_out, silent = _write_cohort(scans, bids, words)
     write_region_table(regions, bids / REGION_TABLE)
     outcomes = [record.outcome for record in records.values()]
     before = _stored(bids)
@@ -165,9 +173,29 @@ def write_tables(
         },
     )
     write_outcomes(outcomes, bids / DERIVATIVES)
-    report = build_ingest_report(outcomes, left_alone, ", ".join(sorted({*layouts.values()})), cohort)
-    page = write_ingest_page(report, bids / DERIVATIVES)
-    return DatasetTables(len(scans), page, tuple(gone))
+    all_layouts = ", ".join(sorted({*layouts.values()}))
+    report = build_ingest_report(
+        outcomes, left_alone, all_layouts, cohort, silent=silent, target=words.target
+    )
+    images = {r.outcome.scan: bids / r.suvr for r in records.values() if r.suvr is not None}
+    page = write_ingest_page(report, bids / DERIVATIVES, images)
+    return DatasetTables(len(scans), page, tuple(gone), left_out, silent)
+
+
+def _write_cohort(
+    scans: Sequence[Scan], bids: Path, words: ClassWords
+) -> tuple[Cohort, tuple[str, ...], int]:
+    """Write every diagnosis as it is stated.
+
+    Return the cohort by class, what belongs to no class, and how many scans state nothing.
+    """
+    table = Cohort(tuple(scans), _names_in(scans, words))
+    table.write_tsv(bids / COHORT_TABLE)
+    try:
+        cohort, left_out = with_classes(table, words)
+    except CohortError:  # no source states the target: a table of labels may
+        return Cohort(tuple(replace(scan, diagnosis=None) for scan in scans), words.names), (), len(scans)
+    return cohort, tuple(in_words(left_out, words)), len(silent_scans(table, words))
 
 
 def _same_sources(before: Iterable[str], now: Iterable[str], records: Iterable[ScanRecord]) -> set[str]:
@@ -198,6 +226,7 @@ def result_of(
         refused=verdicts["refused"],
         failed=sum(scan.failed for scan in done),
         scans=tables.scans,
+        without_label=tables.without_label,
         pruned=pruned,
         refusals=tuple(
             {"scan": s.outcome.scan, "input": s.place, "rule": s.outcome.rule, "message": s.outcome.message}
@@ -230,20 +259,32 @@ def _stored(bids: Path) -> dict[str, Any]:
         ) from error
 
 
-def _scan_of(converted: ConvertedScan, record: ScanRecord, bids: Path, classes: tuple[str, ...]) -> Scan:
+def _names_in(scans: Sequence[Scan], words: ClassWords) -> tuple[str, ...]:
+    """Return the names of the table: those of the true probabilities, in their order, then what is stated."""
+    shares = next((len(scan.posterior) for scan in scans if scan.posterior), None)
+    own = words.names if not words.merge else ()
+    known = [own, *PRESET_CLASSES.values()] if shares else [("CN", "MCI", "AD")]
+    first = next((names for names in known if shares in (None, len(names))), words.names)
+    return tuple(dict.fromkeys([*first, *sorted({s.diagnosis for s in scans if s.diagnosis})]))
+
+
+def _scan_of(converted: ConvertedScan, record: ScanRecord, bids: Path) -> Scan:
     facts: dict[str, Fact] = {
         **{k: converted.facts.get(k) for k in ("age", "sex", "site", "manufacturer", "model")},
         "days_to_diagnosis": converted.facts.get("days_to_diagnosis"),
         "quality": record.outcome.verdict,
         "meta_roi": record.regions.get("composite_meta_roi"),
         "pet": converted.path.relative_to(bids).as_posix(),
+        STATED: converted.stated or None,
     }
+    # No column of a source takes the place of one of the table.
+    facts = {**converted.reads, **facts}
     return Scan(
         subject=converted.subject,
         session=converted.session,
         path=(bids / str(record.suvr)).resolve(),
         tracer=converted.tracer,
-        diagnosis=converted.diagnosis if converted.diagnosis in classes else None,
+        diagnosis=converted.diagnosis,
         facts={k: v for k, v in facts.items() if v is not None},
         posterior=converted.posterior,
     )

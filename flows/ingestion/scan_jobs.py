@@ -26,9 +26,7 @@ from pipeline.ingest.outcomes import ScanOutcome
 from pipeline.ingest.records import ScanRecord, read_record, record_path, remove_files
 from pipeline.ingest.source_map import place_of
 from pipeline.processes import give_back_memory
-
-# Raised whenever a change of code changes what a scan becomes: old records no longer count as done.
-_REVISION = 4
+from pipeline.reporting.ingest.outlines import write_outline
 
 KILLED, VANISHED = "worker-killed", "vanished"
 _TRY_AGAIN = (UNEXPECTED, KILLED, VANISHED, "no-permission")
@@ -60,7 +58,7 @@ class ScanJob:
     @property
     def settings(self) -> str:
         """Fingerprint of everything but the scan that the result depends on."""
-        return fingerprint(_REVISION, self.tracer, self.max_days_to_diagnosis, self.imaging.model_dump())
+        return fingerprint(process.REVISION, self.tracer, self.max_days_to_diagnosis, self.imaging.written())
 
 
 class Shown(Protocol):
@@ -187,13 +185,16 @@ class _ScanWork:
             stale.unlink()
         normalised = process.normalise(bids_files.read_pet(converted.path), job.imaging)
         image = process.write_derivative(normalised, folder, converted.stem)
+        write_outline(normalised.suvr.array, image)
         write_sha256(image)  # a training need not read every volume to know what it learns from
         self._remember(
             converted, [converted.path, *converted.companions, *sorted(folder.glob(f"{converted.stem}_*"))]
         )
         self.record = replace(
             self.record,
-            outcome=ScanOutcome.of_findings(self.label, normalised.findings, converted.warnings),
+            outcome=ScanOutcome.of_findings(
+                self.label, normalised.findings, converted.warnings, converted.label_notes
+            ),
             suvr=image.relative_to(job.bids).as_posix(),
             regions=normalised.region_values(),
         )

@@ -13,6 +13,7 @@ import pytest
 
 from flows import ingest as flow
 from flows.ingestion import scan_jobs
+from pipeline.atlas import SHAPE
 from pipeline.config import ImagingSettings, IngestSettings
 from pipeline.files import write_text
 
@@ -49,7 +50,8 @@ def run(monkeypatch):
     def write(_normalised, folder, stem):
         return write_text(folder / f"{stem}_space-X_desc-suvr_pet.nii.gz", "suvr")
 
-    stub = SimpleNamespace(findings=(), region_values=lambda: {"composite_meta_roi": 1.25})
+    suvr = SimpleNamespace(array=np.ones(SHAPE, np.float32))
+    stub = SimpleNamespace(suvr=suvr, findings=(), region_values=lambda: {"composite_meta_roi": 1.25})
     monkeypatch.setattr(scan_jobs.process, "normalise", lambda *_: stub)
     monkeypatch.setattr(scan_jobs.process, "write_derivative", write)
 

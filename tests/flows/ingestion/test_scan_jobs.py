@@ -13,8 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flows import ingest as flow
 from flows.ingestion import scan_jobs
 from flows.ingestion.ingest_tables import COHORT_TABLE, REGION_TABLE, read_outcomes
+from pipeline.config import Study
 from pipeline.errors import InputError, OutputError
 from pipeline.files import sha256_of_file
 from pipeline.ingest import found
@@ -115,6 +117,23 @@ class TestAnIngestAdds:
         assert {o.rule for o in read_outcomes(bids)[0] if o.verdict == "refused"} == {"name-taken"}
         assert len(cohort(bids)) == 1
 
+    @pytest.mark.parametrize("labels", [None, {"file": "mine.csv"}])
+    def test_missing_labels_are_counted_apart_from_warnings(self, put, run, tmp_path, labels, capsys):
+        put(tmp_path / "in", "01")
+        put(tmp_path / "in", "02", AttenuationCorrection=None)
+        study = Study(
+            name="s",
+            output=tmp_path / "out",
+            cohort={"path": tmp_path / "bids", "labels": labels},
+            ingest={"source": tmp_path / "in", "key_file": tmp_path / "key", "workers": 1},
+        )
+        result = flow.ingest_study(study)
+        assert (result.accepted, result.warned, result.without_label) == (1, 1, 2)
+        printed = " ".join(capsys.readouterr().err.split())
+        assert "1 accepted, 1 with a warning (conversion: 1), 0 refused." in printed
+        assert "No diagnosis in the source for 2 of 2 scans" in printed
+        assert ("they get theirs from cohort.labels" in printed) == (labels is not None)
+
     @pytest.mark.parametrize("what", ["empty", "nothing of PET"])
     def test_an_empty_source_is_named_and_the_dataset_stays(self, put, run, tmp_path, what, capsys):
         put(tmp_path / "a", "01")
@@ -143,6 +162,43 @@ class TestAnIngestAdds:
             run([tmp_path / "b", tmp_path / "a"], tmp_path / "bids", prune=True)
         assert error.value.where == str(tmp_path / "a")
         assert tree(tmp_path / "bids") == before
+
+    def test_a_source_that_never_held_a_scan_is_no_reason_not_to_prune_another(
+        self, put, run, tmp_path, capsys
+    ):
+        gone = put(tmp_path / "a", "01")
+        put(tmp_path / "a", "02"), (tmp_path / "night").mkdir()
+        sources = [tmp_path / "a", tmp_path / "night"]
+        run(sources, tmp_path / "bids")
+        shutil.rmtree(gone.parents[2])
+        done = run(sources, tmp_path / "bids", prune=True)
+        assert (done.pruned, done.scans) == (1, 1)
+        run(tmp_path / "night", tmp_path / "bids", prune=True)  # nothing came from it
+        shutil.rmtree(tmp_path / "a" / "sub-02")
+        capsys.readouterr()
+        assert run(sources, tmp_path / "bids").scans == 1
+        assert "1 scans that were in this source are not there now; they stay" in " ".join(
+            capsys.readouterr().err.split()
+        )
+
+    @pytest.mark.parametrize("inside", ["", "sub-01"])
+    def test_the_dataset_is_no_source_of_itself(self, put, run, tmp_path, inside):
+        put(tmp_path / "a", "01")
+        run(tmp_path / "a", tmp_path / "bids")
+        before = tree(tmp_path / "bids")
+        (tmp_path / "bids" / inside).mkdir(exist_ok=True)
+        with pytest.raises(InputError, match="The source is the dataset itself, or lies inside it"):
+            run(tmp_path / "bids" / inside, tmp_path / "bids")
+        assert tree(tmp_path / "bids") == before
+
+    def test_a_dataset_below_its_source_is_not_ingested_again(self, put, run, tmp_path):
+        image = put(tmp_path / "a", "01")
+        (tmp_path / "data").mkdir()
+        image.rename(tmp_path / "data" / "S001_pet.nii.gz")
+        for _ in range(2):
+            done = run(tmp_path / "data", tmp_path / "data" / "bids", key_file=tmp_path / "key")
+            assert (done.scans, done.accepted + done.warned, done.refused) == (1, 1, 0)
+        assert read_outcomes(tmp_path / "data" / "bids")[1]["images of the dataset itself"] == 2
 
     def test_several_sources_in_one_call_as_in_one_after_the_other(self, put, run, tmp_path):
         put(tmp_path / "a", "01"), put(tmp_path / "b", "02"), put(tmp_path / "b", "03")
@@ -304,6 +360,8 @@ class TestTwoPeopleOneLabel:
         assert [r["rule"] for r in done.refusals] == ["whose-scan"]
         assert "another sex or age" in done.refusals[0]["message"]
         assert (run(tmp_path / "a", tmp_path / "bids").refused, done.scans) == (0, 1)
+        for _ in range(2):  # another night changes nothing
+            assert run(tmp_path / "b", tmp_path / "bids").scans == 1
 
     def test_who_may_be_one_are_named(self, put, run, tmp_path, capsys):
         put(tmp_path / "a", "01", "01"), put(tmp_path / "b", "01", "02")
