@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from prefect import flow
 
 from flows.learning.build_classifier import (
@@ -12,6 +14,7 @@ from flows.learning.build_classifier import (
 )
 from flows.learning.cohorts import split_cohort
 from flows.learning.study_files import StudyFiles
+from flows.reports.study_reports import report_study
 from flows.retraining.promotion import Decision, move, retraining_lock, settle
 from flows.running.console import say, show_table
 from flows.running.doors import name_run, opened, report_crash
@@ -21,11 +24,12 @@ from pipeline.config import Study, check_purpose
 from pipeline.evaluation.classifier.results import Results
 from pipeline.evaluation.metrics import METRICS, TABLE
 from pipeline.files import whoami
+from pipeline.learning.training_state import check_losses
 
 
 @flow(name="train", flow_run_name=name_run, validate_parameters=False, on_crashed=[report_crash])
 def train(study: str) -> TrainingResult:
-    """Split, train, calibrate, test and register the classifier of a study.
+    """Split, train, calibrate, test, register and report the classifier of a study.
 
     Parameters
     ----------
@@ -33,7 +37,8 @@ def train(study: str) -> TrainingResult:
         Path of a resolved study file.
     """
     with opened(study) as resolved:
-        return train_study(resolved)
+        trained = train_study(resolved)
+        return replace(trained, pages=report_study(resolved, trained))
 
 
 def train_study(study: Study) -> TrainingResult:
@@ -50,6 +55,7 @@ def train_study(study: Study) -> TrainingResult:
         If the loss becomes not finite.
     """
     check_purpose(study, "train")
+    check_losses([study.training.loss])
     files, scans = StudyFiles(study.output), split_cohort(study)
     say(f"Split by subject: {scans.sizes()}.")
     log_shared(f"Split by subject: {scans.sizes()}.")

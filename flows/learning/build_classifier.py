@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flows.learning.cohorts import region_table
 from flows.learning.fold_networks import fit_folds
 from flows.learning.study_files import PREDICTED, StudyFiles
-from flows.running.console import Tick, progress, say
+from flows.running.console import Tick, say
 from flows.running.locks import locked
 from flows.running.steps import run_once
-from flows.running.task_runs import step
+from flows.running.task_runs import shared_progress, step
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.evaluation.classifier.assemble import assemble, card_of
+from pipeline.evaluation.classifier.choose_typical import choose_typical
 from pipeline.evaluation.classifier.decision_counts import DecisionCounts
 from pipeline.evaluation.classifier.results import Results, evaluate
 from pipeline.evaluation.classifier.rivals import Rivals
@@ -29,21 +30,19 @@ from pipeline.learning.inference import predict
 from pipeline.learning.predictions import Predictions
 from pipeline.learning.split_cohort import SplitCohort
 
-HEADLINE = (
-    "negative_log_likelihood", "classwise_ece", "expected_calibration_error", "macro_auroc",
-    "balanced_accuracy",
-)  # fmt: skip
-"""Metrics in MLflow's list of runs; all others are in the run's ``metrics.json``."""
-
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult:
-    """A trained study: its files, its results on the test scans, its MLflow run and model version."""
+    """A trained study: its files, its results on the test scans, its MLflow run and model version.
+
+    `pages` are the files of the study report, where one was written.
+    """
 
     files: StudyFiles
     results: Results
     run_id: str
     version: int
+    pages: Mapping[str, Path] = field(default_factory=dict)
 
 
 def build_classifier(
@@ -107,7 +106,7 @@ def fit_network(study: Study, scans: SplitCohort, files: StudyFiles) -> Iterable
         return fit_folds(study, scans, files)
     network = study.network.name if study.ensemble == 1 else f"{study.ensemble} networks {study.network.name}"
     say(f"Training {network} with {study.training.loss.title} on {len(scans.split.train)} scans.")
-    with progress("train") as tick:
+    with shared_progress("train") as tick:
         trained = train_ensemble(
             scans.volumes, scans.split, study, files.training, functools.partial(_epoch_done, study, tick)
         )
@@ -150,7 +149,9 @@ def calibrate_and_test(study: Study, scans: SplitCohort, files: StudyFiles) -> I
     classifier = assemble(trained, calibration, (selection, held_out), study.decision, outliers)
     decided = classifier.decide(test.logits, test.features)
     results = results.with_decisions(DecisionCounts.of(decided, calibration, test, scans.cohort))
-    replace(classifier, card=card_of(study, scans, results, regions)).save(files.bundle)
+    typical = choose_typical(scans, regions, study.report.tau) if study.report.typical_scans else ()
+    card = card_of(study, scans, results, regions)
+    replace(classifier, card=card, typical_scans=typical).save(files.bundle)
     return [
         *sorted(files.bundle.iterdir()),
         write_json(files.selection, selection.to_dict()),
@@ -186,7 +187,7 @@ def track(study: Study, results: Results, files: StudyFiles, key: str) -> tuple[
         key=key,
         params=study.learning_settings(),
         tags=digests,
-        metrics={name: measured[name] for name in HEADLINE if name in measured},
+        metrics={name: measured[name] for name in tracking.HEADLINE if name in measured},
         curves=trained.history,
     )
     # Another process with the same study would take this run for one that was left unfinished.

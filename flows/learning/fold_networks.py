@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flows.learning.study_files import StudyFiles
-from flows.running.console import progress, say
+from flows.running.console import say
+from flows.running.epochs import following, note_epoch
 from flows.running.jobs import Runner, share_resources
 from flows.running.runners import finished
 from flows.running.steps import run_once
@@ -16,7 +17,7 @@ from pipeline import tracking
 from pipeline.config import Study
 from pipeline.files import fingerprint, read_json
 from pipeline.learning.cross_fitting import HELD_OUT, LEARNED, CrossFit, FoldNetwork, deal_folds, train_fold
-from pipeline.learning.devices import choose_device, torch_threads
+from pipeline.learning.devices import choose_device, ranks, torch_threads
 from pipeline.learning.ensemble_training import MEMBERS, member_folder
 from pipeline.learning.inference import predict
 from pipeline.learning.loading import LabelledVolumes
@@ -40,9 +41,12 @@ def train_one(order: FoldOrder) -> None:
     settings = order.study.learning_settings()
     key = fingerprint(order.volumes.digest(), split.digest(), order.network.seed, settings)
 
+    def note(epoch: int, _epochs: int, metrics: Mapping[str, float]) -> None:
+        note_epoch(order.folder, epoch, metrics)
+
     def work() -> Iterable[Path]:
         with torch_threads(order.threads):
-            train_fold(order.volumes, order.network, order.study, order.folder)
+            train_fold(order.volumes, order.network, order.study, order.folder, note)
         return [order.folder / name for name in (LEARNED, HELD_OUT)]
 
     run_once(order.folder / "done.json", key, work)
@@ -67,8 +71,9 @@ def fit_folds(study: Study, scans: SplitCohort, files: StudyFiles) -> Iterable[P
         f"{len(scans.split.train)} development scans are dealt into {folds} folds{repeats}, and each network "
         "leaves one out."
     )
-    workers = min(len(dealt), study.calibration.workers or _at_once(study))
-    threads = max(1, _cores() // workers)
+    shared = ranks().number  # processes that share every step: then the networks are trained one by one
+    workers = 1 if shared > 1 else min(len(dealt), study.calibration.workers or _at_once(study))
+    threads = max(1, _cores() // (workers * shared))
     orders = [
         FoldOrder(
             study.without_places(), scans.volumes, network, member_folder(files.training, number), threads
@@ -76,16 +81,7 @@ def fit_folds(study: Study, scans: SplitCohort, files: StudyFiles) -> Iterable[P
         for number, network in enumerate(dealt)
     ]
     runner = Runner("processes" if workers > 1 else "local", workers, retries=1)
-    from flows.running.task_runs import JobRuns  # a worker imports this file, and needs no Prefect
-
-    shown = JobRuns([f"train fold {n} of {len(orders)}" for n in range(1, len(orders) + 1)], len(orders))
-    with progress("train") as tick:
-        for done, outcome in enumerate(finished(train_one, orders, runner, shown.started), start=1):
-            shown.ended(outcome.index, error=outcome.error)
-            if outcome.error is not None:
-                raise outcome.error
-            _log_fold(orders[outcome.index], f"fold {outcome.index + 1} of {len(orders)}")
-            tick(done, len(orders), "networks")
+    _train_all(orders, runner, study.training.epochs)
     found = CrossFit.gather(dealt, scans.part("train"), files.training, study.decision.ood_quantile)
     test = predict(found.trained.network, scans.part("test"), device=study.training.device)
     return [
@@ -96,12 +92,42 @@ def fit_folds(study: Study, scans: SplitCohort, files: StudyFiles) -> Iterable[P
     ]
 
 
-def _log_fold(order: FoldOrder, name: str) -> None:
-    """Show a trained network as a nested run in MLflow."""
-    history = read_json(order.folder / "training.json")["history"]
-    scans = len(order.network.split.train)
-    params = {"repeat": order.network.repeat, "fold": order.network.fold, "scans": scans}
-    tracking.log_part(name, history, params)
+def _train_all(orders: Sequence[FoldOrder], runner: Runner, epochs: int) -> None:
+    """Train every network; each is a task in Prefect and a nested run in MLflow, which gets each epoch."""
+    from flows.running.task_runs import JobRuns, shared_progress  # a worker imports this file without Prefect
+
+    number = len(orders)
+    names = [f"fold {n} of {number}" for n in range(1, number + 1)]
+    shown = JobRuns([f"train {name}" for name in names], number)
+    with shared_progress("train") as tick:
+        passed = [0] * number
+
+        def epoch_done(index: int, epoch: int, metrics: Mapping[str, float]) -> None:
+            passed[index] = epoch
+            tick(sum(passed), number * epochs, "epochs")
+            tracking.log_part_epoch(names[index], _params(orders[index]), epoch, metrics)
+
+        with following([order.folder for order in orders], epoch_done) as follower:
+
+            def started(index: int) -> None:
+                shown.started(index)
+                follower.started(index)
+
+            for outcome in finished(train_one, orders, runner, started):
+                follower.ended(outcome.index)
+                shown.ended(outcome.index, error=outcome.error)
+                if outcome.error is not None:
+                    raise outcome.error
+                passed[outcome.index] = epochs  # it may have stopped early
+                tick(sum(passed), number * epochs, "epochs")
+                order = orders[outcome.index]
+                history = read_json(order.folder / "training.json")["history"]
+                tracking.log_part(names[outcome.index], history, _params(order))
+
+
+def _params(order: FoldOrder) -> dict[str, object]:
+    network = order.network
+    return {"repeat": network.repeat, "fold": network.fold, "scans": len(network.split.train)}
 
 
 def _cores() -> int:
