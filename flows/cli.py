@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import operation, scans, studies
+from flows.commands import agree, centaur, first_steps, operation, reading, scans, studies
 from flows.commands.options import Command, Quiet, Verbose, choose, command
 from flows.running.console import chosen, warn
 from flows.running.environment import set_quiet_defaults
@@ -32,9 +32,11 @@ _INTERRUPTED = 130
 COMMANDS = (
     (studies.demo, "taucal demo --out data/demo"),
     (studies.phantom, "taucal phantom data/phantom/adni --subjects 8 --scans 10"),
+    (first_steps.init, "taucal init data/mine --source data/phantom/adni"),
     (studies.ingest, "taucal ingest data/phantom/adni --out data/phantom/bids"),
     (studies.train, "taucal train configs/demo.yaml --set training.patience=5"),
     (studies.compare, "taucal compare configs/demo.yaml --set compare.seeds='[0, 1]'"),
+    (studies.curve, "taucal curve configs/demo.yaml --set curve.shares='[0.5, 1]'"),
     (
         scans.predict,
         "taucal predict data/phantom/adni/002_S_4002 --study data/demo",
@@ -43,8 +45,11 @@ COMMANDS = (
     (scans.who, "taucal who sub-PFOK6S6T74PU --study data/demo"),
     (scans.reports, "taucal reports --since 2026-01-31 --study data/demo"),
     (scans.label, "taucal label sub-PFOK6S6T74PU AD --study data/demo"),
+    (reading.read, "taucal read sub-PFOK6S6T74PU AB accept --tau negative --study data/demo"),
     (operation.retrain, "taucal retrain configs/demo.yaml --who 'Dr. A'"),
     (operation.shift, "taucal shift configs/demo.yaml --json"),
+    (operation.week, "taucal week configs/demo.yaml"),
+    (first_steps.status, "taucal status --study data/demo"),
     (operation.promote, "taucal promote 2 --study data/demo"),
     (operation.rollback, "taucal rollback --study data/demo"),
     (operation.audit, "taucal audit --study data/demo"),
@@ -54,8 +59,21 @@ COMMANDS = (
 )
 """Each command with the example its ``--help`` shows; typed in this order, after `taucal demo`, all work."""
 
-for function, example in COMMANDS:
+_OF_COHORTS = (
+    (agree.agree, "taucal agree UCBERKELEY_TAU_6MM.csv configs/adni.yaml"),
+    (agree.retest, "taucal retest configs/adni.yaml --diagnosis CN"),
+)
+"""They need a cohort, or a table of one, that the demo does not make."""
+
+for function, example in (*COMMANDS, *_OF_COHORTS):
     app.command(cls=Command, epilog=f"\b\nExample:\n  {example}")(command(function))
+
+
+_centaur = typer.Typer(no_args_is_help=True, help="CenTauRz in the reports of a study.")
+_centaur.command(cls=Command, epilog="\b\nExample:\n  taucal centaur fit published.csv configs/adni.yaml")(
+    command(centaur.fit)
+)
+app.add_typer(_centaur, name="centaur")
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - as typer calls it

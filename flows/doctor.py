@@ -136,13 +136,15 @@ def _cuda_build() -> str | None:
 def _prefect() -> HealthCheck:
     version, url = _version("prefect") or "not installed", os.environ.get("PREFECT_API_URL")
     if not url:
-        return HealthCheck("Prefect server", version[0].isdigit(), f"{version}, starts with each run")
+        return HealthCheck(
+            "Prefect server", version[0].isdigit(), f"{version}; none is named, `taucal serve` starts one"
+        )
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=_SECONDS_TO_ANSWER):
             return HealthCheck("Prefect server", ok=True, seen=f"{version}, {url}")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        hint = "start it, correct PREFECT_API_URL, or unset it: each run then starts its own"
+        hint = "start it, correct PREFECT_API_URL, or unset it: commands then run without a server"
         return HealthCheck("Prefect server", ok=False, seen=f"{url} does not answer: {reason}", hint=hint)
 
 

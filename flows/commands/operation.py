@@ -16,8 +16,9 @@ from flows.commands.options import (
     check_cohort,
     study_of,
 )
-from flows.commands.study_place import find_studies, locate
+from flows.commands.study_place import StudyPlace, find_studies, locate
 from flows.running.console import say, show_result, show_table
+from flows.running.environment import server_may_be_known
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,9 +57,11 @@ def retrain(
         show_table(f"The gate: version {done.challenger}", ["check", "outcome", "why"], rows)
     approval = f"`taucal promote --approve NAME --study {config}`"
     outcomes = {
-        "kept": f"No retraining was needed; version {done.version} is still the champion.",
+        "unchanged": f"No retraining was needed; version {done.version} is still the champion.",
         "promoted": f"Version {done.version} is the champion.",
         "held": f"Version {done.challenger} waits for approval: {approval} makes it the champion.",
+        "undecided": f"Version {done.challenger} waits for later scans; "
+        f"version {done.version} is still the champion.",
         "rejected": f"Version {done.challenger} did not pass; version {done.version} is still the champion.",
     }
     say(outcomes[done.outcome])
@@ -81,6 +84,21 @@ def shift(config: Config, overrides: Overrides = None) -> Any:
     return asdict(checked)
 
 
+def week(config: Config, overrides: Overrides = None) -> Any:
+    """Check the answers of the last seven days, and write a page.
+
+    The page shows what to expect before diagnoses are known, and whether the scans have changed. The model
+    is not changed.
+    """
+    study = study_of(config, overrides, "retrain")
+    check_cohort(study)
+    from flows.retraining.weekly_check import week as door
+    from flows.running.doors import run_door
+
+    checked = run_door(door, study)
+    return {**checked.report.model_dump(mode="json"), "page": checked.page}
+
+
 def promote(
     version: Annotated[
         int | None, typer.Argument(metavar="VERSION", help="Number of a model version.", show_default=False)
@@ -93,36 +111,61 @@ def promote(
             show_default=False,
         ),
     ] = None,
+    reject: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Reject the version that waits for approval; NAME is who rejects it.",
+            show_default=False,
+        ),
+    ] = None,
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Why, for the audit log.", show_default=False)
+    ] = "",
     study: StudyOption = None,
 ) -> Any:
     """Make a registered model version the champion.
 
-    Give its number, or approve the version that waits. The present champion becomes `previous`.
+    Give its number, or approve or reject the version that waits. The present champion becomes `previous`.
     """
-    if (version is None) == (approve is None):
+    if [version, approve, reject].count(None) != 2:
         raise InputError(
-            "Give either a VERSION or --approve NAME",
+            "Give either a VERSION or --approve NAME or --reject NAME",
             where="promote",
             hint="`taucal audit` lists the versions",
         )
     place = locate(study, changes=True)
     from flows.retraining import promotion
+    from flows.retraining.approval import HumanAnswer, answer
     from pipeline import tracking
     from pipeline.files import whoami
 
     store, output = tracking.store_at(place.named), place.output
-    if approve is not None:
+    before = tracking.champion_version(store)
+    if version is None:
         held = promotion.waiting(store, output)
-        if held is not None and held.version is not None:
+        if approve is not None and held is not None and held.version is not None:
             tracking.check_stored(store, held.version)
-        champion = promotion.approve(store, output, approve)
+        answer(store, output, HumanAnswer(approve is not None, approve or reject or "", reason))
     else:
-        assert version is not None
         tracking.check_stored(store, version)
         promotion.promote_by_hand(store, output, version, whoami())
-        champion = version
-    say(f"Version {champion} is the champion.")
+    _end_questions(place)
+    champion = tracking.champion_version(store)
+    say(f"Version {champion} is {'still ' if champion == before else ''}the champion.")
     return {"study": output, "champion": champion}
+
+
+def _end_questions(place: StudyPlace) -> None:
+    """End the runs in Prefect that ask about a version that no longer waits, if a server is known."""
+    stored = place.output / "study.yaml"
+    file = place.named if place.named.is_file() else stored
+    if not file.is_file() or not server_may_be_known(place.output):
+        return
+    from flows.retraining.ask_in_prefect import end_questions_of
+    from pipeline.config import load_study
+
+    end_questions_of(load_study(file).model_copy(update={"output": place.output}))
 
 
 def rollback(study: StudyOption = None) -> Any:
@@ -136,12 +179,13 @@ def rollback(study: StudyOption = None) -> Any:
     from pipeline.files import whoami
 
     champion = promotion.roll_back(tracking.store_at(place.named), place.output, whoami())
+    _end_questions(place)
     say(f"Version {champion} is the champion.")
     return {"study": place.output, "champion": champion}
 
 
 def audit(study: StudyOption = None) -> Any:
-    """Show who decided what about which model, and why.
+    """Show who decided what about which model, what readers answered, and why.
 
     It first checks that no entry was altered or removed.
     """
@@ -153,6 +197,7 @@ def audit(study: StudyOption = None) -> Any:
     header = ["number", "time (UTC)", "decision", "version", "champion then", "who", "why"]
     if entries:
         show_result("taucal audit", header, [_cells(entry) for entry in entries])
+        say(f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}, none altered or missing.")
     else:
         say(f"No decision about a model is recorded in {place.output / 'audit.db'} yet.")
     return [vars(entry) for entry in entries]
@@ -166,7 +211,8 @@ def _cells(entry: Entry) -> list[str]:
 def serve(config: Config, overrides: Overrides = None) -> Any:
     """Run the schedules of a study until Ctrl-C.
 
-    They are ingest, reports, shift check and retrain. The pages of Prefect and MLflow are served too.
+    Ingest, reports, shift check, weekly page and retraining run by their cron lines. The pages of Prefect and
+    MLflow are served too, and a form for readers.
     """
     study = study_of(config, overrides)
     from flows.serve import serve as run_schedules
@@ -178,7 +224,7 @@ def serve(config: Config, overrides: Overrides = None) -> Any:
 def deploy(
     config: Config,
     pool: Annotated[
-        str, typer.Option(metavar="NAME", help="Work pool of Prefect that exists.", show_default=False)
+        str, typer.Option(metavar="NAME", help="Existing work pool of Prefect.", show_default=False)
     ],
     image: Annotated[
         str | None,
@@ -188,7 +234,7 @@ def deploy(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="Where the study's file is for the workers; default: a private file of this user.",
+            help="Path of the study's file on the workers; default: a private file of this user.",
             show_default=False,
         ),
     ] = None,
@@ -196,8 +242,8 @@ def deploy(
 ) -> Any:
     """Register the flows of a study with a work pool of Prefect.
 
-    Its workers run ingest, reports, shift check and retraining on the schedules of the study; training and
-    comparison run when asked for. `taucal serve` needs no pool.
+    Its workers run ingest, reports, shift check, weekly page and retraining on the schedules of the study;
+    training and comparison run when somebody starts them. `taucal serve` needs no pool.
     """
     study = study_of(config, overrides, writes=False)
     from flows.serving.pool import deploy as register

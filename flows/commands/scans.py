@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ import typer
 from flows.commands.options import PartFailed, StudyOption, check_outside_dataset, key_option
 from flows.commands.study_place import locate
 from flows.running.console import say, show_result
+from flows.running.environment import server_may_be_known
 from models.shares import read_shares
 from pipeline.errors import ConfigError, InputError
 
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
 Scans = Annotated[
     list[Path],
     typer.Argument(
-        metavar="SCAN", help="DICOM folders, or DICOM or NIfTI files.", show_default=False, exists=True
+        metavar="SCAN",
+        help="Folders or archives of one scan each, or DICOM or NIfTI files.",
+        show_default=False,
+        exists=True,
     ),
 ]
 Model = Annotated[
@@ -87,14 +92,20 @@ def report(
     The scans need not belong to a cohort. Exit code 1 if a scan got no prediction; its report says why.
     """
     check_outside_dataset(out)
-    shares, named = _shares(prevalence), locate(study).named
+    shares, place = _shares(prevalence), locate(study)
+    named = place.named
     with _no_search_for_garbage():
         from flows.report import Request, report_scans
 
-    written = report_scans(scans, Request(out, model, named, shares, key_file, pdf, dicom, send))
-    for pages in written:
-        refused = f" (no prediction: {pages.refusal.rule})" if pages.refusal else ""
-        say(f"Report: {pages['html']}{refused}")
+    request = Request(out, model, named, shares, key_file, pdf, dicom, send)
+    file = named if named.is_file() else named / "study.yaml"
+    if file.is_file() and server_may_be_known(place.output):
+        from flows.reports.asked_reports import report_recorded
+        from pipeline.config import load_study
+
+        written = report_recorded(load_study(file), scans, request)
+    else:
+        written = report_scans(scans, request)
     return PartFailed(written) if any(pages.refusal for pages in written) else written
 
 
@@ -102,48 +113,64 @@ def reports(
     since: Annotated[
         datetime | None,
         typer.Option(
-            metavar="DATE", formats=["%Y-%m-%d"], help="Of this day or later (UTC).", show_default=False
+            metavar="DATE",
+            formats=["%Y-%m-%d"],
+            help="Only those of this day or later (UTC).",
+            show_default=False,
         ),
     ] = None,
     version: Annotated[
-        int | None, typer.Option(metavar="N", help="By this version of the model.", show_default=False)
+        int | None,
+        typer.Option(metavar="N", help="Only those by this version of the model.", show_default=False),
     ] = None,
     study: StudyOption = None,
 ) -> Any:
-    """List the reports and predictions that are recorded in MLflow, the newest first."""
+    """List recorded reports and predictions, the newest first.
+
+    MLflow stores them, with later diagnoses and the answers of readers.
+    """
     place = locate(study)
     from pipeline import tracking
 
     moment = None if since is None else since.replace(tzinfo=UTC)
     number = None if version is None else str(version)
     found = tracking.answered_scans(tracking.store_at(place.named), since=moment, version=number)
-    header = ["time (UTC)", "kind", "scan", "version", "decision", "set", "diagnosis since"]
+    header = ["time (UTC)", "kind", "scan", "version", "decision", "set", "diagnosis since", "read by"]
     rows = [
-        [e.time, e.kind, e.scan, e.version, str(e.answer.get("decision", "")), _set_of(e), e.diagnosis or ""]
+        [e.time, e.kind, e.scan, e.version, str(e.answer.get("decision", "")), _set_of(e), e.diagnosis or "",
+         _readers_of(e)]
         for e in found
-    ]
+    ]  # fmt: skip
     if rows:
         show_result("taucal reports", header, rows)
     else:
         say("No report or prediction is recorded.")
-    return [vars(entry) for entry in found]
+    return [asdict(entry) for entry in found]
 
 
 def _set_of(entry: LedgerEntry) -> str:
     return ", ".join(entry.answer.get("prediction_set") or ())
 
 
+def _readers_of(entry: LedgerEntry) -> str:
+    current = [r.read for r in entry.reads if not r.superseded]
+    return ", ".join(f"{read.reader} ({read.verdict or 'no verdict yet'})" for read in current)
+
+
 def label(
     pseudonym: Annotated[
         str,
-        typer.Argument(metavar="PSEUDONYM", help="Of a scan or a subject, as `taucal reports` lists it."),
+        typer.Argument(
+            metavar="PSEUDONYM", help="Pseudonym of a scan or subject, as `taucal reports` lists it."
+        ),
     ],
     diagnosis: Annotated[str, typer.Argument(metavar="DIAGNOSIS", help="One of the study's classes.")],
     study: StudyOption = None,
 ) -> Any:
-    """Store a later diagnosis with the reports and predictions of a scan.
+    """Store a later diagnosis of a scan.
 
-    Training does not use it: that takes diagnoses from the tables beside the scans.
+    It is stored with the recorded reports and predictions of the scan, whose answers it shows to be right or
+    wrong. Training takes diagnoses from the tables of the dataset instead.
     """
     place = locate(study)
     from pipeline import tracking

@@ -1,4 +1,4 @@
-"""What leads to a classifier: demo, phantom, ingest, train, compare."""
+"""What leads to a classifier: demo, phantom, ingest, train, compare, curve."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def ingest(
     source: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SOURCE", help="Folders of scans.", show_default=False, exists=True, file_okay=False
+            metavar="SOURCE", help="Folders or archives of scans.", show_default=False, exists=True
         ),
     ],
     out: Annotated[
@@ -133,8 +133,16 @@ def ingest(
     ] = None,
     classes: Annotated[
         str,
-        typer.Option(metavar="NAMES", help="Classes, separated by commas; other diagnoses become unknown."),
+        typer.Option(metavar="NAMES", help="Classes that the report counts, separated by commas."),
     ] = "CN,MCI,AD",
+    prefer: Annotated[
+        str,
+        typer.Option(
+            metavar="WORDS",
+            help="Words of the reconstruction to take where an acquisition has several, separated by commas.",
+            show_default=False,
+        ),
+    ] = "",
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove scans that are no longer in SOURCE.")
     ] = False,
@@ -160,6 +168,7 @@ def ingest(
         workers=workers,
         runner="processes" if dask is None else "dask",
         prune=prune,
+        prefer=tuple(filter(None, map(str.strip, prefer.split(",")))),
     )
     names = tuple(name.strip() for name in classes.split(","))
     study = _settings(
@@ -184,7 +193,9 @@ def ingest(
 
 def _check_not_empty(sources: list[Path], out: Path) -> None:
     """Refuse sources without a file, where nothing was ingested before, ahead of the slow imports."""
-    if out.is_dir() or any(files for source in sources for _, _, files in os.walk(source, followlinks=True)):
+    if out.is_dir() or any(source.is_file() for source in sources):
+        return
+    if any(files for source in sources for _, _, files in os.walk(source, followlinks=True)):
         return
     raise InputError(
         "No PET scan in this folder: found an empty folder",
@@ -193,22 +204,40 @@ def _check_not_empty(sources: list[Path], out: Path) -> None:
     )
 
 
-def train(config: Config, overrides: Overrides = None) -> Any:
+def train(
+    config: Config,
+    overrides: Overrides = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Share every step among N GPUs of this machine; default: one GPU for each network.",
+            show_default=False,
+        ),
+    ] = None,
+) -> Any:
     """Train, calibrate, evaluate and register a classifier.
 
-    Finished steps are skipped: after an interruption the same command continues.
+    Finished steps are skipped: after an interruption the same command continues. Under torchrun, its
+    processes share every step.
     """
+    from flows.learning.rank_processes import follow_rank_zero, follows, sharing_ranks
+
+    if follows():
+        if not follow_rank_zero():
+            raise typer.Exit(1)
+        return None
     study = study_of(config, overrides, "train")
     check_cohort(study)
-    from flows.reports.study_reports import read_material, report_study
     from flows.running.doors import run_door
     from flows.train import show_results
     from flows.train import train as door
 
-    trained = run_door(door, study)
+    with sharing_ranks(study, config, gpus):
+        trained = run_door(door, study)
     show_results(trained.results)
-    pages = report_study(study, trained, read_material(study, trained))
-    say(f"Study report: {pages['html']}")
+    say(f"Study report: {trained.pages['html']}")
     say(f"MLflow run {trained.run_id}, model version {trained.version}.")
     return {"run_id": trained.run_id, "version": trained.version, "results": trained.results.to_dict()}
 
@@ -225,6 +254,22 @@ def compare(config: Config, overrides: Overrides = None) -> Any:
 
     result = run_door(door, study)
     say(f"Comparison: {result['html']}")
+    return result
+
+
+def curve(config: Config, overrides: Overrides = None) -> Any:
+    """Train on 25, 50, 75 and 100 % of the subjects, and state what twice the scans would probably bring.
+
+    The same test scans are predicted at every size. Seeds, folds and the runner are those of section compare.
+    Finished trainings are skipped.
+    """
+    study = study_of(config, overrides, "curve")
+    check_cohort(study)
+    from flows.curve import curve as door
+    from flows.running.doors import run_door
+
+    result = run_door(door, study)
+    say(f"Learning curve: {result['html']}")
     return result
 
 

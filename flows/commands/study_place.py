@@ -14,6 +14,8 @@ _MARKS = ("study.yaml", "mlflow.db")
 _DEPTH = 3
 """Levels below the current folder that are searched: data/adni/study is the third."""
 _DEMO = "demo"
+WRITTEN_BY_INIT = "taucal.yaml"
+"""The study file of `taucal init`, in the folder that it is given."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ def _named(named: Path) -> StudyPlace:
             "There is no such file or folder", where=f"--study {named}", hint=_listing(find_studies(Path()))
         )
     if not any((named / mark).is_file() for mark in _MARKS):
+        if (named / WRITTEN_BY_INIT).is_file():
+            return _named(named / WRITTEN_BY_INIT)
         problem = f"This is not the output folder of a study: it holds neither {' nor '.join(_MARKS)}"
         raise InputError(
             problem, where=f"--study {named}", hint=_listing(find_studies(named) or find_studies(Path()))

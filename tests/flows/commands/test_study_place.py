@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.commands.study_place import find_studies, locate
+from pipeline.config import load_study
 from pipeline.errors import ConfigError, InputError
 
 
@@ -31,6 +32,15 @@ def test_a_yaml_file_names_the_folder_it_writes_to(here, capsys):
     path = make_study(here / "configs") / "study.yaml"
     assert (locate(path).named, locate(path).output) == (path, Path("elsewhere"))
     assert "Study in elsewhere." in capsys.readouterr().err
+
+
+def test_the_folder_that_init_wrote_to_is_its_study(here):
+    make_study(here / "mine")
+    (here / "mine" / "study.yaml").rename(here / "mine" / "taucal.yaml")
+    place = locate(Path("mine"))
+    assert (place.named, place.output) == (Path("mine/taucal.yaml"), Path("elsewhere"))
+    with pytest.raises(ConfigError, match=r"^mine: This is a folder, .*\. Name mine/taucal"):
+        load_study(Path("mine"))
 
 
 @pytest.mark.parametrize("folder", ["data/adni/study", "study", "."])

@@ -1,0 +1,109 @@
+"""What a new user types: a study file of one's own, and the question where a study stands."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from flows.commands import first_steps
+from pipeline.config import load_study
+from pipeline.errors import ConfigError, InputError
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """A folder with scans and a table of diagnoses."""
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "labels.csv").write_text("subject,diagnosis\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_options_answer_all_questions(here, capsys):
+    first_steps.init(Path("mine"), Path("scans"), "CN, impaired", Path("labels.csv"))
+    study = load_study(Path("mine/taucal.yaml"))
+    assert (study.ingest.source, study.cohort.classes) == (Path("scans"), ("CN", "impaired"))
+    assert study.cohort.labels is not None
+    assert (
+        "`taucal ingest scans --out mine/bids`, then `taucal train mine/taucal.yaml`"
+        in capsys.readouterr().err
+    )
+
+
+def test_an_archive_is_a_source(here):
+    shutil.make_archive("scans", "zip", "scans")
+    first_steps.init(Path("mine"), Path("scans.zip"))
+    assert load_study(Path("mine/taucal.yaml")).ingest.source == Path("scans.zip")
+
+
+def test_a_terminal_is_asked_three_questions(here, monkeypatch):
+    monkeypatch.setattr("flows.commands.first_steps.sys.stdin.isatty", lambda: True, raising=False)
+    answers = iter(["scans", "CN,AD", ""])
+    asked = []
+
+    def prompt(text, **_given):
+        asked.append(text)
+        return next(answers)
+
+    monkeypatch.setattr("typer.prompt", prompt)
+    done = first_steps.init(Path("mine"))
+    assert len(asked) == 3
+    assert done == {"file": "mine/taucal.yaml", "source": "scans", "classes": ["CN", "AD"], "labels": None}
+
+
+def test_an_existing_file_stays_unless_replacing_it_is_asked_for(here):
+    first_steps.init(Path("mine"), Path("scans"))
+    path = Path("mine/taucal.yaml")
+    path.write_text("mine")
+    with pytest.raises(
+        InputError, match=r"mine/taucal\.yaml: This study file exists already\. .*--overwrite"
+    ):
+        first_steps.init(Path("mine"), Path("scans"))
+    assert path.read_text() == "mine"
+    first_steps.init(Path("mine"), Path("scans"), overwrite=True)
+    assert load_study(path).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "match"),
+    [
+        (
+            {"source": Path("nowhere")},
+            InputError,
+            "nowhere: There is no such folder or archive",
+        ),
+        ({"source": Path("labels.csv")}, InputError, r"labels\.csv: This file is no archive"),
+        ({"source": Path("scans"), "labels": Path("no.csv")}, InputError, r"no\.csv: There is no such table"),
+        ({"source": Path("scans"), "classes": "CN"}, ConfigError, "taucal init: .*\n.*only CN is named"),
+        ({"source": Path("scans"), "classes": "CN,CN"}, ConfigError, "CN appears twice"),
+        ({"source": Path()}, InputError, "FOLDER mine: The dataset would be mine/bids, which overlaps"),
+    ],
+    ids=["no folder", "a file", "no table", "one class", "a class twice", "overlap"],
+)
+def test_a_wrong_answer_is_explained_and_writes_nothing(here, given, error, match):
+    with pytest.raises(error, match=match):
+        first_steps.init(Path("mine"), **given)
+    assert not (here / "mine").exists()
+
+
+def test_status_is_a_table_or_json(here):
+    first_steps.init(Path("mine"), Path("scans"))
+    table = CliRunner().invoke(app, ["status", "--study", "mine/taucal.yaml"])
+    assert table.exit_code == 0
+    assert "none yet: `taucal train` makes the first" in table.stdout
+    answer = CliRunner().invoke(app, ["--quiet", "status", "--study", "mine/taucal.yaml", "--json"])
+    found = json.loads(answer.stdout)
+    assert (found["study"], found["champion"], found["waits_for_approval"]) == ("mine", None, None)
+    assert [run["what"] for run in found["runs"]] == ["ingest", "reports", "shift", "week", "retrain"]
+
+
+def test_status_of_a_folder_without_a_study_file_says_what_to_name(here):
+    (here / "out").mkdir()
+    (here / "out" / "mlflow.db").touch()
+    with pytest.raises(InputError, match=r"out: This folder has no study\.yaml.*--study CONFIG"):
+        first_steps.status(Path("out"))
