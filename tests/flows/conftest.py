@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.demo import run_demo
+from flows.running.console import chosen
 from pipeline.config import Study, load_study, shipped_study
 
 SMALL = (
@@ -27,6 +28,12 @@ class WholeWay:
     study: Study
     folder: Path
     result: dict
+
+
+@pytest.fixture(autouse=True)
+def _console_as_usual() -> None:
+    """Let no test inherit --quiet or --json of a command or a worker that ran in this process before."""
+    chosen.quiet = chosen.verbose = chosen.json = False
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,13 @@ from flows.cli import app
 
 COMMANDS = (
     "demo",
+    "init",
+    "status",
     "phantom",
     "ingest",
     "train",
     "compare",
+    "curve",
     "predict",
     "report",
     "promote",
@@ -24,6 +27,8 @@ COMMANDS = (
     "audit",
     "doctor",
     "who",
+    "agree",
+    "retest",
 )
 
 

@@ -28,7 +28,8 @@ SMALL = {
     "preprocessing": {"spacing_mm": 8, "suvr_max": 4},
     "evaluation": {"draws": 100},
     "decision": {"coverage": 0.8, "max_risk": 0.2},
-    "serve": {"prefect_port": 0, "mlflow_port": 0},
+    "compare": {"folds": 1},  # five folds would need six subjects with AD
+    "serve": {"prefect_port": 0, "mlflow_port": 0, "reads_port": 0},
 }
 """What makes the demo's study small enough for a test."""
 
@@ -115,7 +116,7 @@ def environment() -> dict[str, str]:
 @pytest.mark.timeout(3000)
 def test_the_wheel_runs_the_demo_then_every_example_in_order(installed, folder):
     """One test, as the examples build on each other."""
-    assert run(installed, folder, "--version").stdout == "taucal 0.1.0\n"
+    assert run(installed, folder, "--version").stdout == "taucal 0.2.0\n"
     for name, example in EXAMPLES.items():
         arguments = shlex.split(example)[1:]
         if name == "demo":

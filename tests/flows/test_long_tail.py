@@ -24,7 +24,8 @@ QUICK = (
     "training.batch_size=16",
     "evaluation.draws=50",
     "compare.seeds=[0]",
-    "compare.losses=[{name: ce, label: CE}, {name: gce_logit_adjusted, label: GCE + logit adjustment}]",
+    "compare.losses=[{name: ce, label: CE}, "
+    "{name: gce_logit_adjusted, label: GCE + logit adjustment, options: {weight: 1.0}}]",
 )
 
 

@@ -1,4 +1,5 @@
 import gc
+import re
 import subprocess
 import sys
 
@@ -88,7 +89,7 @@ def test_a_report_in_dicom_lies_in_the_study_of_its_scan(whole_way, tmp_path):
     request = Request(tmp_path / "out", "@champion", whole_way.folder, dicom=True)
     (pages,) = report_scans([folder], request)
     source = pydicom.dcmread(next(folder.glob("*.dcm")), stop_before_pixels=True)
-    for kind in ("dicom_sr", "dicom_pdf"):
+    for kind in ("dicom_sr", "dicom_seg", "dicom_pdf"):
         found = pydicom.dcmread(pages[kind])
         assert found.StudyInstanceUID == source.StudyInstanceUID
         assert found.PatientID == source.PatientID
@@ -161,17 +162,21 @@ class TestOnePatientHasOnePseudonym:
             return write(self, *args, **options)
 
         monkeypatch.setattr(door.ReportWriter, "write_scan", full)
-        with pytest.raises(TaucalError, match=r"1 of 2 scans have no complete report: .*ValueError: no page"):
+        with pytest.raises(
+            TaucalError, match=r"1 of 2 scans or paths have no complete report: .*ValueError: no page"
+        ):
             report_scans([bids], Request(tmp_path / "b", "@x", trained, pdf=False))
         assert len(list((tmp_path / "b").glob("*/*.html"))) == 1
 
-    def test_a_path_without_a_scan_does_not_stop_the_others(self, bids, tmp_path, trained):
+    def test_a_path_without_a_scan_does_not_stop_the_others(self, bids, tmp_path, trained, capsys):
         empty = tmp_path / "empty"
         empty.mkdir()
-        with pytest.raises(TaucalError, match=r"1 of 3 scans have no .*No PET scan") as error:
+        with pytest.raises(TaucalError, match=r"1 of 3 scans or paths have no .*No PET scan") as error:
             report_scans([empty, bids], Request(tmp_path / "a", "@x", trained, pdf=False))
         assert error.value.exit_code == 1
-        assert len(list((tmp_path / "a").glob("*/*.html"))) == 2
+        pages = sorted((tmp_path / "a").glob("*/*.html"))
+        assert len(pages) == 2
+        assert sorted(re.findall(r"Report: (\S+)", capsys.readouterr().err)) == [str(page) for page in pages]
         with pytest.raises(InputError, match="No PET scan"):
             report_scans([empty], Request(tmp_path / "a", "@x", trained, pdf=False))
 

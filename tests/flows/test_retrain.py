@@ -10,8 +10,9 @@ from clinics import Clinic
 
 from flows.ingestion.ingest_tables import COHORT_TABLE
 from flows.retrain import retrain_study
+from flows.retraining.approval import HumanAnswer, answer
 from flows.retraining.champion import Champion
-from flows.retraining.promotion import approve, retraining_lock
+from flows.retraining.promotion import retraining_lock
 from flows.retraining.shift_check import check_shift, compare_new_scans
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
@@ -56,7 +57,7 @@ def test_a_clinic_over_time(clinic):
     assert (first.action, first.outcome, first.version) == ("first", "promoted", 1), first.reasons
 
     again = retrain_study(study, "test")
-    assert (again.action, again.outcome, again.version) == ("nothing", "kept", 1), again.reasons
+    assert (again.action, again.outcome, again.version) == ("nothing", "unchanged", 1), again.reasons
     assert retrain_study(study, "test") == again
     assert kinds(study) == ["promote", "nothing"], "the same decision is written once"
 
@@ -81,7 +82,7 @@ def test_a_clinic_over_time(clinic):
 
     held = retrain_study(study_of(clinic, growth=0.1, require_approval=True), "test")
     assert (held.outcome, held.version) == ("held", 2), held.reasons
-    assert approve(store, study.output, "Dr. A") == held.challenger
+    assert answer(store, study.output, HumanAnswer(approved=True, name="Dr. A")).version == held.challenger
     assert versions(study) == (held.challenger, 2)
     approved = audit_of(study.output).last("approve")
     assert approved.who == "Dr. A"

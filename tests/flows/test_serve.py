@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
-import os
 import re
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
-import threading
-import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import psutil
 import pytest
 import yaml
 from pydantic import ValidationError
+from served_studies import Served, wait_for, webhook
 
 from flows.ingestion.ingest_tables import COHORT_TABLE
 from flows.running import doors
@@ -41,8 +35,6 @@ from pipeline.phantom import write_cohort
 from pipeline.scan import Cohort
 
 SECRET = "Jane_Doe"
-MARK = "TAUCAL_TEST_OF_SERVE"
-PR_SET_PDEATHSIG = 1
 
 
 def study(folder: Path, **sections) -> Study:
@@ -57,12 +49,12 @@ def test_every_schedule_of_the_settings_can_be_started(tmp_path):
     assert [schedule.flow for schedule in planned(study(tmp_path))] == list(SCHEDULES.values())
 
 
-NOT_SCHEDULES = ("host", "prefect_port", "mlflow_port")
+NOT_SCHEDULES = ("host", "prefect_port", "mlflow_port", "reads_port")
 
 
 def test_what_is_null_or_has_no_scans_is_not_started(tmp_path, capsys):
     without_source = study(tmp_path, ingest={}, serve={"retrain": None, "reports": None})
-    assert [schedule.flow.name for schedule in planned(without_source)] == ["shift"]
+    assert [schedule.flow.name for schedule in planned(without_source)] == ["shift", "week"]
     said = capsys.readouterr().err
     assert "serve.ingest is not started: ingest.source" in said
     assert "serve.retrain" not in said
@@ -87,18 +79,18 @@ def test_a_scheduled_run_waits_for_one_that_is_under_way(tmp_path):
 def test_a_second_process_may_not_serve_the_same_study(tmp_path):
     with (
         exclusive(tmp_path / "out" / ".serve" / "lock", "schedules"),
-        pytest.raises(InputError, match=r"Another process has locked the schedules of this study"),
+        pytest.raises(InputError, match=r"locked the schedules of this study.*already runs for this study"),
     ):
         serve(study(tmp_path))
 
 
-@pytest.mark.parametrize("setting", ["prefect_port", "mlflow_port"])
+@pytest.mark.parametrize("setting", ["prefect_port", "mlflow_port", "reads_port"])
 def test_a_port_in_use_is_one_clear_error_and_nothing_is_left_running(tmp_path, setting, monkeypatch):
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ports = {"prefect_port": 0, "mlflow_port": 0, setting: port}
+        ports = {"prefect_port": 0, "mlflow_port": 0, "reads_port": 0, setting: port}
         with pytest.raises(InputError, match=rf"serve\.{setting}: Port {port} on .* is not free: .*to 0"):
             serve(study(tmp_path, serve=ports))
     assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
@@ -131,107 +123,6 @@ def test_a_server_beyond_loopback_is_warned_of(tmp_path, capsys):
     inside = endpoint_of(study(tmp_path, serve={"mlflow_port": 0}), "mlflow_port")
     assert inside.url == f"http://127.0.0.1:{inside.port}"
     assert capsys.readouterr().err == ""
-
-
-class Served:
-    """`taucal serve` in a process of its own, with everything it starts; it ends with this process."""
-
-    all: ClassVar[list[Served]] = []
-
-    def __init__(self, folder: Path, home: Path, *overrides: str) -> None:
-        self.mark = uuid.uuid4().hex
-        self.all.append(self)
-        self.output = folder / f"said-{self.mark}.txt"
-        environment = {
-            **os.environ, MARK: self.mark, "PREFECT_HOME": str(home), "PREFECT_API_URL": "",
-            "XDG_STATE_HOME": str(home / "state"),
-            "PREFECT_RUNNER_POLL_FREQUENCY": "1",
-        }  # fmt: skip
-        taucal = str(Path(sys.executable).with_name("taucal"))
-        with self.output.open("wb") as out:
-            self.process = subprocess.Popen(
-                [taucal, "serve", str(folder / "study.yaml"), *(x for o in overrides for x in ("--set", o))],
-                stdout=out, stderr=out, env=environment, start_new_session=True,
-                preexec_fn=lambda: ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
-            )  # fmt: skip
-        wait_for(lambda: "Serving" in self.said or self.process.poll() is not None, 600)
-        assert self.process.poll() is None, self.said
-        self.prefect, self.mlflow = (
-            re.search(rf"{name}\D+(http://\S+)", self.said)[1] for name in ("Prefect", "MLflow")
-        )
-
-    @property
-    def said(self) -> str:
-        return self.output.read_text()
-
-    def living(self) -> list[psutil.Process]:
-        """Every process that it has started, also one whose parent is gone."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                marked = process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE
-            except psutil.Error:
-                continue
-            if marked:
-                found.append(process)
-        return found
-
-    def end(self, number: signal.Signals) -> None:
-        """Send a signal to this one process and wait until all that it started is gone too."""
-        os.kill(self.process.pid, number)
-        self.process.wait(300)
-        wait_for(lambda: not self.living(), 300)
-
-    @contextmanager
-    def client(self) -> Iterator[Any]:
-        from prefect.client.orchestration import get_client
-        from prefect.settings import PREFECT_API_URL, temporary_settings
-
-        with temporary_settings({PREFECT_API_URL: f"{self.prefect}/api"}), get_client(sync_client=True) as it:
-            yield it
-
-    def states(self) -> dict[str, str]:
-        """State of the runs of the shift check."""
-        with self.client() as client:
-            names = {run.id: client.read_flow(run.flow_id).name for run in client.read_flow_runs()}
-            return {
-                names[run.id]: run.state_name
-                for run in client.read_flow_runs()
-                if "shift" in names.get(run.id, "") and run.state_name not in ("Scheduled", "Late")
-            }
-
-    def run(self, deployment: str, timeout: float) -> Any:
-        from prefect.deployments import run_deployment
-
-        with self.client():
-            return run_deployment(f"{deployment}/tiny", timeout=timeout, poll_interval=0.3)
-
-
-def wait_for(condition: Callable[[], object], seconds: float) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.1)
-
-
-@contextmanager
-def webhook() -> Iterator[tuple[str, list[dict]]]:
-    notices: list[dict] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            notices.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/", notices
-    server.shutdown()
-    server.server_close()
 
 
 @dataclass
@@ -267,7 +158,7 @@ def story(tmp_path_factory) -> Iterator[Story]:
         settings = {
             "name": "tiny", "output": str(place / "out"), "cohort": {"path": str(place / "nowhere")},
             "ingest": {"workers": 1}, "notify": {"webhook": address},
-            "serve": {"prefect_port": 0, "mlflow_port": 0},
+            "serve": {"prefect_port": 0, "mlflow_port": 0, "reads_port": 0},
         }  # fmt: skip
         (folder / "study.yaml").write_text(yaml.safe_dump(settings))
         overrides = (f"cohort.path={place / 'bids'}", f"ingest.source={place / 'adni'}")
@@ -384,6 +275,7 @@ class TestServing:
 
     def test_sigterm_ends_everything_and_is_no_failure(self, story):
         assert story.end_status == 0
+        assert re.search(r"The form for readers: http://127\.0\.0\.1:\d+\n", story.said_again)
         assert "nothing is left running" in story.said_again
 
     def test_prefect_and_the_notices_hold_no_name_of_a_folder(self, story):

@@ -8,13 +8,12 @@ from pathlib import Path
 import clinics
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect_servers import recording_server
 
 from flows.ingest import ingest
 from flows.ingestion.ingest_tables import COHORT_TABLE
 from flows.retrain import retrain
 from flows.running.doors import run_door
-from flows.serving.servers import free_endpoint, prefect_server, wait_until_ready
 from flows.train import train
 from pipeline.config import PhantomSettings, Study
 from pipeline.errors import CohortError
@@ -29,12 +28,8 @@ SECRET = "Jane_Doe"
 def prefect(tmp_path_factory) -> Iterator[tuple[str, Path]]:
     """A server's address and its folder."""
     home = tmp_path_factory.mktemp("prefect")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(home))
-        with prefect_server(free_endpoint("127.0.0.1", 0, "here"), home) as started:
-            wait_until_ready(started, "/api/health")
-            with temporary_settings({PREFECT_API_URL: f"{started.url}/api"}):
-                yield f"{started.url}/api", home
+    with recording_server(home) as started:
+        yield f"{started.url}/api", home
 
 
 def test_an_ingest_a_failure_and_a_retraining(prefect, tmp_path, wait_for):

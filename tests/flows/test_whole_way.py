@@ -81,6 +81,9 @@ def test_the_table_of_results_holds_every_rival(whole_way):
 def test_no_page_contradicts_itself_or_the_results_of_the_study(whole_way):
     pages = whole_way.folder / "reports"
     assert len(list(pages.rglob("report.html"))) == 3
+    listed = (pages / "index.html").read_text()
+    assert all(f'href="{kind}/report.html"' in listed for kind in ("clear", "uncertain", "refer"))
+    assert 'href="study/study.html"' in listed
     assert contradictions_in(pages, whole_way.folder / "results.json") == []
 
 

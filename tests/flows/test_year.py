@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows import year
 from flows.year import POLICIES, run_year, what_came
 from pipeline import tracking
 from pipeline.config import BatchSettings, Study, load_study, shipped_study
 from pipeline.errors import ConfigError, InputError
 from pipeline.evaluation.monitoring.prospective import PeriodPredictions
-from pipeline.files import read_json
+from pipeline.files import read_json, write_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
@@ -29,9 +30,9 @@ class Lived:
     study: Study
     result: dict
 
-    def said(self, month):
+    def predicted(self, month):
         return PeriodPredictions.from_dict(
-            read_json(self.study.output / "months" / f"{month:02d}" / "said.json")
+            read_json(self.study.output / "months" / f"{month:02d}" / "predictions.json")
         )
 
     def audit(self):
@@ -58,9 +59,9 @@ def lived(whole_way, tmp_path_factory):
 
 
 def test_each_month_is_judged_by_all_before_anyone_learned_from_it(lived):
-    first, second = lived.said(1), lived.said(2)
+    first, second = lived.predicted(1), lived.predicted(2)
     assert len(first) == len(second) == 5
-    start = set(lived.said(0).scan_ids)
+    start = set(lived.predicted(0).scan_ids)
     assert not start & {*first.scan_ids, *second.scan_ids}
     assert not set(first.scan_ids) & set(second.scan_ids)
     # All start from one classifier.
@@ -82,16 +83,26 @@ def test_the_page_and_the_table_tell_every_month(lived):
 
 
 def test_killed_after_retraining_it_goes_on_without_deciding_again(lived):
-    audit, said = lived.audit(), lived.said(2).to_dict()
+    audit, predicted = lived.audit(), lived.predicted(2).to_dict()
     folder = lived.study.output / "months" / "02"
     decided = (folder / "decided.json").read_bytes()
     for name in ("decided.json", "done.json"):
         (folder / name).unlink()
     again = run_year(lived.study)
     assert lived.audit() == audit
-    assert lived.said(2).to_dict() == said
+    assert lived.predicted(2).to_dict() == predicted
     assert (folder / "decided.json").read_bytes() == decided
     assert again["year"] == lived.result["year"]
+
+
+def test_the_files_of_an_older_version_are_read(tmp_path):
+    study = Study(name="x", output=tmp_path, cohort={"path": tmp_path / "bids"})
+    assert year._predictions_file(study, 1).name == "predictions.json"
+    month = tmp_path / "months" / "01"
+    write_json(month / "said.json", {})
+    write_json(month / "decided.json", {"gate": {"action": "nothing", "outcome": "kept"}})
+    assert year._predictions_file(study, 1) == month / "said.json"
+    assert year._decided(study, 1) == {"action": "nothing", "outcome": "unchanged"}
 
 
 def test_another_year_needs_another_folder(lived):
