@@ -19,7 +19,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from flows.compare import train_cells
-from flows.comparison.cells import RECORD, Cell, ComparisonData, load_material, plan
+from flows.comparison.cells import RECORD, Cell, plan, results_of
+from flows.comparison.comparison_data import ComparisonData, load_material
 from flows.comparison.pages import ComparisonLog
 from flows.running.environment import set_quiet_defaults
 from flows.running.steps import run_once
@@ -91,7 +92,7 @@ def main() -> None:
             assert not failed
             print_time(f"{what}, {len(cells)} cells", wall, cpu)
         wall, cpu = time.perf_counter(), time.process_time()
-        results = [material.result(cell) for cell in cells]
+        results = results_of(material, cells)
         print_time("reading the logits", wall, cpu)
         wall, cpu = time.perf_counter(), time.process_time()
         compare_at_stages(study, results, lambda *_: None)

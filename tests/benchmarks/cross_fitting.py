@@ -53,6 +53,11 @@ SIGMA = 1 / 2.3548 / 2.0
 
 def paint(number: int, seed: int, stage: float, typical: bool) -> np.ndarray:
     """Return one SUVR volume at 8 mm."""
+    return np.asarray(Preprocessing(SPACING_MM, 4.0)(paint_suvr(number, seed, stage, typical)))
+
+
+def paint_suvr(number: int, seed: int, stage: float, typical: bool) -> np.ndarray:
+    """Return one SUVR volume in template space, 2 mm."""
     rng = np.random.default_rng([seed, number, 7])
     latents = draw_latents((stage, typical), rng)
     suvr = render(draw_uptake(latents, [seed, number, 1], [seed, number, 2])).suvr
@@ -63,7 +68,7 @@ def paint(number: int, seed: int, stage: float, typical: bool) -> np.ndarray:
     noise *= np.float32(rng.uniform(0.15, 0.2)) / noise.std()
     blurred += noise * np.sqrt((blurred + np.float32(0.05)) / np.float32(1.05))
     gain = np.float32(rng.normal(1.0, 0.03))
-    return np.asarray(Preprocessing(SPACING_MM, 4.0)(np.maximum(blurred, 0) * gain))
+    return np.maximum(blurred, 0) * gain
 
 
 def ingested_scans(scans: int, seed: int, stored: Path) -> tuple[LabelledVolumes, np.ndarray]:

@@ -1,13 +1,16 @@
 """An ingest killed again and again, and mutated input: `python tests/benchmarks/ingest_robustness.py`.
 
 A phantom of 40 scans in two source folders is ingested undisturbed, by two workers. Then an ingest into
-another folder gets a SIGKILL at a random moment and is started again, 20 times. After every kill, each file
-under its final name must be whole; at the end the dataset must equal the undisturbed one to the byte, hidden
-files included. The steps run without Prefect, whose server takes ten seconds to start and would outlive its
-parent.
+another folder gets a SIGKILL and is started again, 20 times: at a random moment after none, one or two more
+images are there, so that a slow machine is interrupted in all parts of the work too. After every kill, each
+file under its final name must be whole; at the end the dataset must equal the undisturbed one to the byte,
+hidden files included. The steps run without Prefect, whose server takes ten seconds to start and would
+outlive its parent.
 
-With ``--mutants N``, N sidecars, N tables and N NIfTI headers are mutated instead: whatever their bytes are,
-they must be read or refused by name, within a second, in 100 kB and 16 times the file.
+With ``--mutants N``, N sidecars, N tables, N headers of NIfTI and of ECAT, N archives of each kind, N packed
+slices and N directories of a medium are mutated instead, or those that ``--kinds`` names: whatever their
+bytes are, they must be read or refused by name, within a second, in 100 kB and 16 times the file; archives in
+4 MB more. What an archive holds is read to the last pixel.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import argparse
 import contextlib
 import gzip
 import hashlib
+import io
 import json
 import logging
 import os
@@ -24,21 +28,32 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import tracemalloc
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from PIL import Image
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.fileset import FileSet
+from pydicom.uid import ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage, generate_uid
 
 from pipeline.config import PhantomSettings
 from pipeline.errors import TaucalError
 from pipeline.ingest.adni import read_tables
+from pipeline.ingest.archives import opened
+from pipeline.ingest.convert import read_found
+from pipeline.ingest.ecat import read_ecat
 from pipeline.ingest.nifti import read_nifti
 from pipeline.ingest.sidecar import read_sidecar, understand
+from pipeline.ingest.sources import find_scans, scans_at
 from pipeline.phantom import write_cohort
 
 _INGEST = """
@@ -91,7 +106,9 @@ def half_written(folder: Path) -> list[str]:
                 gzip.decompress(content)
             elif path.suffix == ".json":
                 json.loads(content)
-            elif not content.endswith(b"\n"):
+            elif path.suffix == ".png":
+                Image.open(io.BytesIO(content)).load()
+            elif not content.endswith((b"\n", b"</html>")):
                 broken.append(path.name)
         except (OSError, EOFError, ValueError):
             broken.append(path.name)
@@ -105,9 +122,10 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--mutants", type=int, default=0)
+    parser.add_argument("--kinds", nargs="*", help="names of files, as a.zip or a.v; all if not given")
     asked = parser.parse_args()
     if asked.mutants:
-        mutate(asked.mutants)
+        mutate(asked.mutants, asked.kinds)
         return
     draw = random.Random(20261121)
     with tempfile.TemporaryDirectory() as name:
@@ -122,7 +140,9 @@ def main() -> None:
         lasted = time.monotonic() - begun
         wanted = digests(folder / "undisturbed")
         print(f"undisturbed: {len(wanted)} files in {lasted:.0f} s", flush=True)
-        broken = sum(_kill(folder, draw.uniform(0, lasted / 4), asked.workers) for _ in range(asked.kills))
+        broken = sum(
+            _kill(folder, draw.randint(0, 2), draw.uniform(0, 2), asked.workers) for _ in range(asked.kills)
+        )
         start(folder, folder / "killed", asked.workers).communicate()
         found = digests(folder / "killed")
         differing = sorted({name for name, _ in found.items() ^ wanted.items()})
@@ -130,32 +150,39 @@ def main() -> None:
         print(f"files that differ from the undisturbed dataset in the end: {len(differing)} {differing[:5]}")
 
 
-def _kill(folder: Path, after_s: float, workers: int) -> int:
-    """Start an ingest and kill it; return how many files stand half-written."""
+def _kill(folder: Path, more: int, after_s: float, workers: int) -> int:
+    """Kill an ingest some time after so many more images; return how many files are half-written."""
     bids = folder / "killed"
+    wanted = _images(bids) + more
     process = start(folder, bids, workers)
+    while process.poll() is None and _images(bids) < wanted:
+        time.sleep(0.02)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(after_s)
     if process.poll() is not None:  # done already: nothing was left to interrupt
-        print(f"ended by itself within {after_s:4.1f} s", flush=True)
+        print("ended by itself", flush=True)
         return 0
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     while any(Path(f"/proc/{pid}").exists() for pid in children):
         time.sleep(0.01)
-    stood = list(digests(bids)) if bids.exists() else []
-    images = sum(name.endswith(".nii.gz") and ".tmp-" not in name for name in stood)
-    left = sum(Path(name).name.startswith(".tmp-") for name in stood)
+    left = sum(1 for path in bids.rglob(".tmp-*") if path.is_file()) if bids.exists() else 0
     broken = half_written(bids) if bids.exists() else []
     print(
-        f"killed after {after_s:4.1f} s: {images} images stood, {left} unfinished, {len(broken)} broken",
+        f"killed {after_s:.1f} s after {wanted} images: {_images(bids)} images, {left} unfinished files, "
+        f"{len(broken)} broken",
         flush=True,
     )
     return len(broken)
 
 
-def mutate(number: int) -> None:
+def _images(bids: Path) -> int:
+    """Return how many images are there under their final names."""
+    return sum(".tmp-" not in str(path) for path in bids.rglob("*.nii.gz")) if bids.exists() else 0
+
+
+def mutate(number: int, chosen: list[str] | None = None) -> None:
     """Print for each kind of file how many mutants were read and refused, the slowest and the hungriest."""
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as name:
@@ -171,10 +198,75 @@ def mutate(number: int) -> None:
             "DXSUM.csv": (table.encode(), lambda p: read_tables(p.parent), None),
             "a.nii": ((folder / "seed.nii").read_bytes(), read_nifti, 352),
         }
+        kinds["a.v"] = (
+            Path(nib.__file__).parent.joinpath("tests/data/tinypet.v").read_bytes(),
+            read_ecat,
+            2048,
+        )
+        series = _series(folder / "series")
+        for suffix in ("zip", "tar", "tar.gz"):
+            content = _archive(series, suffix)
+            kinds[f"a.{suffix}"] = (content, _read_in, len(content))
+        (folder / "packed").mkdir()
+        for path in series[1:]:
+            (folder / "packed" / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        first = gzip.compress(series[0].read_bytes())
+        kinds["packed/0.dcm.gz"] = (first, lambda p: _read_in(p.parent), len(first))
+        medium = FileSet()
+        for path in series:
+            medium.add(path)
+        medium.write(folder / "medium")
+        index = (folder / "medium" / "DICOMDIR").read_bytes()
+        kinds["medium/DICOMDIR"] = (index, lambda p: list(map(read_found, scans_at(p))), len(index))
         for file, (content, read, header) in kinds.items():
-            (folder / file).parent.mkdir(exist_ok=True)
+            if chosen and file not in chosen:
+                continue
             print(f"{file}: {_mutants(folder / file, content, read, header, number)}", flush=True)
             (folder / file).unlink()
+
+
+def _series(folder: Path) -> list[Path]:
+    """Write a series of five small slices."""
+    folder.mkdir()
+    uid, study = generate_uid(), generate_uid()
+    for n in range(5):
+        ds = Dataset()
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = PositronEmissionTomographyImageStorage
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality, ds.StudyID = study, uid, "PT", "1"
+        ds.PatientID, ds.PatientName, ds.SeriesNumber, ds.InstanceNumber = "011_S_4321", "Doe^Jane", 1, n + 1
+        ds.AcquisitionDate = ds.SeriesDate = ds.StudyDate = "20190510"
+        ds.AcquisitionTime = ds.SeriesTime = ds.StudyTime = "102000"
+        ds.Units, ds.DecayCorrection, ds.CorrectedImage = "BQML", "START", ["DECY", "ATTN"]
+        ds.SeriesDescription, ds.ActualFrameDuration, ds.FrameReferenceTime = "AV1451", 300000, 148000
+        ds.ImagePositionPatient, ds.ImageOrientationPatient = [0, 0, 3 * n], [1, 0, 0, 0, 1, 0]
+        ds.PixelSpacing, ds.Rows, ds.Columns, ds.NumberOfSlices = [2, 2], 8, 8, 5
+        ds.RescaleSlope, ds.RescaleIntercept, ds.SamplesPerPixel = "0.5", "0", 1
+        ds.PhotometricInterpretation, ds.BitsAllocated, ds.BitsStored, ds.HighBit = "MONOCHROME2", 16, 16, 15
+        ds.PixelRepresentation, ds.PixelData = 0, np.arange(64, dtype="<u2").tobytes()
+        ds.save_as(folder / f"{n}.dcm", enforce_file_format=True)
+    return sorted(folder.iterdir())
+
+
+def _archive(files: list[Path], suffix: str) -> bytes:
+    target = io.BytesIO()
+    if suffix == "zip":
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
+            for path in files:
+                packed.write(path, f"series/{path.name}")
+    else:
+        with tarfile.open(fileobj=target, mode="w:gz" if suffix == "tar.gz" else "w") as packed:
+            for path in files:
+                packed.add(path, f"series/{path.name}")
+    return target.getvalue()
+
+
+def _read_in(source: Path) -> None:
+    with opened(source) as view:
+        for scan in find_scans(source, view=view).scans:
+            read_found(scan)
 
 
 def _mutants(

@@ -58,21 +58,29 @@ def ours(average: Volume) -> Matrix:
     return register(average, ASSUMED_RESOLUTION_MM).matrix
 
 
-def simpleitk(average: Volume) -> Matrix:
-    """Rigid then affine, Mattes mutual information, 2 mm, from the centres of mass."""
-    sigma = smoothing_sigma_mm(ASSUMED_RESOLUTION_MM, 8.0)
-    moving = _itk(np.nan_to_num(coarse_volume(average, 2.0, sigma).array), coarse_volume(average, 2.0).affine)
-    fixed, mask = _itk(template_image(), AFFINE), _itk(brain_within(24.0).astype(np.uint8), AFFINE)
-    rigid = sitk.CenteredTransformInitializer(
+def affine_by_simpleitk(fixed: sitk.Image, mask: sitk.Image, moving: sitk.Image) -> sitk.AffineTransform:
+    """Rigid then affine, Mattes mutual information, from the centres of mass."""
+    start = sitk.CenteredTransformInitializer(
         fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
     )
-    rigid = sitk.Euler3DTransform(rigid)
+    rigid = sitk.Euler3DTransform(start)
     _optimise(fixed, mask, moving, rigid)
     affine = sitk.AffineTransform(3)
     affine.SetCenter(rigid.GetCenter())
     affine.SetMatrix(rigid.GetMatrix())
     affine.SetTranslation(rigid.GetTranslation())
     _optimise(fixed, mask, moving, affine)
+    return affine
+
+
+def simpleitk(average: Volume) -> Matrix:
+    """Rigid then affine, 2 mm."""
+    sigma = smoothing_sigma_mm(ASSUMED_RESOLUTION_MM, 8.0)
+    moving = itk_image(
+        np.nan_to_num(coarse_volume(average, 2.0, sigma).array), coarse_volume(average, 2.0).affine
+    )
+    fixed, mask = itk_image(template_image(), AFFINE), itk_image(brain_within(24.0).astype(np.uint8), AFFINE)
+    affine = affine_by_simpleitk(fixed, mask, moving)
     matrix, centre = np.eye(4), np.array(affine.GetCenter())
     matrix[:3, :3] = np.array(affine.GetMatrix()).reshape(3, 3)
     matrix[:3, 3] = np.array(affine.GetTranslation()) + centre - matrix[:3, :3] @ centre
@@ -94,7 +102,7 @@ def _optimise(fixed: sitk.Image, mask: sitk.Image, moving: sitk.Image, transform
     method.Execute(fixed, moving)
 
 
-def _itk(array: NDArray, affine: Matrix) -> sitk.Image:
+def itk_image(array: NDArray, affine: Matrix) -> sitk.Image:
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
     image.SetSpacing(np.diag(affine)[:3].tolist())
     image.SetOrigin(affine[:3, 3].tolist())

@@ -1,8 +1,8 @@
 """How fast the training loop is, as ratios within one run: `python tests/benchmarks/training.py`.
 
-Epochs of the rivals alternate, and medians are compared, so that a busy machine slows all alike. On a machine
-with a CUDA device DenseNet121 at 96 x 112 x 96 follows: bfloat16, channels last and compiled against float32.
-Goals: an epoch with GCE over one with CE at most 1.02; our loop over the bare one at most 1.03; on a GPU 5x.
+Epochs of the rivals alternate, and medians are compared, so that a busy machine slows all alike. For a GPU
+see ``gpu.py``. Goals: an epoch with GCE over one with CE at most 1.02; our loop over the bare one at most
+1.03.
 """
 
 from __future__ import annotations
@@ -145,19 +145,6 @@ def loss_alone(repeats: int) -> None:
         print(f"{name:28} {1e6 * (time.perf_counter() - start) / (100 * repeats):8.1f} us a step of 16 x 3")
 
 
-def on_gpu(repeats: int) -> None:
-    device = torch.device("cuda")
-    for size in (8, 16, 32, 64):
-        volumes = make_volumes(4 * size, spacing_mm=2)
-        study = make_study("densenet121", loss={"name": "gce"}, batch_size=size, compile=True)
-        plain = make_study("densenet121", batch_size=size)
-        rivals = {
-            f"bare float32, batch {size}": bare(volumes, plain, device),
-            f"ours bf16 compiled, batch {size}": ours(volumes, study, device),
-        }
-        tell(seconds(rivals, repeats), f"bare float32, batch {size}", len(volumes))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
@@ -171,8 +158,6 @@ def main() -> None:
     print(f"{'prediction, small_cnn 4 mm':28} {options.scans / (time.perf_counter() - start):8.1f} scans/s")
     loss_alone(options.repeats)
     on_cpu(options.repeats, options.scans)
-    if torch.cuda.is_available():
-        on_gpu(options.repeats)
 
 
 if __name__ == "__main__":
