@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from page_check import contradictions
+from page_reads import agreement_contradictions, list_contradictions
 from page_tables import comparison_contradictions, study_contradictions
+from page_week import week_contradictions
 
 from flows.running.environment import set_quiet_defaults
 from pipeline.reporting.comparison.comparison_numbers import ComparisonReport
 from pipeline.reporting.page.html import Page
+from pipeline.reporting.reading.agreement_page import AgreementReport
+from pipeline.reporting.reading.report_list import ReportList
 from pipeline.reporting.scan.scan_numbers import ScanReport
 from pipeline.reporting.study.study_numbers import StudyReport
+from pipeline.reporting.week.week_page import WeekReport
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 set_quiet_defaults()
@@ -52,11 +59,14 @@ def no_loop_left_running() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def every_page_agrees_with_itself() -> Iterator[None]:
-    """Check the page of a scan, a study or a comparison wherever a test makes one in this process."""
+    """Check the page of a scan, a study, a comparison, of reads or a week wherever a test makes one."""
     checks = {
         ScanReport: contradictions,
         StudyReport: study_contradictions,
         ComparisonReport: comparison_contradictions,
+        ReportList: list_contradictions,
+        AgreementReport: agreement_contradictions,
+        WeekReport: week_contradictions,
     }
 
     def checked(page: Page) -> str:
@@ -96,6 +106,37 @@ def wait_for() -> Callable[..., None]:
 def rng() -> np.random.Generator:
     """A generator with a fixed seed: tests do not depend on their order."""
     return np.random.default_rng(20261121)
+
+
+@pytest.fixture(scope="session")
+def _read_study(tmp_path_factory) -> Path:
+    """The output folder of a study whose ledger holds one answer: a new MLflow store takes seconds."""
+    from pipeline import tracking
+    from pipeline.config import TrackingSettings
+
+    folder = tmp_path_factory.mktemp("read") / "out"
+    answer = {
+        "decision": "report", "reasons": ["<b>odd</b>"], "prediction_set": ["AD"], "most_likely": "AD",
+        "probabilities": {"CN": 0.062, "MCI": 0.101, "AD": 0.837},
+    }  # fmt: skip
+    store = tracking.store_of(TrackingSettings(), folder)
+    tracking.record_answer(store, tracking.AnsweredScan("report", "sub-A_ses-1", "0a1b", "3", "run", answer))
+    return folder
+
+
+@pytest.fixture
+def read_desk(_read_study, tmp_path):
+    """The function that returns the desk of a new study with one answer, given its section `report`."""
+    from flows.reports.read_desk import ReadDesk
+    from pipeline.config import Study
+
+    def made(**report: Any) -> ReadDesk:
+        study = Study(name="tiny", output=tmp_path / "out", cohort={"path": tmp_path / "bids"}, report=report)
+        shutil.copytree(_read_study, study.output)
+        (study.output / "study.yaml").write_text(study.to_yaml())
+        return ReadDesk.of(study)
+
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from page_tested import likeness_agrees, percentages_agrees, range_agrees, study
 
 Found = Iterator[str]
 _JARGON = ("Mahalanobis", "energy", "conformal", "entropy", "percentile")
+_TAU = {"negative": "Tau-negative", "uncertain": "Tau status uncertain", "positive": "Tau-positive"}
 _VERDICTS = {
     "report": "Finding of the model",
     "refer": "The model gives no finding",
@@ -35,7 +37,7 @@ def contradictions(
         What the study's ``results.json`` holds.
     """
     seen = see(html)
-    found = [*_decision(seen, report)]
+    found = [*_decision(seen, report), *_tau(seen, report)]
     if report["verdict"] == "refused":
         found += ["a refused scan has bars"] * bool(seen.bars) + ["a refused scan has a set"] * bool(
             report["classes"]
@@ -49,6 +51,37 @@ def contradictions(
     return found
 
 
+def _tau(seen: Seen, report: Mapping[str, Any]) -> Found:
+    """Compare the first line with the meta-ROI, the thresholds and the z-scores of the regions."""
+    tau = report["tau"]
+    if tau is None or report["verdict"] == "refused":
+        if seen.tau:
+            yield "a page without a tau status has its box"
+        return
+    suvr, low, high = tau["suvr"], tau["uncertain_from"], tau["positive_from"]
+    status = "negative" if suvr < low else "positive" if suvr >= high else "uncertain"
+    title, text = seen.tau[1], " ".join(seen.tau)
+    if status != tau["status"] or not title.startswith(_TAU[status]):
+        yield f"the first line reads {title!r}, the meta-ROI {suvr} is {status}"
+    written = re.search(r"temporal meta-ROI is ([\d.]+),", text)
+    if written is None or abs(float(written[1]) - suvr) > 0.5 * 10 ** -len(written[1].partition(".")[2]):
+        yield f"the meta-ROI is {suvr}, the first line writes {written and written[1]}"
+    if "%" in text:
+        yield "a probability is in the box that no model has part in"
+    if seen.whole.index(title) > seen.whole.index(report["headline"].replace("\u00a0", " ")):
+        yield "the tau status comes after the finding of the model"
+    for group in {r["group"] for r in report["regions"] if r["kind"] == "target"}:
+        name = {"Temporal": "lateral temporal"}.get(group, group.lower())
+        for side in ("left", "right"):
+            rows = [r for r in report["regions"] if r["kind"] == "target" and r["group"] == group]
+            z = [r[f"z_{side}"] for r in rows if r["region"] != "hippocampus" and r[f"z_{side}"] is not None]
+            raised = sum(value >= tau["region_z"] for value in z)
+            if raised and f"{name} {side} {raised} of {len(z)}" not in text:
+                yield f"{raised} of {len(z)} {name} regions on the {side} are raised, which is not written"
+            if raised and 2 * raised >= len(z) and name not in title:
+                yield f"half of the {name} regions on the {side} are raised, the first line is {title!r}"
+
+
 def _decision(seen: Seen, report: Mapping[str, Any]) -> Found:
     verdict = report["verdict"]
     if seen.verdict != verdict or seen.kicker != _VERDICTS[verdict]:
@@ -57,8 +90,8 @@ def _decision(seen: Seen, report: Mapping[str, Any]) -> Found:
         yield f"the headline is {seen.headline!r}, in JSON {report['headline']!r}"
     if (verdict == "report") == bool(report["reasons"]):
         yield f"the verdict is {verdict} with {len(report['reasons'])} reasons"
-    shown = [plain(r) for r in seen.reasons]
-    if shown != [plain(r) for r in report["reasons"]]:
+    shown, stored = [plain(r) for r in seen.reasons], [plain(r) for r in report["reasons"]]
+    if len(shown) != len(stored) or not all(map(_says, shown, stored, repeat(report))):
         yield f"the reasons on the page are {shown}"
     if verdict == "report" and "most like" not in seen.headline.lower():
         yield f"a finding without a class: {seen.headline}"
@@ -67,6 +100,20 @@ def _decision(seen: Seen, report: Mapping[str, Any]) -> Found:
     for word in _JARGON:
         if word.lower() in seen.first_sheet.lower():
             yield f"the first sheet has the word {word}"
+
+
+def _says(shown: str, stored: str, report: Mapping[str, Any]) -> bool:
+    """Whether a reason on the first page is the stored one, or states it without the numbers.
+
+    The numbers are in the table of checks, which `_checks` compares.
+    """
+    if shown == stored:
+        return stored == "" or not re.match(r"the (highest probability,|\d+ % prediction set)", stored)
+    if re.match(r"the highest probability, [\d.]+ %, is below [\d.]+ %", stored):
+        return "likely enough" in shown and not re.search(r"\d", shown)
+    if re.match(r"the \d+ % prediction set contains more than", stored):
+        return all(name.lower() in shown for name in report["prediction_set"]) and "not decide" in shown
+    return False
 
 
 def _bars(seen: Seen, report: Mapping[str, Any]) -> Found:
@@ -160,10 +207,18 @@ def _checks(seen: Seen, report: Mapping[str, Any]) -> Found:
             yield f"{name}: {value}, {limit}, yet {verdict}"
     figures = {row[0].partition(":")[0]: row[1:3] for row in seen.checks}
     confidence, point = figures["Confidence"]
-    if not states(confidence.removesuffix(" %"), report["confidence"]) or not states(
-        point.removeprefix("at least ").removesuffix(" %"), report["operating_point"]
+    never = point == "none: no finding for any scan"
+    if never != (report["confidence"] < 1 <= report["operating_point"]):
+        yield f"the least confidence is written as {point}, it is {report['operating_point']}"
+    limit = point.removeprefix("at least ").removesuffix(" %")
+    if not states(confidence.removesuffix(" %"), report["confidence"]) or not (
+        never or states(limit, report["operating_point"])
     ):
         yield f"the confidence is written as {confidence}, {point}"
+    if is_clinic(report) != (seen.checks[1][0].endswith("at your clinic's prevalence")):
+        yield f"the prevalence of the confidence is written as {seen.checks[1][0]}"
+    if is_clinic(report) != ("prediction set of this scan are at your clinic's prevalence" in seen.whole):
+        yield "the footnote of the checks names the wrong prevalence"
     expected = (str(len(report["prediction_set"])), f"at most {report['largest_set']}")
     if figures["Classes in the prediction set"] != expected:
         yield f"the size of the set is written as {figures['Classes in the prediction set']}"

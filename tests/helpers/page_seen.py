@@ -37,6 +37,7 @@ class Bar:
 class Seen:
     """What a reader sees on a page."""
 
+    tau: tuple[str, ...]
     verdict: str
     kicker: str
     headline: str
@@ -96,14 +97,16 @@ def see(html: str) -> Seen:
         html,
         flags=re.DOTALL,
     )
+    tau = _first_raw(r'<div class="decision tau \w+">(.*?)</div>', html)
     return Seen(
+        tau=tuple(text_of(s) for s in re.findall(r"<(?:p|h2)\b[^>]*>.*?</(?:p|h2)>", tau, re.DOTALL)),
         verdict=_first_raw(r'<div class="decision (\w+)">', html),
         kicker=_first(r'class="kicker">(.*?)</p>', decision),
         headline=_first(r"<h2>(.*?)</h2>", decision),
         finding=_first(r"</h2>\s*<p>(.*?)</p>", decision),
         reasons=tuple(text_of(r) for r in re.findall(r"<li>(.*?)</li>", decision, re.DOTALL)),
         heading=_first(r"<h2>((?:Calibrated p|P)robability.*?)</h2>", html),
-        axis=_first(r'<p class="axis">(.*?)</p>', html),
+        axis=_first(r'<div class="bars">.*?<p class="axis">(.*?)</p>', html),
         bars=tuple(_bar(part) for part in bars.split('<div class="bar">')[1:]),
         clinic_table=rows_of(
             _first_raw(r'aria-label="Probabilities at two prevalences[^>]*>(.*?)</table>', html)

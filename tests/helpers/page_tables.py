@@ -36,6 +36,10 @@ def comparison_contradictions(html: str, report: Mapping[str, Any]) -> list[str]
         )
         for loss in losses.values():
             found += _sentence(loss)
+    for stage in report["stages"]:
+        for shares, losses in (stage.get("tests") or {}).items():
+            shown = _tables(_labelled(html, f"Test, {shares}, {stage['name']};"))
+            found += _test_at_shares(shown[0] if shown else ((),), losses)
     summary = html[html.index('<div class="decision report">') :].partition("</div>")[0]
     last = [_one_line(loss["sentence"]) for loss in report["stages"][-1]["losses"]]
     stated = [text_of(item) for item in re.findall(r"<li>(.*?)</li>", summary, re.DOTALL)]
@@ -230,15 +234,33 @@ def _parts(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Found
         yield "cross-fitting is not stated, or stated without need"
 
 
+_DIFFERENCE = re.compile(
+    rf"({_NUMBER})( better| worse)? ({_NUMBER}) to ({_NUMBER}) p (?:= ({_NUMBER})|< 0\.001)"
+    rf"(?: 80 % power: ({_NUMBER}))?"
+)
+
+
+def _test_at_shares(rows: Sequence[tuple[str, ...]], losses: Sequence[Mapping[str, Any]]) -> Found:
+    """Hold value and difference of each loss and metric at other class shares against the JSON."""
+    if [row[0] for row in rows[1:]] != [_one_line(loss["name"]) for loss in losses]:
+        yield f"a test at other class shares has rows {[row[0] for row in rows[1:]]}"
+        return
+    for row, loss in zip(rows[1:], losses, strict=True):
+        for place, metric in ((1, "negative_log_likelihood"), (3, "accuracy")):
+            if not _agrees(row[place], loss["metrics"].get(metric)):
+                yield f"{row[0]}: {metric} is not {row[place]}"
+            known, stated = loss["difference"].get(metric), row[place + 1]
+            read = _DIFFERENCE.fullmatch(stated)
+            if stated != "\u2013" if known is None else read is None or not _is_difference(read, known):
+                yield f"{row[0]}: the difference in {metric} is not {stated}"
+
+
 def _differences(tables: Sequence[Any], losses: Mapping[str, Mapping[str, Any]]) -> Found:
     by_name = {_one_line(name): loss for name, loss in losses.items()}
-    pattern = re.compile(
-        rf"({_NUMBER})( better| worse)? ({_NUMBER}) to ({_NUMBER}) p (?:= ({_NUMBER})|< 0\.001)"
-    )
     for row in _table(tables, "Loss"):
         known = by_name[row["Loss"]]["difference"].values()
         for title, cell in row.items():
-            read = pattern.fullmatch(cell)
+            read = _DIFFERENCE.fullmatch(cell)
             if title == "Loss" or cell == "\u2013":
                 continue
             if read is None or not any(_is_difference(read, d) for d in known):
@@ -251,6 +273,8 @@ def _is_difference(read: re.Match[str], known: Mapping[str, Any]) -> bool:
         all(_is(read[n], known[k]) for n, k in ((1, "value"), (3, "low"), (4, "high")))
         and (read[2] or "").strip() == verdict
         and (known["p"] < 0.001 if read[5] is None else _is(read[5], known["p"]))
+        and (bool(verdict) or not known["detectable"]) == (read[6] is None)
+        and (read[6] is None or _is(read[6], known["detectable"]))
     )
 
 

@@ -16,9 +16,9 @@ def tested_agrees(seen: Seen, report: Mapping[str, Any]) -> Found:
     """Compare the counts of sets, their coverage and what they missed."""
     coverage, counts = report["coverage"], [t for t in report["tested_sets"] if t["scans"]]
     text = seen.first_sheet
-    stated = re.search(r"In tests these sets held the true class of (.*?) scans\. They (are|were) made", text)
+    stated = re.search(r"In tests these sets held the true class of (.*?) scans\. They (are|were) set", text)
     promise = re.findall(
-        rf"made to hold (?:it|the true class) in ({SHARE}) % of the scans of each class", text
+        rf"set to contain the true class in at least ({SHARE}) % of the scans of each class", text
     )
     if len(promise) != 1 or not states(promise[0], coverage):
         yield f"the coverage is written as {promise}, it is {coverage}"
