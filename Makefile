@@ -32,7 +32,7 @@ check: lint types imports  ## what CI checks before the tests
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/codespell pipeline flows models tests configs README.md CHANGELOG.md data/README.md
+	$(BIN)/codespell pipeline flows models tests configs data/README.md *.md CITATION.cff Dockerfile
 
 types: $(STAMP)
 	$(BIN)/mypy
@@ -40,9 +40,10 @@ types: $(STAMP)
 imports: $(STAMP)
 	$(BIN)/lint-imports
 
-format: $(STAMP)  ## rewrite in the house style
+format: $(STAMP)  ## rewrite in the house style, and configs/README.md
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python tests/helpers/settings_table.py
 
 install: $(STAMP)  ## only make .venv
 
