@@ -24,8 +24,8 @@ from pipeline.errors import TrainingError
 from pipeline.evaluation.comparison.cautions import cautions_of
 from pipeline.evaluation.comparison.stages import Findings, compare_at_stages
 from pipeline.files import exclusive
+from pipeline.learning.learning_checks import check_comparison
 from pipeline.learning.split_cohort import SplitCohort
-from pipeline.learning.training_state import check_losses
 
 
 @flow(name="compare", flow_run_name=name_run, validate_parameters=False, on_crashed=[report_crash])
@@ -57,7 +57,7 @@ def compare_losses(study: Study) -> dict[str, Any]:
         If every cell of the baseline failed.
     """
     check_purpose(study, "compare")
-    check_losses(study.compare.losses, "compare.losses")
+    check_comparison(study)
     with exclusive(study.output / ".compare.lock", "cells of a comparison", wait=False):
         material = load_material(study)
         show_splits(material)

@@ -17,7 +17,7 @@ from pipeline import tracking
 from pipeline.config import Study, check_purpose
 from pipeline.evaluation.comparison.sample_size import sample_size_curve
 from pipeline.files import exclusive
-from pipeline.learning.training_state import check_losses
+from pipeline.learning.learning_checks import check_comparison
 from pipeline.reporting.comparison.curve_page import CurveReport, curve_report, curve_rows, write_curve
 
 FOLDER = "curve"
@@ -53,7 +53,7 @@ def learning_curve(study: Study) -> dict[str, Any]:
     alone = {"losses": (loss,), "baseline": loss.title, "batch_sizes": (), "tune": False}
     study = study.model_copy(update={"compare": study.compare.model_copy(update=alone)})
     check_purpose(study, "curve")
-    check_losses([loss])
+    check_comparison(study, "training.loss")
     with exclusive(study.output / ".compare.lock", "cells of a comparison", wait=False):
         material = load_material(study)
         show_splits(material)

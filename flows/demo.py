@@ -15,7 +15,7 @@ from flows.running.doors import run_door
 from flows.train import show_results, train
 from pipeline.config import Study, check_purpose
 from pipeline.ingest.deidentify import key_beside, make_known_key
-from pipeline.learning.training_state import check_losses
+from pipeline.learning.learning_checks import check_learning
 from pipeline.processes import preload
 from pipeline.reporting.study.example_scans import example_scans
 
@@ -25,7 +25,7 @@ def run_demo(study: Study) -> dict[str, Any]:
     started = time.monotonic()
     source, bids = study.ingest.source, study.cohort.path
     check_purpose(study, "demo")
-    check_losses([study.training.loss])
+    check_learning(study)
     assert source is not None
     preload("flows.ingestion.worker_start")
     say("1  phantom")

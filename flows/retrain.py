@@ -42,11 +42,11 @@ from pipeline.evaluation.monitoring.verdict import GateOutcome, Verdict
 from pipeline.files import fingerprint
 from pipeline.files import now as utc_now
 from pipeline.learning.cross_fitting import scheme_of
+from pipeline.learning.learning_checks import check_learning
 from pipeline.learning.loading import LabelledVolumes, load_volumes
 from pipeline.learning.recalibration import recalibrate
 from pipeline.learning.split import development, extend_split
 from pipeline.learning.split_cohort import SplitCohort
-from pipeline.learning.training_state import check_losses
 from pipeline.scan import Cohort, Split
 
 Action = Literal["nothing", "recalibrate", "retrain", "first"]
@@ -140,7 +140,7 @@ def retrain_study(study: Study, who: str, time: str | None = None) -> RetrainRes
         If the cohort is smaller than the champion's and `retrain.accept_smaller` is not set.
     """
     check_purpose(study, "retrain")
-    check_losses([study.training.loss])
+    check_learning(study)
     store = tracking.store_of(study.tracking, study.output)
     with retraining_lock(study.output, wait=study.retrain.wait):
         settle(store, study.output)

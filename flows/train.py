@@ -24,7 +24,7 @@ from pipeline.config import Study, check_purpose
 from pipeline.evaluation.classifier.results import Results
 from pipeline.evaluation.metrics import METRICS, TABLE
 from pipeline.files import whoami
-from pipeline.learning.training_state import check_losses
+from pipeline.learning.learning_checks import check_learning
 
 
 @flow(name="train", flow_run_name=name_run, validate_parameters=False, on_crashed=[report_crash])
@@ -55,7 +55,7 @@ def train_study(study: Study) -> TrainingResult:
         If the loss becomes not finite.
     """
     check_purpose(study, "train")
-    check_losses([study.training.loss])
+    check_learning(study)
     files, scans = StudyFiles(study.output), split_cohort(study)
     say(f"Split by subject: {scans.sizes()}.")
     log_shared(f"Split by subject: {scans.sizes()}.")

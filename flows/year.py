@@ -32,6 +32,7 @@ from pipeline.errors import InputError
 from pipeline.evaluation.monitoring.prospective import PeriodPredictions, PolicyPredictions
 from pipeline.files import fingerprint, read_json, today, write_json
 from pipeline.ingest.deidentify import key_beside, make_known_key
+from pipeline.learning.learning_checks import check_learning
 from pipeline.processes import preload
 from pipeline.reporting.year.year_page import YearReport, build_year_report, write_year_report, year_rows
 
@@ -66,6 +67,7 @@ def run_year(study: Study) -> dict[str, Any]:
     started = time.monotonic()
     preload("flows.ingestion.worker_start", "flows.train")
     check_purpose(study, "year")
+    check_learning(study)
     _check_folder(study)
     assert study.ingest.source is not None
     make_known_key(study.ingest.key_file or key_beside(study.cohort.path), study.seed)

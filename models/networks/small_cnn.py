@@ -58,6 +58,10 @@ def small_cnn(
     """Five convolutions with group normalisation, learnt pooling and dropout; deterministic on CUDA too."""
     if pooling not in ("place", "mean"):
         raise ValueError(f"pooling={pooling!r} is not valid for small_cnn. Expected 'place' or 'mean'.")
+    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+        raise ValueError(f"width={width!r} is not valid for small_cnn. Expected a whole number from 1.")
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ValueError(f"dropout={dropout!r} is not valid for small_cnn. Expected a number in [0, 1).")
     convolution = nn.Conv2d if len(grid) == 2 else nn.Conv3d
 
     def block(inputs: int, outputs: int, stride: int) -> nn.Sequential:

@@ -30,6 +30,22 @@ def load_given(network: Network, settings: NetworkSettings) -> None:
         If the file is not there, is not what `weights_sha256` states, or its names and shapes are not those
         of the network's body, which are listed.
     """
+    own, given = network.state_dict(), check_given(network, settings)
+    head = {name for name in own if name.startswith(_HEAD)}
+    taken = all(name in given and given[name].shape == own[name].shape for name in head)
+    if not taken:
+        _log.warning("network.weights (%s): the head starts anew, its shape is another", settings.weights)
+    network.load_state_dict({n: given[n] for n in own if n not in head or taken}, strict=False)
+
+
+def check_given(network: Network, settings: NetworkSettings) -> dict[str, Tensor]:
+    """Return given weights by their names in a network, whose values are not looked at.
+
+    Raises
+    ------
+    ConfigError
+        As `load_given`.
+    """
     path = settings.weights_file()
     seen = sha256_of_file(path)
     if settings.weights_sha256 not in (None, seen):
@@ -48,13 +64,8 @@ def load_given(network: Network, settings: NetworkSettings) -> None:
         ) from error
     if not any(name.startswith(_BODY) for name in given):
         given = {name if name.startswith(_HEAD) else _BODY + name: value for name, value in given.items()}
-    own = network.state_dict()
-    _check(own, given, f"network.weights ({path})", settings.name)
-    head = {name for name in own if name.startswith(_HEAD)}
-    taken = all(name in given and given[name].shape == own[name].shape for name in head)
-    if not taken:
-        _log.warning("%s: the head starts anew, its shape is another", path)
-    network.load_state_dict({n: given[n] for n in own if n not in head or taken}, strict=False)
+    _check(network.state_dict(), given, f"network.weights ({path})", settings.name)
+    return given
 
 
 def _check(own: dict[str, Tensor], given: dict[str, Tensor], where: str, name: str) -> None:

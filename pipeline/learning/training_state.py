@@ -153,7 +153,7 @@ def initial_state(training: LabelledVolumes, study: Study, device: torch.device)
     if study.network.weights is not None:
         load_given(network, study.network)
     loss = _loss(settings.loss, classes, training.class_counts, "training.loss")
-    _check_batch_statistics(network, study)
+    check_batch_statistics(network, study)
     network.to(device)
     if device.type == "cuda":
         network.to(memory_format=memory_order(network.spatial_dims))  # type: ignore[call-overload]
@@ -165,22 +165,28 @@ def initial_state(training: LabelledVolumes, study: Study, device: torch.device)
     return TrainingState(network, step, averaged, loss.to(device), optimizer, device, [])
 
 
-def _check_batch_statistics(network: Network, study: Study) -> None:
+def check_batch_statistics(network: Network, study: Study) -> None:
+    """Refuse a network whose batch statistics would be those of a part of the batch.
+
+    Raises
+    ------
+    ConfigError
+        If `micro_batch` is set, or several ranks train, a network with such layers.
+    """
     found = len(network.batch_statistics)
     if study.training.micro_batch and found:
         raise ConfigError(
             f"{study.network.name} has {found} layers with batch statistics, "
             "which would differ between micro-batches",
             where="training.micro_batch",
-            hint="Remove micro_batch, or use a network without such layers, as small_cnn",
+            hint="Remove micro_batch, or use a network without such layers, as small_cnn or segresnet",
         )
     if ranks().number > 1 and found:
         raise ConfigError(
             f"{study.network.name} has {found} layers with batch statistics, "
             "which would differ between the processes that share a batch",
             where="network",
-            hint="Train it in one process, or use a network without such layers, as densenet121 with "
-            "options: {norm: instance}",
+            hint="Train it in one process, or use a network without such layers, as small_cnn or segresnet",
         )
 
 
