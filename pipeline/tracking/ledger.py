@@ -22,6 +22,7 @@ from pipeline.errors import InputError
 from pipeline.evaluation.monitoring.reads import RecordedRead
 from pipeline.tracking.experiment_page import REPORTS
 from pipeline.tracking.read_ledger import reads_in
+from pipeline.tracking.reported_scans import KIND, SCAN, answers_experiment
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:  # see pipeline.tracking.store
@@ -29,7 +30,7 @@ if TYPE_CHECKING:  # see pipeline.tracking.store
 
 DIAGNOSIS = "diagnosis"
 """Name of the expectation: the class that a later diagnosis gave."""
-_SCAN, _SUBJECT, _VERSION, _KIND = "taucal.scan", "taucal.subject", "taucal.model_version", "taucal.kind"
+_SUBJECT, _VERSION = "taucal.subject", "taucal.model_version"
 _MEASURED = "taucal.measured"
 _PAGE = 200
 
@@ -107,8 +108,8 @@ def record_answer(store: Store, answered: AnsweredScan) -> str:
         trace_metadata={"mlflow.trace_schema.version": "3", "taucal.run_id": answered.run_id},
         tags={
             "mlflow.traceName": answered.kind,
-            _KIND: answered.kind,
-            _SCAN: answered.scan,
+            KIND: answered.kind,
+            SCAN: answered.scan,
             _SUBJECT: answered.scan.partition("_")[0],
             _VERSION: answered.version,
         },
@@ -182,7 +183,7 @@ def answered_scans(
     if version is not None:
         wanted.append(f"tags.`{_VERSION}` = '{_plain(version)}'")
     if scan is not None:
-        wanted.append(f"tags.`{_SCAN if '_' in scan else _SUBJECT}` = '{_plain(scan)}'")
+        wanted.append(f"tags.`{SCAN if '_' in scan else _SUBJECT}` = '{_plain(scan)}'")
     return [_entry(trace) for trace in _search(store, " AND ".join(wanted), newest)]
 
 
@@ -243,12 +244,11 @@ def forget_answers(store: Store, days: int) -> int:
 
 def reports_experiment(store: Store) -> str:
     """Return the id of the experiment of the answers, made where it is missing."""
-    client, name = store.client(), f"{store.experiment} reports"
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        # Beside the runs; a store that was moved finds the files of both.
-        return str(client.create_experiment(name, artifact_location=store.artifacts, tags=REPORTS))
-    return str(found.experiment_id)
+    client, name = store.client(), answers_experiment(store)
+    if (found := client.get_experiment_by_name(name)) is not None:
+        return str(found.experiment_id)
+    # Beside the runs; a store that was moved finds the files of both.
+    return str(client.create_experiment(name, artifact_location=store.artifacts, tags=REPORTS))
 
 
 def _search(store: Store, wanted: str, newest: int | None = None) -> list[Trace]:
@@ -277,8 +277,8 @@ def _entry(trace: Trace) -> LedgerEntry:
     return LedgerEntry(
         info.trace_id,
         moment.isoformat(timespec="seconds"),
-        info.tags.get(_KIND, ""),
-        info.tags.get(_SCAN, ""),
+        info.tags.get(KIND, ""),
+        info.tags.get(SCAN, ""),
         info.tags.get(_VERSION, ""),
         {k: v for k, v in output.items() if not str(v).startswith("mlflow-attachment:")},
         None if newest is None else str(newest.value),

@@ -72,7 +72,7 @@ def file_problem(store: Store) -> str | None:
     if store.file is None:
         return "it is not a SQLite file"
     try:
-        with _opened(store.file) as database:
+        with opened_file(store.file) as database:
             revision = database.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.Error as error:
         return str(error)
@@ -83,7 +83,7 @@ def try_store(store: Store) -> str | None:
     """Return why runs and models cannot be stored, or None; nothing is written."""
     if store.file is not None and file_problem(store) is None:
         try:
-            with _opened(store.file, writes=True) as database:
+            with opened_file(store.file, writes=True) as database:
                 database.execute("BEGIN IMMEDIATE")
                 database.rollback()
         except sqlite3.Error as error:
@@ -99,7 +99,8 @@ def try_store(store: Store) -> str | None:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, *, writes: bool = False) -> Iterator[sqlite3.Connection]:
+def opened_file(path: Path, *, writes: bool = False) -> Iterator[sqlite3.Connection]:
+    """Open a SQLite file of MLflow's, which is not made where it is missing."""
     address = f"{path.resolve().as_uri()}?mode={'rw' if writes else 'ro'}"
     with contextlib.closing(sqlite3.connect(address, timeout=_WAIT_SECONDS, uri=True)) as database, database:
         database.execute("PRAGMA foreign_keys = ON")
@@ -177,7 +178,7 @@ class _RegistryFile:
     @contextlib.contextmanager
     def _database(self, *, writes: bool = False) -> Iterator[sqlite3.Connection]:
         try:
-            with _opened(self._file, writes=writes) as database:
+            with opened_file(self._file, writes=writes) as database:
                 yield database
         except sqlite3.Error as error:
             raise InputError(

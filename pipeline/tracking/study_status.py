@@ -1,4 +1,4 @@
-"""Where a study stands: its champion, its runs, and the scans that wait; read from files, without MLflow."""
+"""Where a study stands: its champion, its runs, and the scans that wait; read without MLflow if possible."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pipeline.files import read_json
 from pipeline.tracking.audit import Audit, Entry, audit_of
 from pipeline.tracking.read_ledger import audited_reads
 from pipeline.tracking.registry import champion_version, decision_of, registered_ms
+from pipeline.tracking.reported_scans import reported_scans
 from pipeline.tracking.store import Store, store_of
 
 SCHEDULED = ("ingest", "reports", "shift", "week", "retrain")
@@ -86,7 +87,8 @@ class StudyStatus:
     scans : int or None
         In the dataset; None where there is none yet.
     without_report, without_read : tuple of str
-        Pseudonyms of scans of the dataset without a report, and of scans with a report that nobody has read.
+        Pseudonyms of scans of the dataset without a report, and of scans with a report that nobody has read;
+        reports count wherever they were written.
     """
 
     study: str
@@ -117,9 +119,11 @@ def status_of(study: Study, moment: datetime | None = None) -> StudyStatus:
         If the audit log or the store of models cannot be read.
     """
     output, audit = study.output, audit_of(study.output)
-    champion = _champion(store_of(study.tracking, output), audit)
+    store = store_of(study.tracking, output)
+    champion = _champion(store, audit)
     scans = _scans(study.cohort.path / _TABLES / "cohort.tsv") if study.cohort.kind == "bids" else None
-    reported = set(_reported(output / "reports"))
+    # The ledger knows reports that were written elsewhere; the folder those that the ledger has forgotten.
+    reported = reported_scans(store) | set(_reported(output / "reports"))
     read = {found.scan for found in audited_reads(audit)}
     version = None if champion is None else champion.version
     return StudyStatus(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,10 +14,11 @@ import pytest
 
 from pipeline import tracking
 from pipeline.config import Study
-from pipeline.errors import CohortError
+from pipeline.errors import CohortError, InputError
 from pipeline.evaluation.monitoring.reads import Read
 from pipeline.files import now, write_json
 from pipeline.tracking import RunRecord
+from pipeline.tracking.reported_scans import reported_scans
 from pipeline.tracking.study_status import next_run, status_of
 
 MOMENT = datetime(2026, 11, 29, 16, 0, tzinfo=UTC)  # a Sunday
@@ -38,6 +41,10 @@ def study(tmp_path) -> Study:
     return made
 
 
+def store_of_another(study: Study) -> Study:
+    return study.model_copy(update={"tracking": study.tracking.model_copy(update={"experiment": "other"})})
+
+
 def test_a_study_without_a_run_waits_for_everything(tmp_path):
     study = Study(name="x", output=tmp_path / "out", cohort={"path": tmp_path / "bids"})
     status = status_of(study, MOMENT)
@@ -56,6 +63,39 @@ def test_a_report_in_a_folder_of_another_name_counts(study):
     write_json(study.output / "reports" / "clear" / "report.json", {"subject": "C", "session": "1"})
     status = status_of(study, MOMENT)
     assert (status.without_report, status.without_read) == ((), SCANS[1:])
+
+
+def test_a_report_that_was_written_elsewhere_counts_and_a_prediction_does_not(study):
+    store = tracking.store_of(study.tracking, study.output)
+    elsewhere = tracking.AnsweredScan("report", SCANS[2], "d", "1", "run", {"decision": "answer"})
+    tracking.record_answer(store, replace(elsewhere, kind="predict"))
+    assert status_of(study, MOMENT).without_report == SCANS[2:]
+    tracking.record_answer(store, elsewhere)
+    tracking.record_answer(store, elsewhere)
+    status = status_of(study, MOMENT)
+    assert (status.without_report, status.without_read) == ((), SCANS[1:])
+    assert {e.scan for e in tracking.answered_scans(store)} == {SCANS[2]}, "as `taucal reports` lists it"
+    other = store_of_another(study)
+    assert status_of(other, MOMENT).without_report == SCANS[2:], "another study's experiment in the store"
+
+
+def test_the_recorded_reports_are_the_same_where_mlflow_itself_is_asked(study, monkeypatch):
+    store = tracking.store_of(study.tracking, study.output)
+    for scan, kind in zip(SCANS, ("report", "predict", "report"), strict=True):
+        tracking.record_answer(store, tracking.AnsweredScan(kind, scan, "d", "1", "run", {}))
+    read = reported_scans(store)
+    monkeypatch.setattr("pipeline.tracking.reported_scans.file_problem", lambda _store: "of another schema")
+    assert reported_scans(store) == read == {SCANS[0], SCANS[2]}
+    assert reported_scans(replace(store, experiment="other")) == frozenset()
+
+
+def test_a_store_whose_reports_cannot_be_read_is_an_error(study):
+    store = tracking.store_of(study.tracking, study.output)
+    store.client()
+    with sqlite3.connect(store.file) as database:
+        database.execute("ALTER TABLE trace_tags RENAME TO gone")
+    with pytest.raises(InputError, match=r"The recorded reports cannot be read .*trace_tags.*Correct"):
+        reported_scans(store)
 
 
 def test_runs_have_the_time_of_their_files_and_of_their_cron_line(study):
