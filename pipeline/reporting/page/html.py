@@ -41,11 +41,16 @@ POLICIES = {
         "default-src 'none'; style-src 'sha256-{style}'; img-src data:; font-src data:; "
         "base-uri 'none'; form-action 'self'"
     ),
+    "viewer": (
+        "default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; img-src data:; "
+        "font-src data:; base-uri 'none'; form-action 'none'"
+    ),
 }
 """Content-Security-Policies by name.
 
 ``static``: no script, no request, no style attribute; only the page's own style sheet and what it embeds.
 ``form``: the same, with a form that is sent to the server which made the page.
+``viewer``: as ``static``, with the page's one script, which can make no request either.
 """
 
 _log = logging.getLogger(__name__)
@@ -67,6 +72,8 @@ class Page:
         What else the template draws, such as pictures. Every string is escaped.
     policy : str
         Key of `POLICIES`.
+    script : str
+        File name below ``templates`` of the one script that the policy admits; none where empty.
     """
 
     template: str
@@ -74,16 +81,20 @@ class Page:
     heading: str
     drawn: Mapping[str, Any] = field(default_factory=dict)
     policy: str = "static"
+    script: str = ""
 
     def html(self) -> str:
         """Return the page as HTML."""
-        style = _style()  # the only text that is not escaped: it is our own file
+        # The only texts that are not escaped: they are our own files.
+        style = _style()
+        script = template_bytes(self.script).decode("utf-8") if self.script else ""
         return (
             _environment()
             .get_template(self.template)
             .render(
                 style=Markup(style),
-                policy=content_security_policy(style, self.policy),
+                script=Markup(script),
+                policy=content_security_policy(style, self.policy, script),
                 report=self.report,
                 heading=self.heading,
                 **self.drawn,
@@ -114,10 +125,13 @@ class Page:
         return written | {"json": write_json(folder / f"{name}.json", facts)}
 
 
-def content_security_policy(style: str, policy: str = "static") -> str:
-    """Return the policy of this name for a page with this one style sheet."""
-    digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
-    return POLICIES[policy].format(style=digest)
+def content_security_policy(style: str, policy: str = "static", script: str = "") -> str:
+    """Return the policy of this name for a page with this one style sheet and this one script."""
+    return POLICIES[policy].format(style=_digest(style), script=_digest(script))
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
 def data_uri(content: bytes, kind: str = "image/png") -> str:

@@ -19,6 +19,7 @@ from pipeline.reporting.scan import scan_sentences as sentences
 from pipeline.reporting.scan.scan_numbers import MetricRow, RegionRow, ScanReport, Visit
 from pipeline.reporting.scan.scan_panels import scan_panels
 from pipeline.reporting.scan.tau_status import lobe_name, typical_sentence
+from pipeline.reporting.scan.viewer_page import VIEWER_NAME
 from pipeline.scan import Volume
 
 Group = tuple[str, list[RegionRow]]
@@ -44,6 +45,8 @@ def write_scan_report(
 ) -> dict[str, Path]:
     """Write ``report.html``, ``report.json`` and, where this machine can, ``report.pdf``.
 
+    The page links to the viewer of the scan, ``viewer.html``, where that is in the folder.
+
     Parameters
     ----------
     suvr : Volume or None
@@ -67,7 +70,8 @@ def write_scan_report(
     InputError
         If the volume is not SUVR on the template grid, or the saliency has another shape.
     """
-    return scan_page(report, suvr, saliency, typical).write(folder, "report", pdf=pdf)
+    viewer = VIEWER_NAME if (folder / VIEWER_NAME).is_file() else ""
+    return scan_page(report, suvr, saliency, typical, viewer).write(folder, "report", pdf=pdf)
 
 
 def scan_schema() -> dict[str, Any]:
@@ -80,8 +84,9 @@ def scan_page(
     suvr: Volume | None,
     saliency: NDArray[np.floating] | None = None,
     typical: Sequence[TypicalScan] = (),
+    viewer: str = "",
 ) -> Page:
-    """Return the page of a scan; see `write_scan_report`."""
+    """Return the page of a scan, with a link to this viewer of it; see `write_scan_report`."""
     passed = [f for f in report.findings if f.verdict == "pass"]
     half = (len(passed) + 1) // 2
     hottest = f"{report.hottest_side} {title_of(report.hottest_region).lower()}".strip()
@@ -96,6 +101,7 @@ def scan_page(
         "checks": checks(report),
         "either": lambda names: listed(names, "or"),
         "pictures": scan_panels(report, suvr, saliency, typical),
+        "viewer": viewer,
         "typical_sentence": typical_sentence(report.model.typical_scans if typical else ()),
         "trend": trend(report.visits),
         "retest_share": RETEST_SHARE,

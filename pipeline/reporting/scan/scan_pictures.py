@@ -67,6 +67,11 @@ def colours_of(scale: str) -> NDArray[np.uint8]:
     return scale_colours(_SUVR, SUVR_RANGE) if scale == "SUVR" else scale_colours(_Z, Z_RANGE)
 
 
+def suvr_colours(values: Floats) -> NDArray[np.uint8]:
+    """Return the colour of each SUVR as in every picture, shape (N, 3)."""
+    return colours_of("SUVR")[_level(values, SUVR_RANGE)]
+
+
 def _level(values: Floats, limits: tuple[float, float]) -> NDArray[np.uint8]:
     share = (values - limits[0]) / (limits[1] - limits[0])
     return np.clip(np.floor(share * _LEVELS), 0, _LEVELS - 1).astype(np.uint8)

@@ -11,6 +11,7 @@ from pipeline.errors import RefusedScan
 from pipeline.reporting.scan.scan_build import build_scan_report
 from pipeline.reporting.scan.scan_page import scan_page
 from pipeline.reporting.scan.tau_status import TypicalTau
+from pipeline.reporting.scan.viewer_page import viewer_page
 
 
 @pytest.mark.slow
@@ -42,6 +43,15 @@ def test_a_scan_report_with_typical_scans_and_visits_has_no_violation(
     model = context.model.model_copy(update={"typical_scans": facts})
     report = build_scan_report(replace(scan, visits=seen), replace(context, model=model), prediction)
     assert violations(scan_page(report, suvr, typical=scans).html()) == []
+
+
+@pytest.mark.slow
+def test_the_viewer_has_no_violation(scan, context, doubtful, suvr, violations):
+    finding = replace(scan.findings[0], verdict="warn")
+    report = build_scan_report(
+        replace(scan, findings=(finding,), facts={"synthetic": True}), context, doubtful
+    )
+    assert violations(viewer_page(report, suvr).html()) == []
 
 
 @pytest.mark.slow

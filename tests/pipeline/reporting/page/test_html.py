@@ -44,11 +44,18 @@ def test_the_style_holds_its_fonts_and_fetches_nothing():
     assert "@import" not in _style()
 
 
-def test_every_policy_forbids_scripts_and_requests():
-    for policy in POLICIES.values():
+def test_every_policy_forbids_requests_and_all_but_the_viewers_forbid_scripts():
+    for name, policy in POLICIES.items():
         assert policy.startswith("default-src 'none'")
-        assert "script-src" not in policy
+        assert ("script-src" in policy) == (name == "viewer")
         assert "unsafe" not in policy
+
+
+def test_the_policy_of_the_viewer_admits_exactly_the_script_of_the_page():
+    script = "let x = 1 < 2;"
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = content_security_policy("p { color: red }", "viewer", script)
+    assert f"script-src 'sha256-{digest}';" in policy
 
 
 def test_a_page_is_written_with_its_facts(tmp_path):
