@@ -8,7 +8,7 @@ from pathlib import Path
 from flows.running.console import warn
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
-from pipeline.config import Study, TauThresholds, load_study
+from pipeline.config import ReportSettings, Study, TauThresholds, load_study
 from pipeline.files import today
 from pipeline.one_scan import Inference, answer_of, imaging_of, measured_of
 from pipeline.reporting.scan.centaur_status import CentaurReader
@@ -16,6 +16,8 @@ from pipeline.reporting.scan.model_facts import model_facts
 from pipeline.reporting.scan.scan_build import MeasuredScan, ReportContext, build_scan_report
 from pipeline.reporting.scan.scan_numbers import ScanReport
 from pipeline.reporting.scan.scan_page import write_scan_report
+from pipeline.reporting.scan.viewer_page import remove_viewer, write_viewer
+from pipeline.scan import Volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,8 @@ class ReportWriter:
         From which a scan is tau-positive.
     centaur : CentaurReader
         Measures in CenTauR's masks, where the study names some.
+    viewer : bool
+        Whether reports get a viewer of the scan beside them.
     """
 
     classifier: CalibratedClassifier
@@ -45,6 +49,7 @@ class ReportWriter:
     store: tracking.Store | None = None
     thresholds: TauThresholds = field(default_factory=TauThresholds)
     centaur: CentaurReader = field(default_factory=CentaurReader)
+    viewer: bool = True
 
     @classmethod
     def of(cls, store: tracking.Store, model: str, study: Study | None) -> ReportWriter:
@@ -63,6 +68,7 @@ class ReportWriter:
             store,
             TauThresholds() if study is None else study.report.tau,
             CentaurReader() if study is None else CentaurReader.of(study.imaging, study.output, warn),
+            ReportSettings().viewer if study is None else study.report.viewer,
         )
 
     def write_scan(
@@ -88,6 +94,7 @@ class ReportWriter:
         report = build_scan_report(scan, context, prediction, inference.refusal)
         saliency = self.classifier.saliency(suvr.array) if suvr and prediction else None
         typical = self.classifier.typical_scans
+        viewer = self._write_viewer(report, suvr, folder)  # first, since the report links to it
         pages = write_scan_report(report, suvr, folder, pdf=pdf, saliency=saliency, typical=typical)
         files = {kind: path for kind, path in pages.items() if kind in ("html", "pdf", "json")}
         label = f"sub-{scan.subject}_ses-{scan.session}"
@@ -102,7 +109,13 @@ class ReportWriter:
             measured_of(inference),
         )
         record(self.store, answered)
-        return report, pages
+        return report, pages | viewer
+
+    def _write_viewer(self, report: ScanReport, suvr: Volume | None, folder: Path) -> dict[str, Path]:
+        if self.viewer and suvr is not None:
+            return {"viewer": write_viewer(report, suvr, folder)}
+        remove_viewer(folder)
+        return {}
 
 
 def study_at(place: Path) -> Study | None:

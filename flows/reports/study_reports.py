@@ -67,6 +67,7 @@ def read_material(study: Study, trained: TrainingResult) -> StudyMaterial:
             store,
             study.report.tau,
             CentaurReader.of(study.imaging, study.output, warn),
+            study.report.viewer,
         ),
         whole_cohort(study),
         files.read_split(),

@@ -166,6 +166,9 @@ class ReportSettings(Section):
     """Whether training stores a typical negative and a typical positive scan of the training cohort with the
     classifier, to be shown beside each scan. They are brains of people, without skull and name: set it to
     false where the classifier leaves the place that may see them."""
+    viewer: bool = True
+    """Whether each report gets a page beside it that shows all slices of the scan, with SUVR and region at a
+    cross-hair. It works offline and holds no answer of the model; it adds about 0.6 MB and 0.1 s a scan."""
     blind_reads: bool = False
     """Whether `taucal read` and the form ask for the reader's own read before they show the model's answer.
     The report of a scan holds that answer: a reader who has opened it is not blind."""

@@ -93,7 +93,7 @@ def test_a_report_in_dicom_lies_in_the_study_of_its_scan(whole_way, tmp_path):
         found = pydicom.dcmread(pages[kind])
         assert found.StudyInstanceUID == source.StudyInstanceUID
         assert found.PatientID == source.PatientID
-    for kind in ("html", "json"):
+    for kind in ("html", "json", "viewer"):
         text = pages[kind].read_text()
         assert source.PatientID not in text
         assert source.StudyInstanceUID not in text

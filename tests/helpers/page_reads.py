@@ -43,8 +43,9 @@ def _item(item: str, r: Mapping[str, Any]) -> Iterator[str]:
     text, links = _text(item), re.findall(r'href="([^"]+)"', item)
     words = [r["headline"], r["tau"], *(reason.rstrip(".")[1:] for reason in r["reasons"])]
     shown = [word for word in words if word and " ".join(word.replace("\u00a0", " ").split()) in text]
-    if r["hidden"] and (links or shown):
-        yield f"{r['scan']} is hidden, but the page has {[*links, *shown]}"
+    answers = [link for link in links if link != r["viewer"]]  # the viewer shows the scan alone
+    if r["hidden"] and (answers or shown):
+        yield f"{r['scan']} is hidden, but the page has {[*answers, *shown]}"
     if not r["hidden"]:
         if html_module.unescape(links[0]) != r["link"]:
             yield f"{r['scan']} is linked to {links[0]}"

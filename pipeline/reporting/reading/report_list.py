@@ -16,17 +16,22 @@ from pipeline.reporting.reading.agreement_page import AGREEMENT_NAME
 from pipeline.reporting.scan.scan_numbers import Quality, Verdict
 from pipeline.reporting.scan.scan_sentences import in_words
 from pipeline.reporting.scan.tau_status import TauStatus
+from pipeline.reporting.scan.viewer_page import VIEWER_NAME
 
 LIST_NAME = "index.html"
 QUALITIES = {"pass": "passed", "warn": "warning", "refuse": "refused"}
 
 
 class ListedReport(Facts):
-    """One report; the answer is hidden in a blind study as long as nobody has read the scan."""
+    """One report; the answer is hidden in a blind study as long as nobody has read the scan.
+
+    The viewer holds no answer of the model, so it is never hidden.
+    """
 
     scan: Text
     link: str
     pdf: str = ""
+    viewer: str = ""
     date: Text
     version: Text
     verdict: Verdict
@@ -114,11 +119,12 @@ def _listed(path: Path, by_scan: Mapping[str, Sequence[AnsweredRead]], *, blind:
     version = str(stored["model"]["version"])
     reads = tuple(_words(read, version) for read in by_scan.get(scan, ()) if not read.recorded.superseded)
     place = path.parent
-    pdf = place / "report.pdf"
+    pdf, viewer = place / "report.pdf", place / VIEWER_NAME
     report = ListedReport(
         scan=scan,
         link=f"{quote(place.name)}/report.html",
         pdf=f"{quote(place.name)}/report.pdf" if pdf.is_file() else "",
+        viewer=f"{quote(place.name)}/{VIEWER_NAME}" if viewer.is_file() else "",
         date=stored["report_date"],
         version=version,
         verdict=stored["verdict"],

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from flows.reports.scan_reports import ReportWriter
+from pipeline import tracking
+from pipeline.atlas import AFFINE, SHAPE
+from pipeline.config import Study
 from pipeline.errors import RefusedScan
 from pipeline.one_scan import Inference
 from pipeline.reporting.scan.scan_build import MeasuredScan
+from pipeline.scan import Volume
 
 
 @pytest.fixture
@@ -30,6 +37,28 @@ def test_a_refused_scan_gets_a_page_that_says_what_to_do(writer, tmp_path):
     assert stored["hint"] == "export the whole series"
     assert stored["report_date"] == "2026-11-21"
     assert stored["run_id"] == "4f1c09e2"
+
+
+def test_a_measured_scan_gets_a_viewer_which_goes_when_it_is_switched_off(writer, tmp_path):
+    suvr = Volume(np.ones(SHAPE, dtype=np.float32), AFFINE, "SUVR")
+    inference = Inference(None, SimpleNamespace(suvr=suvr), None, RefusedScan("x", "no cerebellum"))
+    scan = MeasuredScan("A7KD2M", "20310412")
+    _, pages = writer.write_scan(scan, inference, tmp_path, pdf=False)
+    assert pages["viewer"] == tmp_path / "viewer.html"
+    assert 'href="viewer.html"' in pages["html"].read_text()
+    _, pages = replace(writer, viewer=False).write_scan(scan, inference, tmp_path, pdf=False)
+    assert set(pages) == {"html", "json"}
+    assert not (tmp_path / "viewer.html").exists()
+    assert "viewer" not in pages["html"].read_text().partition("<body>")[2]
+
+
+def test_the_study_decides_whether_there_is_a_viewer(small_classifier, monkeypatch):
+    monkeypatch.setattr(tracking, "pinned", lambda _store, model: model)
+    monkeypatch.setattr(tracking, "load_classifier", lambda _store, _model: small_classifier)
+    monkeypatch.setattr(tracking, "origin", lambda _store, _model: ("7", "4f1c09e2"))
+    settings = {"name": "a", "output": "o", "cohort": {"path": "c"}, "report": {"viewer": False}}
+    assert not ReportWriter.of(None, "@champion", Study.model_validate(settings)).viewer
+    assert ReportWriter.of(None, "@champion", None).viewer
 
 
 def test_the_model_is_the_one_of_the_card(writer, tmp_path):

@@ -99,13 +99,15 @@ def test_a_list_that_contradicts_the_reports_is_found(made, old, new):
 
 def test_every_link_leads_to_a_file(made):
     (made / CLEAR / "report.pdf").write_bytes(b"%PDF")
+    (made / CLEAR / "viewer.html").write_text("")
     (made / "study").mkdir(exist_ok=True)
     (made / "study" / "study.html").write_text("")
     html = write_report_list(build_report_list(made, [], "clinic"), made).read_text()
     links = re.findall(r'href="([^"]+)"', html)
-    assert len(links) == 5
+    assert len(links) == 6
     assert all((made / link).is_file() for link in links)
     (made / CLEAR / "report.pdf").unlink()
+    (made / CLEAR / "viewer.html").unlink()
 
 
 def test_a_read_is_listed_with_its_verdict_and_the_version_it_is_about(made):
@@ -132,6 +134,14 @@ def test_a_blind_reader_sees_no_answer_and_no_link_before_a_read(made):
     assert shown[CLEAR] in html
     assert shown[DOUBTFUL] not in html
     assert text_of(html).count("The answer is listed once the scan is read") == 2
+
+
+def test_a_blind_reader_gets_the_viewer_which_has_no_answer(made):
+    (made / DOUBTFUL / "viewer.html").write_text("")
+    found = build_report_list(made, [], "clinic", blind=True)
+    html = write_report_list(found, made).read_text()
+    (made / DOUBTFUL / "viewer.html").unlink()
+    assert re.findall(rf'href="({CLEAR}[^"]+|{DOUBTFUL}[^"]+)"', html) == [f"{DOUBTFUL}/viewer.html"]
 
 
 def test_a_report_that_cannot_be_read_is_named_and_the_others_are_listed(made, tmp_path):
