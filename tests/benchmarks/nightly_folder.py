@@ -10,6 +10,7 @@ folder and one with nothing new, with a stub in place of the way to SUVR. The pe
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -102,8 +103,15 @@ def _measured(what: str, source: Path, work: Callable[[], object]) -> None:
 opened: list[Any] = []
 
 
-def main(count: int, root: Path) -> None:
+def main() -> None:
     """Print what each layout and each night cost."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", type=int, help="of each layout")
+    parser.add_argument("folder", type=Path, help="a new folder")
+    asked = parser.parse_args()
+    count, root = asked.files, asked.folder
     sys.addaudithook(lambda event, given: opened.append(given[0]) if event == "open" else None)
     (root / "finds").mkdir(parents=True)
     (root / "finds" / "key").write_text("key")
@@ -133,4 +141,4 @@ def main(count: int, root: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main()

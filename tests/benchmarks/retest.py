@@ -162,7 +162,7 @@ def cases(group: str, count: int) -> Iterator[dict[str, object]]:
 
 def table(found: pd.DataFrame) -> str:
     """Return one row per people and way, as Markdown."""
-    heads = "people", "warps", "pairs", "change of meta-ROI, SD", "worst", "change of target regions, RMS"
+    heads = "people", "warps", "pairs", "change of meta-ROI, RMS", "worst", "change of target regions, RMS"
     heads += ("error of the first, abs.",)
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for (group, way), of in found.groupby(["people", "way"], sort=False):
