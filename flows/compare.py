@@ -103,7 +103,7 @@ def train_cells(
     runner = Runner(asked.runner, asked.workers, asked.retries, study.dask)
     of_round = uuid.uuid4().hex
     # A worker needs neither the addresses for notices nor the place of the runs.
-    orders = [Order(study.without_places(), cell, material.volumes.digest(), of_round) for cell in todo]
+    orders = [Order(study.for_worker(), cell, material.volumes.digest(), of_round) for cell in todo]
     failed: dict[str, str] = {}
     shown = JobRuns([f"train {cell.title}" for cell in todo], len(todo))
 

@@ -75,9 +75,7 @@ def fit_folds(study: Study, scans: SplitCohort, files: StudyFiles) -> Iterable[P
     workers = 1 if shared > 1 else min(len(dealt), study.calibration.workers or _at_once(study))
     threads = max(1, _cores() // (workers * shared))
     orders = [
-        FoldOrder(
-            study.without_places(), scans.volumes, network, member_folder(files.training, number), threads
-        )
+        FoldOrder(study.for_worker(), scans.volumes, network, member_folder(files.training, number), threads)
         for number, network in enumerate(dealt)
     ]
     runner = Runner("processes" if workers > 1 else "local", workers, retries=1)

@@ -97,6 +97,10 @@ class Study(Section):
         }
         return self.model_copy(update={"ingest": ingest, "tracking": tracking, **silent})
 
+    def for_worker(self) -> Study:
+        """Return the study for a process that trains: without places, but with the file of given weights."""
+        return self.without_places().model_copy(update={"network": self.network})
+
     def to_yaml(self) -> str:
         """Return the resolved study, defaults included, as a file `load_study` reads.
 

@@ -94,6 +94,22 @@ def test_a_stopped_cross_fitting_ends_with_the_same_bytes(made):
     assert (files.training / "member-0" / "network.safetensors").stat().st_mtime_ns == stamp
 
 
+def test_the_network_of_every_fold_starts_from_given_weights(made, tmp_path, monkeypatch):
+    study, files = made
+    given = files.training / "member-0" / "network.safetensors"
+    network = study.network.model_copy(update={"weights": given})
+    few = study.calibration.model_copy(update={"repeats": 1, "workers": 1})
+    own = study.model_copy(update={"output": tmp_path, "network": network, "calibration": few})
+    started = []
+    monkeypatch.setattr(
+        "pipeline.learning.training_state.load_given",
+        lambda _, settings: started.append(settings.weights_file()),
+    )
+    scans = split_cohort(own)
+    fit_network(own, scans, StudyFiles(tmp_path))
+    assert started == [given] * 3
+
+
 def test_a_study_may_ask_for_a_calibration_part(made, tmp_path):
     study, _ = made
     own = study.model_copy(

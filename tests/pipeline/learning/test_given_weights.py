@@ -129,3 +129,13 @@ def test_the_folder_of_the_weights_is_stored_with_no_model(study, given):
     assert str(stored.weights) == path.name
     assert stored.weights_sha256 == sha256_of_file(path)
     assert stored.learned() == starting_from(study(), path).network.learned()
+
+
+def test_a_process_that_trains_gets_the_file_of_the_weights_and_no_other_place(study, given):
+    path = given()
+    whole = starting_from(study(), path)
+    notify = whole.notify.model_copy(update={"webhook": "https://x"})
+    sent = whole.model_copy(update={"notify": notify}).for_worker()
+    assert sent.network.weights_file() == path
+    assert sent.notify.webhook is None
+    assert sent.learning_settings() == whole.learning_settings()
