@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 import zlib
@@ -17,6 +18,7 @@ from pipeline.errors import InputError, RefusedScan
 from pipeline.imaging.quality import Finding
 from pipeline.reporting.page.facts import RESEARCH_USE_ONLY, SYNTHETIC
 from pipeline.reporting.page.html import template_bytes
+from pipeline.reporting.page.words import title_of
 from pipeline.reporting.scan.scan_build import build_scan_report
 from pipeline.reporting.scan.scan_page import write_scan_report
 from pipeline.reporting.scan.scan_pictures import BACKGROUND_LIMIT, suvr_colours
@@ -269,6 +271,27 @@ def test_the_viewer_opens_offline_and_a_click_moves_the_cross_hair(opened, html)
     assert _readout(page).endswith("z +88 mm")
     assert page.locator("#failed").is_hidden()
     assert [line for line in page.heard if not line.startswith("data:")] == []
+
+
+@pytest.mark.slow
+def test_value_and_region_are_those_of_the_voxel_at_the_cross_hair(opened, report):
+    array = np.random.default_rng(5).uniform(0, 6, SHAPE).astype(np.float32)
+    page = opened(viewer_page(report, Volume(array, AFFINE, "SUVR")).html())
+    page.locator("#scan").wait_for()
+    atlas, seen = load_atlas(), set()
+    shares = itertools.product(("coronal", "axial", "sagittal"), (0.2, 0.36, 0.66), (0.3, 0.55))
+    for plane, across, down in shares:
+        told = _click(page, plane, across, down).replace("−", "-")
+        at_mm = [float(n) for n in re.findall(r"[xyz] ([+-]\d+)", told)]
+        voxel = tuple(np.rint((np.array(at_mm) - AFFINE[:3, 3]) / 2).astype(int))
+        more = " or more" if levels_of(array[voxel]) == 255 else ""
+        assert told.startswith(f"SUVR {STEP * levels_of(array[voxel]):.2f}{more} ")
+        side, _, region = atlas.names[atlas.labels[voxel]].partition("_")
+        if side in ("left", "right"):
+            assert f" {side} {title_of(region).lower()} x " in told
+            seen.add((side, region))
+    assert len({side for side, _ in seen}) == 2
+    assert len(seen) > 3
 
 
 @pytest.mark.slow
