@@ -1,7 +1,7 @@
 """Processor time of commands over that of the imports they cannot do without: `tests/benchmarks/startup.py`.
 
-Each command and the bare imports run in turn, `--tries` times; the least of each counts, since other work on the
-machine only adds to both. Wrong calls are among them, and what an operator asks of a study. What is
+Each command and the bare imports run in turn, `--tries` times; the least of each counts, since other work on
+the machine only adds to both. Wrong calls are among them, and what an operator asks of a study. What is
 imported before a wrong call is answered is a test: `tests/flows/test_startup.py`.
 """
 
