@@ -118,7 +118,7 @@ def _report_found(
     written, cohort = [], _cohort_of(request.output)
     for scan, label in zip(found, _labels(found, pseudonymiser), strict=True):
         try:
-            inference = infer(writer.classifier, scan, shares)
+            inference = infer(writer.classifier, scan, shares, partial_volume=writer.partial_volume)
             measured = _measured(scan, label, inference, pseudonymiser)
             measured = replace(measured, visits=_visits(measured, inference, writer, cohort, shares))
             report, pages = writer.write_scan(

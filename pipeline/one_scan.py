@@ -163,7 +163,11 @@ def imaging_of(classifier: CalibratedClassifier) -> ImagingSettings:
 
 
 def infer(
-    classifier: CalibratedClassifier, scan: Path | FoundScan, prevalence: dict[str, float] | None = None
+    classifier: CalibratedClassifier,
+    scan: Path | FoundScan,
+    prevalence: dict[str, float] | None = None,
+    *,
+    partial_volume: bool = False,
 ) -> Inference:
     """Read, normalise and classify one scan with the imaging settings the classifier was trained with.
 
@@ -175,12 +179,15 @@ def infer(
         As in `read_scan`.
     prevalence : dict or None
         The clinic's own class shares, at which probabilities, set and decision are then reported.
+    partial_volume : bool
+        Whether a second SUVR of each region is corrected for blur; the prediction does not depend on it.
     """
     volume, normalised = None, None
     try:
         volume = read_scan(scan)
         _check_tracer(volume, classifier.card.tracer)
-        normalised = normalise(volume, imaging_of(classifier))
+        settings = imaging_of(classifier).model_copy(update={"partial_volume": partial_volume})
+        normalised = normalise(volume, settings)
     except RefusedScan as refusal:
         return Inference(volume, None, None, refusal)
     except TaucalError:

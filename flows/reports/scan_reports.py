@@ -40,6 +40,8 @@ class ReportWriter:
         Measures in CenTauR's masks, where the study names some.
     viewer : bool
         Whether reports get a viewer of the scan beside them.
+    partial_volume : bool
+        Whether reports show a second SUVR of each region, corrected for blur.
     """
 
     classifier: CalibratedClassifier
@@ -50,6 +52,7 @@ class ReportWriter:
     thresholds: TauThresholds = field(default_factory=TauThresholds)
     centaur: CentaurReader = field(default_factory=CentaurReader)
     viewer: bool = True
+    partial_volume: bool = False
 
     @classmethod
     def of(cls, store: tracking.Store, model: str, study: Study | None) -> ReportWriter:
@@ -69,6 +72,7 @@ class ReportWriter:
             TauThresholds() if study is None else study.report.tau,
             CentaurReader() if study is None else CentaurReader.of(study.imaging, study.output, warn),
             ReportSettings().viewer if study is None else study.report.viewer,
+            study is not None and study.imaging.partial_volume,
         )
 
     def write_scan(

@@ -150,7 +150,8 @@ class ImagingSettings(Section):
     registration: Literal["affine", "warp"] = "warp"
     """Whether a smooth warp follows the affine; see `pipeline.imaging.warp`."""
     partial_volume: Annotated[bool, Field(exclude_if=lambda wanted: not wanted)] = False
-    """Write regional SUVR corrected for blur beside those as read; see `pipeline.imaging.partial_volume`."""
+    """Write regional SUVR corrected for blur beside those as read, also in reports of scans; see
+    `pipeline.imaging.partial_volume`."""
     centaur_masks: Annotated[Path | None, Field(exclude_if=lambda path: path is None)] = None
     """Folder of CenTauR's masks, in which reports then measure too; see `taucal centaur fit`."""
 

@@ -92,8 +92,8 @@ def range_agrees(seen: Seen, report: Mapping[str, Any]) -> Found:
         yield "the plausible range is called an interval"
 
 
-_OWN_FIGURES = ("test-retest", "target region", "95 %")
-"""Sentences whose percentages are of other figures: visits, asymmetry, metrics."""
+_OWN_FIGURES = ("test-retest", "target region", "95 %", "geometric transfer matrix")
+"""Sentences whose percentages are of other figures: visits, asymmetry, metrics, the correction for blur."""
 
 
 def percentages_agrees(seen: Seen, report: Mapping[str, Any]) -> Found:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from models.card import Card
-from pipeline.errors import ConfigError, InputError
+from pipeline import one_scan
+from pipeline.errors import ConfigError, InputError, RefusedScan
 from pipeline.ingest.sidecar import OWN_FACTS
 from pipeline.ingest.sources import find_scans
 from pipeline.one_scan import answer, check_prevalence, read_scan
@@ -89,3 +90,18 @@ def test_a_folder_of_several_images_is_refused_with_their_number(small_classifie
     assert found["reasons"] == ["There are 2 PET scans. Name the folder or file of one of them."]
     (tmp_path / "sub-2_pet.nii.gz").unlink()
     assert answer(small_classifier, tmp_path)["rule"] is None
+
+
+def test_a_second_suvr_is_computed_where_it_is_asked_for(small_classifier, pet_scans, monkeypatch):
+    """The prediction does not depend on it: the settings of training are used otherwise."""
+    asked = []
+
+    def stop(_, settings):
+        asked.append(settings)
+        raise RefusedScan("stop", "enough is known")
+
+    monkeypatch.setattr(one_scan, "normalise", stop)
+    for wanted in (False, True):
+        one_scan.infer(small_classifier, pet_scans["nifti"], partial_volume=wanted)
+    assert [settings.partial_volume for settings in asked] == [False, True]
+    assert asked[0].processing() == asked[1].processing()

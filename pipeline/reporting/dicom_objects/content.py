@@ -12,7 +12,8 @@ from pydicom.sr.codedict import codes
 
 from pipeline.reporting.dicom_objects import codes as own
 from pipeline.reporting.dicom_objects.codes import Code
-from pipeline.reporting.scan.scan_numbers import ClassProbability, Composite, RegionRow, ScanReport
+from pipeline.reporting.scan.regional_numbers import Composite, RegionRow
+from pipeline.reporting.scan.scan_numbers import ClassProbability, ScanReport
 
 SegmentReferences = Mapping[str, sr.ReferencedSegment]
 MAKER = "taucal"

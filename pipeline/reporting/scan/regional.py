@@ -11,7 +11,7 @@ from models.card import RegionNorm
 from pipeline.atlas import META_ROI, META_ROI_DEFINITIONS
 from pipeline.config import TauThresholds
 from pipeline.reporting.page.words import COMPOSITES, region_group, title_of
-from pipeline.reporting.scan.scan_numbers import Composite, MetaRoi, RegionRow
+from pipeline.reporting.scan.regional_numbers import Composite, MetaRoi, RegionRow
 
 MIN_NORMS = 5
 """A z-score against fewer scans would mislead; it is left out."""
@@ -36,13 +36,15 @@ class Norms:
         return None if found is None or suvr is None else (suvr - found.mean) / found.sd
 
 
-def region_rows(table: pd.DataFrame | None, norms: Norms) -> tuple[RegionRow, ...]:
-    """Return one row a region, in the order of the table."""
+def region_rows(
+    table: pd.DataFrame | None, norms: Norms, corrected: pd.DataFrame | None = None
+) -> tuple[RegionRow, ...]:
+    """Return one row a region, in the order of the table; `corrected` is the table after correction."""
     if table is None:
         return ()
-    rows = []
+    rows, second = [], {} if corrected is None else _by_place(corrected)
     for region, part in table.groupby("region", sort=False):
-        suvr = {str(r["side"]): finite(r["suvr"]) for r in part.to_dict("records")}
+        suvr = {side: value for (_, side), value in _by_place(part).items()}
         left, right = suvr.get("left"), suvr.get("right")
         first = part.iloc[0]
         rows.append(
@@ -56,12 +58,20 @@ def region_rows(table: pd.DataFrame | None, norms: Norms) -> tuple[RegionRow, ..
                 left=left,
                 right=right,
                 both=suvr.get("both"),
+                pvc_left=second.get((str(region), "left")),
+                pvc_right=second.get((str(region), "right")),
+                pvc_both=second.get((str(region), "both")),
                 z_left=norms.z(str(region), "left", left),
                 z_right=norms.z(str(region), "right", right),
                 asymmetry_percent=None if not left or not right else 200 * (left - right) / (left + right),
             )
         )
     return tuple(rows)
+
+
+def _by_place(table: pd.DataFrame) -> dict[tuple[str, str], float | None]:
+    """Return SUVR by region and side."""
+    return {(str(r["region"]), str(r["side"])): finite(r["suvr"]) for r in table.to_dict("records")}
 
 
 def finite(value: object) -> float | None:
@@ -102,8 +112,10 @@ def asymmetry_sentence(rows: tuple[RegionRow, ...]) -> str:
     )
 
 
-def composite_rows(values: Mapping[str, float], norms: Norms) -> tuple[Composite, ...]:
-    """Return one row a composite."""
+def composite_rows(
+    values: Mapping[str, float], norms: Norms, corrected: Mapping[str, float] | None = None
+) -> tuple[Composite, ...]:
+    """Return one row a composite; `corrected` holds the values after correction."""
     rows = []
     known = [name for name in COMPOSITES if name in values]
     for name in known + [name for name in values if name not in COMPOSITES]:
@@ -117,6 +129,7 @@ def composite_rows(values: Mapping[str, float], norms: Norms) -> tuple[Composite
                 title=title,
                 regions=regions,
                 suvr=suvr,
+                suvr_pvc=finite(corrected[name]) if corrected and name in corrected else None,
                 z=z,
                 norm_mean=norm and norm.mean,
                 norm_sd=norm and norm.sd,

@@ -39,6 +39,7 @@ from pipeline.reporting.scan.tau_status import tau_status
 
 if TYPE_CHECKING:
     from models.prediction import Prediction
+    from pipeline.imaging.partial_volume import Unblurred
     from pipeline.imaging.process import Normalised
 
 
@@ -63,6 +64,8 @@ class MeasuredScan:
         All visits of the subject up to this one, with months from the first; drawn where there are two.
     accession_number : str
         Only where the report goes back to the PACS it came from; the caller answers for showing it.
+    unblurred : Unblurred, optional
+        A second SUVR of regions and composites, corrected for blur.
     """
 
     subject: str
@@ -73,6 +76,7 @@ class MeasuredScan:
     findings: Sequence[Any] = ()
     visits: tuple[Visit, ...] = ()
     accession_number: str = ""
+    unblurred: Unblurred | None = None
 
     @classmethod
     def of(
@@ -87,7 +91,9 @@ class MeasuredScan:
         if normalised is None:
             return cls(subject, session, facts, visits=visits)
         n = normalised
-        return cls(subject, session, facts, n.regions, n.composites, n.findings, visits)
+        return cls(
+            subject, session, facts, n.regions, n.composites, n.findings, visits, unblurred=n.unblurred
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,15 +140,16 @@ def build_scan_report(
     InputError
         If there is neither a prediction nor a refusal.
     """
-    norms = Norms(context.card.norms)
-    rows = region_rows(scan.regions, norms)
+    norms, second = Norms(context.card.norms), scan.unblurred
+    rows = region_rows(scan.regions, norms, None if second is None else second.regions)
     region, side = hottest_region(rows)
     findings = tuple(_finding(f) for f in scan.findings)
     measured: dict[str, Any] = {
         "findings": findings,
         "quality": _worst(findings, refused=prediction is None),
         "regions": rows,
-        "composites": composite_rows(scan.composites, norms),
+        "composites": composite_rows(scan.composites, norms, None if second is None else second.composites),
+        "pvc_resolution_mm": None if second is None else second.resolution_mm,
         "meta_roi": meta_roi_of(scan.composites, norms, context.thresholds),
         "norm_count": norms.count,
         "hottest_region": region,

@@ -17,9 +17,9 @@ from pipeline.reporting.page.facts import (
     number,
     percent,
     percent_range,
-    texts_apart,
 )
 from pipeline.reporting.scan.centaur_status import CentaurStatus
+from pipeline.reporting.scan.regional_numbers import Composite, MetaRoi, RegionRow
 from pipeline.reporting.scan.tau_status import TauStatus, TypicalTau
 
 Verdict = Literal["report", "refer", "refused"]
@@ -130,58 +130,6 @@ class Distance(Facts):
         return self.value > self.limit
 
 
-class RegionRow(Facts):
-    """Regional SUVR of both sides; z against the cognitively normal scans of the training cohort."""
-
-    region: Text
-    title: Text
-    group: Text
-    kind: Literal["target", "offtarget", "background", "reference"]
-    braak: Text = ""
-    in_meta_roi: bool = False
-    left: float | None = None
-    right: float | None = None
-    both: float | None = None
-    z_left: float | None = None
-    z_right: float | None = None
-    asymmetry_percent: float | None = None
-
-
-class Composite(Facts):
-    """SUVR of a composite, with the norm it is compared with."""
-
-    name: Text
-    title: Text
-    regions: Text
-    suvr: float
-    z: float | None = None
-    norm_mean: float | None = None
-    norm_sd: float | None = None
-    norm_count: int | None = None
-
-
-class MetaRoi(Facts):
-    """The temporal meta-ROI against two thresholds: from `band_low` to `band_high` it is uncertain."""
-
-    definition: Text
-    suvr: float
-    band_low: float
-    band_high: float
-    norm_mean: float | None = None
-    norm_sd: float | None = None
-
-    @property
-    def sentence(self) -> str:
-        """The value compared with the thresholds."""
-        limit, place = self.band_high, "in the uncertain zone"
-        if self.suvr < self.band_low:
-            limit, place = self.band_low, "below the uncertain zone"
-        elif self.suvr >= self.band_high:
-            place = "above the uncertain zone"
-        shown, _ = texts_apart(self.suvr, limit, number, 2)
-        return f"{shown}: {place} ({number(self.band_low)} to {number(self.band_high)})"
-
-
 class Visit(Facts):
     """The meta-ROI of one visit, `months` from the first visit shown, and what the model gives its scan.
 
@@ -248,6 +196,8 @@ class ScanReport(Facts):
     A refused scan has no classes and no tau status; `reasons` and `hint` explain why. Dates are passed in, so
     that the same scan and the same model give the same bytes. `range_factor` is None where the range of a
     probability is the 5th to the 95th percentile over refits of the calibrator, and over networks.
+    `pvc_resolution_mm` is the blur that second SUVR of regions and composites were corrected for; None where
+    there are none.
     Files of formats 1 to 3 are still read; they hold no tau status. In formats 1 and 2 range, set and
     confidence are at the prevalence of training, whatever the clinic's; names of `hint` and `uncertainty`
     were others in format 1.
@@ -285,6 +235,7 @@ class ScanReport(Facts):
     regions: tuple[RegionRow, ...] = ()
     composites: tuple[Composite, ...] = ()
     meta_roi: MetaRoi | None = None
+    pvc_resolution_mm: float | None = None
     norm_count: int | None = None
     hottest_region: Text = ""
     hottest_side: Literal["left", "right", "both", ""] = ""

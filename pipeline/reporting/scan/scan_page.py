@@ -16,7 +16,8 @@ from pipeline.reporting.page.facts import listed, number, percent, signed, texts
 from pipeline.reporting.page.html import Page
 from pipeline.reporting.page.words import GROUP_ORDER, interval_text, metric_heading, noise_text, title_of
 from pipeline.reporting.scan import scan_sentences as sentences
-from pipeline.reporting.scan.scan_numbers import MetricRow, RegionRow, ScanReport, Visit
+from pipeline.reporting.scan.regional_numbers import RegionRow
+from pipeline.reporting.scan.scan_numbers import MetricRow, ScanReport, Visit
 from pipeline.reporting.scan.scan_panels import scan_panels
 from pipeline.reporting.scan.tau_status import lobe_name, typical_sentence
 from pipeline.reporting.scan.viewer_page import VIEWER_NAME

@@ -16,7 +16,8 @@ from pipeline.reporting.page.html import data_uri
 from pipeline.reporting.scan import scan_pictures as pictures
 from pipeline.reporting.scan import slices as planes
 from pipeline.reporting.scan.cortex import Aspect, Side, of_regions, on_cortex
-from pipeline.reporting.scan.scan_numbers import RegionRow, ScanReport
+from pipeline.reporting.scan.regional_numbers import RegionRow
+from pipeline.reporting.scan.scan_numbers import ScanReport
 from pipeline.scan import Volume
 
 VIEWS: tuple[tuple[tuple[Side, ...], Aspect], ...] = (

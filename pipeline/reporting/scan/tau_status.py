@@ -12,7 +12,7 @@ from pipeline.reporting.page.facts import Facts, Text, listed, number, texts_apa
 
 if TYPE_CHECKING:
     from pipeline.config import TauThresholds
-    from pipeline.reporting.scan.scan_numbers import RegionRow
+    from pipeline.reporting.scan.regional_numbers import RegionRow
 
 Status = Literal["negative", "uncertain", "positive"]
 Side = Literal["left", "right"]

@@ -67,3 +67,19 @@ def test_the_model_is_the_one_of_the_card(writer, tmp_path):
     report, _ = writer.write_scan(scan, Inference(None, None, None, refusal), tmp_path, pdf=False)
     assert report.model.version == "7"
     assert report.model.trained_on.endswith("of 80 subjects")
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_second_suvr_is_shown_where_the_study_asks_for_it(small_classifier, tmp_path, monkeypatch, wanted):
+    monkeypatch.setattr(tracking, "pinned", lambda _, model: model)
+    monkeypatch.setattr(tracking, "load_classifier", lambda *_: small_classifier)
+    monkeypatch.setattr(tracking, "origin", lambda *_: ("7", "4f1c09e2"))
+    settings = {
+        "name": "x",
+        "output": str(tmp_path / "out"),
+        "cohort": {"path": str(tmp_path)},
+        "imaging": {"partial_volume": wanted},
+    }
+    study = Study.model_validate(settings)
+    assert ReportWriter.of(None, "models:/taucal/7", study).partial_volume is wanted
+    assert ReportWriter.of(None, "models:/taucal/7", None).partial_volume is False

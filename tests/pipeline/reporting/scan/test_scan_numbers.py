@@ -1,6 +1,7 @@
 import pytest
 
-from pipeline.reporting.scan.scan_numbers import Likeness, MetaRoi
+from pipeline.reporting.scan.regional_numbers import MetaRoi
+from pipeline.reporting.scan.scan_numbers import Likeness
 
 
 @pytest.mark.parametrize(

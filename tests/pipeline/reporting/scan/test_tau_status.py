@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from pipeline.config import TauThresholds
 from pipeline.errors import RefusedScan
 from pipeline.reporting.page.words import region_group
+from pipeline.reporting.scan.regional_numbers import RegionRow
 from pipeline.reporting.scan.scan_build import build_scan_report
-from pipeline.reporting.scan.scan_numbers import RegionRow, ScanReport
+from pipeline.reporting.scan.scan_numbers import ScanReport
 from pipeline.reporting.scan.scan_page import scan_page
 from pipeline.reporting.scan.tau_status import tau_status
 
