@@ -26,7 +26,7 @@ from flows.running.doors import name_run, opened, report_crash
 from flows.running.jobs import Runner
 from flows.running.locks import locked
 from flows.running.task_runs import JobRuns, log_shared, shared_progress, show_rows
-from pipeline.config import DaskSettings, ImagingSettings, IngestSettings, Study
+from pipeline.config import DaskSettings, ImagingSettings, IngestSettings, Study, dataset_hint
 from pipeline.diagnoses import ClassWords
 from pipeline.errors import ConfigError, InputError
 from pipeline.files import remove_unfinished
@@ -77,6 +77,7 @@ def ingest_study(study: Study) -> IngestResult:
             hint="set ingest.source to the folder of scans",
         )
     sources = (given.source, *given.more_sources)
+    _check_places(study, sources)
     result = _ingest(sources, study.cohort.path, given, study.imaging, study.cohort.words, study.dask)
     if result.without_label:
         say(_label_sentence(study, result))
@@ -85,6 +86,27 @@ def ingest_study(study: Study) -> IngestResult:
         f"{result.scans} scans are in the cohort."
     )
     return result
+
+
+def _check_places(study: Study, sources: Sequence[Path]) -> None:
+    """Refuse an ingest that would make a trained study's dataset again elsewhere, or has no source."""
+    given, bids = study.ingest, study.cohort.path
+    stored, key = study.output / "study.yaml", given.key_file or key_beside(bids)
+    if stored.is_file() and not bids.is_dir() and not key.is_file():
+        raise InputError(
+            f"The dataset that this study was trained on is not at {bids}, nor is its key {key}. An ingest "
+            "would start another one, in which everybody has another pseudonym",
+            where="cohort.path",
+            hint=dataset_hint(study, stored),
+        )
+    for source in sources:
+        if not source.exists():
+            raise InputError(
+                f"There is no such folder or archive: {source}",
+                where="ingest.source" if source == given.source else "ingest.more_sources",
+                hint="if it was moved, correct it in the study file; without ingest.source, `taucal retrain` "
+                "uses the scans of the dataset alone",
+            )
 
 
 def _label_sentence(study: Study, result: IngestResult) -> str:

@@ -17,6 +17,7 @@ from flows.reports.report_lists import list_reports_at
 from flows.reports.scan_reports import ReportWriter, study_at
 from flows.running.console import say, warn
 from pipeline import tracking
+from pipeline.config import dataset_hint
 from pipeline.errors import InputError, OutputError, RefusedScan, TaucalError
 from pipeline.ingest.archives import opened
 from pipeline.ingest.deidentify import (
@@ -111,7 +112,7 @@ def _report_found(
     _check_dicom([scan for place in places for scan in place], request)
     writer = ReportWriter.of(tracking.store_at(request.output), request.model, study_at(request.output))
     shares = None if request.prevalence is None else check_prevalence(writer.classifier, request.prevalence)
-    key_file = request.key_file or key_of_study(request.output) or key_beside(request.out)
+    key_file = key_for(request)
     pseudonymiser = Pseudonymiser(load_or_make_key(key_file, request.out))
     found = under_known_names(places, key_file, pseudonymiser, request.output)
     remember_sources(key_file, found, pseudonymiser)
@@ -138,6 +139,20 @@ def _report_found(
         total = len(written) + len(failed)
         raise TaucalError(f"{len(failed)} of {total} scans or paths have no complete report: {listed}")
     return written
+
+
+def key_for(request: Request) -> Path:
+    """Return the key of the pseudonyms; it is printed where another one takes the place of the study's."""
+    known = request.key_file or key_of_study(request.output)
+    study = study_at(request.output) if known is None else None
+    if study is not None and study.cohort.kind == "bids" and not study.cohort.path.is_dir():
+        file = request.output if request.output.is_file() else request.output / "study.yaml"
+        warn(
+            f"The dataset of the study and its key are not at {study.cohort.path}, so persons get other "
+            f"pseudonyms here, by {key_beside(request.out)}: {dataset_hint(study, file)}, or name the key by "
+            "--key-file."
+        )
+    return known or key_beside(request.out)
 
 
 def _digest(scan: FoundScan) -> str:

@@ -16,6 +16,7 @@ from flows.running.console import say, show_result
 from pipeline.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    from pipeline.config import Study
     from pipeline.tracking.study_status import StudyStatus
 
 _CLASSES = "CN,MCI,AD"
@@ -151,7 +152,8 @@ def status(study: StudyOption = None) -> Any:
             where=str(place.output),
             hint="name the YAML file of the study: --study CONFIG",
         )
-    found = status_of(load_study(file).model_copy(update={"output": place.output}))
+    resolved = load_study(file).model_copy(update={"output": place.output})
+    found = status_of(resolved)
     store = store_at(place.named)
     held, later = waiting(store, place.output), undecided(store, place.output)
     rows = [["champion", _champion(found)]]
@@ -160,7 +162,7 @@ def status(study: StudyOption = None) -> Any:
         rows.append(["waits for approval", f"version {held.version}: `{answer}`, or --reject NAME"])
     if later is not None:
         rows.append(["waits for later scans", f"version {later.version}"])
-    rows += _rows(found)
+    rows += _rows(found, _dataset(found, resolved, file))
     show_result(f"taucal status: {found.study}", ["what", "state"], rows)
     return {
         **asdict(found),
@@ -169,7 +171,18 @@ def status(study: StudyOption = None) -> Any:
     }
 
 
-def _rows(found: StudyStatus) -> list[list[str]]:
+def _dataset(found: StudyStatus, study: Study, file: Path) -> str:
+    """Return how many scans the dataset has; a trained study had one, which may have been moved."""
+    from pipeline.config import dataset_hint
+
+    if found.scans is not None:
+        return f"{found.scans} in the dataset"
+    if found.champion is None or study.cohort.kind != "bids":
+        return "no dataset yet"
+    return f"no dataset at {study.cohort.path}; {dataset_hint(study, file)}"
+
+
+def _rows(found: StudyStatus, dataset: str) -> list[list[str]]:
     serving = {True: "yes, `taucal serve` runs", False: "no", None: "started on another machine"}
     rows = [["schedules run", serving[found.serving]]]
     for run in found.runs:
@@ -185,8 +198,7 @@ def _rows(found: StudyStatus) -> list[list[str]]:
         state = f"{_time(found.shift['time'])}, {found.shift['scans']} new scans. Advice: {advice}. {reasons}"
         rows.append(["last shift test", state])
     rows.append(["last performance", " ".join(found.performance) or "no weekly check of this champion yet"])
-    scans = "no dataset yet" if found.scans is None else f"{found.scans} in the dataset"
-    rows.append(["scans", scans])
+    rows.append(["scans", dataset])
     rows.append(["wait for a report", _some(found.without_report)])
     rows.append(["wait for a reader", _some(found.without_read)])
     return rows

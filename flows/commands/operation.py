@@ -74,7 +74,7 @@ def shift(config: Config, overrides: Overrides = None) -> Any:
     They are compared with the calibration scans of the champion. The model is not changed.
     """
     study = study_of(config, overrides, "retrain", writes=False)
-    check_cohort(study)
+    check_cohort(study, config)
     from flows.retraining.shift_check import shift as door
     from flows.running.doors import run_door
 
@@ -91,7 +91,7 @@ def week(config: Config, overrides: Overrides = None) -> Any:
     is not changed.
     """
     study = study_of(config, overrides, "retrain")
-    check_cohort(study)
+    check_cohort(study, config)
     from flows.retraining.weekly_check import week as door
     from flows.running.doors import run_door
 

@@ -203,7 +203,7 @@ def check_outside_dataset(out: Path) -> None:
             )
 
 
-def check_cohort(study: Study) -> None:
+def check_cohort(study: Study, config: Path) -> None:
     """Refuse a study whose cohort does not exist, before anything slow is imported.
 
     Raises
@@ -215,7 +215,9 @@ def check_cohort(study: Study) -> None:
     if path.exists():
         return
     if study.cohort.kind == "bids":
-        hint = f"`taucal ingest SOURCE --out {path}` makes it"
+        from pipeline.config import dataset_hint
+
+        hint = f"{dataset_hint(study, config)}; `taucal ingest SOURCE --out {path}` makes a new one"
     else:
         hint = "data/README.md says where to get this data set; set cohort.path to its file or folder"
     raise ConfigError(f"cohort.path {path} does not exist", where=study.name, hint=hint)

@@ -229,7 +229,7 @@ def train(
             raise typer.Exit(1)
         return None
     study = study_of(config, overrides, "train")
-    check_cohort(study)
+    check_cohort(study, config)
     from flows.running.doors import run_door
     from flows.train import show_results
     from flows.train import train as door
@@ -248,7 +248,7 @@ def compare(config: Config, overrides: Overrides = None) -> Any:
     All other settings are the same. Finished trainings are skipped.
     """
     study = study_of(config, overrides, "compare")
-    check_cohort(study)
+    check_cohort(study, config)
     from flows.compare import compare as door
     from flows.running.doors import run_door
 
@@ -264,7 +264,7 @@ def curve(config: Config, overrides: Overrides = None) -> Any:
     Finished trainings are skipped.
     """
     study = study_of(config, overrides, "curve")
-    check_cohort(study)
+    check_cohort(study, config)
     from flows.curve import curve as door
     from flows.running.doors import run_door
 

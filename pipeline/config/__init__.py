@@ -23,6 +23,7 @@ from pipeline.config.learning_settings import (
     NetworkSettings,
     TrainingSettings,
 )
+from pipeline.config.moved_study import dataset_hint
 from pipeline.config.operation_settings import (
     AskedReports,
     CompareSettings,
@@ -74,6 +75,7 @@ __all__ = [
     "TrackingSettings",
     "TrainingSettings",
     "check_purpose",
+    "dataset_hint",
     "load_study",
     "shipped_study",
     "without_password",

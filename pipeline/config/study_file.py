@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from models.names import nearest
+from pipeline.config.moved_study import follow_move
 from pipeline.config.study import Study
 from pipeline.errors import ConfigError
 
@@ -55,7 +56,7 @@ def load_study(
     """
     tree = _read(path)
     if path.name == "study.yaml" and (path.parent / ".records").is_dir():
-        _follow_move(tree, path.parent)
+        follow_move(tree, path.parent)
     for key, value in places.items():
         _put(tree, key, str(value) if isinstance(value, Path) else value, where=key)
     texts = _by_key(overrides)
@@ -72,17 +73,6 @@ def load_study(
             return Study.model_validate(tree)
         except ValidationError:
             raise _explain(error, path) from error
-
-
-def _follow_move(tree: dict[str, Any], folder: Path) -> None:
-    before = Path(str(tree.get("output")))
-    if folder.resolve().is_relative_to(before.resolve()):
-        return
-    tree["output"] = str(folder)
-    for section, key in (("cohort", "path"), ("ingest", "source"), ("ingest", "key_file")):
-        value = (tree.get(section) or {}).get(key)
-        if isinstance(value, str) and Path(value).is_relative_to(before):
-            tree[section][key] = str(folder / Path(value).relative_to(before))
 
 
 def _read(path: Path) -> dict[str, Any]:

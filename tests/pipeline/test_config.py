@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import DecisionSettings, Study, load_study
+from pipeline.config.moved_study import follow_move
 from pipeline.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -191,6 +192,34 @@ def test_the_study_in_an_output_folder_follows_it_when_it_is_moved(tmp_path, mon
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "study.yaml").write_text(written.to_yaml())
     assert load_study(tmp_path / "plain" / "study.yaml").output == old, "no study has run here"
+
+
+def test_every_place_in_an_output_folder_follows_it(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    tree = {
+        "output": str(old),
+        "cohort": {"path": str(old / "bids"), "labels": {"file": str(old / "l.csv")}},
+        "ingest": {"source": None, "more_sources": [str(old / "a"), str(tmp_path / "b")]},
+        "imaging": {"centaur_masks": str(tmp_path / "older" / "masks")},
+        "network": {"weights": str(old / "w.safetensors")},
+        "tracking": {"uri": f"sqlite:///{old}/runs.db", "artifacts": f"file://{old}/files"},
+    }
+    follow_move(tree, new)
+    assert tree == {
+        "output": str(new),
+        "cohort": {"path": str(new / "bids"), "labels": {"file": str(new / "l.csv")}},
+        "ingest": {"source": None, "more_sources": [str(new / "a"), str(tmp_path / "b")]},
+        "imaging": {"centaur_masks": str(tmp_path / "older" / "masks")},
+        "network": {"weights": str(new / "w.safetensors")},
+        "tracking": {"uri": f"sqlite:///{new}/runs.db", "artifacts": f"file://{new}/files"},
+    }
+    server = {
+        "output": str(old),
+        "cohort": {"path": "b", "labels": None},
+        "tracking": {"uri": "https://x/old"},
+    }
+    follow_move(server, new)
+    assert (server["tracking"], server["cohort"]) == ({"uri": "https://x/old"}, {"path": "b", "labels": None})
 
 
 def test_a_study_of_an_older_version_loads_and_its_removed_setting_is_named(tmp_path, caplog):
