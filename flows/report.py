@@ -6,7 +6,7 @@ Light to import, for one report must be quick.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from flows.reports.earlier_visits import visits_until
 from flows.reports.report_lists import list_reports_at
+from flows.reports.report_names import named_reports
 from flows.reports.scan_reports import ReportWriter, study_at
 from flows.running.console import say, warn
 from pipeline import tracking
@@ -91,7 +92,8 @@ def report_scans(scans: Sequence[Path], request: Request) -> list[ScanPages]:
     Returns
     -------
     list of ScanPages
-        For each scan the written files by kind, as in `write_scan_report` and `write_dicom_objects`.
+        For each scan the written files by kind, as in `write_scan_report` and `write_dicom_objects`; a copy
+        of a scan has no report of its own.
 
     Raises
     ------
@@ -117,7 +119,8 @@ def _report_found(
     found = under_known_names(places, key_file, pseudonymiser, request.output)
     remember_sources(key_file, found, pseudonymiser)
     written, cohort = [], _cohort_of(request.output)
-    for scan, label in zip(found, _labels(found, pseudonymiser), strict=True):
+    named = list(named_reports(found, pseudonymiser))
+    for scan, label in named:
         try:
             inference = infer(writer.classifier, scan, shares, partial_volume=writer.partial_volume)
             measured = _measured(scan, label, inference, pseudonymiser)
@@ -130,7 +133,7 @@ def _report_found(
             refused = f" (no prediction: {inference.refusal.rule})" if inference.refusal else ""
             say(f"Report: {pages['html']}{refused}")
         except Exception as error:
-            if (len(found) == 1 and not failed) or isinstance(error, OutputError):
+            if (len(named) == 1 and not failed) or isinstance(error, OutputError):
                 raise
             failed.append((place_of(scan), error))
     list_reports_at(request.output, request.out)
@@ -198,15 +201,6 @@ def _find_all(
     if not found:
         raise failed[0][1]
     return found, failed
-
-
-def _labels(scans: Iterable[FoundScan], pseudonymiser: Pseudonymiser) -> Iterator[str]:
-    """Yield a label for each scan; one that was used before in this call gets a number."""
-    used: dict[str, int] = {}
-    for scan in scans:
-        label = scan.label(pseudonymiser)
-        used[label] = used.get(label, 0) + 1
-        yield label if used[label] == 1 else f"{label}n{used[label]}"
 
 
 def _study_uid(scan: FoundScan, pseudonymiser: Pseudonymiser) -> str | None:

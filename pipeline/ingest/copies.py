@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from filecmp import cmp
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from itertools import combinations
 from pathlib import Path
 
@@ -61,6 +63,33 @@ def without_exports(
             ignored["copies of a scan that is taken"] += 1
             left_out.add(b)
     return [scan for n, scan in enumerate(scans) if n not in left_out]
+
+
+def are_copies(first: FoundScan, second: FoundScan) -> bool:
+    """Return whether two scans are the same images, however they are packed; all of their pixels are read.
+
+    Images of zeros, and what cannot be read, are no copies of anything.
+    """
+    content = _content(first)
+    return content is not None and content == _content(second)
+
+
+def _content(scan: FoundScan) -> Hashable:
+    """Return the pixels of each place and their directions, or of other formats the unpacked bytes."""
+    try:
+        if scan.format != "dicom":
+            return tuple(sorted(map(_bytes_of, (*scan.files, *scan.sidecars))))
+        headers = [(path, read_file(path)) for path in scan.files]
+    except (OSError, EOFError, zlib.error, RefusedScan):
+        return None
+    images = [(path, header) for path, header in headers if header is not None]
+    pixels = _all_pixels(images)
+    return None if pixels is None else (pixels, frozenset(_directions(images)))
+
+
+def _bytes_of(path: Path) -> str:
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
 
 
 def _conversions(images: Sequence[Sequence[Image]]) -> Iterator[tuple[int, int]]:

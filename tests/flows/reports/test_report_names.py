@@ -1,0 +1,73 @@
+"""One scan has one report however often and however packed it is named; other images have their own."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from flows.reports.report_names import named_reports
+from pipeline.ingest.deidentify import Pseudonymiser
+from pipeline.ingest.found import FoundScan
+
+NAMES = Pseudonymiser(b"k" * 32)
+LABEL = FoundScan((), "nifti", "01", date(2020, 1, 2)).label(NAMES)
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """The function that writes a scan of one person and day, with these bytes."""
+
+    def write(name: str, content: bytes, **more) -> FoundScan:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+        return FoundScan((path,), "nifti", "01", **{"scan_date": date(2020, 1, 2), **more})
+
+    return write
+
+
+def names_of(*scans: FoundScan) -> list[str]:
+    return [name for _, name in named_reports(scans, NAMES)]
+
+
+def test_the_same_scan_again_or_packed_otherwise_has_one_report(scan, capsys):
+    first, packed = scan("a.nii", b"x"), scan("b.nii.gz", b"x")
+    assert names_of(first, first, packed) == [LABEL]
+    told = capsys.readouterr().err
+    assert f"{packed.files[0]} holds the same images as {first.files[0]}: one report, {LABEL}." in told
+
+
+def test_other_images_of_the_same_day_have_a_further_report_that_says_why(scan, capsys):
+    first, other = scan("a.nii", b"x"), scan("b.nii", b"y")
+    assert names_of(first, other, scan("c.nii", b"z"), scan("d.nii", b"y")) == [
+        LABEL,
+        f"{LABEL}n2",
+        f"{LABEL}n3",
+    ]
+    told = capsys.readouterr().err
+    assert (
+        f"{other.files[0]} holds other images than {first.files[0]}, of the same person and day: report "
+        in told
+    )
+    assert f"same images as {other.files[0]}: one report, {LABEL}n2." in told
+
+
+def test_a_scan_whose_name_depends_on_its_place_is_known_by_its_series(scan):
+    undated = {"scan_date": None, "series_uid": "1.2.3"}
+    first, moved = scan("a.nii", b"x", **undated, image_id="I7"), scan("b.nii", b"x", **undated)
+    assert first.label(NAMES) != moved.label(NAMES)
+    assert names_of(first, moved) == [first.label(NAMES)]
+    somebody = replace(moved, subject_label="02")
+    assert len(names_of(first, somebody)) == 2, "the same images of two people are never one report"
+
+
+def test_what_cannot_be_read_is_no_copy(scan):
+    first, gone = scan("a.nii", b"x"), scan("b.nii", b"x")
+    Path(gone.files[0]).unlink()
+    broken = scan("c.nii.gz", b"x")
+    broken.files[0].write_bytes(broken.files[0].read_bytes()[:-6])
+    assert names_of(first, gone, broken) == [LABEL, f"{LABEL}n2", f"{LABEL}n3"]
