@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pipeline.errors import RefusedScan
 from pipeline.ingest.headers import SeriesHeader, philips_scale
-from pipeline.ingest.vocabulary import known_code
+from pipeline.ingest.vocabulary import known_code, maker_of
 from pipeline.scan import Unit
 
 _ACTIVITY = ("BQML", "BQ/ML", "BQCC")
@@ -83,9 +83,11 @@ def _philips(header: SeriesHeader, units: str) -> tuple[Unit, float]:
         scale = philips_scale(header, offset)
         if scale is not None:
             return unit, scale
+    # No other maker writes Philips' factor: to ask its scanner for one leads nowhere.
+    theirs = maker_of(header.text("Manufacturer")) in ("Philips", None)
     raise RefusedScan(
         "units-unknown",
         f"Units (0054,1001) are {units} without a Philips activity scale factor",
-        hint="Export the series with (7053,1009), or as BQML",
+        hint="Export the series with (7053,1009), or as BQML" if theirs else "Export the series as BQML",
         measured=units,
     )

@@ -103,6 +103,35 @@ def test_makers_and_models_are_known_by_their_names(make_series, manufacturer, m
     np.testing.assert_allclose(volume.array, series.values, rtol=1e-6)
 
 
+@pytest.mark.parametrize("manufacturer", ["UIH", "CANON_MEC", "TOSHIBA_MEC", "SIEMENS"])
+def test_counts_of_another_maker_are_not_sent_for_the_factor_of_philips(make_series, manufacturer):
+    def edit(ds, _slice, _frame):
+        ds.Manufacturer, ds.Units = manufacturer, "CNTS"
+
+    with pytest.raises(RefusedScan, match=r"are CNTS .*\. Export the series as BQML") as refused:
+        read_series(make_series(edit=edit).folder)
+    assert "7053" not in str(refused.value)
+
+
+def test_private_groups_of_united_imaging_and_canon_change_nothing(make_series):
+    """What public code knows of them: values and units are those of the standard elements.
+
+    (0065,xx50) of "Image Private Header" counts the tiles of an MR volume (GDCM calls it
+    MRNumberOfSliceInVolume). (7065,xx2D) says "SUVbw(X100)" in PET series of Toshiba's that a public
+    program of radiomics reads; its creator is not known, so the one here is made up.
+    """
+
+    def edit(ds, _slice, _frame):
+        ds.Manufacturer = "UIH"
+        ds.private_block(0x0065, "Image Private Header", create=True).add_new(0x50, "DS", "60")
+        ds.private_block(0x7065, "TOSHIBA_MEC_PET", create=True).add_new(0x2D, "LO", "SUVbw(X100)")
+
+    series = make_series(edit=edit)
+    volume = read_series(series.folder)
+    assert volume.unit == "Bq/mL"
+    np.testing.assert_allclose(volume.array, series.values, rtol=1e-6)
+
+
 PICTURE = "found 5 secondary captures of PET, pictures without values"
 
 
