@@ -28,13 +28,13 @@ from typing import Any
 import monai
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from training import bare, make_study, make_volumes, ours
 
 from models.networks import build_network, run
 from pipeline.errors import TaucalError
 from pipeline.learning.batches import Batches
 from pipeline.learning.devices import mixed_precision, to_device
 from pipeline.learning.training_state import initial_state
+from tests.benchmarks.training import bare, make_study, make_volumes, ours
 
 _LONGEST_TESTS = 240
 

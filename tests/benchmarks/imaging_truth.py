@@ -23,10 +23,10 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.ingest import ingest
+from flows.ingest import ingest_study
 from flows.ingestion.ingest_tables import DERIVATIVES
 from pipeline.atlas import AFFINE, load_atlas
-from pipeline.config import ImagingSettings, IngestSettings, PhantomSettings
+from pipeline.config import PhantomSettings, Study
 from pipeline.files import read_json
 from pipeline.imaging.derivative import read_derivative
 from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
@@ -59,14 +59,17 @@ def prepare(folder: Path, scans: int) -> None:
         settings = PhantomSettings(subjects=max(1, scans * 4 // 5), scans=scans)
         write_cohort(settings, folder / "adni", seed=2026)
     if not (folder / "bids" / DERIVATIVES / "ingest.json").is_file():
-        ingest(folder / "adni", folder / "bids", IngestSettings(), ImagingSettings(), ("CN", "MCI", "AD"))
+        cohort = {"path": folder / "bids", "classes": ["CN", "MCI", "AD"]}
+        source = {"source": folder / "adni"}
+        study = {"name": "truth", "output": folder / "study", "cohort": cohort, "ingest": source}
+        ingest_study(Study.model_validate(study))
 
 
 def scans_of(folder: Path) -> Iterator[Seen]:
     """Yield every scan of the cohort as the dataset has it."""
     bids, truth = folder / "bids", folder / "adni" / "truth"
     key = Pseudonymiser(load_or_make_key(folder / "bids.key", bids))
-    for found in find_scans(folder / "adni").scans:
+    for found in find_scans(folder / "adni", "adni", "AV1451").scans:
         record = read_json(bids / DERIVATIVES / ".records" / f"{key.subject(found.identity)}.json")
         outcome = record["outcome"]
         seen = Seen(found.spoiled or "", outcome["rule"], outcome["verdict"], found.image_id)

@@ -21,9 +21,9 @@ from flows.running.environment import set_quiet_defaults
 set_quiet_defaults()
 
 # The defaults must stand before Prefect is imported.
-from flows.ingest import ingest  # noqa: E402
+from flows.ingest import ingest_study  # noqa: E402
 from flows.ingestion.ingest_tables import IngestResult  # noqa: E402
-from pipeline.config import DaskSettings, ImagingSettings, IngestSettings  # noqa: E402
+from pipeline.config import Study  # noqa: E402
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -91,15 +91,19 @@ def main() -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args()
-    settings = IngestSettings(workers=asked.workers, runner="dask")
     with tempfile.TemporaryDirectory() as folder:
+        study = Study.model_validate(
+            {
+                "name": "scale",
+                "output": Path(folder) / "study",
+                "cohort": {"path": Path(folder) / "bids", "classes": ["CN", "MCI", "AD"]},
+                "ingest": {"source": asked.source, "workers": asked.workers, "runner": "dask"},
+            }
+        )
         for what in ("first", "again, nothing new"):
             watch, begun = Watch(), time.perf_counter()
             watch.start()
-            classes = ("CN", "MCI", "AD")
-            done = ingest(
-                asked.source, Path(folder) / "bids", settings, ImagingSettings(), classes, DaskSettings()
-            )
+            done = ingest_study(study)
             watch.over.set()
             watch.join()
             told(what, time.perf_counter() - begun, done, watch)

@@ -1,0 +1,50 @@
+"""The benchmarks can be run as RESULTS.md and their first lines state it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted((ROOT / "tests" / "benchmarks").glob("*.py"))
+RESULTS = (ROOT / "tests" / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
+
+
+def run(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script with the project on its path."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    call = [sys.executable, str(script), *arguments]
+    return subprocess.run(call, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_its_help_names_every_option_that_the_results_name(script):
+    done = run(script, "--help")
+    assert done.returncode == 0, done.stderr
+    calls = re.findall(rf"`(?:tests/benchmarks/)?{script.name} ([^`]+)`", RESULTS)
+    named = {option for call in calls for option in re.findall(r"--[a-z-]+", call)}
+    assert {option for option in named if option not in done.stdout} == set()
+
+
+@pytest.mark.slow
+def test_a_cohort_is_measured_against_its_truth(tmp_path):
+    done = run(ROOT / "tests/benchmarks/imaging_truth.py", "--cohort", str(tmp_path), "--scans", "3")
+    assert done.returncode == 0, done.stderr
+    assert "SUVR" in done.stdout
+
+
+@pytest.mark.slow
+def test_an_ingest_on_dask_is_measured(tmp_path):
+    from pipeline.config import PhantomSettings
+    from pipeline.phantom import write_cohort
+
+    source = write_cohort(PhantomSettings(subjects=2, scans=2, spoiled=0), tmp_path / "adni", seed=5)
+    done = run(ROOT / "tests/benchmarks/ingest_scale.py", str(source), "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r": \d+ s, (\d+) converted, 0 refused", done.stdout) == ["2", "2"]
