@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.tracking.study_status import StudyStatus
 
 _CLASSES = "CN,MCI,AD"
+_MOVED = "; there is no {}: if the study was moved, correct output in its file"
 _DECISIONS = {"promote": "promoted", "approve": "approved", "rollback": "rolled back to"}
 
 
@@ -207,7 +208,8 @@ def _rows(found: StudyStatus, dataset: str) -> list[list[str]]:
 def _champion(found: StudyStatus) -> str:
     champion = found.champion
     if champion is None:
-        return "none yet: `taucal train` makes the first"
+        moved = "" if Path(found.output).is_dir() else _MOVED.format(found.output)
+        return f"none yet: `taucal train` makes the first{moved}"
     if champion.who is None:
         return (
             f"version {champion.version}, registered {_time(champion.since)}; the audit log has no decision"

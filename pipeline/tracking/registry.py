@@ -202,7 +202,8 @@ def _no_model(uri: str, store: Store, seen: str) -> InputError:
     return InputError(
         f"The registered model was not found ({seen})",
         where=f"{uri} at {store.address}",
-        hint="check the version and the study; `taucal train` or `taucal demo` makes a first one",
+        hint="check the version and the study; `taucal train` or `taucal demo` makes a first one"
+        + ("; if the study was moved, correct output in its file" if store.is_new() else ""),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,23 +21,30 @@ from pipeline.ingest.deidentify import key_beside, load_or_make_key
 from pipeline.tracking import RunRecord
 
 
-@pytest.fixture
-def moved(tmp_path, small_classifier) -> Study:
-    """A trained study beside its dataset, whose project folder was moved as a whole."""
-    old = tmp_path / "old"
-    places = {"cohort": {"path": old / "bids"}, "ingest": {"source": old / "scans"}}
-    made = Study(name="x", output=old / "study", **places)
-    for folder in ("bids/derivatives/taucal", "scans", "study/.records"):
-        (old / folder).mkdir(parents=True)
-    (old / "bids" / "derivatives" / "taucal" / "cohort.tsv").write_text("scan_id\nsub-A_ses-1\n")
-    load_or_make_key(key_beside(old / "bids"), old / "bids")
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, small_classifier) -> Path:
+    """A project folder: a trained study beside its dataset, with a champion and a key."""
+    folder = tmp_path_factory.mktemp("project") / "old"
+    places = {"cohort": {"path": folder / "bids"}, "ingest": {"source": folder / "scans"}}
+    made = Study(name="x", output=folder / "study", **places)
+    for inner in ("bids/derivatives/taucal", "scans", "study/.records"):
+        (folder / inner).mkdir(parents=True)
+    (folder / "bids" / "derivatives" / "taucal" / "cohort.tsv").write_text("scan_id\nsub-A_ses-1\n")
+    load_or_make_key(key_beside(folder / "bids"), folder / "bids")
     (made.output / "study.yaml").write_text(made.to_yaml())
     store = tracking.store_of(made.tracking, made.output)
     run_id = tracking.log_run(store, RunRecord("r", "k", {}, {}, {}))
     bundle = small_classifier.save(made.output / "classifier")
     tracking.promote(store, tracking.register(store, run_id, bundle, {}, "a"))
-    old.rename(tmp_path / "new")
-    return load_study(tmp_path / "new" / "study" / "study.yaml")
+    return folder
+
+
+@pytest.fixture
+def moved(project, tmp_path) -> Study:
+    """The study of a project folder that was ``old`` and is ``new``."""
+    file = Path(shutil.copytree(project, tmp_path / "new")) / "study" / "study.yaml"
+    file.write_text(file.read_text().replace(str(project), str(tmp_path / "old")))
+    return load_study(file)
 
 
 def corrected(study: Study) -> Path:
@@ -92,3 +100,14 @@ def test_commands_that_read_the_dataset_name_its_probable_place(moved):
     (new / "bids").rename(new / "elsewhere")
     with pytest.raises(ConfigError, match=f"If it was moved, correct cohort.path in {file}; `taucal ingest"):
         check_cohort(moved, file)
+
+
+def test_a_study_file_that_names_the_old_output_is_to_be_corrected(moved, tmp_path):
+    file = tmp_path / "taucal.yaml"
+    file.write_text(moved.model_copy(update={"output": tmp_path / "old" / "study"}).to_yaml())
+    told = f"thereisno{tmp_path}/old/study:ifthestudywasmoved,correctoutputinitsfile"
+    assert told in status(file)
+    with pytest.raises(InputError, match=r"does not exist yet.*was moved, correct output in its file"):
+        tracking.load_classifier(tracking.store_at(file))
+    with pytest.raises(InputError, match=r"makes a first one\.$"):
+        tracking.load_classifier(tracking.store_at(moved.output), "models:/taucal/7")
