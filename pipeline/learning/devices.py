@@ -115,6 +115,27 @@ def mixed_precision(
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 
+def keep_thin_volumes_exact(network: nn.Module) -> None:
+    """Let a convolution of volumes thinner than its kernel take float32 where a CPU computes in bfloat16.
+
+    There oneDNN 3.x leaves a part of the kernel's gradient unset and writes beyond its end: training stops at
+    a gradient that is not finite, or goes on with a wrong one. Seen with torch 2.13 on processors that have
+    AVX512-BF16, at 2 of 3 planes and 2 to 4 of 5; thicker volumes and images are right.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv3d):
+            layer.register_forward_hook(_again_if_thin)
+
+
+def _again_if_thin(layer: nn.Conv3d, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    (x,) = inputs
+    kernel = layer.dilation[0] * (layer.kernel_size[0] - 1) + 1
+    if x.device.type != "cpu" or output.dtype != torch.bfloat16 or x.shape[2] >= kernel:
+        return output
+    with torch.autocast("cpu", enabled=False):
+        return nn.Conv3d.forward(layer, x.float())  # not the layer itself, which would come here again
+
+
 @contextlib.contextmanager
 def arithmetic(*, tf32: bool, deterministic: bool) -> Iterator[None]:
     """Let GPUs use TF32 for float32, and only deterministic algorithms, or not, while the block runs.

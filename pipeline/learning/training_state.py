@@ -19,7 +19,7 @@ from models.networks import Network, build_network
 from pipeline.config import LossSettings, Study, TrainingSettings
 from pipeline.errors import ConfigError
 from pipeline.files import written_whole
-from pipeline.learning.devices import memory_order, prepared, ranks
+from pipeline.learning.devices import keep_thin_volumes_exact, memory_order, prepared, ranks
 from pipeline.learning.given_weights import load_given
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.trained import Metrics
@@ -157,6 +157,8 @@ def initial_state(training: LabelledVolumes, study: Study, device: torch.device)
     network.to(device)
     if device.type == "cuda":
         network.to(memory_format=memory_order(network.spatial_dims))  # type: ignore[call-overload]
+    elif settings.precision == "bfloat16":
+        keep_thin_volumes_exact(network)
     averaged = None
     if settings.ema_decay is not None:
         averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))  # type: ignore[no-untyped-call]

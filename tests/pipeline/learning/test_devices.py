@@ -8,7 +8,13 @@ import torch
 from models.losses import build_loss
 from models.networks import build_network
 from pipeline.errors import ConfigError
-from pipeline.learning.devices import MicroBatched, arithmetic, choose_device, mixed_precision
+from pipeline.learning.devices import (
+    MicroBatched,
+    arithmetic,
+    choose_device,
+    keep_thin_volumes_exact,
+    mixed_precision,
+)
 
 
 def test_cuda_where_there_is_none_is_refused():
@@ -111,3 +117,32 @@ def test_precision_is_that_of_the_activations(precision, dtype):
     with mixed_precision(torch.device("cpu"), precision):
         assert layer(torch.ones(1, 3)).dtype == dtype
     assert layer.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("depth", "kernel"), [(1, 3), (2, 3), (3, 3), (2, 5), (3, 5), (4, 5)])
+def test_gradients_of_thin_volumes_in_bfloat16_are_near_those_in_float32(depth, kernel):
+    torch.manual_seed(0)
+    layer = torch.nn.Conv3d(16, 16, kernel, padding=kernel // 2)
+    keep_thin_volumes_exact(layer)
+    x = torch.randn(8, 16, depth, 6, 6)
+    gradients = []
+    for precision in ("float32", "bfloat16"):
+        for _ in range(10):  # what is left unset has the value of whatever lay there before
+            del [torch.full((size,), 3e38) for size in (1_000, 5_000, 20_000, 70_000)][:]
+            layer.zero_grad()
+            with mixed_precision(torch.device("cpu"), precision):
+                y = layer(x)
+            (y.float() ** 2).mean().backward()
+            gradients.append(layer.weight.grad.clone())
+    for gradient in gradients[1:]:
+        torch.testing.assert_close(
+            gradient, gradients[0], rtol=0.02, atol=0.02 * float(gradients[0].abs().max())
+        )
+
+
+def test_thick_volumes_stay_in_bfloat16():
+    layer = torch.nn.Conv3d(1, 4, 3, padding=1)
+    keep_thin_volumes_exact(layer)
+    with mixed_precision(torch.device("cpu"), "bfloat16"):
+        assert layer(torch.ones(1, 1, 3, 3, 3)).dtype == torch.bfloat16
+        assert layer(torch.ones(1, 1, 2, 3, 3)).dtype == torch.float32
