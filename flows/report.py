@@ -119,14 +119,19 @@ def _report_found(
     found = under_known_names(places, key_file, pseudonymiser, request.output)
     remember_sources(key_file, found, pseudonymiser)
     written, cohort = [], _cohort_of(request.output)
-    named = list(named_reports(found, pseudonymiser))
-    for scan, label in named:
+    named = list(named_reports(found, pseudonymiser, request.out))
+    for scan, _, label, images in named:
         try:
             inference = infer(writer.classifier, scan, shares, partial_volume=writer.partial_volume)
             measured = _measured(scan, label, inference, pseudonymiser)
             measured = replace(measured, visits=_visits(measured, inference, writer, cohort, shares))
             report, pages = writer.write_scan(
-                measured, inference, request.out / label, pdf=request.pdf, digest=_digest(scan)
+                measured,
+                inference,
+                request.out / label,
+                pdf=request.pdf,
+                digest=_digest(scan),
+                images=images,
             )
             written.append(ScanPages(pages | _dicom_objects(scan, report, inference, pages, request)))
             written[-1].refusal = inference.refusal

@@ -1,51 +1,74 @@
-"""The name of each report of a call; the same scan in several packings has one."""
+"""The name of each report; the same scan in several packings has one, other images never replace it."""
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from flows.running.console import say
-from pipeline.ingest.copies import are_copies
+from pipeline.ingest.copies import content_of
 from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.found import FoundScan
 from pipeline.ingest.source_map import place_of
 
 
-class _Named(NamedTuple):
-    """A scan with its pseudonym, and the name of its report."""
+class NamedReport(NamedTuple):
+    """A scan with its pseudonym, the name of its report, and what its images are known by, if they are."""
 
     scan: FoundScan
     label: str
     name: str
+    images: str
 
-    def may_be(self, scan: FoundScan, label: str) -> bool:
-        """Whether another scan may be this one: a scan without a date is named by where it lies, too."""
+    def shows(self, scan: FoundScan, label: str, images: str) -> bool:
+        """Whether another scan is this one: a scan without a date is named by where it lies, too."""
         person, series = self.scan.subject_label, self.scan.series_uid
-        return self.label == label or (
-            bool(series) and (person, series) == (scan.subject_label, scan.series_uid)
-        )
+        alike = bool(series) and (person, series) == (scan.subject_label, scan.series_uid)
+        return bool(images) and images == self.images and (self.label == label or alike)
 
 
 def named_reports(
-    scans: Iterable[FoundScan], pseudonymiser: Pseudonymiser
-) -> Iterator[tuple[FoundScan, str]]:
+    scans: Iterable[FoundScan], pseudonymiser: Pseudonymiser, out: Path
+) -> Iterator[NamedReport]:
     """Yield each scan with the name of its report; a copy of one that came before is printed and left out.
 
     Other images of the same person and day, as another reconstruction, get a number: two paths are two
     sources, of which neither knows that its scan is the second of its day.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the reports: one that is there is replaced only by a report of the same images.
     """
-    taken: list[_Named] = []
+    taken: list[NamedReport] = []
     for scan in scans:
-        label = scan.label(pseudonymiser)
-        same = next((one for one in taken if one.may_be(scan, label) and are_copies(one.scan, scan)), None)
+        label, content = scan.label(pseudonymiser), content_of(scan)
+        images = pseudonymiser.code("images", content) if content else ""
+        same = next((one for one in taken if one.shows(scan, label, images)), None)
         if same is not None:
             say(f"{place_of(scan)} holds the same images as {place_of(same.scan)}: one report, {same.name}.")
             continue
-        before = [one for one in taken if one.label == label]
-        name = f"{label}n{len(before) + 1}" if before else label
-        if before:
-            known = place_of(before[0].scan)
-            say(f"{place_of(scan)} holds other images of the person and day of {known}: report {name}.")
-        taken.append(_Named(scan, label, name))
-        yield scan, name
+        name = _free_name(label, images, taken, out)
+        if name != label:
+            shown = next((place_of(one.scan) for one in taken if one.name == label), str(out / label))
+            say(f"{place_of(scan)} holds other images of the person and day of {shown}: report {name}.")
+        taken.append(NamedReport(scan, label, name, images))
+        yield taken[-1]
+
+
+def _free_name(label: str, images: str, taken: Iterable[NamedReport], out: Path) -> str:
+    names = {one.name for one in taken}
+    numbered = itertools.chain([label], (f"{label}n{number}" for number in itertools.count(2)))
+    return next(name for name in numbered if name not in names and _may_write(out / name, images))
+
+
+def _may_write(folder: Path, images: str) -> bool:
+    """Whether a folder holds no report of other images; reports of earlier versions do not state theirs."""
+    try:
+        shown = json.loads((folder / "report.json").read_text()).get("images")
+    except (OSError, ValueError, AttributeError):
+        return True
+    return shown is None or shown == images

@@ -76,7 +76,14 @@ class ReportWriter:
         )
 
     def write_scan(
-        self, scan: MeasuredScan, inference: Inference, folder: Path, *, pdf: bool = True, digest: str = ""
+        self,
+        scan: MeasuredScan,
+        inference: Inference,
+        folder: Path,
+        *,
+        pdf: bool = True,
+        digest: str = "",
+        images: str | None = None,
     ) -> tuple[ScanReport, dict[str, Path]]:
         """Write the report of a scan, with the saliency of its prediction; return it and its files.
 
@@ -84,6 +91,8 @@ class ReportWriter:
         ----------
         digest : str
             Fingerprint of what was read, for the record in MLflow.
+        images : str, optional
+            What the images are known by; see `ScanReport.images`.
         """
         prediction = inference.prediction
         suvr = inference.normalised.suvr if inference.normalised else None
@@ -96,6 +105,7 @@ class ReportWriter:
             centaur=self.centaur.read(suvr, imaging_of(self.classifier)),
         )
         report = build_scan_report(scan, context, prediction, inference.refusal)
+        report = report.model_copy(update={"images": images})
         saliency = self.classifier.saliency(suvr.array) if suvr and prediction else None
         typical = self.classifier.typical_scans
         viewer = self._write_viewer(report, suvr, folder)  # first, since the report links to it

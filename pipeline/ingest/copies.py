@@ -70,21 +70,29 @@ def are_copies(first: FoundScan, second: FoundScan) -> bool:
 
     Images of zeros, and what cannot be read, are no copies of anything.
     """
-    content = _content(first)
-    return content is not None and content == _content(second)
+    content = content_of(first)
+    return bool(content) and content == content_of(second)
 
 
-def _content(scan: FoundScan) -> Hashable:
-    """Return the pixels of each place and their directions, or of other formats the unpacked bytes."""
+def content_of(scan: FoundScan) -> str:
+    """Return 64 hex digits that depend on the images of a scan alone, not on how they are packed.
+
+    They are of the pixels at each place and their directions, or of other formats of the unpacked bytes.
+    Images of zeros, and what cannot be read, have none.
+    """
     try:
         if scan.format != "dicom":
-            return tuple(sorted(map(_bytes_of, (*scan.files, *scan.sidecars))))
-        headers = [(path, read_file(path)) for path in scan.files]
+            content: object = sorted(map(_bytes_of, (*scan.files, *scan.sidecars)))
+        else:
+            headers = [(path, read_file(path)) for path in scan.files]
+            images = [(path, header) for path, header in headers if header is not None]
+            pixels = _all_pixels(images)
+            if pixels is None:
+                return ""
+            content = (pixels, sorted(_directions(images), key=str))
     except (OSError, EOFError, zlib.error, RefusedScan):
-        return None
-    images = [(path, header) for path, header in headers if header is not None]
-    pixels = _all_pixels(images)
-    return None if pixels is None else (pixels, frozenset(_directions(images)))
+        return ""
+    return sha256(repr(content).encode()).hexdigest()
 
 
 def _bytes_of(path: Path) -> str:

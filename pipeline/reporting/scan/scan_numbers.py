@@ -197,7 +197,8 @@ class ScanReport(Facts):
     that the same scan and the same model give the same bytes. `range_factor` is None where the range of a
     probability is the 5th to the 95th percentile over refits of the calibrator, and over networks.
     `pvc_resolution_mm` is the blur that second SUVR of regions and composites were corrected for; None where
-    there are none.
+    there are none. `images` stands for the images under the key of the pseudonyms, so that a report is never
+    replaced by one of other images; empty where they cannot be read, None where they are known otherwise.
     Files of formats 1 to 3 are still read; they hold no tau status. In formats 1 and 2 range, set and
     confidence are at the prevalence of training, whatever the clinic's; names of `hint` and `uncertainty`
     were others in format 1.
@@ -210,6 +211,7 @@ class ScanReport(Facts):
     run_id: Text
     synthetic: bool
     accession_number: Text = ""
+    images: Text | None = None
     tau: TauStatus | None = None
     centaur: CentaurStatus | None = None
     verdict: Verdict

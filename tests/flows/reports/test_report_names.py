@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -30,18 +31,29 @@ def scan(tmp_path):
     return write
 
 
-def names_of(*scans: FoundScan) -> list[str]:
-    return [name for _, name in named_reports(scans, NAMES)]
+@pytest.fixture
+def names_of(tmp_path):
+    """The function that names the reports of a call and stores which images each shows."""
+
+    def named(*scans: FoundScan) -> list[str]:
+        reports = list(named_reports(scans, NAMES, tmp_path / "reports"))
+        for report in reports:
+            file = tmp_path / "reports" / report.name / "report.json"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps({"images": report.images}))
+        return [report.name for report in reports]
+
+    return named
 
 
-def test_the_same_scan_again_or_packed_otherwise_has_one_report(scan, capsys):
+def test_the_same_scan_again_or_packed_otherwise_has_one_report(scan, names_of, capsys):
     first, packed = scan("a.nii", b"x"), scan("b.nii.gz", b"x")
     assert names_of(first, first, packed) == [LABEL]
     told = capsys.readouterr().err
     assert f"{packed.files[0]} holds the same images as {first.files[0]}: one report, {LABEL}." in told
 
 
-def test_other_images_of_the_same_day_have_a_further_report_that_says_why(scan, capsys):
+def test_other_images_of_the_same_day_have_a_further_report_that_says_why(scan, names_of, capsys):
     first, other = scan("a.nii", b"x"), scan("b.nii", b"y")
     assert names_of(first, other, scan("c.nii", b"z"), scan("d.nii", b"y")) == [
         LABEL,
@@ -49,14 +61,12 @@ def test_other_images_of_the_same_day_have_a_further_report_that_says_why(scan, 
         f"{LABEL}n3",
     ]
     told = capsys.readouterr().err
-    assert (
-        f"{other.files[0]} holds other images than {first.files[0]}, of the same person and day: report "
-        in told
-    )
+    of_first = f"other images of the person and day of {first.files[0]}"
+    assert f"{other.files[0]} holds {of_first}: report {LABEL}n2." in told
     assert f"same images as {other.files[0]}: one report, {LABEL}n2." in told
 
 
-def test_a_scan_whose_name_depends_on_its_place_is_known_by_its_series(scan):
+def test_a_scan_whose_name_depends_on_its_place_is_known_by_its_series(scan, names_of):
     undated = {"scan_date": None, "series_uid": "1.2.3"}
     first, moved = scan("a.nii", b"x", **undated, image_id="I7"), scan("b.nii", b"x", **undated)
     assert first.label(NAMES) != moved.label(NAMES)
@@ -65,9 +75,28 @@ def test_a_scan_whose_name_depends_on_its_place_is_known_by_its_series(scan):
     assert len(names_of(first, somebody)) == 2, "the same images of two people are never one report"
 
 
-def test_what_cannot_be_read_is_no_copy(scan):
+def test_what_cannot_be_read_is_no_copy(scan, names_of):
     first, gone = scan("a.nii", b"x"), scan("b.nii", b"x")
     Path(gone.files[0]).unlink()
     broken = scan("c.nii.gz", b"x")
     broken.files[0].write_bytes(broken.files[0].read_bytes()[:-6])
     assert names_of(first, gone, broken) == [LABEL, f"{LABEL}n2", f"{LABEL}n3"]
+
+
+def test_a_later_call_with_other_images_of_the_day_leaves_the_first_report(scan, names_of, tmp_path, capsys):
+    first, other = scan("a.nii", b"x"), scan("b.nii", b"y")
+    assert names_of(first) == [LABEL]
+    assert names_of(other) == [f"{LABEL}n2"]
+    kept = tmp_path / "reports" / LABEL
+    told = f"{other.files[0]} holds other images of the person and day of {kept}: report {LABEL}n2."
+    assert told in capsys.readouterr().err
+    assert names_of(scan("again.nii.gz", b"y")) == [f"{LABEL}n2"]
+    assert names_of(scan("c.nii", b"z"), first) == [f"{LABEL}n3", LABEL]
+
+
+@pytest.mark.parametrize("stored", ["{}", '{"images": null}', '["no report"]', "{"])
+def test_a_report_that_does_not_state_its_images_is_replaced(scan, names_of, tmp_path, stored):
+    file = tmp_path / "reports" / LABEL / "report.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(stored)
+    assert names_of(scan("a.nii", b"x")) == [LABEL]
