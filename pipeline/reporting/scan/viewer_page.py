@@ -106,7 +106,7 @@ def packed(levels: NDArray[np.uint8]) -> str:
     Examples
     --------
     >>> steps = zlib.decompress(base64.b64decode(packed(np.array([[3, 4], [2, 2]], dtype=np.uint8))))
-    >>> list(steps), list(np.cumsum(np.frombuffer(steps, np.uint8), dtype=np.uint8))
+    >>> list(steps), np.cumsum(np.frombuffer(steps, np.uint8), dtype=np.uint8).tolist()
     ([3, 1, 254, 0], [3, 4, 2, 2])
     """
     steps = np.diff(levels.ravel(), prepend=np.uint8(0))
