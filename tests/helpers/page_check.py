@@ -76,10 +76,12 @@ def _tau(seen: Seen, report: Mapping[str, Any]) -> Found:
             rows = [r for r in report["regions"] if r["kind"] == "target" and r["group"] == group]
             z = [r[f"z_{side}"] for r in rows if r["region"] != "hippocampus" and r[f"z_{side}"] is not None]
             raised = sum(value >= tau["region_z"] for value in z)
-            if raised and f"{name} {side} {raised} of {len(z)}" not in text:
+            if raised and not re.search(rf"{name} [^;.]*\b{side} {raised} of {len(z)}\b", text):
                 yield f"{raised} of {len(z)} {name} regions on the {side} are raised, which is not written"
-            if raised and 2 * raised >= len(z) and name not in title:
-                yield f"half of the {name} regions on the {side} are raised, the first line is {title!r}"
+            place = re.search(rf"{name}\b[^;]* raised on (both sides|the left|the right)(;|$)", title)
+            named = bool(place) and place[1] in ("both sides", f"the {side}")
+            if named != bool(raised and 2 * raised >= len(z)):
+                yield f"{raised} of {len(z)} {name} regions {side} are raised, the first line is {title!r}"
 
 
 def _decision(seen: Seen, report: Mapping[str, Any]) -> Found:

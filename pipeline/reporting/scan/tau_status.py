@@ -58,8 +58,8 @@ class TauStatus(Facts):
     @property
     def title(self) -> str:
         """The status, and the lobes that are involved."""
-        where = _by_lobe(self.lobes)
-        return f"{_TITLES[self.status]}{f': {listed(where)} raised' if where else ''}"
+        where = "; ".join(_by_side(self.lobes))
+        return f"{_TITLES[self.status]}{f': {where}' if where else ''}"
 
     @property
     def sentence(self) -> str:
@@ -82,11 +82,15 @@ class TauStatus(Facts):
             return "Where it is raised is not stated: there are too few cognitively normal training scans."
         normal = f"{self.norm_count} cognitively normal training scans"
         than = f"{self.region_z:g} SD or more above the mean of {normal}"
-        found = [part for part in self.lobes if part.raised]
-        if not found:
+        sides: dict[str, list[str]] = {}
+        for part in self.lobes:
+            if part.raised:
+                counted = f"{part.side} {part.raised} of {part.regions}"
+                sides.setdefault(lobe_name(part.lobe), []).append(counted)
+        if not sides:
             return f"No region is {than}."
-        counts = [f"{lobe_name(p.lobe)} {p.side} {p.raised} of {p.regions}" for p in found]
-        return f"Regions {than}: {listed(counts)}."
+        counts = "; ".join(f"{lobe} {', '.join(found)}" for lobe, found in sides.items())
+        return f"Regions {than}: {counts}."
 
     @property
     def pattern_sentence(self) -> str:
@@ -180,15 +184,17 @@ def lobe_name(group: str) -> str:
     return _LOBE_NAMES.get(group, group.lower())
 
 
-def _by_lobe(lobes: Sequence[RaisedRegions]) -> list[str]:
-    """Return the lobes that are involved, each with its side."""
+def _by_side(lobes: Sequence[RaisedRegions]) -> list[str]:
+    """Return the lobes that are involved on both sides, on the left alone, and on the right alone."""
     sides: dict[str, list[str]] = {}
     for part in lobes:
         if part.involved:
             sides.setdefault(part.lobe, []).append(part.side)
-    return [
-        f"{lobe_name(lobe)} ({side[0] if len(side) == 1 else 'both sides'})" for lobe, side in sides.items()
-    ]
+    found: dict[str, list[str]] = {"on both sides": [], "on the left": [], "on the right": []}
+    for lobe, which in sides.items():
+        place = "on both sides" if len(which) > 1 else f"on the {which[0]}"
+        found[place].append(lobe_name(lobe))
+    return [f"{listed(names)} raised {place}" for place, names in found.items() if names]
 
 
 def _pattern(lobes: Sequence[RaisedRegions]) -> str:
