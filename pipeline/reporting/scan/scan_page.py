@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from pipeline.reporting.page.facts import listed, number, percent, signed, texts
 from pipeline.reporting.page.html import Page
 from pipeline.reporting.page.words import GROUP_ORDER, interval_text, metric_heading, noise_text, title_of
 from pipeline.reporting.scan import scan_sentences as sentences
-from pipeline.reporting.scan.regional_numbers import RegionRow
+from pipeline.reporting.scan.regional_numbers import MetaRoi, RegionRow
 from pipeline.reporting.scan.scan_numbers import MetricRow, ScanReport, Visit
 from pipeline.reporting.scan.scan_panels import scan_panels
 from pipeline.reporting.scan.tau_status import lobe_name, typical_sentence
@@ -24,7 +25,6 @@ from pipeline.reporting.scan.viewer_page import VIEWER_NAME
 from pipeline.scan import Volume
 
 Group = tuple[str, list[RegionRow]]
-META_ROI_RANGE = (0.9, 2.4)
 RETEST_SHARE = 0.03
 """Test-retest variation of regional SUVR."""
 _SHADED_FROM = (-2.0, 2.0, 4.0)
@@ -107,8 +107,7 @@ def scan_page(
         "trend": trend(report.visits),
         "retest_share": RETEST_SHARE,
         "saliency_sentence": SALIENCY_SENTENCE,
-        "place": _place,
-        "span": lambda low, high: f"{_share(high) - _share(low):.2f}%",
+        **_strip(report.meta_roi),
         "shade": _shade,
         "z_text": lambda z: z_text(z, *([report.tau.region_z] if report.tau else [])),
         "lobe_name": lobe_name,
@@ -169,13 +168,34 @@ def _metrics(rows: tuple[MetricRow, ...]) -> list[tuple[str, str, str]]:
     return known or [(r.name, number(r.value), f"{number(r.low)} to {number(r.high)}") for r in rows]
 
 
-def _share(suvr: float) -> float:
-    low, high = META_ROI_RANGE
-    return 100 * min(max((suvr - low) / (high - low), 0.0), 1.0)
+def strip_ticks(*suvr: float) -> tuple[float, ...]:
+    """Return four SUVR at equal steps, on a scale that holds these; the usual one where that does.
+
+    Examples
+    --------
+    >>> strip_ticks(1.19, 1.34, 1.25), strip_ticks(1.19, 1.34, 2.51)
+    ((0.9, 1.4, 1.9, 2.4), (0.9, 1.9, 2.9, 3.9))
+    """
+    known = [value for value in suvr if math.isfinite(value)]
+    low = min([0.9, *(math.floor(10 * value) / 10 for value in known)])
+    step = 0.5 * max([1, *(math.ceil((value - low) / 1.5) for value in known)])
+    return tuple(round(low + step * n, 1) for n in range(4))
 
 
-def _place(suvr: float) -> str:
-    return f"{_share(suvr):.2f}%"
+def _strip(found: MetaRoi | None) -> dict[str, Any]:
+    """Return ticks and places of the strip of the meta-ROI, in percent of its width."""
+    if found is None:
+        return {}
+    ticks = strip_ticks(found.suvr, found.band_low, found.band_high)
+
+    def share(suvr: float) -> float:
+        return 100 * min(max((suvr - ticks[0]) / (ticks[-1] - ticks[0]), 0.0), 1.0)
+
+    return {
+        "ticks": ticks,
+        "place": lambda suvr: f"{share(suvr):.2f}%",
+        "span": lambda low, high: f"{share(high) - share(low):.2f}%",
+    }
 
 
 def z_text(z: float | None, *limits: float) -> str:

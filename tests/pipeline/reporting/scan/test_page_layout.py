@@ -1,0 +1,78 @@
+"""What a page of extreme numbers looks like: no number over another, none beyond its scale, no lost line."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.reporting.page import pdf as pdf_module
+from pipeline.reporting.scan.scan_build import build_scan_report
+from pipeline.reporting.scan.scan_page import scan_page, write_scan_report
+
+_OVERLAPS = """() => {
+  const boxes = cell => {
+    const range = document.createRange();
+    range.selectNodeContents(cell);
+    return [...range.getClientRects()];
+  };
+  const apart = (a, b) => a.right <= b.left + .5 || b.right <= a.left + .5
+                          || a.bottom <= b.top + .5 || b.bottom <= a.top + .5;
+  return [...document.querySelectorAll(".regions tr")].flatMap(row => {
+    const cells = [...row.children];
+    return cells.slice(1).filter((cell, n) =>
+      boxes(cells[n]).some(a => boxes(cell).some(b => !apart(a, b)))).map(() => row.innerText);
+  });
+}"""
+
+
+@pytest.fixture
+def severe(scan):
+    """A scan with uptake in every region, so that z-scores have three digits before or after the point."""
+    regions = scan.regions.copy()
+    target = (regions.kind == "target").to_numpy()
+    regions.loc[target, "suvr"] = regions.loc[target, "suvr"] + np.resize([2.4, 1.3, 0.211], target.sum())
+    return replace(scan, regions=regions, composites={"meta_roi": 3.19, "braak_1_2": 3.2})
+
+
+@pytest.mark.parametrize("suvr", [0.62, 0.9, 1.25, 2.4, 2.51, 3.19, 5.0])
+def test_the_strip_of_the_meta_roi_holds_the_value_wherever_it_lies(scan, context, prediction, suvr):
+    report = build_scan_report(replace(scan, composites={"meta_roi": suvr}), context, prediction)
+    strip = re.search(r'aria-label="Temporal meta-ROI.*?</p>', scan_page(report, None).html(), re.DOTALL)[0]
+    ticks = [float(x) for x in re.findall(r"<span>([\d.]+)", strip)]
+    line = float(re.search(r'<line x1="([\d.]+)%"[^>]*stroke="#1b2430"', strip)[1])
+    assert ticks[0] + (ticks[-1] - ticks[0]) * line / 100 == pytest.approx(suvr, abs=0.001)
+    assert np.diff(ticks) == pytest.approx(np.full(3, ticks[1] - ticks[0]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [400, 820, 1280])
+def test_no_number_of_a_region_lies_over_the_next(severe, context, prediction, tmp_path, browser, width):
+    html = scan_page(build_scan_report(severe, context, prediction), None).html()
+    assert re.search(r">\+\d\d\.\d<", html)
+    (tmp_path / "page.html").write_text(html)
+    page = browser.new_page(viewport={"width": width, "height": 900}, bypass_csp=True)
+    page.goto((tmp_path / "page.html").as_uri())
+    overlaps, wide = page.evaluate(_OVERLAPS), page.evaluate("document.documentElement.scrollWidth")
+    page.close()
+    assert overlaps == []
+    assert wide == width
+
+
+def test_the_last_line_of_the_first_page_is_not_alone(severe, context, at_clinic, two, suvr, tmp_path):
+    if pdf_module.why_no_pdf() or not shutil.which("pdftotext"):
+        pytest.skip("needs pango and pdftotext")
+    places = []
+    for count in (2, 3, 4):  # the page fills up line by line, until it runs over
+        reasons = tuple(f"Check {n} was not passed" for n in range(count))
+        found = replace(at_clinic(two, (0.3, 0.6, 0.1)), decision="refer", reasons=reasons)
+        path = write_scan_report(build_scan_report(severe, context, found), suvr, tmp_path)["pdf"]
+        text = subprocess.run(["pdftotext", path, "-"], capture_output=True, text=True, check=True).stdout
+        pages = text.split("\f")
+        places.append(next(n for n, page in enumerate(pages) if "A negative scan does not exclude" in page))
+        assert "z = (this scan" in pages[places[-1]], f"with {count} reasons the last line stands alone"
+    assert set(places) == {0, 1}, "the page did not run over, or always did"
