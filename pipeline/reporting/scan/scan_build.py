@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -238,13 +239,18 @@ def _refused(refusal: RefusedScan | None) -> dict[str, Any]:
             "A report needs a prediction or a refusal, and found neither",
             hint="pass the Prediction or the RefusedScan",
         )
-    seen = f" (measured {refusal.measured})" if refusal.measured else ""
     return {
         "verdict": "refused",
-        "headline": "No probability: the scan was refused",
-        "reasons": (f"{refusal.problem}{seen}",),
+        "headline": "No tau status and no probability: the scan was refused",
+        "reasons": (_with_measured(refusal.problem, refusal.measured),),
         "hint": refusal.hint,
     }
+
+
+def _with_measured(problem: str, measured: str) -> str:
+    """Return a problem with the value that was measured, once: most problems state it themselves."""
+    stated, words = (set(re.findall(r"[^\s,;:()]+", text)) for text in (problem, measured))
+    return problem if words <= stated else f"{problem} (measured {measured})"
 
 
 def _finding(found: Any) -> FindingRow:

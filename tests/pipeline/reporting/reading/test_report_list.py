@@ -78,7 +78,8 @@ def test_what_is_listed_is_what_the_reports_hold(made):
         1,
         1,
     ]
-    assert "Tau status uncertain" in page
+    assert page.index("Tau status uncertain") < page.index("Refer for expert read")
+    assert page.rindex("Tau status uncertain") < page.index("Most like AD"), "no probability comes before it"
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,29 @@ def test_a_refused_scan_has_no_probability_and_says_why(scan, context):
     assert (report.verdict, report.quality) == ("refused", "refuse")
     assert report.classes == ()
     assert report.likeness is None
-    assert report.reasons == ("The series has 3 gaps (measured 3)",)
+    assert report.reasons == ("The series has 3 gaps",)
     assert report.hint == "export it again"
+
+
+@pytest.mark.parametrize(
+    ("problem", "measured", "reason"),
+    [
+        ("Units are wrong", "CNTS", "Units are wrong (measured CNTS)"),
+        ("Two slices are missing", "2 at z = 4 mm", "Two slices are missing (measured 2 at z = 4 mm)"),
+        ("2 slices are missing at z = -2.0, 4.0 mm", "2 at z = -2.0, 4.0 mm", None),
+        ("The cerebellum's share is 0 (warn below 0.98, refuse below 0.9)", "0", None),
+        (
+            "The share is 0.35 (refuse below 0.9)",
+            "0.3",
+            "The share is 0.35 (refuse below 0.9) (measured 0.3)",
+        ),
+        ("There is no image", "", None),
+    ],
+)
+def test_a_measured_value_stands_once_in_the_reason_of_a_refusal(scan, context, problem, measured, reason):
+    refusal = RefusedScan("some-rule", problem, measured=measured)
+    report = build_scan_report(replace(scan, regions=None), context, None, refusal)
+    assert report.reasons == (reason or problem,)
 
 
 def test_neither_prediction_nor_refusal_is_an_error(scan, context):

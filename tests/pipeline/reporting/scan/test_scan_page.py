@@ -296,7 +296,7 @@ def test_a_refused_scan_has_no_probability(scan, context):
     refusal = RefusedScan("missing-slices", "The series has 3 gaps", hint="export it again")
     bare = replace(scan, regions=None, composites={}, visits=())
     told = _plain(scan_page(build_scan_report(bare, context, None, refusal), None).html())
-    assert "No probability: the scan was refused" in told
+    assert "No tau status and no probability: the scan was refused" in told
     assert "The series has 3 gaps" in told
     assert "What to do: Export it again." in told
     assert "Calibrated probability" not in told
