@@ -27,6 +27,8 @@ from pipeline.scan import FloatArray
 REGIONS = ("universal", "mesial_temporal", "meta_temporal", "temporo_parietal", "frontal")
 """The five masks, as reports and tables name them."""
 REFERENCE = "reference"
+SOURCE = "Villemagne et al. 2023, doi 10.1002/dad2.12454"
+"""Of masks and equations, as pages state it."""
 _FILES = {
     "universal": "CenTauR",
     "mesial_temporal": "Mesial_CenTauR",

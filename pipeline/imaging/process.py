@@ -171,7 +171,9 @@ def _window_findings(window: Window) -> list[Finding]:
     if window.overlap < 0.5:
         message = f"Only {window.overlap:.0%} of the averaged time ({span}) lies in the window that is set"
         return [note("window", "warn", message, window.overlap)]
-    return [note("window", "pass", f"Averaged {len(window.frames)} frames, {span}", window.overlap)]
+    count = len(window.frames)
+    averaged = f"Averaged {count} frames" if count > 1 else "1 frame"
+    return [note("window", "pass", f"{averaged}, {span}", window.overlap)]
 
 
 def _side_finding(volume: Volume) -> Finding:

@@ -12,7 +12,7 @@ from pipeline.centaur.centaur_calibration import (
     own_suvr,
     read_calibration,
 )
-from pipeline.centaur.centaur_masks import REGIONS, CentaurMasks
+from pipeline.centaur.centaur_masks import REGIONS, SOURCE, CentaurMasks
 from pipeline.config import ImagingSettings
 from pipeline.errors import TaucalError
 from pipeline.reporting.page.facts import Facts, Text, listed, number
@@ -60,7 +60,7 @@ class CentaurStatus(Facts):
         return (
             f"CenTauRz, and the standard deviation of its calibration on {self.scans} scans with published "
             f"SUVR: {listed(found)}. 0 is the mean of cognitively normal people without amyloid, 1 their "
-            "standard deviation."
+            f"standard deviation ({SOURCE})."
         )
 
 

@@ -143,11 +143,11 @@ def corrected_sentence(report: ScanReport) -> str:
         return ""
     blur = number(report.pvc_resolution_mm, 1)
     return (
-        f"The smaller number is SUVR corrected for a blur of {blur} mm by the geometric transfer matrix, "
-        "without MRI: on 64 scans painted onto the labels of real people its mean error was 9 to 10 % in "
-        "target regions and 2 to 4 % in the meta-ROI, on simulated people whose cortex tau had thinned it "
-        "read the meta-ROI 14 % low, and no real scan has tested it; z-scores, thresholds and the model use "
-        "the first number."
+        f"The number in small print is SUVR corrected for a blur of {blur} mm by the geometric transfer "
+        "matrix, without MRI: on 64 scans painted onto the labels of real people its mean error was 9 to 10 "
+        "% in target regions and 2 to 4 % in the meta-ROI, on simulated people whose cortex tau had thinned "
+        "it read the meta-ROI 14 % low, and no real scan has tested it; z-scores, thresholds and the model "
+        "use the first number."
     )
 
 

@@ -17,7 +17,7 @@ from pipeline.centaur.centaur_calibration import (
     read_calibration,
     write_calibration,
 )
-from pipeline.centaur.centaur_masks import centaur_z
+from pipeline.centaur.centaur_masks import REGIONS, centaur_z
 from pipeline.config import ImagingSettings
 from pipeline.errors import InputError
 from pipeline.ingest.deidentify import Pseudonymiser, key_beside, load_or_make_key
@@ -110,6 +110,8 @@ def test_a_processing_or_masks_that_changed_state_no_z(tmp_path, dataset, imagin
     status = CentaurReader.of(imaging, out, said.append).read(image, imaging)
     assert status.why_not == ""
     assert f"on {COUNT} scans with published SUVR: universal " in status.sentence
+    assert all(name.replace("_", " ") in status.sentence for name in REGIONS)
+    assert status.sentence.endswith("(Villemagne et al. 2023, doi 10.1002/dad2.12454).")
     assert all(row.z is not None for row in status.rows)
     other = ImagingSettings(centaur_masks=mask_folder, resolution_mm=9.0)
     assert "processing has changed" in CentaurReader.of(other, out, said.append).read(image, other).sentence

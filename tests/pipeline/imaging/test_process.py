@@ -91,6 +91,8 @@ def test_frames_that_move_are_realigned(make_head):
     times = tuple(Frame(300.0 * k, 300.0) for k in range(4))
     dynamic = Volume(np.stack(frames, -1), still.volume.affine, "Bq/mL", times, still.volume.facts)
     found, expected = (normalise(v, ImagingSettings()) for v in (dynamic, still.volume))
+    windows = [f.message.split(",")[0] for v in (found, expected) for f in v.findings if f.rule == "window"]
+    assert windows == ["Averaged 4 frames", "1 frame"]
     motion = next(f.measured for f in found.findings if f.rule == "frame-motion")
     assert motion == pytest.approx(3 * np.linalg.norm([0.3 * 2.5, 0.2 * 2.5, 0.25 * 3]), abs=0.5)
     target = expected.regions.kind == "target"

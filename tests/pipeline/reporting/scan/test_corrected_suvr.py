@@ -70,6 +70,7 @@ def _measured() -> list[dict[str, float]]:
 
 def test_its_errors_are_those_that_were_measured(corrected, context, prediction):
     sentence = corrected_sentence(build_scan_report(corrected, context, prediction))
+    assert sentence.startswith("The number in small print is"), "it may be the larger of the two"
     *real, thinned, _ = _measured()
     assert f"on {sum(row['n'] for row in real):.0f} scans painted onto the labels of real people" in sentence
     for key, words in (("targets abs", "in target regions"), ("meta abs", "in the meta-ROI")):
