@@ -127,8 +127,8 @@ def reasons_to_refer(prediction: Prediction) -> tuple[str, ...]:
 
 
 def _one_of(quantile: float | None) -> str:
-    """Return how many scans like those of training lie beyond a limit, as "about 1 of 100 accepted scans"."""
-    return "" if quantile is None else f"about 1 of {round(1 / (1 - quantile)):,} accepted scans"
+    """Return how many scans like those of training lie beyond a limit; fewer lie far beyond it."""
+    return "" if quantile is None else f"at most about 1 of {round(1 / (1 - quantile)):,} accepted scans"
 
 
 def _too_unsure(confidence: float, point: float) -> str:

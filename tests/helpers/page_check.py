@@ -15,6 +15,7 @@ from page_tested import likeness_agrees, percentages_agrees, range_agrees, study
 Found = Iterator[str]
 _JARGON = ("Mahalanobis", "energy", "conformal", "entropy", "percentile")
 _TAU = {"negative": "Tau-negative", "uncertain": "Tau status uncertain", "positive": "Tau-positive"}
+_LOBES = {"Temporal": "lateral temporal", "Cingulate and insula": "cingulate/insula"}
 _VERDICTS = {
     "report": "Finding of the model",
     "refer": "The model gives no finding",
@@ -71,14 +72,14 @@ def _tau(seen: Seen, report: Mapping[str, Any]) -> Found:
     if seen.whole.index(title) > seen.whole.index(report["headline"].replace("\u00a0", " ")):
         yield "the tau status comes after the finding of the model"
     for group in {r["group"] for r in report["regions"] if r["kind"] == "target"}:
-        name = {"Temporal": "lateral temporal"}.get(group, group.lower())
+        name = _LOBES.get(group, group.lower())
         for side in ("left", "right"):
             rows = [r for r in report["regions"] if r["kind"] == "target" and r["group"] == group]
             z = [r[f"z_{side}"] for r in rows if r["region"] != "hippocampus" and r[f"z_{side}"] is not None]
             raised = sum(value >= tau["region_z"] for value in z)
             if raised and not re.search(rf"{name} [^;.]*\b{side} {raised} of {len(z)}\b", text):
                 yield f"{raised} of {len(z)} {name} regions on the {side} are raised, which is not written"
-            place = re.search(rf"{name}\b[^;]* raised on (both sides|the left|the right)(;|$)", title)
+            place = re.search(rf"{name}\b[^;]* on (both sides|the left|the right)(;|$)", title)
             named = bool(place) and place[1] in ("both sides", f"the {side}")
             if named != bool(raised and 2 * raised >= len(z)):
                 yield f"{raised} of {len(z)} {name} regions {side} are raised, the first line is {title!r}"

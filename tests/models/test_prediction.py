@@ -43,12 +43,15 @@ def test_a_typical_confident_scan_is_reported():
         ({"prediction_set": ("CN", "AD"), "largest_set": 1}, "set contains more than one class: CN, AD"),
         (
             {"mahalanobis": 9.1},
-            "The scan is unlike those the classifier was trained on: about 1 of 100 accepted scans is this "
-            "far from them",
+            "The scan is unlike those the classifier was trained on: at most about 1 of 100 accepted scans is "
+            "this far from them",
         ),
-        ({"mahalanobis": 9.1, "ood_quantile": 0.995}, "about 1 of 200 accepted scans is this far"),
+        ({"mahalanobis": 9.1, "ood_quantile": 0.995}, "at most about 1 of 200 accepted scans is this far"),
         ({"mahalanobis": 9.1, "ood_quantile": None}, "it is farther from them than the limit"),
-        ({"energy": -0.5}, "little evidence for any class: about 1 of 100 accepted scans has this little"),
+        (
+            {"energy": -0.5},
+            "little evidence for any class: at most about 1 of 100 accepted scans has this little",
+        ),
         ({"energy": -0.5, "ood_quantile": None}, "it is below the limit"),
         ({"confidence": 0.69}, "The highest probability, 69.0 %, is below 70.0 %, the least for a finding"),
         ({"confidence": 0.69996}, "The highest probability, 69.996 %, is below 70.000 %, the least"),

@@ -20,7 +20,8 @@ Side = Literal["left", "right"]
 _NOT_JUDGED = ("hippocampus",)
 """Signal of the choroid plexus spills in."""
 _TEMPORAL = ("Medial temporal", "Temporal")
-_LOBE_NAMES = {"Temporal": "lateral temporal"}
+_LOBE_NAMES = {"Temporal": "lateral temporal", "Cingulate and insula": "cingulate/insula"}
+"""Without an "and" of their own, for they stand in lists."""
 _TITLES = {"negative": "Tau-negative", "uncertain": "Tau status uncertain", "positive": "Tau-positive"}
 
 
@@ -194,7 +195,8 @@ def _by_side(lobes: Sequence[RaisedRegions]) -> list[str]:
     for lobe, which in sides.items():
         place = "on both sides" if len(which) > 1 else f"on the {which[0]}"
         found[place].append(lobe_name(lobe))
-    return [f"{listed(names)} raised {place}" for place, names in found.items() if names]
+    parts = [(listed(names), place) for place, names in found.items() if names]
+    return [f"{names} {'' if n else 'raised '}{place}" for n, (names, place) in enumerate(parts)]
 
 
 def _pattern(lobes: Sequence[RaisedRegions]) -> str:

@@ -55,8 +55,7 @@ def test_the_status_is_of_two_thresholds_and_its_sentence_never_contradicts_it(s
         (LATERAL + QUIET, "lateral temporal raised on both sides", "limited to the temporal lobe"),
         (
             MEDIAL + LATERAL + PARIETAL + QUIET,
-            "lateral temporal raised on both sides; medial temporal raised on the left; "
-            "parietal raised on the right",
+            "lateral temporal raised on both sides; medial temporal on the left; parietal on the right",
             "the temporal lobe and beyond",
         ),
         (PARIETAL + QUIET, "parietal raised on the right", "outside the temporal lobe only"),
@@ -66,6 +65,12 @@ def test_raised_lobes_are_named_with_their_side_and_the_pattern_is_said_to_be_co
     found = tau_status(1.5, rows, USUAL, 20)
     assert found.title == ("Tau-positive" if not where else f"Tau-positive: {where}")
     assert found.pattern_sentence.startswith(f"Pattern: {pattern}. It is computed from the regions")
+
+
+def test_no_name_of_a_lobe_reads_as_two_in_a_list():
+    rows = [_row(name, 3.0, 3.0) for name in ("insula", "frontal_pole", "precuneus")]
+    found = tau_status(1.5, rows, USUAL, 20)
+    assert found.title == "Tau-positive: cingulate/insula, frontal and parietal raised on both sides"
 
 
 def test_counts_are_of_regions_with_a_norm_and_leave_the_hippocampus_out():
