@@ -43,8 +43,8 @@ def test_a_typical_confident_scan_is_reported():
         ({"prediction_set": ("CN", "AD"), "largest_set": 1}, "set contains more than one class: CN, AD"),
         (
             {"mahalanobis": 9.1},
-            "The scan is unlike those the classifier was trained on: at most about 1 of 100 accepted scans is "
-            "this far from them",
+            "The scan is unlike those the classifier was trained on: at most about 1 of 100 accepted scans "
+            "is this far from them",
         ),
         ({"mahalanobis": 9.1, "ood_quantile": 0.995}, "at most about 1 of 200 accepted scans is this far"),
         ({"mahalanobis": 9.1, "ood_quantile": None}, "it is farther from them than the limit"),
