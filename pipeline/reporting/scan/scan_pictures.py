@@ -90,14 +90,14 @@ def draw_slice(view: Slice, scale: str = "SUVR", high: float = SUVR_RANGE[1], zo
     # A B-spline without prefilter never exceeds the values around it: no colour without uptake.
     fine = ndimage.zoom(part, zoom, order=2, prefilter=False, grid_mode=True, mode="nearest")
     level = _level(fine, (0.0, high))
-    ink = Image.new("L", (level.shape[1], level.shape[0]))
-    pen, width, height = ImageDraw.Draw(ink), level.shape[1], level.shape[0]
-    pen.text((6, 4), view.left_mark, fill=255, font=_font(5 * zoom))
-    pen.text((width - 6, 4), view.right_mark, fill=255, font=_font(5 * zoom), anchor="ra")
-    letter = {"axial": "z", "coronal": "y", "sagittal": "x"}[view.plane]
-    sign = "−" if view.position_mm < 0 else "+"
-    place = f"{letter} {sign}{abs(view.position_mm):.0f} mm"
-    pen.text((width / 2, height - 5), place, fill=255, font=_font(4 * zoom), anchor="md")
+    height, width = level.shape
+    ink, edge = (Image.new("L", (width, height)) for _ in range(2))
+    pen, dark = ImageDraw.Draw(ink), ImageDraw.Draw(edge)
+    for at, text, size, anchor in _marks(view, width, height):
+        font = _font(size * zoom)
+        pen.text(at, text, fill=255, font=font, anchor=anchor)
+        dark.text(at, text, fill=255, font=font, anchor=anchor, stroke_width=zoom - 1)
+    level = np.where(np.asarray(edge) > 0, 0, level)  # white letters over bright uptake would be lost
     if view.cross is not None:
         column, row = (zoom * (c + 0.5 - o.start) for c, o in zip(view.cross, (columns, rows), strict=True))
         gap = 7 * zoom
@@ -109,6 +109,17 @@ def draw_slice(view: Slice, scale: str = "SUVR", high: float = SUVR_RANGE[1], zo
     level = np.where(drawn > 0, _LEVELS + drawn, level).astype(np.uint8)
     inks = np.linspace(0, 1, _INKS)[:, None] * np.array(_INK)
     return _palette_png(level, np.concatenate([colours_of(scale), np.rint(inks).astype(np.uint8)]))
+
+
+def _marks(view: Slice, width: int, height: int) -> list[tuple[tuple[float, float], str, int, str]]:
+    """Return where each text of a slice stands, the text, its size in voxels, and its anchor."""
+    letter = {"axial": "z", "coronal": "y", "sagittal": "x"}[view.plane]
+    sign = "−" if view.position_mm < 0 else "+"
+    return [
+        ((6, 4), view.left_mark, 5, "la"),
+        ((width - 6, 4), view.right_mark, 5, "ra"),
+        ((width / 2, height - 5), f"{letter} {sign}{abs(view.position_mm):.0f} mm", 4, "md"),
+    ]
 
 
 def draw_registration(array: NDArray[np.floating]) -> tuple[bytes, ...]:

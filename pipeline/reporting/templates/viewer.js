@@ -115,13 +115,22 @@ function annotate({normal, across, up, letter, marks, canvas, pen}) {
   pen.font = `${5 * ZOOM}px sans-serif`;
   pen.textBaseline = "top";
   pen.textAlign = "left";
-  pen.fillText(marks[0], 6, 4);
+  write(pen, marks[0], 6, 4);
   pen.textAlign = "right";
-  pen.fillText(marks[1], width - 6, 4);
+  write(pen, marks[1], width - 6, 4);
   pen.font = `${4 * ZOOM}px sans-serif`;
   pen.textBaseline = "bottom";
   pen.textAlign = "center";
-  pen.fillText(`${letter} ${inMm(normal)} mm`, width / 2, height - 5);
+  write(pen, `${letter} ${inMm(normal)} mm`, width / 2, height - 5);
+}
+
+// With a dark edge: white letters over bright uptake would be lost.
+function write(pen, text, x, y) {
+  pen.strokeStyle = "#000";
+  pen.lineWidth = 2 * (ZOOM - 1);
+  pen.lineJoin = "round";
+  pen.strokeText(text, x, y);
+  pen.fillText(text, x, y);
 }
 
 function draw() {

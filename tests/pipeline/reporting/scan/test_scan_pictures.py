@@ -87,6 +87,20 @@ def test_a_slice_without_raised_uptake_has_no_colour(suvr):
     assert np.ptp(_pixels(pictures.draw_slice(view)), axis=2).max() < 12  # the ink is a little blue
 
 
+@pytest.mark.parametrize("zoom", [3, 4])
+@pytest.mark.parametrize("scale", ["SUVR", "saliency"])
+def test_the_place_of_a_slice_is_readable_over_bright_uptake(suvr, scale, zoom):
+    view = planes.cut(np.full_like(suvr.array, 9.0), "axial", (0, 0, 20))
+    seen = _pixels(pictures.draw_slice(view, scale, zoom=zoom))
+    middle = seen.shape[1] // 2
+    place = seen[-6 * zoom :, middle - 14 * zoom : middle + 14 * zoom]
+    letters = np.abs(place - np.array(pictures._INK)).max(axis=2) < 30
+    assert letters.sum() > 4 * zoom**2
+    assert (_lightness(_linear(place)) < 20).sum() > 4 * letters.sum(), (
+        "a dark edge stands around each letter"
+    )
+
+
 def test_the_outline_lies_on_the_brain(suvr):
     for picture in pictures.draw_registration(suvr.array):
         seen = _pixels(picture)

@@ -151,6 +151,15 @@ def test_the_page_has_nothing_of_the_models_answer(html, report):
         assert words not in html
 
 
+def test_a_limit_stands_once_with_its_finding(scan, context, prediction, suvr):
+    limit = "warn above 1.18, refuse above 1.26"
+    said = Finding("a", "warn", 1.19, limit, f"The ratio is 1.19 (1.08 usually; {limit})")
+    bare = Finding("b", "warn", 0.7, "at least 0.85", "The scan covers little of the brain")
+    report = build_scan_report(replace(scan, findings=(said, bare)), context, prediction)
+    page = viewer_page(report, suvr).html()
+    assert [page.count(words) for words in (limit, "Limit: at least 0.85")] == [1, 1]
+
+
 def test_synthetic_data_and_findings_are_marked(scan, context, prediction, suvr, html):
     finding = Finding("brain-overlap", "warn", 0.7, "at least 0.85", "the scan covers little of the brain")
     marked = replace(scan, facts={"synthetic": True}, findings=(finding,))
