@@ -64,6 +64,8 @@ def _check_network(study: Study) -> None:
     try:
         network = _tried(study, study.network, _shape(study))
     except Exception as error:  # whatever MONAI and torch raise where a value is wrong
+        if "meta tensor" in str(error):
+            return  # a network that reads values while it runs cannot be tried so: training shows the rest
         raise _explained(study, error) from error
     check_batch_statistics(network, study)
     if study.network.weights is not None:

@@ -126,3 +126,12 @@ def test_every_loss_of_a_comparison_is_checked_and_the_study_s_own_where_it_is_n
         check_comparison(study(**compare))
     with pytest.raises(ConfigError, match=r"^training\.loss: weight=2"):
         check_comparison(study(**compare), "training.loss")
+
+
+def test_a_network_that_reads_values_while_it_runs_is_left_to_the_training(monkeypatch):
+    class Reads(torch.nn.Module):
+        def forward(self, x):
+            return x * x.max().item()
+
+    monkeypatch.setattr("pipeline.learning.learning_checks.build_network", lambda *_, **__: Reads())
+    check_learning(study())
