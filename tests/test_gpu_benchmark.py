@@ -21,8 +21,11 @@ def test_every_part_runs_small_on_the_cpu(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert found["left_out"] == []
-    parts = ("peak_flops", "speed resnet10, 2", "gce_over_ce", "micro_batches", "inference_ms resnet10")
-    assert set(found["measured"]) == {*parts, "gpu_tests"}
+    parts = ("peak_flops", "speed resnet10, 2", "augmentation", "gce_over_ce", "micro_batches")
+    assert set(found["measured"]) == {
+        *(*parts, "inference_ms resnet10", "gpu_tests", "long tail: digits, perceptron, 100, batch 32"),
+    }
+    assert all(found["measured"]["augmentation"].values())
     speed = found["measured"]["speed resnet10, 2"]
     assert speed["ours_scans_per_second"] > 0
     assert speed["share_of_peak"] > 0

@@ -17,7 +17,8 @@ from torch import Tensor
 from models.arrays import Ints
 from models.preprocessing import ImagePreprocessing, Preprocessing
 from pipeline.config import AugmentationSettings
-from pipeline.learning.devices import resident_on, to_device
+from pipeline.learning.batched_transforms import augment_batch
+from pipeline.learning.devices import augments_whole_batches, resident_on, to_device
 from pipeline.learning.image_transforms import draw_moves, move
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.transforms import augment, build_augmentation
@@ -108,7 +109,7 @@ class Batches:
     workers : int
         Threads that prepare batches ahead; the result does not depend on it.
     device : torch.device
-        Where images are augmented; a small set stays there as a whole. Volumes are moved batch by batch.
+        A GPU augments the batches that it learns from; a small set of images stays there as a whole.
     """
 
     volumes: LabelledVolumes
@@ -161,12 +162,15 @@ class Batches:
         def prepare(rows: Ints, draws: range) -> Tensor:
             if not hasattr(own, "augmentation"):
                 own.augmentation = build_augmentation(self.augmentation, preprocessing)
-            changed = []
-            for row, draw in zip(rows, draws, strict=True):
-                volume = torch.from_numpy(self.volumes.volumes[row][None])
-                scan, again = self._numbers[row], int(before[draw])
-                changed.append(augment(own.augmentation, volume, self.seed, epoch, scan, again))
-            return torch.stack(changed)
+            drawn_by = [
+                (self.seed, epoch, self._numbers[row], int(before[draw]))
+                for row, draw in zip(rows, draws, strict=True)
+            ]
+            scans = torch.from_numpy(self.volumes.volumes[rows][:, None])
+            if augments_whole_batches(self.device):
+                return augment_batch(own.augmentation, to_device(scans, self.device), drawn_by)
+            changed = zip(scans, drawn_by, strict=True)
+            return torch.stack([augment(own.augmentation, scan, *numbers) for scan, numbers in changed])
 
         return prepare
 

@@ -181,6 +181,11 @@ def to_device(batch: Tensor, device: torch.device) -> Tensor:
     return batch.to(device, non_blocking=True, memory_format=memory_order(batch.ndim - 2))
 
 
+def augments_whole_batches(device: torch.device) -> bool:
+    """Return whether a device augments batches faster than the CPU's threads do scan by scan."""
+    return device.type == "cuda"
+
+
 def resident_on(device: torch.device, images: Tensor) -> Tensor:
     """Return a whole training set on a GPU if it fits into a quarter of its free memory, else unchanged."""
     if device.type != "cuda" or 4 * images.nbytes > torch.cuda.mem_get_info(device)[0]:

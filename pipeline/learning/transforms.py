@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -83,6 +84,11 @@ def augment(augmentation: Compose | None, volume: Tensor, *drawn_by: int) -> Ten
     """
     if augmentation is None:
         return volume
-    augmentation.set_random_state(seed=int(np.random.SeedSequence(drawn_by).generate_state(1)[0]))
+    augmentation.set_random_state(seed=seed_of(drawn_by))
     changed: Tensor = augmentation(volume)
     return torch.as_tensor(changed, dtype=torch.float32)
+
+
+def seed_of(drawn_by: Sequence[int]) -> int:
+    """Return the seed of MONAI's transforms for one draw of a scan."""
+    return int(np.random.SeedSequence(drawn_by).generate_state(1)[0])

@@ -2,9 +2,10 @@
 
 Noise of the size of scans of 2 mm (96 x 112 x 96) trains DenseNet121 and ResNet-50 by the loop of this
 project (bfloat16, channels last, compiled, fused optimiser) and by a plain float32 loop with MONAI's
-transforms, in turns within one run. Then: the share of the card's measured bfloat16 peak, GCE over CE, the
-memory of micro-batches, one scan's inference, and the tests that need a GPU. What does not fit into
-``--minutes`` is left out and named. It writes ``gpu.json`` and ``gpu.md``.
+transforms, in turns within one run. Then: the share of the card's measured bfloat16 peak, augmentation on the
+card and on the CPU, GCE over CE, the memory of micro-batches, one scan's inference, the tests that need a
+GPU, and cells of `long_tails.py` while there is time. What does not fit into ``--minutes`` is left out and
+named. It writes ``gpu.json`` and ``gpu.md``.
 
 Goals: 5 times the plain loop; half of the peak on the convolutions; the card busy 95 % of the time; GCE over
 CE 1.02. Without a GPU, ``--tiny`` runs every part on the CPU to see that the script works; its figures mean
@@ -30,10 +31,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.networks import build_network, run
+from pipeline.config import AugmentationSettings
 from pipeline.errors import TaucalError
 from pipeline.learning.batches import Batches
 from pipeline.learning.devices import mixed_precision, to_device
 from pipeline.learning.training_state import initial_state
+from tests.benchmarks import long_tails
 from tests.benchmarks.training import bare, make_study, make_volumes, ours
 
 _LONGEST_TESTS = 240
@@ -49,10 +52,17 @@ class Size:
     matrix: int
     repeats: int
     compiled: bool
+    tails: tuple[tuple[str, float, int], ...]
 
 
-FULL = Size(("densenet121", "resnet50"), (8, 16, 32, 64), 2, 8192, 5, compiled=True)
-TINY = Size(("resnet10",), (2,), 8, 256, 1, compiled=False)
+_TAILS = tuple(
+    (kind, imbalance, batch)
+    for imbalance in (100.0, 50.0, 10.0)
+    for kind in ("convolution", "perceptron")
+    for batch in long_tails.BATCHES
+)
+FULL = Size(("densenet121", "resnet50"), (8, 16, 32, 64), 2, 8192, 5, compiled=True, tails=_TAILS)
+TINY = Size(("resnet10",), (2,), 8, 256, 1, compiled=False, tails=_TAILS[3:4])
 
 
 @dataclass
@@ -143,7 +153,9 @@ def _busy(this: Run, study: Any, volumes: Any, epoch_seconds: float) -> float:
     """Return the time that an epoch's steps take with their data on the device, over that of an epoch."""
     state = initial_state(volumes, study, this.device)
     batches = list(
-        Batches(volumes, study.augmentation, study.training.batch_size, "natural", study.seed).epoch(0)
+        Batches(
+            volumes, study.augmentation, study.training.batch_size, "natural", study.seed, device=this.device
+        ).epoch(0)
     )
     there = [(to_device(b.volumes, this.device), b.labels.to(this.device)) for b in batches]
 
@@ -157,6 +169,19 @@ def _busy(this: Run, study: Any, volumes: Any, epoch_seconds: float) -> float:
 
     steps()
     return min(1.0, min(this.seconds(steps) for _ in range(this.size.repeats)) / epoch_seconds)
+
+
+def augmentation(this: Run) -> dict[str, float]:
+    """Return augmented scans a second: batches changed on the device, and scan by scan on the CPU."""
+    volumes = make_volumes(4 * this.size.batches[0], this.size.spacing_mm)
+    found = {}
+    for name, device in (("device", this.device), ("cpu", torch.device("cpu"))):
+        batches = Batches(
+            volumes, AugmentationSettings(), this.size.batches[0], "natural", 0, workers=8, device=device
+        )
+        took = [this.seconds(lambda all_of=batches: list(all_of.epoch(1))) for _ in range(2)]
+        found[f"{name}_scans_per_second"] = len(volumes) / min(took)
+    return found
 
 
 def gce_over_ce(this: Run) -> dict[str, float]:
@@ -198,6 +223,19 @@ def inference(this: Run, network: str) -> float:
     net = build_network(network, 3, volumes.in_shape).to(this.device)
     run(net, volumes.volumes)
     return 1000 * statistics.median(this.seconds(lambda: run(net, volumes.volumes)) for _ in range(10))
+
+
+def long_tail(this: Run, kind: str, imbalance: float, batch: int) -> dict[str, str]:
+    """Return the measures of CE on the digits, and of other losses minus it, over seeds; and the seconds."""
+    part, logits = long_tails.draw("digits", imbalance), []
+    took = this.seconds(lambda: logits.append(long_tails.train(kind, part, batch, this.device)))
+    found = long_tails.measures(logits[0], part)
+    cells = {"seconds": f"{took:.1f}"}
+    for name, values in found.items():
+        paired = values if name == "CE" else values - found["CE"]
+        error = paired.std(axis=1, ddof=1) / paired.shape[1] ** 0.5
+        cells[name] = ", ".join(f"{m:.2f} ± {e:.2f}" for m, e in zip(paired.mean(axis=1), error, strict=True))
+    return cells
 
 
 def gpu_tests(this: Run) -> str:
@@ -253,11 +291,17 @@ def main() -> None:
     for batch in size.batches:
         for network in size.networks:
             this.part(f"speed {network}, {batch}", lambda n=network, b=batch: speed(this, n, b))
+    this.part("augmentation", lambda: augmentation(this))
     this.part("gce_over_ce", lambda: gce_over_ce(this))
     this.part("micro_batches", lambda: micro_batches(this))
     for network in size.networks:
         this.part(f"inference_ms {network}", lambda n=network: inference(this, n))
     this.part("gpu_tests", lambda: gpu_tests(this))
+    for kind, imbalance, batch in size.tails:
+        this.part(
+            f"long tail: digits, {kind}, {imbalance:g}, batch {batch or 'full'}",
+            lambda k=kind, i=imbalance, b=batch: long_tail(this, k, i, b),
+        )
     found = {
         "device": "CPU" if options.tiny else torch.cuda.get_device_name(device),
         "cuda": torch.version.cuda,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -144,26 +144,28 @@ def check_losses() -> None:
         torch.testing.assert_close(mine[0], loss(z[0], y[0]))
 
 
-def train(kind: str, part: Part, batch: int) -> torch.Tensor:
-    """Return logits of the test scans (losses, S, N, K)."""
+def train(kind: str, part: Part, batch: int, device: torch.device | None = None) -> torch.Tensor:
+    """Return logits of the test scans (losses, S, N, K); draws are the same on every device."""
     number, classes = len(LOSSES), len(part.shares)
-    networks = Networks(kind, part.x.shape[2], classes, number)
+    networks = Networks(kind, part.x.shape[2], classes, number).to(device)
+    part = Part(*(getattr(part, name.name).to(device) for name in fields(Part)))
     generative, adjusted = (
-        torch.tensor([options[i] for options in LOSSES.values()]).repeat_interleave(SEEDS) for i in (0, 1)
+        torch.tensor([options[i] for options in LOSSES.values()], device=device).repeat_interleave(SEEDS)
+        for i in (0, 1)
     )
     optimiser = torch.optim.Adam(networks.parameters(), lr=LEARNING_RATE)
     log_share = torch.log(part.shares)
     generator = torch.Generator().manual_seed(1)
-    every, scans = torch.arange(SEEDS)[:, None], part.y.shape[1]
+    every, scans = torch.arange(SEEDS, device=device)[:, None], part.y.shape[1]
     for _ in range(STEPS):
-        rows = torch.rand(SEEDS, scans, generator=generator).argsort(dim=1)[:, : batch or scans]
+        rows = torch.rand(SEEDS, scans, generator=generator).argsort(dim=1)[:, : batch or scans].to(device)
         x, y = part.x[every, rows].repeat(number, 1, 1), part.y[every, rows].repeat(number, 1)
         logits = networks(x) + adjusted[:, None, None] * log_share
         optimiser.zero_grad()
         losses_of(logits, y, generative).sum().backward()
         optimiser.step()
     with torch.no_grad():
-        return networks(part.test_x.repeat(number, 1, 1)).unflatten(0, (number, SEEDS))
+        return networks(part.test_x.repeat(number, 1, 1)).unflatten(0, (number, SEEDS)).cpu()
 
 
 def measures(logits: torch.Tensor, part: Part) -> dict[str, np.ndarray]:
