@@ -6,6 +6,10 @@ import functools
 import hashlib
 import io
 import logging
+import re
+from typing import Any
+
+_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 
 @functools.lru_cache(maxsize=1)
@@ -31,15 +35,38 @@ def pdf_bytes(html: str, paper_style: str) -> bytes:
     """
     import weasyprint
 
+    from pipeline.reporting.page.pdf_pictures import pictures_apart
+
     # Style sheets are written for browsers too; what the PDF cannot use is no news to a user.
     logging.getLogger("weasyprint").setLevel(logging.ERROR)
-    fetcher = weasyprint.urls.URLFetcher(allowed_protocols=("data",))
+    fonts, sheets = _parsed((paper_style, *_STYLE.findall(html)))
+    short, pictures = pictures_apart(_STYLE.sub("", html))
     stream = io.BytesIO()
-    weasyprint.HTML(string=html, url_fetcher=fetcher).write_pdf(
+    weasyprint.HTML(string=short, url_fetcher=_fetcher()).write_pdf(
         stream,
-        stylesheets=[weasyprint.CSS(string=paper_style)],
+        font_config=fonts,
+        stylesheets=sheets,
+        cache=pictures,
         pdf_identifier=hashlib.sha256(html.encode("utf-8")).digest()[:16],
         pdf_variant="pdf/a-3u",
         pdf_tags=True,
     )
     return stream.getvalue()
+
+
+@functools.lru_cache(maxsize=1)
+def _fetcher() -> Any:
+    import weasyprint
+
+    return weasyprint.urls.URLFetcher(allowed_protocols=("data",))
+
+
+@functools.lru_cache(maxsize=2)
+def _parsed(styles: tuple[str, ...]) -> tuple[Any, list[Any]]:
+    """Return fonts and style sheets, once for all pages of a process that share them."""
+    import weasyprint
+    from weasyprint.text.fonts import FontConfiguration
+
+    fonts = FontConfiguration()
+    sheets = [weasyprint.CSS(string=s, font_config=fonts, url_fetcher=_fetcher()) for s in styles]
+    return fonts, sheets
