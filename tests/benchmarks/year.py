@@ -1,8 +1,9 @@
 """A simulated year, retrained behind the gate, never and always: `python tests/benchmarks/year.py`.
 
 Prints the table of months, what quarters and the year came to with intervals over subjects, and whether the
-loop loses to either rival: its pooled NLL must not be worse beyond the paired interval. A killed benchmark
-goes on where it stood when `--out` is the same.
+loop loses to either rival: neither its pooled NLL nor its divergence from the true posterior may be worse
+beyond the paired interval. Then the tables of `year_truth.py`. A killed benchmark goes on where it stood when
+`--out` is the same.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from flows.year import run_year  # noqa: E402
 from pipeline.config import Study, load_study, shipped_study  # noqa: E402
 from pipeline.evaluation.metrics import metric_named  # noqa: E402
 from pipeline.reporting.year.year_page import MEASURES, TITLES, YearReport, year_rows  # noqa: E402
+from tests.benchmarks.finished_year import markdown  # noqa: E402
+from tests.benchmarks.year_truth import print_truth  # noqa: E402
 
 
 def study_in(folder: Path, asked: argparse.Namespace) -> Study:
@@ -33,12 +36,6 @@ def study_in(folder: Path, asked: argparse.Namespace) -> Study:
     return study.model_copy(update={"phantom": study.phantom.model_copy(update=sizes)})
 
 
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """Return a table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def pooled_rows(report: YearReport) -> list[list[str]]:
     """Return one row a span and policy: metrics with intervals, and ours minus it."""
     rows = []
@@ -51,8 +48,21 @@ def pooled_rows(report: YearReport) -> list[list[str]]:
     return rows
 
 
+def print_report(report: YearReport) -> None:
+    """Print the tables of months and of policies, and to which rival the loop loses."""
+    print(markdown(*year_rows(report)))
+    headings = (metric_named(name).heading for name in MEASURES)
+    header = ["months", "scans", "policy", *headings, "NLL of the loop minus it"]
+    print(markdown(header, pooled_rows(report)))
+    for sentence in report.sentences:
+        print(sentence)
+    for name in MEASURES[:2]:
+        worse = [p for p, d in report.spans[-1].differences.items() if d[name].low > 0]
+        print(f"The loop loses in {metric_named(name).heading} to: {', '.join(worse) or 'neither'}")
+
+
 def main() -> None:
-    """Print the tables."""
+    """Simulate the year and print all tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--start", type=int, help="scans of the start cohort, if not as shipped")
     parser.add_argument("--monthly", type=int, help="scans a month, if not as shipped")
@@ -61,19 +71,11 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        done = run_year(study_in(asked.out or Path(name) / "year", asked))
-    report = YearReport.model_validate(done["year"])
-    print(markdown(*year_rows(report)))
-    print()
-    headings = (metric_named(name).heading for name in MEASURES)
-    header = ["months", "scans", "policy", *headings, "NLL of the loop minus it"]
-    print(markdown(header, pooled_rows(report)))
-    print()
-    for sentence in report.sentences:
-        print(sentence)
-    print(f"{done['seconds']:.0f} s")
-    worse = [p for p, d in report.spans[-1].differences.items() if d["negative_log_likelihood"].low > 0]
-    print(f"The loop loses to: {', '.join(worse) or 'neither'}")
+        folder = asked.out or Path(name) / "year"
+        done = run_year(study_in(folder, asked))
+        print_report(YearReport.model_validate(done["year"]))
+        print(f"{done['seconds']:.0f} s\n")
+        print_truth([folder])
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from pipeline.files import read_json, write_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
+ROOT = Path(__file__).resolve().parents[2]
 BATCHES = ({"scans": 5}, {"scans": 5, "new_scanner": 0.4})
 
 
@@ -93,6 +97,26 @@ def test_killed_after_retraining_it_goes_on_without_deciding_again(lived):
     assert lived.predicted(2).to_dict() == predicted
     assert (folder / "decided.json").read_bytes() == decided
     assert again["year"] == lived.result["year"]
+
+
+def test_decisions_and_expectations_are_compared_with_the_truth(lived):
+    folder = lived.study.output
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    script = ROOT / "tests" / "benchmarks" / "year_truth.py"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    call = [sys.executable, str(script), str(folder)]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    judged = {
+        entry.version
+        for entry in tracking.audit_of(folder / "gate").entries()
+        if entry.version != 1 and entry.kind in ("promote", "reject", "wait")
+    }
+    counts = re.findall(r"^\| (?:better|about equal|worse) \| (\d+) \|", done.stdout, flags=re.MULTILINE)
+    assert sum(map(int, counts)) == len(judged) > 0
+    # Ten subjects are too few to expect anything of.
+    assert len(re.findall(r"withheld: there are \d+ subjects", done.stdout)) == 2 * len(BATCHES)
 
 
 def test_the_files_of_an_older_version_are_read(tmp_path):
