@@ -251,17 +251,26 @@ def _tissue(kind: Literal["gm", "wm"]) -> NDArray[np.float32]:
     """Read a 1 mm probability map and average it onto the 2 mm grid, left and right made equal."""
     folder = Path(nilearn.__file__).parent / "datasets" / "data"
     image = nib.load(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz")
-    whole = np.pad(np.ascontiguousarray(image.dataobj), 16)
-    fine: NDArray[np.float32] = whole.astype(np.float32) / np.float32(255)
-    start = np.rint(np.linalg.inv(image.affine)[:3] @ AFFINE[:, 3]).astype(int) + 16
+    first = np.rint(np.linalg.inv(image.affine)[:3] @ AFFINE[:, 3]).astype(int) - 1
+    fine: NDArray[np.float32] = _cut_out(np.asarray(image.dataobj), first).astype(np.float32) / np.float32(
+        255
+    )
     # A triangle over three 1 mm voxels before taking every second one, so that thin cortex is not aliased.
-    for axis, (first, count) in enumerate(zip(start, SHAPE, strict=True)):
+    for axis, count in enumerate(SHAPE):
         ahead = (slice(None),) * axis
-        before, centre, after = (
-            fine[(*ahead, slice(first + shift, first + shift + 2 * count, 2))] for shift in (-1, 0, 1)
-        )
+        before, centre, after = (fine[(*ahead, slice(start, start + 2 * count, 2))] for start in range(3))
         fine = ((before + 2 * centre + after) / 4).astype(np.float32)
     return ((fine + fine[::-1]) / 2).astype(np.float32)
+
+
+def _cut_out(whole: NDArray[np.uint8], first: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return the 1 mm voxels from `first` that the grid averages; 0 where the map ends before."""
+    part = np.zeros([2 * count + 1 for count in SHAPE], dtype=whole.dtype)
+    starts = np.maximum(first, 0)
+    ends = np.minimum(first + part.shape, whole.shape)
+    target = tuple(slice(a - f, b - f) for f, a, b in zip(first, starts, ends, strict=True))
+    part[target] = whole[tuple(slice(a, b) for a, b in zip(starts, ends, strict=True))]
+    return part
 
 
 def _right_half_mm() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +13,7 @@ from flows.commands.options import PartFailed, StudyOption, check_outside_datase
 from flows.commands.study_place import locate
 from flows.running.console import say, show_result
 from flows.running.environment import server_may_be_known
+from flows.running.garbage import few_searches_for_garbage, no_search_for_garbage
 from models.shares import read_shares
 from pipeline.errors import ConfigError, InputError
 
@@ -48,6 +46,7 @@ Prevalence = Annotated[
 ]
 
 
+@few_searches_for_garbage()
 def predict(
     scans: Scans, model: Model = "@champion", study: StudyOption = None, prevalence: Prevalence = None
 ) -> Any:
@@ -56,7 +55,7 @@ def predict(
     No file is written. Exit code 1 if a scan has no prediction.
     """
     shares, named = _shares(prevalence), locate(study).named
-    with _no_search_for_garbage():
+    with no_search_for_garbage():
         from flows.reports.predict import predict_scans, rows_of
 
     answers = predict_scans(scans, model, named, shares)
@@ -65,6 +64,7 @@ def predict(
     return result if all(a["probabilities"] is not None for a in answers) else PartFailed(result)
 
 
+@few_searches_for_garbage()
 def report(
     scans: Scans,
     out: Annotated[
@@ -94,7 +94,7 @@ def report(
     check_outside_dataset(out)
     shares, place = _shares(prevalence), locate(study)
     named = place.named
-    with _no_search_for_garbage():
+    with no_search_for_garbage():
         from flows.report import Request, report_scans
 
     request = Request(out, model, named, shares, key_file, pdf, dicom, send)
@@ -222,22 +222,6 @@ def who(
     rows = [[scan, f["subject"], f["date"], f["series"], f["paths"][-1]] for scan, f in found.items()]
     show_result(f"taucal who {pseudonym}", header, rows)
     return [{"scan": scan, **facts} for scan, facts in found.items()]
-
-
-@contextlib.contextmanager
-def _no_search_for_garbage() -> Iterator[None]:
-    """Import without collecting garbage, then or later, in what modules leave: it lives as long as we do.
-
-    Python would search all of it again and again, for a seventh of the time that one report takes.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if was_on:
-            gc.enable()
 
 
 def _shares(text: str | None) -> dict[str, float] | None:

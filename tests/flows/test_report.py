@@ -1,4 +1,3 @@
-import gc
 import re
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.commands import scans
 from flows.report import Request, report_scans, scans_at, under_known_names
 from flows.reports.predict import identify
 from pipeline.errors import ConfigError, InputError, TaucalError
@@ -71,16 +69,6 @@ def test_a_report_starts_without_what_it_does_not_need():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=600
     )
     assert NOT_AT_THE_START & set(run.stdout.split()) == set()
-
-
-def test_garbage_is_collected_again_once_all_is_imported():
-    try:
-        with scans._no_search_for_garbage():
-            assert not gc.isenabled()
-        assert gc.isenabled()
-        assert gc.get_freeze_count() > 0
-    finally:
-        gc.unfreeze()
 
 
 @pytest.mark.slow
