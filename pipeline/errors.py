@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 
 class TaucalError(Exception):
     """A failure that a person can act on: where it is, what is wrong and what to do.
@@ -115,15 +118,25 @@ class RefusedScan(TaucalError):  # noqa: N818 - a refusal is an answer, not a ma
         As in `TaucalError`.
     measured : str
         The value that was seen, for the table of refusals.
+    findings : sequence of `pipeline.imaging.quality.Finding`
+        All that quality control had found until then, passed checks too.
     """
 
     exit_code = 2
 
     def __init__(
-        self, rule: str, problem: str, *, where: str = "", hint: str = "", measured: str = ""
+        self,
+        rule: str,
+        problem: str,
+        *,
+        where: str = "",
+        hint: str = "",
+        measured: str = "",
+        findings: Sequence[Any] = (),
     ) -> None:
         self.rule = rule
         self.measured = measured
+        self.findings = tuple(findings)
         super().__init__(problem, where=where, hint=hint)
 
 

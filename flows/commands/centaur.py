@@ -29,6 +29,7 @@ def fit(
     """
     from flows.ingestion.ingest_tables import COHORT_TABLE
     from pipeline.centaur.centaur_calibration import fit_calibration, write_calibration
+    from pipeline.centaur.centaur_masks import mask_title
     from pipeline.ingest.deidentify import pseudonym_of
     from pipeline.scan import Cohort
 
@@ -39,7 +40,7 @@ def fit(
     path = write_calibration(found, study.output)
     rows = [
         [
-            name.replace("_", " "), str(line.scans), f"{line.slope:.3f} ({_span(line.slope_interval)})",
+            mask_title(name), str(line.scans), f"{line.slope:.3f} ({_span(line.slope_interval)})",
             f"{line.intercept:.3f} ({_span(line.intercept_interval)})", f"{line.correlation:.3f}",
         ]
         for name, line in found.lines.items()

@@ -13,7 +13,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.atlas import AFFINE
-from pipeline.centaur.centaur_masks import REGIONS, CentaurMasks, centaur_suvr, centaur_z, read_masks
+from pipeline.centaur.centaur_masks import (
+    REGIONS,
+    CentaurMasks,
+    centaur_suvr,
+    centaur_z,
+    mask_title,
+    read_masks,
+)
 from pipeline.centaur.deming import Line, fit_line
 from pipeline.config import ImagingSettings
 from pipeline.errors import InputError, TaucalError
@@ -199,7 +206,7 @@ def _column(region: str, header: list[str], name_column: str, table: Path) -> st
     found = [c for c in header if c != name_column and re.search(_REGION_WORDS[region], _word(c))]
     if len(found) > 1:
         raise InputError(
-            f"Columns {' and '.join(found)} may all be the mask {region.replace('_', ' ')}",
+            f"Columns {' and '.join(found)} may all be the mask {mask_title(region)}",
             where=str(table),
             hint=f"name one of them {region}, and leave out the others",
         )
@@ -239,7 +246,7 @@ def _line(region: str, pairs: list[tuple[float, float]], table: Path, unknown: l
         outside = int((~measured).sum())
         more += f"; in {outside} the mask lies outside the field of view" if outside else ""
         raise InputError(
-            f"The mask {region.replace('_', ' ')} cannot be calibrated: {error}{more}",
+            f"The mask {mask_title(region)} cannot be calibrated: {error}{more}",
             where=str(table),
             hint="give the published SUVR of more scans of this dataset",
         ) from error

@@ -25,7 +25,7 @@ from pipeline.errors import InputError
 from pipeline.scan import FloatArray
 
 REGIONS = ("universal", "mesial_temporal", "meta_temporal", "temporo_parietal", "frontal")
-"""The five masks, as reports and tables name them."""
+"""The five masks, as files name them; `mask_title` returns what readers see."""
 REFERENCE = "reference"
 SOURCE = "Villemagne et al. 2023, doi 10.1002/dad2.12454"
 """Of masks and equations, as pages state it."""
@@ -45,8 +45,20 @@ _EQUATIONS = {
     "frontal": (11.61, -13.01),
 }
 """Slope and intercept for flortaucipir."""
+_TITLES = {"meta_temporal": "meta-temporal", "temporo_parietal": "temporoparietal"}
 _LEAST_COVERED = 0.95
 _ENDINGS = (".nii", ".nii.gz")
+
+
+def mask_title(name: str) -> str:
+    """Return what pages and tables call a mask.
+
+    Examples
+    --------
+    >>> [mask_title(name) for name in REGIONS]
+    ['universal', 'mesial temporal', 'meta-temporal', 'temporoparietal', 'frontal']
+    """
+    return _TITLES.get(name, name.replace("_", " "))
 
 
 @dataclass(frozen=True, eq=False)

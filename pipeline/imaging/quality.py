@@ -7,7 +7,7 @@ spoiled, and on real volumes that are no brains; every finding states them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -154,13 +154,13 @@ def note(rule: str, verdict: Verdict, message: str, measured: float = math.nan) 
     return Finding(rule, verdict, measured, "", message)
 
 
-def refuse_if_needed(findings: Iterable[Finding]) -> None:
+def refuse_if_needed(findings: Sequence[Finding]) -> None:
     """Raise for the first finding that refuses.
 
     Raises
     ------
     RefusedScan
-        With the rule, the value and the hint.
+        With the rule, the value, the hint and all findings.
     """
     for finding in findings:
         if finding.verdict == "refuse":
@@ -175,4 +175,5 @@ def refuse_if_needed(findings: Iterable[Finding]) -> None:
                 problem or finding.message,
                 hint=limit.hint if limit else "",
                 measured=f"{finding.measured:.4g}",
+                findings=findings,
             )

@@ -38,7 +38,7 @@ def contradictions(
         What the study's ``results.json`` holds.
     """
     seen = see(html)
-    found = [*_decision(seen, report), *_tau(seen, report)]
+    found = [*_decision(seen, report), *_tau(seen, report), *_minus_signs(seen, report)]
     if report["verdict"] == "refused":
         found += ["a refused scan has bars"] * bool(seen.bars) + ["a refused scan has a set"] * bool(
             report["classes"]
@@ -50,6 +50,13 @@ def contradictions(
     if results is not None:
         found += study_agrees(report, results)
     return found
+
+
+def _minus_signs(seen: Seen, report: Mapping[str, Any]) -> Found:
+    """Look for hyphens in the sentences of quality control; what a header states stays as it is."""
+    for message in (f["message"] for f in report["findings"]):
+        if re.search(r"\w.*[\s(]-\.?\d", message) and " ".join(message.split()) in seen.whole:
+            yield f"a negative number has a hyphen for a minus: {message}"
 
 
 def _tau(seen: Seen, report: Mapping[str, Any]) -> Found:

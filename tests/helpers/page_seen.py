@@ -140,7 +140,7 @@ def states_range(text: str, low: float, high: float) -> bool:
 
 def plain(reason: str) -> str:
     """Return a sentence without its full stop, in lower case."""
-    return " ".join(reason.lower().rstrip(".").split())
+    return " ".join(reason.lower().replace("\u2212", "-").rstrip(".").split())
 
 
 def likeliest(report: Mapping[str, Any], key: str = "shown") -> list[str]:

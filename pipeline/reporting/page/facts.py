@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
@@ -19,6 +20,7 @@ NBSP = "\u00a0"
 _LONGEST = 400
 _MOST_DIGITS = 9
 _SURPRISING = 0.025
+_MINUS = re.compile(r"(?<![\w.)\]-])-(?=\.?\d)|(?<=\de)-(?=\d)")
 
 
 def clean(value: object) -> str:
@@ -156,6 +158,21 @@ def number(value: float | None, digits: int = 2) -> str:
         return "–"
     text = f"{value:.{digits}f}"
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def with_minus(text: str) -> str:
+    """Return a text in which negative numbers have a true minus; ranges, dates and names keep their hyphens.
+
+    Sentences of quality control also go to tables and terminals, which hold plain hyphens.
+
+    Examples
+    --------
+    >>> with_minus("Better fit of the head turned over: -0.08; z = -343.0, -340.5 mm (-2e-05)")
+    'Better fit of the head turned over: −0.08; z = −343.0, −340.5 mm (−2e−05)'
+    >>> with_minus("80-100 min after injection, sub-07 ses-2, 2026-11-30, use --set training.epochs=5")
+    '80-100 min after injection, sub-07 ses-2, 2026-11-30, use --set training.epochs=5'
+    """
+    return _MINUS.sub("−", text)
 
 
 def moment(time: str) -> str:

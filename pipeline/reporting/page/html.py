@@ -30,6 +30,7 @@ from pipeline.reporting.page.facts import (
     percent,
     percent_range,
     signed,
+    with_minus,
 )
 
 POLICIES = {
@@ -154,7 +155,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, number=number, signed=signed, sentence=sentence, moment=moment
+        percent=percent,
+        number=number,
+        signed=signed,
+        sentence=lambda text: with_minus(sentence(text)),
+        minus=with_minus,
+        moment=moment,
     )
     environment.globals.update(
         percent_range=percent_range, research_use_only=RESEARCH_USE_ONLY, synthetic_line=SYNTHETIC

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import io
@@ -68,5 +69,6 @@ def _parsed(styles: tuple[str, ...]) -> tuple[Any, list[Any]]:
     from weasyprint.text.fonts import FontConfiguration
 
     fonts = FontConfiguration()
+    atexit.register(_parsed.cache_clear)  # its files are removed while Python still can
     sheets = [weasyprint.CSS(string=s, font_config=fonts, url_fetcher=_fetcher()) for s in styles]
     return fonts, sheets

@@ -12,7 +12,7 @@ from pipeline.centaur.centaur_calibration import (
     own_suvr,
     read_calibration,
 )
-from pipeline.centaur.centaur_masks import REGIONS, SOURCE, CentaurMasks
+from pipeline.centaur.centaur_masks import REGIONS, SOURCE, CentaurMasks, mask_title
 from pipeline.config import ImagingSettings
 from pipeline.errors import TaucalError
 from pipeline.reporting.page.facts import Facts, Text, listed, number
@@ -113,13 +113,13 @@ class CentaurReader:
         if not why_not and calibration is not None and not measured.keys() & calibration.lines.keys():
             why_not = "CenTauR's masks lie outside the field of view"
         if why_not or calibration is None:
-            rows = [CentaurRow(region=name.replace("_", " "), suvr=measured[name]) for name in measured]
+            rows = [CentaurRow(region=mask_title(name), suvr=measured[name]) for name in measured]
             return CentaurStatus(rows=tuple(rows), why_not=why_not)
         errors = calibration.z_error()
         there = {name: measured[name] for name in REGIONS if name in measured and name in calibration.lines}
         z = calibration.z(there)
         rows = [
-            CentaurRow(region=name.replace("_", " "), suvr=value, z=z[name], z_error=errors[name])
+            CentaurRow(region=mask_title(name), suvr=value, z=z[name], z_error=errors[name])
             for name, value in there.items()
         ]
         return CentaurStatus(rows=tuple(rows), scans=calibration.scans, published=calibration.published)

@@ -144,7 +144,9 @@ def build_scan_report(
     norms, second = Norms(context.card.norms), scan.unblurred
     rows = region_rows(scan.regions, norms, None if second is None else second.regions)
     region, side = hottest_region(rows)
-    findings = tuple(_finding(f) for f in scan.findings)
+    # A scan that quality control refused has no measurements, but what was checked until then.
+    checked = scan.findings or (() if refusal is None else refusal.findings)
+    findings = tuple(_finding(f) for f in checked)
     measured: dict[str, Any] = {
         "findings": findings,
         "quality": _worst(findings, refused=prediction is None),

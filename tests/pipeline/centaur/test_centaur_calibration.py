@@ -17,7 +17,7 @@ from pipeline.centaur.centaur_calibration import (
     read_calibration,
     write_calibration,
 )
-from pipeline.centaur.centaur_masks import REGIONS, centaur_z
+from pipeline.centaur.centaur_masks import REGIONS, centaur_z, mask_title
 from pipeline.config import ImagingSettings
 from pipeline.errors import InputError
 from pipeline.ingest.deidentify import Pseudonymiser, key_beside, load_or_make_key
@@ -110,7 +110,9 @@ def test_a_processing_or_masks_that_changed_state_no_z(tmp_path, dataset, imagin
     status = CentaurReader.of(imaging, out, said.append).read(image, imaging)
     assert status.why_not == ""
     assert f"on {COUNT} scans with published SUVR: universal " in status.sentence
-    assert all(name.replace("_", " ") in status.sentence for name in REGIONS)
+    titles = ("universal", "mesial temporal", "meta-temporal", "temporoparietal", "frontal")
+    assert [row.region for row in status.rows] == [mask_title(name) for name in REGIONS] == list(titles)
+    assert all(f"{title} " in status.sentence for title in titles)
     assert status.sentence.endswith("(Villemagne et al. 2023, doi 10.1002/dad2.12454).")
     assert all(row.z is not None for row in status.rows)
     other = ImagingSettings(centaur_masks=mask_folder, resolution_mm=9.0)
@@ -141,7 +143,7 @@ def test_a_processing_or_masks_that_changed_state_no_z(tmp_path, dataset, imagin
         (lambda rows: [rows[0], "P-0,-.4,1,1,1,1"], "Line 2, column universal: '-.4' is no SUVR"),
         (lambda rows: [r.partition(",")[0] for r in rows], "No column names a mask of CenTauR"),
         (lambda rows: [r.replace("subject", "who") for r in rows], "no column scan or scan_id"),
-        (lambda rows: [rows[0].replace("TP", "meta b"), *rows[1:]], "may all be the mask meta temporal"),
+        (lambda rows: [rows[0].replace("TP", "meta b"), *rows[1:]], "may all be the mask meta-temporal"),
     ],
 )
 def test_a_table_that_does_not_fit_is_named(tmp_path, dataset, imaging, change, match):

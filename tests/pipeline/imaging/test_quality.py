@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import nibabel as nib
 import numpy as np
@@ -46,6 +47,8 @@ def test_refusal_tells_rule_value_and_mend():
     ) as refusal:
         refuse_if_needed(findings)
     assert (refusal.value.rule, refusal.value.measured) == ("frame-motion", "40")
+    assert refusal.value.findings == tuple(findings)
+    assert pickle.loads(pickle.dumps(refusal.value)).findings == tuple(findings)
 
 
 def test_notes_and_warnings_refuse_nothing():

@@ -35,6 +35,21 @@ def html(report, tmp_path) -> str:
     return write_ingest_page(report, tmp_path).read_text()
 
 
+def test_negative_numbers_have_a_minus_and_names_keep_their_hyphens(tmp_path):
+    gap = RefusedScan(
+        "missing-slices", "2 slices are missing at z = -343.0, -340.5 mm", measured="at -343.0 mm"
+    )
+    outcomes = [
+        ScanOutcome.of_refusal("sub-C_ses-1", "conversion", gap),
+        ScanOutcome("sub-D_ses-1", "accepted", message="Better fit turned over: -0.2, 80-100 min"),
+    ]
+    report = build_ingest_report(outcomes, {}, "adni", Cohort((), CLASSES))
+    html = write_ingest_page(report, tmp_path).read_text()
+    for text in ("z = −343.0, −340.5 mm", "at −343.0 mm", "fit turned over: −0.2, 80-100 min", "sub-C_ses-1"):
+        assert text in html
+    assert report.refused[0].measured == "at -343.0 mm", "as tables have it"
+
+
 def test_every_scan_is_counted_once(report):
     assert report.found == 5
     assert [row.scan for row in report.accepted] == ["sub-A_ses-1", "sub-A_ses-2"]

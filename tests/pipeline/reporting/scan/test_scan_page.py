@@ -17,6 +17,7 @@ from models.prediction import reasons_to_refer
 from models.typical_scans import TypicalScan
 from pipeline.atlas import SHAPE
 from pipeline.errors import InputError, RefusedScan, sentence
+from pipeline.imaging.quality import judge, refuse_if_needed
 from pipeline.reporting.page import pdf as pdf_module
 from pipeline.reporting.page.facts import RESEARCH_USE_ONLY
 from pipeline.reporting.scan.scan_build import build_scan_report
@@ -305,6 +306,20 @@ def test_a_refused_scan_has_no_probability(scan, context):
     assert "Calibrated probability" not in told
     assert "Prediction set" not in told
     assert "An independent visual read is required." in told
+
+
+def test_a_scan_that_quality_control_refused_lists_what_passed_as_well(scan, context):
+    found = [judge("frame-motion", 1.0), judge("upside-down", -0.0832), judge("brain-overlap", 0.31)]
+    with pytest.raises(RefusedScan, match="Dice overlap") as refusal:
+        refuse_if_needed(found)
+    bare = replace(scan, regions=None, composites={}, visits=(), findings=())
+    report = build_scan_report(bare, context, None, refusal.value)
+    assert [f.verdict for f in report.findings] == ["pass", "pass", "refuse"]
+    told = _plain(scan_page(report, None).html())
+    failed, _, passed = told.partition("PassedLimit")
+    assert "Motion between frames (mm): 1warn above 6, refuse above 12" in passed
+    assert "Better fit of the head turned over: −0.0832" in passed, "with the minus of all numbers"
+    assert "brain-overlaprefuseDice overlap with the template's brain: 0.31" in failed
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
