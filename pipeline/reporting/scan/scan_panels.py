@@ -96,14 +96,18 @@ def _cortex(suvr: NDArray[np.floating], beside: Beside) -> tuple[Panels, ...]:
 
 
 def _levels(suvr: NDArray[np.floating], beside: Beside) -> tuple[Panels, ...]:
-    """Return each level of this scan and of those beside it, in two parts, which a printed page can hold."""
+    """Return each level of this scan and of those beside it, two levels a part.
+
+    A printed page holds two parts, or one below the cortex.
+    """
     own = tuple(_slices(planes.tau_levels(suvr), "this scan" if beside else ""))
-    columns = [own, *(_levels_of_typical(scan, title) for scan, title in beside)]
-    shown = [panel for level in zip(*columns, strict=True) for panel in level]
-    scale, half = _scale("SUVR"), len(shown) // 2
+    scale = _scale("SUVR")
     if not beside:
         return (Panels(own, scale),)
-    return Panels(tuple(shown[:half])), Panels(tuple(shown[half:]), scale)
+    columns = [own, *(_levels_of_typical(scan, title) for scan, title in beside)]
+    levels = list(zip(*columns, strict=True))
+    parts = [Panels((*first, *second)) for first, second in zip(levels[::2], levels[1::2], strict=True)]
+    return (*parts[:-1], replace(parts[-1], scale=scale))
 
 
 @functools.lru_cache(maxsize=4)

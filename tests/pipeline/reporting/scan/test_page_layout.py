@@ -10,9 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from models.typical_scans import TypicalScan
 from pipeline.reporting.page import pdf as pdf_module
 from pipeline.reporting.scan.scan_build import build_scan_report
 from pipeline.reporting.scan.scan_page import scan_page, write_scan_report
+from pipeline.reporting.scan.tau_status import TypicalTau
 
 _OVERLAPS = """() => {
   const boxes = cell => {
@@ -76,3 +78,21 @@ def test_the_last_line_of_the_first_page_is_not_alone(severe, context, at_clinic
         places.append(next(n for n, page in enumerate(pages) if "A negative scan does not exclude" in page))
         assert "z = (this scan" in pages[places[-1]], f"with {count} reasons the last line stands alone"
     assert set(places) == {0, 1}, "the page did not run over, or always did"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_slices_fill_the_printed_page_of_the_cortex_and_stay_with_their_heading(
+    scan, context, prediction, suvr, tmp_path, count
+):
+    if pdf_module.why_no_pdf() or not shutil.which("pdftotext"):
+        pytest.skip("needs pango and pdftotext")
+    typical = tuple(TypicalScan(status, suvr.array, 1.2, 21) for status in ("negative", "positive")[:count])
+    named = tuple(TypicalTau(status=t.status, meta_roi=1.2, among=21, synthetic=True) for t in typical)
+    shown = replace(context, model=context.model.model_copy(update={"typical_scans": named}))
+    report = build_scan_report(scan, shown, prediction)
+    path = write_scan_report(report, suvr, tmp_path, typical=typical)["pdf"]
+    text = subprocess.run(["pdftotext", path, "-"], capture_output=True, text=True, check=True).stdout
+    pictures = [page for page in text.split("\f") if "SUVR on the cortex" in page or "Axial slices" in page]
+    assert len(pictures) == 2
+    assert "this scan" in pictures[0].partition("Standard levels")[2]
+    assert "Axial slices" in pictures[1]
