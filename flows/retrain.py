@@ -11,7 +11,7 @@ from prefect import flow
 
 from flows.ingest import ingest_study
 from flows.learning.build_classifier import TrainingResult, build_classifier, fit_network, save_network
-from flows.learning.cohorts import cache_of, labelled_cohort, split_of, whole_cohort
+from flows.learning.cohorts import labelled_cohort, prepare_volumes, split_of, whole_cohort
 from flows.learning.study_files import StudyFiles
 from flows.reports.study_reports import challenger_in_mlflow, report_challenger
 from flows.retraining.approval import answered, what_happened
@@ -43,7 +43,7 @@ from pipeline.files import fingerprint
 from pipeline.files import now as utc_now
 from pipeline.learning.cross_fitting import scheme_of
 from pipeline.learning.learning_checks import check_learning
-from pipeline.learning.loading import LabelledVolumes, load_volumes
+from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.recalibration import recalibrate
 from pipeline.learning.split import development, extend_split
 from pipeline.learning.split_cohort import SplitCohort
@@ -178,7 +178,7 @@ def _retrain(study: Study, store: tracking.Store, who: str, simulated: str | Non
     cohort = labelled_cohort(study)
     if champion is not None and not study.retrain.accept_smaller:
         champion.check_not_smaller(cohort)
-    volumes = load_volumes(cohort, study.preprocessing, cache_of(study))
+    volumes = prepare_volumes(study, cohort)
     entry = undecided(store, study.output)
     if champion is not None and entry is not None and entry.version is not None:
         return _look_again(study, store, champion, (cohort, volumes), entry, (who, time))

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 _BESIDE = ".tmp-"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of the system for a disk that is full."""
 
 
 @contextlib.contextmanager
@@ -56,7 +57,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         beside.chmod(0o644)
         beside.replace(path)
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             raise not_writable(path.parent, error) from error
         raise
     finally:
@@ -71,7 +72,7 @@ def not_writable(folder: Path, error: OSError) -> OutputError:
     >>> not_writable(Path("out"), OSError(errno.ENOSPC, "No space left on device")).problem
     'The output does not fit on the disk (No space left on device)'
     """
-    if error.errno in _NO_ROOM:
+    if error.errno in NO_ROOM:
         return OutputError(
             f"The output does not fit on the disk ({error.strerror})",
             where=str(folder),
@@ -89,10 +90,15 @@ def remove_unfinished(folder: Path) -> None:
 
     Call it only while no other process writes there.
     """
-    for place, _, names in os.walk(folder):
-        for name in names:
-            if name.startswith(_BESIDE):
-                Path(place, name).unlink(missing_ok=True)
+    for path in unfinished_in(folder):
+        path.unlink(missing_ok=True)
+
+
+def unfinished_in(folder: Path) -> list[Path]:
+    """Return the files below a folder that `written_whole` has not finished."""
+    return [
+        Path(place, name) for place, _, names in os.walk(folder) for name in names if name.startswith(_BESIDE)
+    ]
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from flows.ingestion.ingest_tables import COHORT_TABLE, REGION_TABLE
-from flows.running.console import say
+from flows.running.console import Tick, say
+from flows.running.locks import locked
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.errors import CohortError
@@ -71,7 +74,29 @@ def load_cohort(study: Study) -> tuple[Cohort, LabelledVolumes, Split | None]:
     labelled = labelled_cohort(study)
     # Raises before the volumes are read, which takes longer.
     split_of(study, labelled)
-    return labelled, load_volumes(labelled, study.preprocessing, cache), None
+    return labelled, prepare_volumes(study, labelled), None
+
+
+def prepare_volumes(study: Study, cohort: Cohort) -> LabelledVolumes:
+    """Return the volumes of a labelled cohort; show a bar where some are missing, or who prepares them now.
+
+    Raises
+    ------
+    CohortError
+        If a scan's file is missing, unreadable, or not SUVR on the template grid.
+    """
+    with contextlib.ExitStack() as shown:
+        ticks: list[Tick] = []
+
+        def tick(done: int, total: int) -> None:
+            if not ticks:
+                from flows.running.task_runs import shared_progress  # workers of a comparison have no Prefect
+
+                ticks.append(shown.enter_context(shared_progress("volumes")))
+            ticks[0](done, total, "")
+
+        wait = functools.partial(locked, wait=True)
+        return load_volumes(cohort, study.preprocessing, cache_of(study), tick, wait)
 
 
 def whole_cohort(study: Study) -> Cohort:

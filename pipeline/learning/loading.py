@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,54 +17,21 @@ from models.arrays import Ints
 from models.preprocessing import AnyPreprocessing, ImagePreprocessing, Preprocessing
 from pipeline.config import PreprocessingSettings
 from pipeline.errors import CohortError
-from pipeline.files import fingerprint, known_sha256, read_json, write_json, written_whole
+from pipeline.files import exclusive, fingerprint, known_sha256, read_json, write_json
+from pipeline.learning.row_files import (
+    Lock,
+    MappedRows,
+    abandoned,
+    remove_abandoned,
+    tidy,
+    whole_rows,
+    write_rows,
+)
 from pipeline.scan import Cohort, Scan
 
+Progress = Callable[[int, int], None]
 LARGEST_COPY = 2**30
 """Bytes of volumes that a subset copies into memory; more are read batch by batch from the mapped file."""
-
-
-class MappedRows:
-    """Some rows of an array that is mapped from a file: those that are asked for are read into memory.
-
-    Parameters
-    ----------
-    array : memmap, shape (N, ...)
-        The whole of its file, in C order.
-    rows : ndarray of int64, shape (M,)
-    """
-
-    def __init__(self, array: np.memmap[Any, Any], rows: Ints) -> None:
-        self._array, self._rows, self._file = array, rows, str(array.filename)
-        self.shape = (len(rows), *array.shape[1:])
-        self.dtype, self.ndim = array.dtype, array.ndim
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, places: int | slice | Ints) -> NDArray[Any]:
-        """Return the rows at these places."""
-        rows = self._rows[places]
-        return self._read(int(rows)) if np.ndim(rows) == 0 else np.stack([self._read(int(r)) for r in rows])
-
-    def _read(self, row: int) -> NDArray[Any]:
-        """Read one row from the file at once: a fault for each of its 1,000 pages takes much longer."""
-        count = int(np.prod(self.shape[1:]))
-        start = self._array.offset + row * count * self.dtype.itemsize
-        found: NDArray[Any] = np.fromfile(self._file, self.dtype, count, offset=start)
-        return found.reshape(self.shape[1:])
-
-    def subset(self, places: Ints) -> MappedRows:
-        """Return the rows at these places, still mapped."""
-        return MappedRows(self._array, self._rows[places])
-
-    def __getstate__(self) -> tuple[Path, Ints]:
-        """Leave out what is mapped: another process of this machine maps it again."""
-        return Path(self._file), self._rows
-
-    def __setstate__(self, state: tuple[Path, Ints]) -> None:
-        """Map the file."""
-        MappedRows.__init__(self, np.load(state[0], mmap_mode="r"), state[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,11 +130,18 @@ class LabelledVolumes:
         )
 
 
-def load_volumes(cohort: Cohort, settings: PreprocessingSettings, cache: Path) -> LabelledVolumes:
+def load_volumes(
+    cohort: Cohort,
+    settings: PreprocessingSettings,
+    cache: Path,
+    progress: Progress | None = None,
+    lock: Lock = exclusive,
+) -> LabelledVolumes:
     """Preprocess every scan of a cohort once, and map the result from disk afterwards.
 
     The cache is one ``.npy`` per cohort, named by the bytes of its scans and the preprocessing: a changed
-    scan or setting makes another file. Of a cohort that has grown, only the new scans are preprocessed.
+    scan or setting makes another file. Only scans are preprocessed that no file of the cache has, finished or
+    left by a killed process.
 
     Parameters
     ----------
@@ -174,11 +149,17 @@ def load_volumes(cohort: Cohort, settings: PreprocessingSettings, cache: Path) -
         SUVR volumes on the template grid, every one with a diagnosis.
     cache : Path
         Folder of the preprocessed volumes.
+    progress : callable, optional
+        Called as ``progress(done, total)`` in scans, if one has to be preprocessed.
+    lock : callable
+        Waits for another process that writes to the cache.
 
     Raises
     ------
     CohortError
         If the cohort is empty, a scan's file is missing, unreadable, or not SUVR on the template grid.
+    OutputError
+        If the cache cannot be written to, or the disk is full.
     """
     if not len(cohort):
         raise CohortError("The cohort has no scans", hint="Run `taucal ingest` first")
@@ -186,16 +167,10 @@ def load_volumes(cohort: Cohort, settings: PreprocessingSettings, cache: Path) -
     preprocessing = Preprocessing(spacing_mm=settings.spacing_mm, suvr_max=settings.suvr_max)
     contents = [_bytes_of(s) for s in cohort.scans]
     made_of = fingerprint(list(zip(cohort.scan_ids, contents, strict=True)), preprocessing.to_dict())
-    made_by = fingerprint(preprocessing.to_dict())
     path = cache / f"volumes-{made_of}.npy"
-    if not path.is_file():
-        known = _prepared_before(cache, made_by)
-        rows = (
-            known[content] if content in known else _prepare(scan, preprocessing)
-            for scan, content in zip(cohort.scans, contents, strict=True)
-        )
-        write_rows(path, (len(cohort), *preprocessing.in_shape), np.float32, rows)
-        write_json(_index_of(path), {"preprocessing": made_by, "contents": contents})
+    rows = functools.partial(_rows, path, cohort, contents, preprocessing, progress)
+    write_rows(path, (len(cohort), *preprocessing.in_shape), np.float32, rows, lock)
+    tidy(cache, path)
     return LabelledVolumes(
         cohort.scan_ids,
         cohort.subjects,
@@ -207,16 +182,40 @@ def load_volumes(cohort: Cohort, settings: PreprocessingSettings, cache: Path) -
     )
 
 
-def write_rows(
-    path: Path, shape: tuple[int, ...], dtype: type[np.generic], rows: Iterable[NDArray[Any]]
-) -> None:
-    """Write an array row by row to a ``.npy``, whole or not at all; one row is in memory at a time."""
-    with written_whole(path) as beside:
-        stack = np.lib.format.open_memmap(beside, mode="w+", dtype=dtype, shape=shape)
-        for number, row in enumerate(rows):
-            stack[number] = row
-        stack.flush()
-        del stack
+def _rows(
+    path: Path,
+    cohort: Cohort,
+    contents: Sequence[str],
+    preprocessing: Preprocessing,
+    progress: Progress | None,
+    missing: list[int],
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield the missing rows: first those that another file has, then those that must be prepared."""
+    made_by = fingerprint(preprocessing.to_dict())
+    # Before any row: without it, those of a killed process could not be used for another cohort.
+    write_json(_index_of(path), {"preprocessing": made_by, "contents": contents})
+    known = _abandoned_before(path, made_by, preprocessing) | _prepared_before(path.parent, made_by)
+    copied = [n for n in missing if contents[n] in known]
+    yield from ((n, known[contents[n]]) for n in copied)
+    known.clear()
+    remove_abandoned(path.parent, path)  # now, so that no row is on disk twice for long
+    to_prepare = sorted({*missing} - {*copied})
+    done = len(cohort) - len(to_prepare)
+    for number in to_prepare:
+        if progress is not None:
+            progress(done, len(cohort))
+        scan = cohort.scans[number]
+        row = _prepare(scan, preprocessing)
+        if _bytes_of(scan) != contents[number]:  # else it would be taken for what was there before
+            raise CohortError(
+                "The SUVR volume was changed while it was read",
+                where=scan.scan_id,
+                hint="run the same command again when nothing ingests into this dataset",
+            )
+        yield number, row
+        done += 1
+    if progress is not None and to_prepare:
+        progress(done, len(cohort))
 
 
 def _index_of(path: Path) -> Path:
@@ -227,11 +226,29 @@ def _index_of(path: Path) -> Path:
 def _prepared_before(cache: Path, made_by: str) -> dict[str, NDArray[np.float32]]:
     """Return the volumes of other cohorts in a cache, mapped, by the bytes of their scans."""
     known: dict[str, NDArray[np.float32]] = {}
-    for index in sorted(cache.glob("volumes-*.json")):
-        listed, path = read_json(index), index.with_suffix(".npy")
-        if listed["preprocessing"] == made_by and path.is_file():
-            known |= zip(listed["contents"], np.load(path, mmap_mode="r"), strict=True)
+    for path in sorted(cache.glob("volumes-*.npy")):
+        contents = _contents_of(path, made_by)
+        if contents:
+            known |= zip(contents, np.load(path, mmap_mode="r"), strict=True)
     return known
+
+
+def _abandoned_before(path: Path, made_by: str, how: Preprocessing) -> dict[str, NDArray[np.float32]]:
+    """Return the volumes that killed processes prepared for other cohorts than that of `path`."""
+    known: dict[str, NDArray[np.float32]] = {}
+    for other in abandoned(path.parent, path):
+        contents = _contents_of(other, made_by)
+        if contents:
+            rows = whole_rows(other, (len(contents), *how.in_shape), np.float32)
+            known |= {contents[n]: row for n, row in rows.items()}
+    return known
+
+
+def _contents_of(path: Path, made_by: str) -> list[str]:
+    """Return the scans, by their bytes, of preprocessed volumes; none of another preprocessing."""
+    index = _index_of(path)
+    listed = read_json(index) if index.is_file() else {}
+    return list(listed["contents"]) if listed.get("preprocessing") == made_by else []
 
 
 def prepare_scans(cohort: Cohort, preprocessing: Preprocessing, cache: Path) -> NDArray[np.float32]:

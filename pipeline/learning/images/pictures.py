@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from PIL import Image, ImageFile
 from pipeline.errors import CohortError
 from pipeline.files import fingerprint
 from pipeline.learning.images.image_set import Bytes
-from pipeline.learning.loading import write_rows
+from pipeline.learning.row_files import tidy, write_rows
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _GREY = ("1", "L")
@@ -53,7 +54,9 @@ def decode_pictures(
     path = cache / f"images-{made_of}.npy"
     if not path.is_file():
         shape = (len(names), *_common_shape(root, names, size))
-        write_rows(path, shape, np.uint8, (_decoded(root, name, shape[1], size) for name in names))
+        decoded = functools.partial(_decoded, root, channels=shape[1], size=size)
+        write_rows(path, shape, np.uint8, lambda missing: ((n, decoded(names[n])) for n in missing))
+    tidy(cache, path)
     return np.load(path, mmap_mode="r"), made_of
 
 

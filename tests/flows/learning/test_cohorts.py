@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import yaml
 
 from flows.ingestion.ingest_tables import COHORT_TABLE
-from flows.learning.cohorts import READ_LABELS, labelled_cohort, split_of, whole_cohort
+from flows.learning.cohorts import READ_LABELS, labelled_cohort, prepare_volumes, split_of, whole_cohort
+from flows.running import locks, task_runs
 from pipeline import tracking
+from pipeline.atlas import AFFINE, SHAPE
 from pipeline.config import Study
 from pipeline.errors import CohortError
 from pipeline.evaluation.monitoring.reads import Read
+from pipeline.files import exclusive
 from pipeline.scan import STATED, Cohort, Scan
 
 
@@ -225,3 +232,30 @@ def test_reads_with_the_answer_in_view_count_where_the_study_wants_them(judged):
     cohort = labelled_cohort(with_reads(judged, blind_only=False))
     assert {"blind", "seen"} <= set(cohort.subjects)
     assert "labels" in with_reads(judged).learning_settings(), "what is learned has changed"
+
+
+def test_volumes_are_prepared_with_a_bar_and_whoever_waits_is_told_for_whom(study, tmp_path, monkeypatch):
+    path = tmp_path / "x.nii.gz"
+    nib.save(nib.Nifti1Image(np.ones(SHAPE, np.float32), AFFINE), path)
+    cohort = Cohort((Scan("P01", "M0", path, diagnosis="CN"),), ("CN", "AD"))
+    moved, said, held, release = [], [], threading.Event(), threading.Event()
+    monkeypatch.setattr(
+        task_runs, "shared_progress", lambda title: nullcontext(lambda *counts: moved.append((title, counts)))
+    )
+    monkeypatch.setattr(locks, "say", lambda sentence: (said.append(sentence), release.set()))
+
+    def hold():
+        with exclusive(tmp_path / "out" / "cache" / ".lock", "prepared volumes"):
+            held.set()
+            release.wait(240)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(240)
+    made = study()
+    first = prepare_volumes(made, cohort)
+    holder.join()
+    assert [line[:57] for line in said] == ["Waiting. Another process has locked the prepared volumes:"]
+    assert moved == [("volumes", (0, 1, "")), ("volumes", (1, 1, ""))]
+    assert prepare_volumes(made, cohort).digest() == first.digest()
+    assert len(moved) == 2, "nothing is left to prepare"

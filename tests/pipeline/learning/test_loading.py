@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -18,7 +19,8 @@ from pipeline.errors import CohortError
 from pipeline.learning import loading
 from pipeline.learning.batches import Batches
 from pipeline.learning.inference import predict
-from pipeline.learning.loading import MappedRows, load_volumes
+from pipeline.learning.loading import load_volumes
+from pipeline.learning.row_files import MappedRows
 from pipeline.scan import Cohort, Scan
 
 SETTINGS = PreprocessingSettings(spacing_mm=8, suvr_max=4)
@@ -36,6 +38,18 @@ def cohort(tmp_path, rng) -> Cohort:
     return Cohort(tuple(scans), ("CN", "AD"))
 
 
+@pytest.fixture
+def prepared(monkeypatch) -> list[str]:
+    """The ids of the scans that are preprocessed, as they come."""
+    ids: list[str] = []
+    monkeypatch.setattr(
+        loading,
+        "_prepare",
+        lambda scan, how, do=loading._prepare: ids.append(scan.scan_id) or do(scan, how),
+    )
+    return ids
+
+
 def test_volumes_are_what_preprocessing_makes_of_the_files(cohort, tmp_path):
     volumes = load_volumes(cohort, SETTINGS, tmp_path / "cache")
     assert volumes.volumes.shape == (3, 24, 28, 24)
@@ -50,11 +64,10 @@ def test_volumes_are_what_preprocessing_makes_of_the_files(cohort, tmp_path):
 
 def test_what_is_cached_is_not_made_again(cohort, tmp_path):
     load_volumes(cohort, SETTINGS, tmp_path / "cache")
-    made = {path.suffix: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
-    assert set(made) == {".npy", ".json"}
+    made = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
+    assert sorted(Path(name).suffix for name in made) == ["", ".json", ".npy"], "the first is the lock"
     load_volumes(cohort, SETTINGS, tmp_path / "cache")
-    assert {path.suffix: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()} == made
-    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()} == made
 
 
 def test_a_changed_scan_or_setting_is_seen(cohort, tmp_path):
@@ -66,13 +79,7 @@ def test_a_changed_scan_or_setting_is_seen(cohort, tmp_path):
     np.testing.assert_allclose(changed.volumes[1], 0.25)
 
 
-def test_of_a_grown_cohort_only_what_is_new_is_prepared(cohort, tmp_path, monkeypatch):
-    prepared = []
-    monkeypatch.setattr(
-        loading,
-        "_prepare",
-        lambda scan, how, do=loading._prepare: prepared.append(scan.scan_id) or do(scan, how),
-    )
+def test_of_a_grown_cohort_only_what_is_new_is_prepared(cohort, tmp_path, prepared):
     cache = tmp_path / "cache"
     start = replace(cohort, scans=cohort.scans[1:])
     load_volumes(start, SETTINGS, cache)
@@ -103,12 +110,37 @@ def test_a_missing_file_names_the_scan(cohort, tmp_path):
         load_volumes(cohort, SETTINGS, tmp_path / "cache")
 
 
-def test_a_truncated_file_names_the_scan_and_leaves_no_cache(cohort, tmp_path):
+def test_a_truncated_file_names_the_scan_and_keeps_those_before_it(cohort, tmp_path, prepared):
     path = cohort.scans[2].path
-    path.write_bytes(path.read_bytes()[:100_000])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100_000])
     with pytest.raises(CohortError, match=r"sub-02_ses-M00: The SUVR volume cannot be used"):
         load_volumes(cohort, SETTINGS, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert not list((tmp_path / "cache").glob("*.npy"))
+    del prepared[:]
+    path.write_bytes(whole)  # other bytes: a cohort of its own
+    load_volumes(cohort, SETTINGS, tmp_path / "cache")
+    assert prepared == [cohort.scan_ids[2]]
+    assert not list((tmp_path / "cache").glob("*.part"))
+
+
+def test_a_scan_that_changes_while_it_is_read_is_refused(cohort, tmp_path, monkeypatch):
+    def changing(scan, how, do=loading._prepare):
+        volume = do(scan, how)
+        scan.path.write_bytes(b"another")
+        return volume
+
+    monkeypatch.setattr(loading, "_prepare", changing)
+    with pytest.raises(CohortError, match=r"sub-00_ses-M00: The SUVR volume was changed while it was read"):
+        load_volumes(cohort, SETTINGS, tmp_path / "cache")
+
+
+def test_progress_counts_what_is_there_and_says_nothing_where_all_is(cohort, tmp_path):
+    cache, seen = tmp_path / "cache", []
+    load_volumes(replace(cohort, scans=cohort.scans[1:2]), SETTINGS, cache)
+    for _ in range(2):
+        load_volumes(cohort, SETTINGS, cache, lambda *counts: seen.append(counts))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_another_grid_names_the_scan(cohort, tmp_path):
