@@ -6,19 +6,29 @@ Each size runs in a process of its own. Its volumes are a sparse file of the siz
 a scan), in which every 16th scan is written: so the disk takes part in a sixteenth of the reads only, and the
 speed is that of copying and augmenting, not of a disk. Memory is the process's own (RssAnon), above that
 before the training part was chosen.
+
+    python tests/benchmarks/loader.py --prepare 200 --against CHECKOUT [--pairs 12]
+
+compares the processor time of preparing so many volumes with that of another checkout of this repository, in
+interleaved runs, each in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
+from scipy import stats
+from scipy.ndimage import gaussian_filter
 
 BATCH, WRITTEN = 32, 16
 
@@ -71,6 +81,66 @@ def measure(scans: int, batches: int, path: Path) -> dict[str, float]:
     return {**found, "own_mib": most - before}
 
 
+PREPARE = """
+import resource, sys
+from pathlib import Path
+from pipeline.config import PreprocessingSettings
+from pipeline.learning.loading import load_volumes
+from pipeline.scan import Cohort
+def used():
+    return sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+cohort, before = Cohort.read_tsv(Path(sys.argv[1]) / "cohort.tsv"), used()
+load_volumes(cohort, PreprocessingSettings(spacing_mm=2, suvr_max=4), Path(sys.argv[1]) / "cache")
+print(used() - before)
+"""
+
+
+def compare_preparing(scans: int, pairs: int, other: Path) -> None:
+    """Print the processor time of preparing volumes as a multiple of another checkout's."""
+    here = Path(__file__).resolve().parents[2]
+    with tempfile.TemporaryDirectory() as folder:
+        write_suvr(Path(folder), scans)
+
+        def seconds(checkout: Path) -> float:
+            shutil.rmtree(Path(folder) / "cache", ignore_errors=True)
+            command = [sys.executable, "-c", PREPARE, folder]
+            settings = {**os.environ, "PYTHONPATH": str(checkout)}
+            # Where it is started comes before PYTHONPATH: so in neither checkout.
+            made = subprocess.run(
+                command, check=True, capture_output=True, text=True, env=settings, cwd=folder
+            )
+            return float(made.stdout.splitlines()[-1])
+
+        ratios = []
+        for pair in range(pairs):
+            order = (here, other) if pair % 2 else (other, here)
+            found = {checkout: seconds(checkout) for checkout in order}
+            ratios.append(np.log(found[here] / found[other]))
+            print(f"{found[here]:.2f} s here, {found[other]:.2f} s there", flush=True)
+    half = stats.t.ppf(0.975, pairs - 1) * stats.sem(ratios)
+    low, middle, high = np.exp(np.mean(ratios) + half * np.array([-1, 0, 1]))
+    print(f"{middle:.2f} [{low:.2f}, {high:.2f}] times the processor time, {pairs} pairs, {scans} volumes")
+
+
+def write_suvr(folder: Path, scans: int) -> None:
+    """Write a cohort of smooth noise on the template grid; ten volumes differ, the others are copies."""
+    from pipeline.atlas import AFFINE, SHAPE
+    from pipeline.files import write_sha256
+    from pipeline.scan import Cohort, Scan
+
+    rng, listed = np.random.default_rng(1), []
+    for n in range(scans):
+        path = folder / f"{n}.nii.gz"
+        if n < 10:
+            array = 1.2 + 8 * gaussian_filter(rng.standard_normal(SHAPE), 3)
+            nib.save(nib.Nifti1Image(array.astype(np.float32), AFFINE), path)
+        else:
+            shutil.copy(folder / f"{n % 10}.nii.gz", path)
+        write_sha256(path)
+        listed.append(Scan(f"{n:03d}", "M00", path, diagnosis="CN"))
+    Cohort(tuple(listed), ("CN", "AD")).write_tsv(folder / "cohort.tsv")
+
+
 def main() -> None:
     """Measure each size in a process of its own and print a table."""
     parser = argparse.ArgumentParser(
@@ -79,7 +149,13 @@ def main() -> None:
     parser.add_argument("--scans", type=int, nargs="+", default=[250, 1000, 4000])
     parser.add_argument("--batches", type=int, default=12)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--prepare", type=int, help="volumes to prepare, here and by --against")
+    parser.add_argument("--against", type=Path, help="another checkout")
+    parser.add_argument("--pairs", type=int, default=12)
     given = parser.parse_args()
+    if given.prepare is not None:
+        compare_preparing(given.prepare, given.pairs, given.against.resolve())
+        return
     if given.file is not None:
         print(json.dumps(measure(given.scans[0], given.batches, given.file)))
         return

@@ -65,10 +65,14 @@ class Clinic:
         self._notes.unlink(missing_ok=True)
         return found
 
-    def load(self, *numbers: int) -> bytes:
+    def load(self, *numbers: int, progress: loading.Progress | None = None) -> bytes:
         """Return the bytes of the file of a cohort."""
-        volumes = load_volumes(self.cohort(*numbers), SETTINGS, self.cache).volumes
+        volumes = load_volumes(self.cohort(*numbers), SETTINGS, self.cache, progress).volumes
         return Path(str(volumes.filename)).read_bytes()
+
+    def parts(self) -> list[Path]:
+        """Return the files that are not finished."""
+        return list(self.cache.glob("*.part"))
 
     def leftovers(self) -> list[str]:
         """Return the files of the cache that are neither volumes with their index nor the lock."""
@@ -153,11 +157,13 @@ def test_of_a_killed_preparation_only_a_changed_scan_is_prepared_again(clinic):
 
 
 def test_scans_that_are_added_after_a_kill_are_prepared_with_the_missing_ones(clinic):
+    parts: list[int] = []
     clinic.load(3, 1)
     assert killed(lambda: in_the_middle_of_row(3, lambda: clinic.load(1, 2, 3, 4)))
     assert clinic.prepared() == [3, 1, 2, 4]
-    resumed = clinic.load(5, 4, 2, 3, 1)
+    resumed = clinic.load(5, 4, 2, 3, 1, progress=lambda *_: parts.append(len(clinic.parts())))
     assert clinic.prepared() == [5, 4]
+    assert parts[:-1] == [1, 1], "what was taken over is not on disk twice while the rest is prepared"
     assert not clinic.leftovers()
     shutil.rmtree(clinic.cache)
     assert clinic.load(5, 4, 2, 3, 1) == resumed
@@ -211,7 +217,7 @@ def test_one_that_waits_goes_on_with_what_a_killed_one_left(clinic, wait_for):
     clinic.pause = 0.2
     first = FORK.Process(target=lambda: clinic.load(1, 2, 3, 4))
     first.start()
-    wait_for(lambda: len(list(clinic.cache.glob("*.part"))) == 1)
+    wait_for(lambda: len(clinic.parts()) == 1)
     second = FORK.Process(target=lambda: clinic.load(1, 2, 3, 4))
     second.start()
     wait_for(lambda: clinic._notes.exists() and "3" in clinic._notes.read_text().split())

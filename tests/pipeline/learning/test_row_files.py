@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import resource
 import tracemalloc
@@ -60,6 +61,17 @@ def test_the_file_is_that_of_numpy_however_often_it_was_stopped(path, tmp_path):
     assert path.read_bytes() == reference(tmp_path)
     assert write(path) == []
     assert {p.name for p in path.parent.iterdir()} == {"array.npy", ".lock"}
+
+
+def test_what_another_process_wrote_meanwhile_is_not_written_again(path, tmp_path):
+    @contextlib.contextmanager
+    def waiting(lock, what):
+        assert (lock, what) == (path.parent / ".lock", "prepared volumes")
+        write(path)
+        yield
+
+    write_rows(path, SHAPE, np.float32, lambda missing: pytest.fail(f"made {missing}"), waiting)
+    assert path.read_bytes() == reference(tmp_path)
 
 
 def test_rows_may_come_in_any_order(path, tmp_path):
