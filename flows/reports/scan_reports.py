@@ -109,8 +109,7 @@ class ReportWriter:
         saliency = self.classifier.saliency(suvr.array) if suvr and prediction else None
         typical = self.classifier.typical_scans
         viewer = self._write_viewer(report, suvr, folder)  # first, since the report links to it
-        pages = write_scan_report(report, suvr, folder, pdf=pdf, saliency=saliency, typical=typical)
-        files = {kind: path for kind, path in pages.items() if kind in ("html", "pdf", "json")}
+        pages = write_scan_report(report, suvr, folder, pdf=pdf, saliency=saliency, typical=typical) | viewer
         label = f"sub-{scan.subject}_ses-{scan.session}"
         answered = tracking.AnsweredScan(
             "report",
@@ -119,11 +118,11 @@ class ReportWriter:
             self.version,
             self.run_id,
             answer_of(inference),
-            files,
+            pages,  # with the viewer: else the link of a page from MLflow would lead nowhere
             measured_of(inference),
         )
         record(self.store, answered)
-        return report, pages | viewer
+        return report, pages
 
     def _write_viewer(self, report: ScanReport, suvr: Volume | None, folder: Path) -> dict[str, Path]:
         if self.viewer and suvr is not None:

@@ -52,6 +52,16 @@ def test_a_measured_scan_gets_a_viewer_which_goes_when_it_is_switched_off(writer
     assert "viewer" not in pages["html"].read_text().partition("<body>")[2]
 
 
+def test_mlflow_gets_the_viewer_to_which_the_page_links(writer, tmp_path, monkeypatch):
+    recorded = []
+    monkeypatch.setattr(tracking, "record_answer", lambda _store, answered: recorded.append(answered))
+    suvr = Volume(np.ones(SHAPE, dtype=np.float32), AFFINE, "SUVR")
+    inference = Inference(None, SimpleNamespace(suvr=suvr), None, RefusedScan("x", "no cerebellum"))
+    recording = replace(writer, store=SimpleNamespace(is_new=lambda: False))
+    _, pages = recording.write_scan(MeasuredScan("A7KD2M", "1"), inference, tmp_path, pdf=False)
+    assert recorded[0].files == {kind: pages[kind] for kind in ("html", "json", "viewer")}
+
+
 def test_the_study_decides_whether_there_is_a_viewer(small_classifier, monkeypatch):
     monkeypatch.setattr(tracking, "pinned", lambda _store, model: model)
     monkeypatch.setattr(tracking, "load_classifier", lambda _store, _model: small_classifier)
