@@ -27,6 +27,8 @@ from pipeline.learning.training import _train_epoch
 from pipeline.learning.training_state import TrainingState, initial_state
 from pipeline.learning.transforms import build_augmentation
 
+PARTS = ("reading and augmentation", "forward", "loss", "backward", "clipping, optimiser")
+
 
 def make_volumes(scans: int, spacing_mm: int) -> LabelledVolumes:
     preprocessing = Preprocessing(spacing_mm, 4.0)
@@ -53,7 +55,15 @@ def make_study(network: str, **training: object) -> Study:
 def ours(volumes: LabelledVolumes, study: Study, device: torch.device) -> Callable[[], None]:
     state: TrainingState = initial_state(volumes, study, device)
     settings = study.training
-    batches = Batches(volumes, study.augmentation, settings.batch_size, settings.sampling, study.seed)
+    batches = Batches(
+        volumes,
+        study.augmentation,
+        settings.batch_size,
+        settings.sampling,
+        study.seed,
+        workers=1 if device.type == "cpu" else 8,
+        device=device,
+    )
 
     def epoch() -> None:
         metrics = _train_epoch(state, batches, settings)
@@ -120,10 +130,11 @@ def tell(times: dict[str, list[float]], reference: str, scans: int) -> None:
         print(f"{name:28} {rate:8.1f} scans/s   {ratio:.3f} x {reference}   n={len(values)}")
 
 
-def on_cpu(repeats: int, scans: int) -> None:
-    device = torch.device("cpu")
-    volumes = make_volumes(scans, spacing_mm=4)
-    ce, gce = (make_study("small_cnn", loss={"name": n}, device="cpu") for n in ("ce", "gce"))
+def on_cpu(asked: argparse.Namespace) -> None:
+    device, scans, repeats = torch.device("cpu"), asked.scans, asked.repeats
+    volumes = make_volumes(scans, asked.spacing)
+    settings = {"device": "cpu", "batch_size": asked.batch}
+    ce, gce = (make_study(asked.network, loss={"name": n}, **settings) for n in ("ce", "gce"))
     rivals = {
         "bare loop, ce": bare(volumes, ce, device),
         "ours, ce": ours(volumes, ce, device),
@@ -132,6 +143,34 @@ def on_cpu(repeats: int, scans: int) -> None:
     times = seconds(rivals, repeats)
     tell(times, "bare loop, ce", scans)
     tell({k: v for k, v in times.items() if k.startswith("ours")}, "ours, ce", scans)
+
+
+def profile(asked: argparse.Namespace) -> None:
+    """Print where the time of a step goes: processor seconds of each part, the least of some repeats."""
+    volumes = make_volumes(asked.batch, asked.spacing)
+    study = make_study(asked.network, loss={"name": "gce"}, device="cpu", batch_size=asked.batch)
+    state = initial_state(volumes, study, torch.device("cpu"))
+    batches = Batches(volumes, study.augmentation, asked.batch, "natural", study.seed)
+    parts: dict[str, list[float]] = {}
+    for epoch in range(asked.repeats + 1):
+        at = [time.process_time()]
+        (batch,) = batches.epoch(epoch)
+        at.append(time.process_time())
+        logits = state.step(batch.volumes)
+        at.append(time.process_time())
+        loss = state.loss(logits, batch.labels)
+        at.append(time.process_time())
+        loss.backward()
+        at.append(time.process_time())
+        nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        at.append(time.process_time())
+        for name, spent in zip(PARTS, np.diff(at), strict=True):
+            parts.setdefault(name, []).append(float(spent))
+    least = {name: min(values[1:]) for name, values in parts.items()}
+    for name, spent in least.items():
+        print(f"{name:28} {spent:8.3f} s   {spent / sum(least.values()):6.1%}")
 
 
 def loss_alone(repeats: int) -> None:
@@ -149,15 +188,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--scans", type=int, default=64)
-    options = parser.parse_args()
+    parser.add_argument("--network", default="small_cnn")
+    parser.add_argument("--spacing", type=int, default=4, help="mm")
+    parser.add_argument("--batch", type=int, default=16)
+    asked = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, CUDA {torch.cuda.is_available()}")
-    network = build_network("small_cnn", 3, (48, 56, 48))
-    volumes = make_volumes(options.scans, spacing_mm=4)
+    volumes = make_volumes(asked.scans, asked.spacing)
+    network = build_network(asked.network, 3, volumes.in_shape)
     start = time.perf_counter()
-    run(network, volumes.volumes)
-    print(f"{'prediction, small_cnn 4 mm':28} {options.scans / (time.perf_counter() - start):8.1f} scans/s")
-    loss_alone(options.repeats)
-    on_cpu(options.repeats, options.scans)
+    run(network, volumes.volumes, batch_size=asked.batch)
+    print(f"{'prediction':28} {asked.scans / (time.perf_counter() - start):8.1f} scans/s")
+    loss_alone(asked.repeats)
+    profile(asked)
+    on_cpu(asked)
 
 
 if __name__ == "__main__":
