@@ -243,16 +243,24 @@ def expectation_tables(periods: Sequence[ExpectedPeriod]) -> str:
         for stated in [[p for p in of if p.expected.values is not None]]
         if of
     ]
-    titles = ["policy", "last month", "periods", "withheld", *(f"{h} held" for h in EXPECTED.values())]
+    titles = [
+        "policy",
+        "last month",
+        "periods",
+        "withheld",
+        *(f"{h} held, median width" for h in EXPECTED.values()),
+    ]
     return markdown(header, [p.cells() for p in periods]) + "\n" + markdown([*titles, "together"], shares)
 
 
 def _held(periods: Sequence[ExpectedPeriod]) -> list[str]:
-    right = [sum(p.holds(name) for p in periods) for name in EXPECTED]
     if not periods:
         return ["–"] * (len(EXPECTED) + 1)
-    share = sum(right) / len(periods) / len(EXPECTED)
-    return [*(f"{n} of {len(periods)}" for n in right), f"{share:.0%}"]
+    found = [p.expected.values or {} for p in periods]
+    widths = [float(np.median([values[n].high - values[n].low for values in found])) for n in EXPECTED]
+    right = [sum(p.holds(name) for p in periods) for name in EXPECTED]
+    cells = [f"{n} of {len(periods)}, {width:.2f}" for n, width in zip(right, widths, strict=True)]
+    return [*cells, f"{sum(right) / len(periods) / len(EXPECTED):.0%}"]
 
 
 def print_truth(folders: Sequence[Path]) -> None:
