@@ -103,11 +103,13 @@ def broken_scans(folder: Path, cohort: Cohort) -> frozenset[str]:
     tables = [pd.read_csv(path, dtype={"SPOILED": str}) for path in folder.glob("adni/**/PHANTOM_TRUTH*.csv")]
     truth = pd.concat(tables).fillna({"SPOILED": ""})
     posterior = truth[[f"POSTERIOR_{name}" for name in cohort.class_names]].round(_DIGITS)
-    rules = dict(zip(posterior.itertuples(index=False, name=None), truth.SPOILED, strict=True))
-    if len(rules) != len(truth) or cohort.posterior is None:
+    wrong = truth.SPOILED.isin(BROKEN_RULES)
+    # Scans of the same stage share a posterior, which is no trouble where all or none of them are wrong.
+    broken, sound = (set(posterior[rows].itertuples(index=False, name=None)) for rows in (wrong, ~wrong))
+    if broken & sound or cohort.posterior is None:
         raise SystemExit(f"Scans of {folder} cannot be told apart by their posterior.")
     keys = map(tuple, cohort.posterior.round(_DIGITS).tolist())
-    return frozenset(i for i, key in zip(cohort.scan_ids, keys, strict=True) if rules[key] in BROKEN_RULES)
+    return frozenset(i for i, key in zip(cohort.scan_ids, keys, strict=True) if key in broken)
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
