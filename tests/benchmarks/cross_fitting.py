@@ -11,7 +11,7 @@ calibrates what is stored and prints the NLL above that of the true posterior, t
 and what the prediction sets and plausible ranges do. No setting is chosen by the test scans.
 
 With `--dicom` the scans are written as PET DICOM, ingested by `taucal ingest` and read from its derivatives;
-refused scans are left out. Each cohort is ingested once and stored as 8 mm volumes.
+refused scans are left out. Each cohort is made once and stored as 8 mm volumes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,31 +72,15 @@ def paint_suvr(number: int, seed: int, stage: float, typical: bool) -> np.ndarra
     return np.maximum(blurred, 0) * gain
 
 
-def ingested_scans(scans: int, seed: int, stored: Path) -> tuple[LabelledVolumes, np.ndarray]:
-    """Return scans that went through DICOM and ingest, one a subject, and their true posterior."""
+def scans_of(kind: str, scans: int, seed: int, folder: Path) -> tuple[LabelledVolumes, np.ndarray]:
+    """Return scans, one a subject, and their true posterior; made once, then read from `folder`."""
+    stored = folder / f"scans-{kind}{scans}-{seed}.npz"
     if not stored.is_file():
-        with tempfile.TemporaryDirectory() as place:
-            settings = PhantomSettings(subjects=scans, scans=scans, spoiled=0.0)
-            source = write_cohort(settings, Path(place) / "adni", seed=seed)
-            bids = Path(place) / "bids"
-            command = ["ingest", str(source), "--out", str(bids), "--workers", "1", "--quiet"]
-            subprocess.run([sys.executable, "-m", "flows.cli", *command], check=True)
-            derivatives = bids / "derivatives" / "taucal"
-            cohort = Cohort.read_tsv(derivatives / "cohort.tsv", PRESET.class_names)
-            table = pd.read_csv(derivatives / "cohort.tsv", sep="\t").set_index("scan_id")
-            truth = table.loc[list(cohort.scan_ids), [f"posterior_{name}" for name in PRESET.class_names]]
-            settings_of = PreprocessingSettings(spacing_mm=SPACING_MM, suvr_max=4.0)
-            made = load_volumes(cohort, settings_of, Path(place) / "cache")
-            np.savez(
-                stored,
-                ids=made.scan_ids,
-                subjects=made.subjects,
-                volumes=made.volumes,
-                labels=made.labels,
-                truth=truth.to_numpy(),
-            )
+        made = ingest(scans, seed) if kind else paint_all(scans, seed)
+        np.savez(folder / "unfinished.npz", **made)
+        (folder / "unfinished.npz").replace(stored)
     found = np.load(stored)
-    made = LabelledVolumes(
+    volumes = LabelledVolumes(
         tuple(found["ids"].tolist()),
         tuple(found["subjects"].tolist()),
         found["volumes"],
@@ -104,21 +89,44 @@ def ingested_scans(scans: int, seed: int, stored: Path) -> tuple[LabelledVolumes
         Preprocessing(SPACING_MM, 4.0),
         hashlib.sha256(found["volumes"].tobytes() + found["labels"].tobytes()).hexdigest(),
     )
-    return made, found["truth"]
+    return volumes, found["truth"]
 
 
-def make_scans(scans: int, seed: int) -> tuple[LabelledVolumes, np.ndarray]:
-    """Return painted scans, one a subject, and their true posterior."""
+def ingest(scans: int, seed: int) -> dict[str, Any]:
+    """Return accepted scans that went through DICOM and ingest."""
+    with tempfile.TemporaryDirectory() as place:
+        settings = PhantomSettings(subjects=scans, scans=scans, spoiled=0.0)
+        source = write_cohort(settings, Path(place) / "adni", seed=seed)
+        bids = Path(place) / "bids"
+        command = ["ingest", str(source), "--out", str(bids), "--workers", "1", "--quiet"]
+        subprocess.run([sys.executable, "-m", "flows.cli", *command], check=True)
+        derivatives = bids / "derivatives" / "taucal"
+        cohort = Cohort.read_tsv(derivatives / "cohort.tsv", PRESET.class_names)
+        table = pd.read_csv(derivatives / "cohort.tsv", sep="\t").set_index("scan_id")
+        truth = table.loc[list(cohort.scan_ids), [f"posterior_{name}" for name in PRESET.class_names]]
+        settings_of = PreprocessingSettings(spacing_mm=SPACING_MM, suvr_max=4.0)
+        made = load_volumes(cohort, settings_of, Path(place) / "cache")
+        return {
+            "ids": made.scan_ids,
+            "subjects": made.subjects,
+            "volumes": np.array(made.volumes),
+            "labels": made.labels,
+            "truth": truth.to_numpy(),
+        }
+
+
+def paint_all(scans: int, seed: int) -> dict[str, Any]:
+    """Return painted scans."""
     rng = np.random.default_rng([seed, 99])
     labels, stages, typical = sample_classes(PRESET, scans, rng)
-    volumes = np.stack([paint(n, seed, float(stages[n]), bool(typical[n])) for n in range(scans)])
-    ids = tuple(f"sub-{seed:03d}{n:05d}_ses-M0" for n in range(scans))
-    content = hashlib.sha256(volumes.tobytes() + labels.tobytes()).hexdigest()
-    subjects = tuple(i.split("_")[0] for i in ids)
-    made = LabelledVolumes(
-        ids, subjects, volumes, labels, PRESET.class_names, Preprocessing(SPACING_MM, 4.0), content
-    )
-    return made, posterior(PRESET, stages, typical)
+    ids = [f"sub-{seed:03d}{n:05d}_ses-M0" for n in range(scans)]
+    return {
+        "ids": ids,
+        "subjects": [i.split("_")[0] for i in ids],
+        "volumes": np.stack([paint(n, seed, float(stages[n]), bool(typical[n])) for n in range(scans)]),
+        "labels": labels,
+        "truth": posterior(PRESET, stages, typical),
+    }
 
 
 def demo_study(loss: str, seed: int, repeats: int) -> Study:
@@ -135,19 +143,15 @@ def demo_study(loss: str, seed: int, repeats: int) -> Study:
     )
 
 
-def draw(folder: Path, number: int, scans: str, repeats: int, losses: list[str]) -> None:
+def draw(folder: Path, number: int, scans: str, asked: argparse.Namespace) -> None:
     """Train and store all networks of one draw; `scans` is their number, after ``dicom-`` where ingested."""
-    wanted = [(loss, folder / f"{scans}-{number}-{loss}.npz") for loss in losses]
+    wanted = [(loss, folder / f"{scans}-{number}-{loss}.npz") for loss in asked.losses]
     wanted = [(loss, path) for loss, path in wanted if not path.is_file()]
     if not wanted:
         return
-    if scans.startswith("dicom-"):
-        each = int(scans.removeprefix("dicom-"))
-        volumes, truth = ingested_scans(each, 1000 + number, folder / f"scans-{each}-{1000 + number}.npz")
-        test, test_truth = ingested_scans(TEST_SCANS, 5000, folder / f"scans-{TEST_SCANS}-5000.npz")
-    else:
-        volumes, truth = make_scans(int(scans), 1000 + number)
-        test, test_truth = make_scans(TEST_SCANS, 5000)
+    kind = "dicom-" if scans.startswith("dicom-") else ""
+    volumes, truth = scans_of(kind, int(scans.removeprefix(kind)), 1000 + number, folder)
+    test, test_truth = scans_of(kind, asked.test, 5000, folder)
     names = dict(zip(volumes.scan_ids, (PRESET.class_names[k] for k in volumes.labels), strict=True))
     subject_of = dict(zip(volumes.scan_ids, volumes.subjects, strict=True))
     class_of = {subject_of[i]: c for i, c in names.items()}
@@ -158,7 +162,7 @@ def draw(folder: Path, number: int, scans: str, repeats: int, losses: list[str])
     }
     split = Split(**parts, test=(), subject_of=subject_of)
     for loss, path in wanted:
-        study = demo_study(loss, number, repeats)
+        study = demo_study(loss, number, asked.repeats)
         stored: dict[str, np.ndarray] = {"labels": volumes.labels, "truth": truth}
         stored |= {"test_labels": test.labels, "test_truth": test_truth}
         with tempfile.TemporaryDirectory() as place:
@@ -169,8 +173,8 @@ def draw(folder: Path, number: int, scans: str, repeats: int, losses: list[str])
             stored["split_calibration"] = run(single.network, calibration.volumes)[0]
             stored["split_test"] = run(single.network, test.volumes)[0]
             dealt = deal_folds(development(split), names, study.calibration, 0.1, number)
-            held_out = np.full((repeats, len(volumes), 3), np.nan)
-            fold_of = np.zeros((repeats, len(volumes)), dtype=int)
+            held_out = np.full((asked.repeats, len(volumes), 3), np.nan)
+            fold_of = np.zeros((asked.repeats, len(volumes)), dtype=int)
             tested = []
             for place_of, network in enumerate(dealt):
                 trained = train(volumes, network.split, study_of(study, network), Path(place) / f"{place_of}")
@@ -240,6 +244,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--scans", type=int, default=150)
+    parser.add_argument("--test", type=int, default=TEST_SCANS, help="test scans, before refusals")
     parser.add_argument("--dicom", action="store_true", help="write the scans as DICOM and ingest them")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--losses", nargs="+", default=list(LOSSES), choices=list(LOSSES))
@@ -251,7 +256,7 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     for number in range(asked.first, asked.first + asked.draws):
-        draw(asked.folder, number, scans, asked.repeats, asked.losses)
+        draw(asked.folder, number, scans, asked)
 
 
 if __name__ == "__main__":
