@@ -59,6 +59,7 @@ def estimate_prevalence(
     trained: ArrayLike,
     *,
     weights: ArrayLike | None = None,
+    prior_scans: float = 0.0,
     tolerance: float = 1e-8,
     max_iterations: int = 10_000,
 ) -> Floats:
@@ -75,6 +76,9 @@ def estimate_prevalence(
         Shares of the classes in training, each above zero.
     weights : array_like, shape (N,), optional
         How often each scan counts.
+    prior_scans : float
+        So many scans more count, whose classes are known and have the shares `trained`. Without them, a few
+        scans that are hard to tell apart often leave a class without a share.
     tolerance : float
         Stop once no share changes by more in one step.
     max_iterations : int
@@ -107,8 +111,11 @@ def estimate_prevalence(
     old = _trained(trained, p.shape[1])
     w = _weights(weights, len(p))
     likelihood, w, shares = (p / old)[w > 0], w[w > 0], old
+    given = len(p) if weights is None else float(np.sum(weights))
+    known = prior_scans / (prior_scans + given)
     for _ in range(max_iterations):
         updated = shares * (w / (likelihood @ shares) @ likelihood)
+        updated = known * old + (1 - known) * updated
         moved = np.abs(updated - shares).max()
         shares = updated / updated.sum()
         if moved < tolerance:

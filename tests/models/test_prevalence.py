@@ -87,13 +87,29 @@ def test_em_stands_at_the_maximum_of_the_likelihood():
     assert estimate_prevalence(p, trained, tolerance=1e-12) == pytest.approx(best / best.sum(), abs=1e-4)
 
 
-def test_weights_mean_copies():
+@pytest.mark.parametrize("prior", [0.0, 7.5])
+def test_weights_mean_copies(prior):
     trained = np.array([0.5, 0.3, 0.2])
     p, _ = clinic(np.random.default_rng(0), 40, [0.2, 0.5, 0.3], trained)
     weights = np.arange(40) % 4
-    assert estimate_prevalence(p, trained, weights=weights) == pytest.approx(
-        estimate_prevalence(np.repeat(p, weights, axis=0), trained)
+    assert estimate_prevalence(p, trained, weights=weights, prior_scans=prior) == pytest.approx(
+        estimate_prevalence(np.repeat(p, weights, axis=0), trained, prior_scans=prior)
     )
+
+
+def test_prior_scans_count_as_scans_of_known_class():
+    trained = np.array([0.5, 0.3, 0.2])
+    p, _ = clinic(np.random.default_rng(5), 30, [0.1, 0.1, 0.8], trained)
+    sure = np.repeat(np.eye(3), (10, 6, 4), axis=0)
+    together = estimate_prevalence(np.concatenate([p, sure]), trained, tolerance=1e-12)
+    assert estimate_prevalence(p, trained, prior_scans=20, tolerance=1e-12) == pytest.approx(together)
+
+
+def test_scans_that_say_nothing_leave_the_shares_of_training():
+    trained = np.array([0.5, 0.3, 0.2])
+    unsure = np.tile([[0.52, 0.29, 0.19]], (30, 1))
+    assert estimate_prevalence(unsure, trained)[0] > 0.99
+    assert estimate_prevalence(unsure, trained, prior_scans=10)[0] < 0.8
 
 
 def test_overconfident_probabilities_mislead_it():

@@ -17,6 +17,12 @@ from pipeline.evaluation.metrics import PROBABILITY_FLOOR
 
 FEWEST_SUBJECTS = 30
 """Of fewer the intervals would be too wide to be of use."""
+KNOWN_SCANS = 10
+"""As many scans with the class shares of training count beside a period's when its shares are estimated.
+
+Few scans of a classifier that is seldom sure fit nearly any shares: without these, some draws leave whole
+classes without a scan. Chosen on the phantom's population (figures: tests/benchmarks/RESULTS.md).
+"""
 _RISEN_LEVEL = 0.05
 _LEAST_RISE = 0.02
 _TITLES = {"accuracy": "accuracy", "negative_log_likelihood": "NLL", "coverage": "coverage of sets"}
@@ -32,7 +38,7 @@ class ExpectedPerformance:
     withheld : str
         Why nothing is expected; empty where `values` has something.
     prevalence : tuple of float
-        Estimated share of each class in the period.
+        Estimated share of each class in the period, drawn a little towards those of training.
     values : dict of str to Interval
         ``"accuracy"``, ``"negative_log_likelihood"``, ``"coverage"`` and ``"recall."`` with a class; the
         interval is for the value that the diagnoses of these subjects will show.
@@ -129,7 +135,7 @@ def expected_performance(
             f"{out_of_distribution.mean():.0%} of the scans are out of distribution, before "
             f"{reference.mean():.0%}",
         )
-    estimated = estimate_prevalence(period.probabilities, period.trained)
+    estimated = estimate_prevalence(period.probabilities, period.trained, prior_scans=KNOWN_SCANS)
     at_estimate = adjust_prevalence(period.probabilities, period.trained, estimated)
     values = _scores(period, at_estimate[None])
     drawn = _drawn_scores(period, draws, np.random.default_rng(seed))
@@ -149,7 +155,9 @@ def _drawn_scores(period: Unlabelled, draws: int, rng: np.random.Generator) -> d
         stated = period.probabilities
         if period.drawn is not None:
             stated = period.drawn[rng.integers(len(period.drawn))]
-        shares = estimate_prevalence(stated, period.trained, weights=weights, tolerance=1e-4)
+        shares = estimate_prevalence(
+            stated, period.trained, weights=weights, prior_scans=KNOWN_SCANS, tolerance=1e-4
+        )
         true = adjust_prevalence(stated, period.trained, np.maximum(shares, 1e-6) / (1 + classes * 1e-6))
         labels[row] = (rng.random((n, 1)) > true.cumsum(axis=1)[:, :-1]).sum(axis=1)
     return _scores(period, np.eye(classes)[labels])

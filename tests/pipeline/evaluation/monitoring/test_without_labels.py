@@ -56,6 +56,16 @@ def test_intervals_hold_the_realised_values(shares):
     assert min(held.values()) >= 0.9 * 20, held
 
 
+def test_thirty_scans_of_an_unsure_classifier_do_not_fit_any_class_shares():
+    z = np.log(month(31, 2)[0].probabilities)
+    p = softmax(0.3 * z + np.log(SHARES), axis=1)
+    drawn = np.stack([softmax(t * z + np.log(SHARES), axis=1) for t in np.linspace(0.1, 0.5, 40)])
+    period = Unlabelled(p, p > 0.2, PRESET.class_names, SHARES, drawn)
+    found = expected_performance(period, NONE[:31], NONE, draws=200)
+    assert found.values["accuracy"].high - found.values["accuracy"].low < 0.4
+    assert min(found.prevalence) > 0.02
+
+
 def test_a_classifier_that_is_too_sure_expects_too_much_and_z_finds_it():
     z, beyond = [], 0
     for seed in range(20):
