@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -94,11 +96,22 @@ def clinic(tmp_path, monkeypatch) -> Clinic:
 
 def killed(work: Callable[[], object]) -> bool:
     """Run work in a process of its own; return whether it was killed, not done."""
-    process = FORK.Process(target=work)
-    process.start()
-    process.join(240)
-    assert process.exitcode in (0, -signal.SIGKILL)
-    return process.exitcode != 0
+    with tempfile.TemporaryFile("w+") as failure:
+
+        def watched() -> None:
+            try:
+                work()
+            except BaseException:
+                traceback.print_exc(file=failure)
+                failure.flush()
+                raise
+
+        process = FORK.Process(target=watched)
+        process.start()
+        process.join(240)
+        failure.seek(0)
+        assert process.exitcode in (0, -signal.SIGKILL), failure.read()
+        return process.exitcode != 0
 
 
 def die() -> None:
