@@ -153,6 +153,8 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="another checkout")
     parser.add_argument("--pairs", type=int, default=12)
     given = parser.parse_args()
+    if (given.prepare is None) != (given.against is None):
+        parser.error("--prepare and --against go together")
     if given.prepare is not None:
         compare_preparing(given.prepare, given.pairs, given.against.resolve())
         return
