@@ -77,8 +77,8 @@ def estimate_prevalence(
     weights : array_like, shape (N,), optional
         How often each scan counts.
     prior_scans : float
-        So many scans more count, whose classes are known and have the shares `trained`. Without them, a few
-        scans that are hard to tell apart often leave a class without a share.
+        Strength of the prior, at least 0: so many further scans count whose classes are known and have the
+        shares `trained`. Without it, a few scans of uncertain class often leave a class without a share.
     tolerance : float
         Stop once no share changes by more in one step.
     max_iterations : int
@@ -92,7 +92,7 @@ def estimate_prevalence(
     Raises
     ------
     ValueError
-        If there is no scan, or the shares or weights are not as above.
+        If there is no scan, or the shares, the weights or the prior are not as above.
 
     References
     ----------
@@ -112,6 +112,8 @@ def estimate_prevalence(
     w = _weights(weights, len(p))
     likelihood, w, shares = (p / old)[w > 0], w[w > 0], old
     given = len(p) if weights is None else float(np.sum(weights))
+    if not 0 <= prior_scans < np.inf:
+        raise ValueError(f"prior_scans is {prior_scans}. Expected a number of at least 0.")
     known = prior_scans / (prior_scans + given)
     for _ in range(max_iterations):
         updated = shares * (w / (likelihood @ shares) @ likelihood)

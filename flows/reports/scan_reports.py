@@ -118,7 +118,7 @@ class ReportWriter:
             self.version,
             self.run_id,
             answer_of(inference),
-            pages,  # with the viewer: else the link of a page from MLflow would lead nowhere
+            pages,  # with the viewer, to which a page that is read from MLflow links too
             measured_of(inference),
         )
         record(self.store, answered)

@@ -10,12 +10,12 @@ import gc
 from collections.abc import Iterator
 
 NEW_OBJECTS = 100_000
-"""After so many new objects Python searches again; by itself after 700. The most memory stays the same."""
+"""New objects until Python searches again, in place of 700. Peak memory stays the same."""
 
 
 @contextlib.contextmanager
 def few_searches_for_garbage() -> Iterator[None]:
-    """Search for garbage seldom, until the end; also a decorator."""
+    """Let Python search for garbage rarely while the block runs; also a decorator."""
     before = gc.get_threshold()
     gc.set_threshold(NEW_OBJECTS, *before[1:])
     try:

@@ -34,6 +34,7 @@ from models.ensemble import pooled_logits
 from models.networks import run
 from models.preprocessing import Preprocessing
 from pipeline.config import SHIPPED, PhantomSettings, PreprocessingSettings, Study, load_study
+from pipeline.files import written_whole
 from pipeline.learning.cross_fitting import deal_folds, study_of
 from pipeline.learning.loading import LabelledVolumes, load_volumes
 from pipeline.learning.split import assign_parts, development
@@ -77,8 +78,8 @@ def scans_of(kind: str, scans: int, seed: int, folder: Path) -> tuple[LabelledVo
     stored = folder / f"scans-{kind}{scans}-{seed}.npz"
     if not stored.is_file():
         made = ingest(scans, seed) if kind else paint_all(scans, seed)
-        np.savez(folder / "unfinished.npz", **made)
-        (folder / "unfinished.npz").replace(stored)
+        with written_whole(stored) as beside, beside.open("wb") as stream:
+            np.savez(stream, **made)
     found = np.load(stored)
     volumes = LabelledVolumes(
         tuple(found["ids"].tolist()),

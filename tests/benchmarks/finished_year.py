@@ -107,7 +107,9 @@ def broken_scans(folder: Path, cohort: Cohort) -> frozenset[str]:
     # Scans of the same stage share a posterior, which is no trouble where all or none of them are wrong.
     broken, sound = (set(posterior[rows].itertuples(index=False, name=None)) for rows in (wrong, ~wrong))
     if broken & sound or cohort.posterior is None:
-        raise SystemExit(f"Scans of {folder} cannot be told apart by their posterior.")
+        raise SystemExit(
+            f"Scans of {folder} share posteriors: broken and sound ones cannot be distinguished."
+        )
     keys = map(tuple, cohort.posterior.round(_DIGITS).tolist())
     return frozenset(i for i, key in zip(cohort.scan_ids, keys, strict=True) if key in broken)
 

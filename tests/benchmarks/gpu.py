@@ -226,16 +226,10 @@ def inference(this: Run, network: str) -> float:
 
 
 def long_tail(this: Run, kind: str, imbalance: float, batch: int) -> dict[str, str]:
-    """Return the measures of CE on the digits, and of other losses minus it, over seeds; and the seconds."""
+    """Return a cell of `long_tails.py` on the digits, and the seconds that its networks took."""
     part, logits = long_tails.draw("digits", imbalance), []
     took = this.seconds(lambda: logits.append(long_tails.train(kind, part, batch, this.device)))
-    found = long_tails.measures(logits[0], part)
-    cells = {"seconds": f"{took:.1f}"}
-    for name, values in found.items():
-        paired = values if name == "CE" else values - found["CE"]
-        error = paired.std(axis=1, ddof=1) / paired.shape[1] ** 0.5
-        cells[name] = ", ".join(f"{m:.2f} ± {e:.2f}" for m, e in zip(paired.mean(axis=1), error, strict=True))
-    return cells
+    return {"seconds": f"{took:.1f}"} | long_tails.summary(long_tails.measures(logits[0], part))
 
 
 def gpu_tests(this: Run) -> str:

@@ -197,9 +197,9 @@ TITLES = (
 )
 
 
-def show(found: dict[str, np.ndarray]) -> None:
-    """Print each measure of CE, and the paired differences of the others to it, with standard errors."""
-    base = found["CE"]
+def summary(found: dict[str, np.ndarray]) -> dict[str, str]:
+    """Return each measure of CE, and the paired differences of the others to it, with standard errors."""
+    base, lines = found["CE"], {}
     for row, title in enumerate(TITLES):
         digits = 3 if title.startswith("NLL") else 1
         words = [f"CE {base[row].mean():.{digits}f}"]
@@ -208,7 +208,14 @@ def show(found: dict[str, np.ndarray]) -> None:
             if name != "CE":
                 error = gap.std(ddof=1) / SEEDS**0.5
                 words.append(f"{name} {gap.mean():+.{digits}f} ± {error:.{digits}f}")
-        print(f"  {title:30s} " + "; ".join(words), flush=True)
+        lines[title] = "; ".join(words)
+    return lines
+
+
+def show(found: dict[str, np.ndarray]) -> None:
+    """Print the summary."""
+    for title, words in summary(found).items():
+        print(f"  {title:30s} {words}", flush=True)
 
 
 def draw_figure(results: dict[tuple[str, str, float, int], dict[str, np.ndarray]], out: Path) -> None:

@@ -145,3 +145,5 @@ def test_refusals():
         estimate_prevalence(np.empty((0, 3)), trained)
     with pytest.raises(ValueError, match="Expected 2 numbers of at least 0, not all 0"):
         estimate_prevalence(np.full((2, 3), 1 / 3), trained, weights=[0, 0])
+    with pytest.raises(ValueError, match=r"prior_scans is -1\. Expected a number of at least 0"):
+        estimate_prevalence(np.full((2, 3), 1 / 3), trained, prior_scans=-1)

@@ -20,8 +20,8 @@ FEWEST_SUBJECTS = 30
 KNOWN_SCANS = 10
 """As many scans with the class shares of training count beside a period's when its shares are estimated.
 
-Few scans of a classifier that is seldom sure fit nearly any shares: without these, some draws leave whole
-classes without a scan. Chosen on the phantom's population (figures: tests/benchmarks/RESULTS.md).
+A few scans with uncertain probabilities fit nearly any shares: without these, some draws leave a class
+without a scan. Chosen on the phantom's population (`tests/benchmarks/without_labels.py`).
 """
 _RISEN_LEVEL = 0.05
 _LEAST_RISE = 0.02

@@ -20,7 +20,7 @@ NBSP = "\u00a0"
 _LONGEST = 400
 _MOST_DIGITS = 9
 _SURPRISING = 0.025
-_MINUS = re.compile(r"(?<![\w.)\]-])-(?=\.?\d)|(?<=\de)-(?=\d)")
+_MINUS = re.compile(r"(?<![\w.)\]=-])-(?=\.?\d)|(?<=\de)-(?=\d)")
 
 
 def clean(value: object) -> str:
@@ -161,7 +161,7 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def with_minus(text: str) -> str:
-    """Return a text in which negative numbers have a true minus; ranges, dates and names keep their hyphens.
+    """Return a text in which negative numbers have a true minus; ranges, dates and settings keep hyphens.
 
     Sentences of quality control also go to tables and terminals, which hold plain hyphens.
 
@@ -169,8 +169,8 @@ def with_minus(text: str) -> str:
     --------
     >>> with_minus("Better fit of the head turned over: -0.08; z = -343.0, -340.5 mm (-2e-05)")
     'Better fit of the head turned over: −0.08; z = −343.0, −340.5 mm (−2e−05)'
-    >>> with_minus("80-100 min after injection, sub-07 ses-2, 2026-11-30, use --set training.epochs=5")
-    '80-100 min after injection, sub-07 ses-2, 2026-11-30, use --set training.epochs=5'
+    >>> with_minus("80-100 min after injection, sub-07 ses-2, 2026-11-30, use --set x.shift=-5")
+    '80-100 min after injection, sub-07 ses-2, 2026-11-30, use --set x.shift=-5'
     """
     return _MINUS.sub("−", text)
 

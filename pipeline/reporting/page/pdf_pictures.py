@@ -1,6 +1,8 @@
 """Pictures of a page as a PDF holds them: a PNG is packed as PDF packs, so nothing is packed again.
 
 WeasyPrint alone would unpack and pack every picture, for a quarter of the time that the PDF of a scan takes.
+It has no public way to hand it a packed picture, so this takes the place of its class of pictures
+(WeasyPrint 70); `test_pdf_pictures.py` fails where a later version expects something else.
 """
 
 from __future__ import annotations

@@ -238,11 +238,11 @@ def test_volumes_are_prepared_with_a_bar_and_whoever_waits_is_told_for_whom(stud
     path = tmp_path / "x.nii.gz"
     nib.save(nib.Nifti1Image(np.ones(SHAPE, np.float32), AFFINE), path)
     cohort = Cohort((Scan("P01", "M0", path, diagnosis="CN"),), ("CN", "AD"))
-    moved, said, held, release = [], [], threading.Event(), threading.Event()
+    moved, lines, held, release = [], [], threading.Event(), threading.Event()
     monkeypatch.setattr(
         task_runs, "shared_progress", lambda title: nullcontext(lambda *counts: moved.append((title, counts)))
     )
-    monkeypatch.setattr(locks, "say", lambda sentence: (said.append(sentence), release.set()))
+    monkeypatch.setattr(locks, "say", lambda sentence: (lines.append(sentence), release.set()))
 
     def hold():
         with exclusive(tmp_path / "out" / "cache" / ".lock", "prepared volumes"):
@@ -255,7 +255,7 @@ def test_volumes_are_prepared_with_a_bar_and_whoever_waits_is_told_for_whom(stud
     made = study()
     first = prepare_volumes(made, cohort)
     holder.join()
-    assert [line[:57] for line in said] == ["Waiting. Another process has locked the prepared volumes:"]
+    assert [line[:57] for line in lines] == ["Waiting. Another process has locked the prepared volumes:"]
     assert moved == [("volumes", (0, 1, "")), ("volumes", (1, 1, ""))]
     assert prepare_volumes(made, cohort).digest() == first.digest()
     assert len(moved) == 2, "nothing is left to prepare"

@@ -118,7 +118,7 @@ def test_a_clinics_prevalence_moves_the_page_and_the_training_one_stands_beside(
     assert "your clinic" not in html
     moved = at_clinic(replace(two, operating_point=0.5), (0.3, 0.6, 0.1))
     assert [round(100 * p) for p in moved.shown] == [45, 52, 3]
-    told = _plain(scan_page(build_scan_report(scan, context, moved), suvr).html())
+    shown = _plain(scan_page(build_scan_report(scan, context, moved), suvr).html())
     for words in (
         "Most like MCI (52 % at your clinic's prevalence, plausible range",
         "). The scan may also be CN.",
@@ -128,15 +128,15 @@ def test_a_clinics_prevalence_moves_the_page_and_the_training_one_stands_beside(
         "ClassAt your clinic's prevalenceAt the prevalence of training",
         "CN45 % where 30 % are CN72 % where 56 % are CN",
     ):
-        assert words in told
-    assert "Assumes the prevalence" not in told
+        assert words in shown
+    assert "Assumes the prevalence" not in shown
 
 
 def test_a_set_of_two_is_an_answer(scan, context, two, suvr):
-    told = _plain(scan_page(build_scan_report(scan, context, two), suvr).html())
-    assert "Most like CN (72 %, plausible range 58 to 83 %). The scan may also be MCI." in told
-    assert "The prediction set is CN or MCI: the model does not decide between them." in told
-    assert "only class" not in told
+    shown = _plain(scan_page(build_scan_report(scan, context, two), suvr).html())
+    assert "Most like CN (72 %, plausible range 58 to 83 %). The scan may also be MCI." in shown
+    assert "The prediction set is CN or MCI: the model does not decide between them." in shown
+    assert "only class" not in shown
 
 
 def test_a_scan_unlike_those_of_training_is_referred_in_plain_words(scan, context, prediction, suvr):
@@ -155,46 +155,46 @@ def test_a_scan_unlike_those_of_training_is_referred_in_plain_words(scan, contex
 
 def test_what_was_not_tested_is_not_promised(scan, context, prediction):
     untested = replace(context, card=Card())
-    told = _plain(scan_page(build_scan_report(scan, untested, prediction), None).html())
-    assert "How often such sets hold the true class was not tested." in told
-    assert "They are set to contain the true class in at least 90 % of the scans of each class." in told
-    assert "test scans with a highest" not in told
+    shown = _plain(scan_page(build_scan_report(scan, untested, prediction), None).html())
+    assert "How often such sets hold the true class was not tested." in shown
+    assert "They are set to contain the true class in at least 90 % of the scans of each class." in shown
+    assert "test scans with a highest" not in shown
 
 
 def test_sets_that_missed_their_aim_are_named(scan, context, prediction):
     counts = {"CN": (12, 24), "MCI": (13, 16), "AD": (4, 4)}
     missed = replace(context, card=context.card.model_copy(update={"coverage": counts}))
-    told = _plain(scan_page(build_scan_report(scan, missed, prediction), None).html())
-    assert "12 of 24 CN, 13 of 16 MCI, 4 of 4 AD scans. They were set to contain the true" in told
-    assert "true class in at least 90 % of the scans" in told
-    assert "of each class: for CN they did not." in told
+    shown = _plain(scan_page(build_scan_report(scan, missed, prediction), None).html())
+    assert "12 of 24 CN, 13 of 16 MCI, 4 of 4 AD scans. They were set to contain the true" in shown
+    assert "true class in at least 90 % of the scans" in shown
+    assert "of each class: for CN they did not." in shown
 
 
 def test_a_class_outside_the_set_may_be_likelier_than_one_inside(scan, context, two):
     odd = replace(two, prediction_set=("CN", "AD"))
-    told = _plain(scan_page(build_scan_report(scan, context, odd), None).html())
-    assert "MCI is outside the set although it is more likely than a class inside: each class has a" in told
+    shown = _plain(scan_page(build_scan_report(scan, context, odd), None).html())
+    assert "MCI is outside the set although it is more likely than a class inside: each class has a" in shown
 
 
 def test_figures_at_a_limit_are_written_so_that_they_differ(scan, context, two):
     close = replace(two, operating_point=0.724, decision="refer", reasons=("the confidence is too low",))
-    told = _plain(scan_page(build_scan_report(scan, context, close), None).html())
-    assert "Confidence: highest probability 72.0 %at least 72.4 %refer".replace("y 7", "y7") in told
+    shown = _plain(scan_page(build_scan_report(scan, context, close), None).html())
+    assert "Confidence: highest probability 72.0 %at least 72.4 %refer".replace("y 7", "y7") in shown
 
 
 def test_a_model_without_an_operating_point_has_no_least_confidence(scan, context, two, at_clinic):
     never = replace(two, operating_point=1.0, reasons=())
     never = replace(never, decision="refer", reasons=reasons_to_refer(never))
-    told = _plain(scan_page(build_scan_report(scan, context, never), None).html())
-    assert "highest probability72.0 %none: no finding for any scanrefer" in told
-    assert "100.0 %" not in told
+    shown = _plain(scan_page(build_scan_report(scan, context, never), None).html())
+    assert "highest probability72.0 %none: no finding for any scanrefer" in shown
+    assert "100.0 %" not in shown
     clinic = build_scan_report(scan, context, at_clinic(never, (0.3, 0.6, 0.1)))
-    told = _plain(scan_page(clinic, None).html())
-    assert re.search(r"highest probability at your clinic's prevalence\d\d\.\d %none: no finding", told)
+    shown = _plain(scan_page(clinic, None).html())
+    assert re.search(r"highest probability at your clinic's prevalence\d\d\.\d %none: no finding", shown)
     assert (
         "The highest probability and the prediction set of this scan are at your clinic's prevalence. The "
         "limits were set on scans at the prevalence of training."
-    ) in told
+    ) in shown
 
 
 @pytest.mark.parametrize(
@@ -233,37 +233,37 @@ def test_noise_is_explained_beside_a_calibration_error(scan, context, prediction
     for metrics in ((row,), (row.model_copy(update={"noise": None}),)):
         model = context.model.model_copy(update={"metrics": metrics})
         report = build_scan_report(scan, replace(context, model=model), prediction)
-        told = _plain(scan_page(report, None).html())
+        shown = _plain(scan_page(report, None).html())
         words = "a perfectly calibrated model would show with so few scans"
-        assert (words in told) == (metrics[0].noise is not None)
+        assert (words in shown) == (metrics[0].noise is not None)
 
 
 def test_one_network_states_what_its_range_leaves_out(html):
-    told = _plain(html)
-    assert "Faded part: its plausible range; the last section explains what that covers. Blue" in told
-    assert "It shows how uncertain the calibration is, widened by a factor of 2. The factor was" in told
-    assert "chosen on simulated scans, whose true probability is known; on real scans it cannot be" in told
-    assert "It does not cover: training the network again, differences between your patients and the" in told
-    part = told.partition("What the plausible range covers")[2].partition("Limitations of the model")[0]
+    shown = _plain(html)
+    assert "Faded part: its plausible range; the last section explains what that covers. Blue" in shown
+    assert "It shows how uncertain the calibration is, widened by a factor of 2. The factor was" in shown
+    assert "chosen on simulated scans, whose true probability is known; on real scans it cannot be" in shown
+    assert "It does not cover: training the network again, differences between your patients and the" in shown
+    part = shown.partition("What the plausible range covers")[2].partition("Limitations of the model")[0]
     assert "networks" not in part
 
 
 def test_a_classifier_of_an_older_version_has_the_range_of_its_refits(scan, context, averaged):
     old = replace(averaged, range_factor=None, ood_quantile=None, largest_set=1)
-    told = _plain(scan_page(build_scan_report(scan, context, old), None).html())
-    assert "It runs from the 5th to the 95th percentile over calibrations with other subjects" in told
+    shown = _plain(scan_page(build_scan_report(scan, context, old), None).html())
+    assert "It runs from the 5th to the 95th percentile over calibrations with other subjects" in shown
     assert (
         "other subjects and over the 5 networks. Single networks differ more than their average varies."
-        in told
+        in shown
     )
-    assert "simulated" not in told
+    assert "simulated" not in shown
 
 
 def test_an_ensemble_states_what_its_range_covers_and_how_its_uncertainty_splits(
     scan, context, averaged, suvr
 ):
     report = build_scan_report(scan, context, averaged)
-    told = _plain(scan_page(report, suvr).html())
+    shown = _plain(scan_page(report, suvr).html())
     for words in (
         "It shows how much the 5 networks of the model disagree and how uncertain the calibration is,",
         "It does not cover: differences between your patients and the training scans, another scanner,",
@@ -271,10 +271,10 @@ def test_an_ensemble_states_what_its_range_covers_and_how_its_uncertainty_splits
         "networks, which more training scans may reduce; 0.42 is ambiguity that they share.",
         "the mean of the networks' probabilities at the prevalence of training, each network calibrated by",
     ):
-        assert words in told
-    assert "training the network again" not in told
-    told_as_json = report.model_dump(mode="json")["uncertainty"]
-    assert told_as_json == {
+        assert words in shown
+    assert "training the network again" not in shown
+    as_json = report.model_dump(mode="json")["uncertainty"]
+    assert as_json == {
         "networks": 5,
         "entropy": 0.49,
         "mutual_information": 0.07,
@@ -285,27 +285,29 @@ def test_an_ensemble_states_what_its_range_covers_and_how_its_uncertainty_splits
 
 
 def test_a_referred_scan_says_refer_and_every_reason(scan, context, doubtful, suvr):
-    told = _plain(scan_page(build_scan_report(scan, context, doubtful), suvr).html())
-    assert "Refer for expert read" in told
+    shown = _plain(scan_page(build_scan_report(scan, context, doubtful), suvr).html())
+    assert "Refer for expert read" in shown
     assert len(doubtful.reasons) == 2
-    assert "The model does not decide between CN, MCI and AD. No class is likely enough for a finding" in told
-    assert not any(sentence(reason) in told for reason in doubtful.reasons), "the last page has the numbers"
-    assert "Confidence: highest probability 48.0 %at least 70.0 %refer".replace("y 4", "y4") in told
-    assert "Classes in the prediction set3at most 2refer" in told
-    assert "for the expert, not a finding" in told
-    assert "most like" not in told
+    assert (
+        "The model does not decide between CN, MCI and AD. No class is likely enough for a finding" in shown
+    )
+    assert not any(sentence(reason) in shown for reason in doubtful.reasons), "the last page has the numbers"
+    assert "Confidence: highest probability 48.0 %at least 70.0 %refer".replace("y 4", "y4") in shown
+    assert "Classes in the prediction set3at most 2refer" in shown
+    assert "for the expert, not a finding" in shown
+    assert "most like" not in shown
 
 
 def test_a_refused_scan_has_no_probability(scan, context):
     refusal = RefusedScan("missing-slices", "The series has 3 gaps", hint="export it again")
     bare = replace(scan, regions=None, composites={}, visits=())
-    told = _plain(scan_page(build_scan_report(bare, context, None, refusal), None).html())
-    assert "No tau status and no probability: the scan was refused" in told
-    assert "The series has 3 gaps" in told
-    assert "What to do: Export it again." in told
-    assert "Calibrated probability" not in told
-    assert "Prediction set" not in told
-    assert "An independent visual read is required." in told
+    shown = _plain(scan_page(build_scan_report(bare, context, None, refusal), None).html())
+    assert "No tau status and no probability: the scan was refused" in shown
+    assert "The series has 3 gaps" in shown
+    assert "What to do: Export it again." in shown
+    assert "Calibrated probability" not in shown
+    assert "Prediction set" not in shown
+    assert "An independent visual read is required." in shown
 
 
 def test_a_scan_that_quality_control_refused_lists_what_passed_as_well(scan, context):
@@ -315,8 +317,8 @@ def test_a_scan_that_quality_control_refused_lists_what_passed_as_well(scan, con
     bare = replace(scan, regions=None, composites={}, visits=(), findings=())
     report = build_scan_report(bare, context, None, refusal.value)
     assert [f.verdict for f in report.findings] == ["pass", "pass", "refuse"]
-    told = _plain(scan_page(report, None).html())
-    failed, _, passed = told.partition("PassedLimit")
+    shown = _plain(scan_page(report, None).html())
+    failed, _, passed = shown.partition("PassedLimit")
     assert "Motion between frames (mm): 1warn above 6, refuse above 12" in passed
     assert "Better fit of the head turned over: −0.0832" in passed, "with the minus of all numbers"
     assert "brain-overlaprefuseDice overlap with the template's brain: 0.31" in failed
@@ -407,16 +409,16 @@ def test_the_pdf_is_archivable_tagged_and_holds_its_fonts(scan, context, predict
     if pdf_module.why_no_pdf() or not shutil.which(tool):
         pytest.skip(f"needs pango and {tool} (Debian: poppler-utils)")
     path = write_scan_report(build_scan_report(scan, context, prediction), None, tmp_path)["pdf"]
-    told = subprocess.run([tool, path], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run([tool, path], capture_output=True, text=True, check=True).stdout
     if tool == "pdfinfo":
-        facts = dict(line.split(":", 1) for line in told.splitlines() if ":" in line)
+        facts = dict(line.split(":", 1) for line in shown.splitlines() if ":" in line)
         assert facts["Tagged"].strip() == "yes"
         assert facts["Title"].strip().startswith("Tau PET report sub-A7KD2M")
         meta = subprocess.run([tool, "-meta", path], capture_output=True, text=True, check=True).stdout
         assert re.search(r"pdfaid:part\W+3\W", meta)
         assert re.search(r"pdfaid:conformance\W+U\W", meta)
     else:
-        fonts = [line.split()[-5:-3] for line in told.splitlines()[2:]]  # embedded, subset
+        fonts = [line.split()[-5:-3] for line in shown.splitlines()[2:]]  # embedded, subset
         assert fonts
         assert {tuple(f) for f in fonts} == {("yes", "yes")}
 
@@ -431,7 +433,7 @@ def test_without_pango_there_is_no_pdf_and_a_reason(
     assert "PDF needs the pango libraries" in caplog.text
 
 
-def test_a_folder_that_cannot_be_made_is_told(scan, context, prediction, suvr, tmp_path):
+def test_a_folder_that_cannot_be_made_is_an_error(scan, context, prediction, suvr, tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(InputError, match="output folder cannot be written to"):
         write_scan_report(build_scan_report(scan, context, prediction), suvr, tmp_path / "taken", pdf=False)
@@ -458,17 +460,18 @@ def test_earlier_visits_have_their_probability_and_a_sentence(scan, context, pre
         Visit(label="visit 1", months=0, meta_roi=1.2, probability=0.4, lower=0.3, upper=0.55),
         Visit(label="visit 2", months=24, meta_roi=1.25, probability=0.86, lower=0.79, upper=0.91),
     )
-    told = _plain(
+    shown = _plain(
         scan_page(build_scan_report(replace(scan, visits=visits), context, prediction), None).html()
     )
     assert (
-        "Since visit 1 the meta-ROI has risen by 4.2 %, more than its test-retest variation of 3.0 %." in told
+        "Since visit 1 the meta-ROI has risen by 4.2 %, more than its test-retest variation of 3.0 %."
+        in shown
     )
     assert (
-        "gives AD a probability of 40 % (30 to 55 %), for this scan 86 % (79 to 91 %); the plausible" in told
+        "gives AD a probability of 40 % (30 to 55 %), for this scan 86 % (79 to 91 %); the plausible" in shown
     )
-    assert "Probability of AD" in told
-    assert "visit 2241.25+4.2 %86 % 79 to 91 %" in told
+    assert "Probability of AD" in shown
+    assert "visit 2241.25+4.2 %86 % 79 to 91 %" in shown
 
 
 def test_visits_without_predictions_have_no_column_of_probabilities(html):
@@ -485,16 +488,16 @@ def test_a_real_browser_shows_it_without_a_request_or_an_overflow(
         build_scan_report(scan, context, prediction), suvr, tmp_path, pdf=False, saliency=np.ones(SHAPE)
     )["html"]
     page = browser.new_page(viewport={"width": width, "height": 900})
-    told: list[str] = []
+    shown: list[str] = []
     asked: list[str] = []
-    page.on("console", lambda message: told.append(message.text))
+    page.on("console", lambda message: shown.append(message.text))
     page.on("request", lambda request: asked.append(request.url))
     page.goto(path.as_uri())
     wide = page.evaluate("document.documentElement.scrollWidth")
     fonts = page.evaluate("[...document.fonts].map(f => f.status)")
     broken = page.evaluate("[...document.images].filter(i => i.naturalWidth === 0).length")
     page.close()
-    assert told == []  # a breach of the Content-Security-Policy is told on the console
+    assert shown == []  # a breach of the Content-Security-Policy is reported on the console
     assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
     assert wide == width
     assert fonts == ["loaded", "loaded"]
@@ -549,13 +552,13 @@ def test_typical_scans_stand_beside_at_the_same_scale_with_the_rule_of_their_cho
     report = build_scan_report(scan, replace(context, model=model), prediction)
     page = scan_page(report, suvr, typical=scans).html()
     assert page.count("<img") == html.count("<img") + 2 * (5 + 6)
-    told = _plain(page)
+    shown = _plain(page)
     assert (
         "Shown beside it are two training scans: of 21 tau-negative ones that with a meta-ROI of 1.15 and "
         "of 15 tau-positive ones that with a meta-ROI of 1.81. Each has the regional SUVR nearest to the "
         "mean of its group."
-    ) in told
-    assert ("The training scans are synthetic: no person was scanned." in told) == synthetic
+    ) in shown
+    assert ("The training scans are synthetic: no person was scanned." in shown) == synthetic
     assert page.count("typical tau-positive (synthetic)") == (2 * 6 + 5 if synthetic else 0)
     levels = re.findall(r'alt="SUVR of (this scan|typical tau-\w+)[^"]*, axial slice at z ([^ ]+) mm"', page)
     assert [z for _, z in levels[::3]] == ["−34", "−22", "−8", "8", "28", "46"]
@@ -568,10 +571,10 @@ def test_one_typical_scan_stands_beside_alone(scan, context, prediction, suvr):
     scans, facts = _typical(suvr)
     model = context.model.model_copy(update={"typical_scans": facts[:1]})
     report = build_scan_report(scan, replace(context, model=model), prediction)
-    told = _plain(scan_page(report, suvr, typical=scans[:1]).html())
+    shown = _plain(scan_page(report, suvr, typical=scans[:1]).html())
     assert (
         "Shown beside it is a training scan: of 21 tau-negative ones that with a meta-ROI of 1.15. It has"
-        in told
+        in shown
     )
 
 
