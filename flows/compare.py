@@ -16,9 +16,10 @@ from flows.comparison.progress import watched
 from flows.running.console import progress, say
 from flows.running.doors import name_run, opened, report_crash
 from flows.running.epochs import following
+from flows.running.job_runs import JobRuns
 from flows.running.jobs import Runner
 from flows.running.runners import finished
-from flows.running.task_runs import JobRuns, step
+from flows.running.task_runs import step
 from pipeline.config import Study, check_purpose
 from pipeline.errors import TrainingError
 from pipeline.evaluation.comparison.cautions import cautions_of

@@ -23,9 +23,10 @@ from flows.ingestion.scan_jobs import ScanJob, ingest_scans
 from flows.ingestion.source_folders import check_emptied, find_all, find_missing, first_of
 from flows.running.console import say, show_table
 from flows.running.doors import name_run, opened, report_crash
+from flows.running.job_runs import JobRuns
 from flows.running.jobs import Runner
 from flows.running.locks import locked
-from flows.running.task_runs import JobRuns, log_shared, shared_progress, show_rows
+from flows.running.task_runs import log_shared, shared_progress, show_rows
 from pipeline.config import DaskSettings, ImagingSettings, IngestSettings, Study, dataset_hint
 from pipeline.diagnoses import ClassWords
 from pipeline.errors import ConfigError, InputError

@@ -62,7 +62,7 @@ class ScanJob:
 
 
 class Shown(Protocol):
-    """Shows which scans are at work, as `flows.running.task_runs.JobRuns`, which workers do not import."""
+    """Shows which scans are at work, as `flows.running.job_runs.JobRuns`, which workers do not import."""
 
     def started(self, *jobs: int) -> None:
         """Report that scans are at work."""

@@ -92,7 +92,8 @@ def fit_folds(study: Study, scans: SplitCohort, files: StudyFiles) -> Iterable[P
 
 def _train_all(orders: Sequence[FoldOrder], runner: Runner, epochs: int) -> None:
     """Train every network; each is a task in Prefect and a nested run in MLflow, which gets each epoch."""
-    from flows.running.task_runs import JobRuns, shared_progress  # a worker imports this file without Prefect
+    from flows.running.job_runs import JobRuns  # a worker imports this file without Prefect
+    from flows.running.task_runs import shared_progress
 
     number = len(orders)
     names = [f"fold {n} of {number}" for n in range(1, number + 1)]

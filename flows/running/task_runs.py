@@ -23,10 +23,8 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
-from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext, TagsContext
 from prefect.exceptions import CancelledRun
-from prefect.states import Completed, Failed, Running
 from prefect.utilities.annotations import quote
 
 from flows.running.console import Tick, progress, warn
@@ -176,14 +174,14 @@ def log_shared(sentence: str) -> None:
 def show_rows(key: str, rows: Sequence[Mapping[str, object]], description: str) -> None:
     """Add a table to the flow run in Prefect."""
     if in_flow_run() and rows:
-        with _never_a_reason_to_fail():
+        with never_a_reason_to_fail():
             create_table_artifact([dict(row) for row in rows], key=key, description=description)
 
 
 def show_text(key: str, markdown: str, description: str) -> None:
     """Add a text in Markdown, with links, to the flow run in Prefect."""
     if in_flow_run():
-        with _never_a_reason_to_fail():
+        with never_a_reason_to_fail():
             create_markdown_artifact(markdown, key=key, description=description)
 
 
@@ -208,7 +206,7 @@ class _ProgressArtifact:
 
     def __init__(self, title: str) -> None:
         self._id, self._moved = None, 0.0
-        with _never_a_reason_to_fail():
+        with never_a_reason_to_fail():
             made = create_progress_artifact(0.0, key=f"progress-{title}", description=f"Progress of {title}")
             self._id = cast(Any, made)
 
@@ -217,7 +215,7 @@ class _ProgressArtifact:
         if self._id is None or not total or (done < total and now - self._moved < _MOVE_EVERY_SECONDS):
             return
         self._moved = now
-        with _never_a_reason_to_fail():
+        with never_a_reason_to_fail():
             update_progress_artifact(self._id, 100 * done / total)
 
 
@@ -246,54 +244,7 @@ def answers_in_mlflow(store: Store) -> str:
     return f"[Reports and predictions in MLflow]({base}/#/experiments/{reports_experiment(store)}/traces)"
 
 
-class JobRuns:
-    """Jobs that run in other processes, as task runs of the flow run: started, ended, failed.
-
-    Parameters
-    ----------
-    titles : sequence of str
-        Of the task runs.
-    jobs : int
-        How many there are.
-    """
-
-    def __init__(self, titles: Sequence[str], jobs: int) -> None:
-        context = FlowRunContext.get()
-        run = None if context is None else context.flow_run
-        self._flow_run = None if run is None else run.id
-        self._titles = titles
-        self._size = -(-jobs // max(1, len(titles)))
-        self._left = [min(self._size, jobs - n * self._size) for n in range(len(titles))]
-        self._failed: dict[int, str] = {}
-        self._runs: dict[int, Any] = {}
-
-    def started(self, *jobs: int) -> None:
-        """Report that jobs run."""
-        for group in {job // self._size for job in jobs} - self._runs.keys():
-            if self._flow_run is None:
-                return
-            title = self._titles[group]
-            of_prefect = task(name=re.sub(r" \d.*", "", title))(lambda: None)
-            with _never_a_reason_to_fail(), get_client(sync_client=True) as client:
-                made = client.create_task_run(of_prefect, self._flow_run, dynamic_key=title, name=title)
-                self._runs[group] = made.id
-                client.set_task_run_state(made.id, Running(), force=True)
-
-    def ended(self, *jobs: int, error: Exception | None = None) -> None:
-        """Report that jobs have ended, and the class of their error; a task run ends with its last job."""
-        for group in (job // self._size for job in jobs):
-            self._left[group] -= 1
-            if error is not None:
-                self._failed[group] = type(error).__name__
-            if self._left[group] or group not in self._runs:
-                continue
-            failed = self._failed.get(group)
-            state: State[Any] = Completed() if failed is None else Failed(message=failed)
-            with _never_a_reason_to_fail(), get_client(sync_client=True) as client:
-                client.set_task_run_state(self._runs[group], state, force=True)
-
-
-def _never_a_reason_to_fail() -> contextlib.AbstractContextManager[None]:
+def never_a_reason_to_fail() -> contextlib.AbstractContextManager[None]:
     """Return a block that an error of Prefect leaves: what is shown of a job never stops it."""
     return contextlib.suppress(Exception)
 
