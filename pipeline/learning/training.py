@@ -22,7 +22,7 @@ from models.arrays import Ints
 from models.calibrators.temperature import best_log_temperature
 from models.networks import Network, run
 from pipeline.config import Study, TrainingSettings
-from pipeline.errors import CohortError, ConfigError, TrainingError
+from pipeline.errors import TrainingError
 from pipeline.files import fingerprint, read_json
 from pipeline.learning.batches import Batch, Batches
 from pipeline.learning.devices import arithmetic, choose_device, mixed_precision, ranks, to_device
@@ -30,6 +30,7 @@ from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.prior_correction import PriorCorrection
 from pipeline.learning.rank_group import check_same_epoch, mean_over_ranks, shared_with_ranks
 from pipeline.learning.trained import RECORD, Metrics, TrainedNetwork
+from pipeline.learning.training_checks import check_classes, check_dimensions, check_ranks
 from pipeline.learning.training_state import CHECKPOINT, TrainingState, initial_state
 from pipeline.scan import Split
 
@@ -100,8 +101,8 @@ def _train(
     progress: Progress | None,
 ) -> TrainedNetwork:
     training, validation = volumes.subset(split.train), volumes.subset(split.validation)
-    _check_classes(training)
-    _check_dimensions(training, study)
+    check_classes(training)
+    check_dimensions(training, study)
     settings, process = study.training, ranks()
     device = choose_device(settings.device)
     batches = Batches(
@@ -115,7 +116,7 @@ def _train(
         workers=1 if device.type == "cpu" else _workers(),
         device=device,
     )
-    _check_ranks(batches, settings)
+    check_ranks(batches, settings)
     state = initial_state(training, study, device)
     prior_correction = PriorCorrection.of(state.loss, training.class_counts, settings.sampling)
     state.resume(folder, made_of)
@@ -161,42 +162,6 @@ def _made_of(volumes: LabelledVolumes, split: Split, study: Study) -> str:
         sections["training"].pop(unrelated_to_weights, None)
     sections["training"]["loss"].pop("label")
     return fingerprint(_REVISION, volumes.content, split.train, split.validation, sections)
-
-
-def _check_classes(training: LabelledVolumes) -> None:
-    missing = [n for n, c in zip(training.class_names, training.class_counts, strict=True) if not c]
-    if missing:
-        raise CohortError(
-            f"There are no scans of {', '.join(missing)}",
-            where="training part of the split",
-            hint="Add subjects, or leave the class out of cohort.classes",
-        )
-
-
-def _check_dimensions(training: LabelledVolumes, study: Study) -> None:
-    needed, given = training.preprocessing.spatial_dims, study.network.spatial_dims
-    if given != needed:
-        raise ConfigError(
-            f"The network has {given} dimensions, but the data have {needed}",
-            where="network.spatial_dims",
-            hint=f"Set it to {needed}",
-        )
-    if needed == 3 and (study.augmentation.flip or study.augmentation.crop_pixels):
-        raise ConfigError(
-            "Only images can be flipped or cropped: in a volume, side and place are evidence",
-            where="augmentation",
-            hint="Remove augmentation.flip and augmentation.crop_pixels",
-        )
-
-
-def _check_ranks(batches: Batches, settings: TrainingSettings) -> None:
-    if batches.smallest < batches.ranks:
-        raise ConfigError(
-            f"{batches.ranks} processes share a batch, but the smallest has {batches.smallest} of "
-            f"{settings.batch_size} scans",
-            where="training.batch_size",
-            hint="Use fewer processes or larger batches",
-        )
 
 
 def _is_over(state: TrainingState, settings: TrainingSettings) -> bool:
