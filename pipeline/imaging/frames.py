@@ -93,12 +93,12 @@ def choose_window(volume: Volume, settings: ImagingSettings) -> Window:
     wide = (low - TOLERANCE_MIN, high + TOLERANCE_MIN)
     chosen = chosen or tuple(k for k, span in enumerate(spans) if _shared(span, wide) > 0)
     if not chosen:
+        seen = f"{spans[0][0]:.4g}-{spans[-1][1]:.4g}"
         raise RefusedScan(
             "outside-window",
-            f"The scan covers {spans[0][0]:.0f}-{spans[-1][1]:.0f} min after injection, outside the window "
-            f"of {low:g}-{high:g} min",
+            f"The scan covers {seen} min after injection, outside the window of {low:g}-{high:g} min",
             hint="check injection and scan times, or set imaging.window_start_min and window_end_min",
-            measured=f"{spans[0][0]:.1f}-{spans[-1][1]:.1f} min",
+            measured=f"{seen} min",
         )
     total = sum(spans[k][1] - spans[k][0] for k in chosen)
     inside = sum(_shared(spans[k], (low, high)) for k in chosen)

@@ -137,10 +137,21 @@ def judge(rule: str, measured: float, detail: str = "") -> Finding:
     limit = LIMITS[rule]
     verdict = limit.verdict(measured)
     passed = verdict == "pass"
-    message = f"{limit.what}: {measured:.3g}{_noted(detail, '' if passed else str(limit))}"
+    message = f"{limit.what}: {shown(measured)}{_noted(detail, '' if passed else str(limit))}"
     if not passed:
         message += f": {limit.hint}"
     return Finding(rule, verdict, float(measured), str(limit), message, detail)
+
+
+def shown(measured: float) -> str:
+    """Return a measured value with the digits that sentences and tables state.
+
+    Examples
+    --------
+    >>> shown(0.72136)
+    '0.721'
+    """
+    return f"{measured:.3g}"
 
 
 def _noted(*parts: str) -> str:
@@ -166,7 +177,7 @@ def refuse_if_needed(findings: Sequence[Finding]) -> None:
         if finding.verdict == "refuse":
             limit = LIMITS.get(finding.rule)
             problem = (
-                f"{limit.what} is {finding.measured:.3g}{_noted(finding.detail, finding.limit)}"
+                f"{limit.what} is {shown(finding.measured)}{_noted(finding.detail, finding.limit)}"
                 if limit
                 else ""
             )
@@ -174,6 +185,6 @@ def refuse_if_needed(findings: Sequence[Finding]) -> None:
                 finding.rule,
                 problem or finding.message,
                 hint=limit.hint if limit else "",
-                measured=f"{finding.measured:.4g}",
+                measured=shown(finding.measured),
                 findings=findings,
             )

@@ -81,7 +81,7 @@ class ScanOutcome:
             "warned" if rules else "accepted",
             "done",
             ", ".join(dict.fromkeys(rules)),
-            ", ".join(f"{f.measured:.4g}" for f in warned),
+            ", ".join(f"{f.measured:.3g}" for f in warned),  # as their messages state it
             "; ".join([*(f.message for f in warned), *warnings, *label_notes]),
         )
 

@@ -39,11 +39,14 @@ def test_a_scan_that_touches_the_window_is_taken(after, length):
     assert choose_window(dynamic(after, (length,)), SETTINGS).frames == (0,)
 
 
-@pytest.mark.parametrize(("after", "length"), [(45, 20), (110, 20), (0, 60)])
-def test_a_scan_outside_the_window_is_refused(after, length):
-    with pytest.raises(RefusedScan, match="outside the window of 80-100 min") as refusal:
+@pytest.mark.parametrize(
+    ("after", "length", "span"), [(45, 20, "45-65"), (110.25, 20, "110.2-130.2"), (0, 60, "0-60")]
+)
+def test_a_scan_outside_the_window_is_refused(after, length, span):
+    stated = f"covers {span} min after injection, outside the window of 80-100 min"
+    with pytest.raises(RefusedScan, match=stated) as refusal:
         choose_window(dynamic(after, (length,)), SETTINGS)
-    assert refusal.value.rule == "outside-window"
+    assert (refusal.value.rule, refusal.value.measured) == ("outside-window", f"{span} min")
 
 
 def test_unknown_times_average_everything():

@@ -226,7 +226,7 @@ def test_the_table_has_a_row_for_each_scan(tmp_path):
     outcomes = [
         ScanOutcome.of_findings("sub-A_ses-1", [Finding("noise", "pass", 0.1, "fine")]),
         ScanOutcome.of_findings(
-            "sub-B_ses-1", [Finding("noise", "warn", 0.31, "noisy")], ["no diagnosis is known"]
+            "sub-B_ses-1", [Finding("noise", "warn", 0.31416, "noisy: 0.314")], ["no diagnosis is known"]
         ),
         ScanOutcome.of_refusal(
             "sub-C_ses-1", "conversion", RefusedScan("missing-slices", "<script>x</script>", measured="2")
@@ -236,5 +236,5 @@ def test_the_table_has_a_row_for_each_scan(tmp_path):
     assert ScanOutcome(**asdict(outcomes[1])) == outcomes[1]
     lines = write_outcomes(outcomes, tmp_path).read_text().splitlines()
     assert lines[0].split("\t") == ["scan", "verdict", "stage", "rule", "measured", "message"]
-    assert lines[2].split("\t")[3:5] == ["noise, conversion", "0.31"]
+    assert lines[2].split("\t")[3:5] == ["noise, conversion", "0.314"]
     assert len(lines) == 4

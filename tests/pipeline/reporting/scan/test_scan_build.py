@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import InputError, RefusedScan
-from pipeline.imaging.quality import Finding
+from pipeline.imaging.quality import Finding, judge, refuse_if_needed
 from pipeline.reporting.scan.scan_build import build_scan_report
 from pipeline.reporting.scan.scan_numbers import ScanReport
 
@@ -94,6 +94,22 @@ def test_a_measured_value_stands_once_in_the_reason_of_a_refusal(scan, context, 
     refusal = RefusedScan("some-rule", problem, measured=measured)
     report = build_scan_report(replace(scan, regions=None), context, None, refusal)
     assert report.reasons == (reason or problem,)
+
+
+@pytest.mark.parametrize("measured", [0.72136, 0.7396, float("nan")])
+def test_reason_and_quality_table_state_a_refused_value_with_the_same_digits(scan, context, measured):
+    findings = [judge("frame-motion", 1.23456), judge("registration-failed", measured)]
+    with pytest.raises(RefusedScan, match="Variance explained") as refused:
+        refuse_if_needed(findings)
+    unread = replace(scan, regions=None, findings=())
+    report = build_scan_report(unread, context, None, refused.value)
+    assert report.reasons == (
+        f"Variance explained by the tissue model is {measured:.3g} ({findings[1].limit})",
+    )
+    assert [row.message.partition(" (warn")[0] for row in report.findings] == [
+        "Motion between frames (mm): 1.23",
+        f"Variance explained by the tissue model: {measured:.3g}",
+    ]
 
 
 def test_neither_prediction_nor_refusal_is_an_error(scan, context):
