@@ -10,6 +10,7 @@ lacks - cerebellum, midbrain, choroid plexus - is drawn from published coordinat
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -241,10 +242,13 @@ def _gyri(
     cortex: NDArray[np.bool_], names: list[str], share: NDArray[np.float32], number: NDArray[np.int16]
 ) -> dict[str, NDArray[np.bool_]]:
     """Give each cortical voxel to the gyrus that fills most of its surroundings, or to the nearest one."""
-    distance, nearest = ndimage.distance_transform_edt(share <= _PARTLY, return_indices=True)
-    reached = cortex & (distance * SPACING_MM <= _REACH_MM)
-    number = number[tuple(nearest)]
-    return {name: reached & (number == k) for k, name in enumerate(names)}
+    (inner,) = ndimage.find_objects(share > _PARTLY, max_label=1)
+    margin = math.ceil(_REACH_MM / SPACING_MM)
+    box = tuple(slice(max(span.start - margin, 0), span.stop + margin) for span in inner)
+    distance, nearest = ndimage.distance_transform_edt(share[box] <= _PARTLY, return_indices=True)
+    owner = np.full(cortex.shape, -1, dtype=number.dtype)
+    owner[box] = np.where(distance * SPACING_MM <= _REACH_MM, number[box][tuple(nearest)], -1)
+    return {name: cortex & (owner == k) for k, name in enumerate(names)}
 
 
 def _tissue(kind: Literal["gm", "wm"]) -> NDArray[np.float32]:
@@ -260,12 +264,12 @@ def _tissue(kind: Literal["gm", "wm"]) -> NDArray[np.float32]:
         ahead = (slice(None),) * axis
         before, centre, after = (fine[(*ahead, slice(start, start + 2 * count, 2))] for start in range(3))
         fine = ((before + 2 * centre + after) / 4).astype(np.float32)
-    return ((fine + fine[::-1]) / 2).astype(np.float32)
+    return np.ascontiguousarray((fine + fine[::-1]) / 2, dtype=np.float32)
 
 
 def _cut_out(whole: NDArray[np.uint8], first: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return the 1 mm voxels from `first` that the grid averages; 0 where the map ends before."""
-    part = np.zeros([2 * count + 1 for count in SHAPE], dtype=whole.dtype)
+    part = np.zeros([2 * count + 1 for count in SHAPE], dtype=whole.dtype, order="F")
     starts = np.maximum(first, 0)
     ends = np.minimum(first + part.shape, whole.shape)
     target = tuple(slice(a - f, b - f) for f, a, b in zip(first, starts, ends, strict=True))

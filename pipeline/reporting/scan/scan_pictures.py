@@ -156,10 +156,8 @@ def draw_cortex(of_vertex: dict[Side, Floats], aspect: Aspect, scale: str) -> by
         view = seen_from(side, aspect)
         colour = colours_of(scale)[_level(np.nan_to_num(values), limits)] / np.float32(255)
         colour[np.isnan(values)] = _NO_CORTEX
-        seen, corners, weights = view.seen, view.seen_vertices, view.seen_weights
-        mixed = sum(weights[:, k, None] * colour[corners[:, k]] for k in range(3))
-        canvas = np.ones((*seen.shape, 3), dtype=np.float32) if canvas is None else canvas
-        canvas[seen] = mixed
+        canvas = np.ones((*view.seen.shape, 3), dtype=np.float32) if canvas is None else canvas
+        canvas[view.seen] = view.mixing @ colour
     if canvas is None:
         raise ValueError("draw_cortex needs values of the left half, the right half or both")
     picture = Image.fromarray(np.rint(255 * canvas).astype(np.uint8))

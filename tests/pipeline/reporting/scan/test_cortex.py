@@ -99,3 +99,22 @@ def test_weights_of_a_seen_point_sum_to_one_and_its_light_is_a_share():
     assert view.light.min() >= 0
     assert view.light.max() <= 1
     assert np.isnan(view.picture(np.ones(10242))[~view.seen]).all()
+
+
+def test_colours_are_mixed_from_the_corners_of_what_is_seen_and_darkened_at_the_edge(rng):
+    view, of_vertex = cortex.seen_from("left", "ventral"), rng.random((10242, 3)).astype(np.float32)
+    corners = (of_vertex[view.vertices] * view.weights[..., None]).sum(axis=2)[view.seen]
+    lit = 0.5 + 0.5 * np.sqrt(view.light[view.seen])
+    np.testing.assert_allclose(view.mixing @ of_vertex, corners * lit[:, None], rtol=1e-5)
+
+
+def test_the_nearest_triangle_hides_those_behind_it():
+    corners = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0], [1.0, 1.0], [4.0, 1.0], [1.0, 4.0]])
+    behind, before = [0, 1, 2], [3, 4, 5]
+    vertices, weights = cortex._painted(np.array([behind, before]), *corners.T, (12, 12))
+    seen = weights.any(axis=1)
+    assert set(vertices[seen].ravel().tolist()) == set(behind + before)
+    np.testing.assert_allclose(weights[seen].sum(axis=1), 1, rtol=1e-6)
+    shown = vertices.reshape(12, 12, 3)[2, 2].tolist(), vertices.reshape(12, 12, 3)[0, 7].tolist()
+    assert shown == (before, behind)
+    assert not seen.reshape(12, 12)[10:, 10:].any()
