@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from pipeline.ingest.acquisition import resolution_of, tracer_in
+from pipeline.ingest.acquisition import resolution_of
 from pipeline.ingest.adni import PTID, read_tables
 from pipeline.ingest.adni_levels import LEVELS, level_of
 from pipeline.ingest.ecat import is_ecat
@@ -20,6 +20,7 @@ from pipeline.ingest.headers import SeriesHeader
 from pipeline.ingest.instances import read_file
 from pipeline.ingest.kinds import NEIGHBOURS, is_nifti, kind_of
 from pipeline.ingest.labels import with_tables
+from pipeline.ingest.radiotracer import tracer_in
 from pipeline.ingest.reconstructions import acquired_of, one_per_acquisition
 from pipeline.ingest.sidecar import sidecars_beside
 from pipeline.ingest.times import parse_date

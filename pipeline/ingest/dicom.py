@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import InputError, RefusedScan
-from pipeline.ingest.acquisition import acquisition_facts, check_one_tracer, half_life_of
+from pipeline.ingest.acquisition import acquisition_facts
 from pipeline.ingest.folders import files_below
 from pipeline.ingest.headers import SeriesHeader
 from pipeline.ingest.instances import series_of
 from pipeline.ingest.people import check_one_person
 from pipeline.ingest.planes import Plane, planes_of
+from pipeline.ingest.radiotracer import check_one_tracer, half_life_of
 from pipeline.ingest.stacking import affine_of, array_of, check_filled, frame_times, stack
 from pipeline.ingest.times import mean_count_time, on_one_clock, without_clock_change
 from pipeline.ingest.units import one_unit_and_factor

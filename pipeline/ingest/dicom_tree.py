@@ -10,7 +10,6 @@ from datetime import date
 from itertools import combinations
 from pathlib import Path
 
-from pipeline.ingest.acquisition import tracer_in
 from pipeline.ingest.adni import PTID, read_tables
 from pipeline.ingest.adni_tree import folder_notes
 from pipeline.ingest.copies import Image, without_copies, without_exports
@@ -33,6 +32,7 @@ from pipeline.ingest.people import (
     stated,
     with_issuer,
 )
+from pipeline.ingest.radiotracer import tracer_in
 from pipeline.ingest.reconstructions import acquired_of, one_per_acquisition
 from pipeline.ingest.times import parse_date
 from pipeline.ingest.vocabulary import names_early_frames
