@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import InputError
 from pipeline.files import fingerprint, read_json
 from pipeline.tracking.experiment_page import NOTE, describe_runs
+from pipeline.tracking.provenance import environment_digest, git_revision
 from pipeline.tracking.store import Store, nameless
 
 if TYPE_CHECKING:  # see pipeline.tracking.store
@@ -275,27 +273,3 @@ def read_artifact(store: Store, run_id: str, name: str) -> Any:
                 where=f"run {run_id} at {store.address}",
                 hint="train the study again",
             ) from error
-
-
-def git_revision() -> str:
-    """Return the commit of the code that runs, or ``"unknown"`` outside a checkout."""
-    try:
-        answer = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--exclude=*"],
-            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return answer.stdout.strip() or "unknown"
-
-
-def installed() -> list[str]:
-    """Return every installed distribution as ``name==version``, sorted; no paths."""
-    found = {d.name.lower().replace("_", "-"): d.version for d in metadata.distributions() if d.name}
-    return [f"{name}=={version}" for name, version in sorted(found.items())]
-
-
-@functools.cache  # hundreds of runs of a comparison have one environment
-def environment_digest() -> str:
-    """Return sixteen hex digits for the interpreter and every installed distribution."""
-    return fingerprint(sys.version_info[:3], installed())

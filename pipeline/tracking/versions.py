@@ -16,8 +16,8 @@ import models
 import pipeline
 from pipeline.files import read_json, write_json, write_text
 from pipeline.tracking.experiment_page import HEADLINE, NOTE, STUDY_REPORT
+from pipeline.tracking.provenance import environment_digest, git_revision, installed
 from pipeline.tracking.registry import load_bundle
-from pipeline.tracking.run_records import environment_digest, git_revision, installed
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:  # see pipeline.tracking.store
