@@ -1,10 +1,10 @@
 """All uses of MLflow: where runs are stored, what is logged, which model is the champion."""
 
+from pipeline.tracking.answer_trace import AnsweredScan
 from pipeline.tracking.audit import Audit, Entry, audit_of
 from pipeline.tracking.comparisons import conclude, logged_cells
 from pipeline.tracking.experiment_page import HEADLINE, STUDY_REPORT, describe_runs, runs_page
 from pipeline.tracking.ledger import (
-    AnsweredScan,
     LedgerEntry,
     answered_scans,
     forget_answers,

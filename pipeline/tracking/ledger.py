@@ -7,19 +7,16 @@ its feedback. Nothing names a person, a user or a machine; a reader is known by 
 
 from __future__ import annotations
 
-import base64
-import json
-import os
 import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import InputError
 from pipeline.evaluation.monitoring.reads import RecordedRead
+from pipeline.tracking.answer_trace import MEASURED, SUBJECT, VERSION, AnsweredScan, info_of, span_of
 from pipeline.tracking.experiment_page import REPORTS
 from pipeline.tracking.read_ledger import reads_in
 from pipeline.tracking.reported_scans import KIND, SCAN, answers_experiment
@@ -30,41 +27,7 @@ if TYPE_CHECKING:  # see pipeline.tracking.store
 
 DIAGNOSIS = "diagnosis"
 """Name of the expectation: the class that a later diagnosis gave."""
-_SUBJECT, _VERSION = "taucal.subject", "taucal.model_version"
-_MEASURED = "taucal.measured"
 _PAGE = 200
-
-
-@dataclass(frozen=True)
-class AnsweredScan:
-    """What a model answered about a scan.
-
-    Parameters
-    ----------
-    kind : str
-        ``"report"``, ``"predict"`` or ``"served"``.
-    scan : str
-        Pseudonym, ``sub-<subject>_ses-<session>``.
-    input_digest : str
-        Fingerprint of what was read.
-    version, run_id : str
-        Of the registered model, and of its training run.
-    answer : mapping
-        JSON-able: decision, probabilities, prediction set, reasons.
-    files : mapping of str to Path
-        Files of the report by kind.
-    measured : mapping
-        JSON-able: what the weekly check compares, see `pipeline.one_scan.measured_of`.
-    """
-
-    kind: str
-    scan: str
-    input_digest: str
-    version: str
-    run_id: str
-    answer: Mapping[str, Any]
-    files: Mapping[str, Path] = field(default_factory=dict)
-    measured: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,74 +47,23 @@ class LedgerEntry:
 
 def record_answer(store: Store, answered: AnsweredScan) -> str:
     """Store an answered scan as a trace; return its id."""
-    from mlflow.entities import Span, TraceInfo, TraceLocation, TraceState
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
     from mlflow.tracing.attachments import Attachment
     from mlflow.tracing.client import TracingClient
 
     experiment, client = reports_experiment(store), TracingClient(store.uri)
     number, now = uuid.uuid4(), time.time_ns()
-    trace_id = f"tr-{number.hex}"
+    info = info_of(answered, number, now, experiment)
     attached = {kind: Attachment.from_file(path) for kind, path in answered.files.items()}
-    asked = json.dumps({"scan": answered.scan, "input_digest": answered.input_digest})
-    files = {kind: attachment.ref(trace_id) for kind, attachment in attached.items()}
-    outputs = json.dumps(_in_order({**answered.answer, **files}), default=float)
-    info = TraceInfo(
-        trace_id=trace_id,
-        trace_location=TraceLocation.from_experiment_id(experiment),
-        request_time=now // 1_000_000,
-        state=TraceState.OK,
-        request_preview=answered.scan,
-        response_preview=_in_short(answered.answer)[:1000],
-        client_request_id=answered.scan,
-        execution_duration=0,
-        trace_metadata={"mlflow.trace_schema.version": "3", "taucal.run_id": answered.run_id},
-        tags={
-            "mlflow.traceName": answered.kind,
-            KIND: answered.kind,
-            SCAN: answered.scan,
-            _SUBJECT: answered.scan.partition("_")[0],
-            _VERSION: answered.version,
-        },
-    )
+    files = {kind: attachment.ref(info.trace_id) for kind, attachment in attached.items()}
+    span = span_of(answered, number, now, files)
     made = client.start_trace(info)
     if attached:
         folder = get_artifact_repository(made.tags["mlflow.artifactLocation"], tracking_uri=store.uri)
         for attachment in attached.values():
             folder.upload_attachment(attachment.id, attachment.content_bytes)
-    span: dict[str, Any] = {
-        "trace_id": base64.b64encode(number.bytes).decode(),
-        "span_id": base64.b64encode(os.urandom(8)).decode(),
-        "parent_span_id": None,
-        "name": answered.kind,
-        "start_time_unix_nano": now,
-        "end_time_unix_nano": now,
-        "events": [],
-        "status": {"code": "STATUS_CODE_OK", "message": ""},
-        "attributes": {
-            "mlflow.traceRequestId": json.dumps(trace_id),
-            "mlflow.spanType": json.dumps("CHAIN"),
-            "mlflow.spanInputs": asked,
-            "mlflow.spanOutputs": outputs,
-            _MEASURED: json.dumps(dict(answered.measured), default=float),
-        },
-    }
-    client.log_spans(experiment, [Span.from_dict(span)])
-    return trace_id
-
-
-def _in_order(outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the decision and the page of the report first: MLflow shows them in this order."""
-    first = [key for key in ("decision", "html") if key in outputs]
-    return {key: outputs[key] for key in (*first, *outputs)}
-
-
-def _in_short(answer: Mapping[str, Any]) -> str:
-    """Return decision, probabilities and reasons as one line, for MLflow's list."""
-    shares = (answer.get("probabilities") or {}).items()
-    stated = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares)
-    reasons = "; ".join(map(str, answer.get("reasons") or ()))
-    return ". ".join(filter(None, (f"{answer.get('decision', '')}: {stated}".rstrip(": "), reasons)))
+    client.log_spans(experiment, [span])
+    return str(info.trace_id)
 
 
 def answered_scans(
@@ -181,9 +93,9 @@ def answered_scans(
     if since is not None:
         wanted.append(f"timestamp_ms >= {int(since.timestamp() * 1000)}")
     if version is not None:
-        wanted.append(f"tags.`{_VERSION}` = '{_plain(version)}'")
+        wanted.append(f"tags.`{VERSION}` = '{_plain(version)}'")
     if scan is not None:
-        wanted.append(f"tags.`{SCAN if '_' in scan else _SUBJECT}` = '{_plain(scan)}'")
+        wanted.append(f"tags.`{SCAN if '_' in scan else SUBJECT}` = '{_plain(scan)}'")
     return [_entry(trace) for trace in _search(store, " AND ".join(wanted), newest)]
 
 
@@ -270,7 +182,7 @@ def _entry(trace: Trace) -> LedgerEntry:
     info = trace.info
     span = next(iter(trace.data.spans), None)
     output = {} if span is None else span.outputs or {}
-    measured = {} if span is None else span.get_attribute(_MEASURED) or {}
+    measured = {} if span is None else span.get_attribute(MEASURED) or {}
     diagnoses = [a for a in info.assessments if a.name == DIAGNOSIS and a.valid is not False]
     newest = max(diagnoses, key=lambda a: a.create_time_ms or 0, default=None)
     moment = datetime.fromtimestamp(info.request_time / 1000, UTC)
@@ -279,7 +191,7 @@ def _entry(trace: Trace) -> LedgerEntry:
         moment.isoformat(timespec="seconds"),
         info.tags.get(KIND, ""),
         info.tags.get(SCAN, ""),
-        info.tags.get(_VERSION, ""),
+        info.tags.get(VERSION, ""),
         {k: v for k, v in output.items() if not str(v).startswith("mlflow-attachment:")},
         None if newest is None else str(newest.value),
         measured,

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.files import digest_of_path
-from pipeline.tracking.ledger import AnsweredScan, record_answer
+from pipeline.tracking.answer_trace import AnsweredScan
+from pipeline.tracking.ledger import record_answer
 from pipeline.tracking.store import Store
 
 _log = logging.getLogger(__name__)
