@@ -213,6 +213,12 @@ def write_enhanced(folder: Path) -> Series:
 
 
 @pytest.fixture
+def two(make_series, tmp_path):
+    """Two series of equal geometry and different pixels, side by side."""
+    return [make_series(folder=tmp_path / "in" / name, seed=n) for n, name in enumerate("ab")]
+
+
+@pytest.fixture
 def make_enhanced():
     """The function that writes an enhanced PET image into a folder."""
     return write_enhanced

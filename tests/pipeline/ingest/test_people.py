@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from copy import deepcopy
 
 import numpy as np
 import pydicom
 import pytest
+from changed_series import are_both, change, read_all
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import RefusedScan
-from pipeline.ingest.convert import read_found
 from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.dicom import read_series
 from pipeline.ingest.headers import SeriesHeader
@@ -21,41 +20,6 @@ from pipeline.ingest.sources import find_scans
 
 HERE = Pseudonymiser(b"k" * 32)
 FAST = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def change(series, **values):
-    """Set elements of every slice of a series; a function is given the number of the slice."""
-    for n, path in enumerate(
-        sorted(series.folder.iterdir(), key=lambda p: pydicom.dcmread(p).InstanceNumber)
-    ):
-        ds = pydicom.dcmread(path)
-        for keyword, value in values.items():
-            setattr(ds, keyword, value(n) if callable(value) else value)
-        ds.save_as(path)
-
-
-@pytest.fixture
-def two(make_series, tmp_path):
-    """Two series of equal geometry and different pixels, side by side."""
-    return [make_series(folder=tmp_path / "in" / name, seed=n) for n, name in enumerate("ab")]
-
-
-def read_all(folder):
-    """Return what each scan of a folder gives: values, or the rule that refused it."""
-    read = []
-    for scan in find_scans(folder).scans:
-        try:
-            read.append(read_found(scan).array)
-        except RefusedScan as refusal:
-            read.append(refusal.rule)
-    return read
-
-
-def are_both(read, two):
-    return len(read) == 2 and all(
-        any(not isinstance(one, str) and np.allclose(one, series.values, rtol=1e-6) for one in read)
-        for series in two
-    )
 
 
 @pytest.mark.parametrize("same", ["instances", "series", "instances and series"])
@@ -156,22 +120,6 @@ def test_a_new_surname_is_the_same_person(two):
     assert are_both(read_all(two[0].folder.parent), two)
 
 
-def test_a_copy_is_taken_once_and_another_image_of_one_uid_is_refused(make_series):
-    series = make_series()
-    path = sorted(series.folder.iterdir())[0]
-    shutil.copy(path, series.folder / "copy.dcm")
-    assert find_scans(series.folder).ignored == {"duplicates of an image": 1}
-    ds = pydicom.dcmread(path)
-    ds.ImageComments = "sent again"  # another header, the same image
-    ds.save_as(series.folder / "copy.dcm")
-    assert [type(one) for one in read_all(series.folder)] == [np.ndarray]
-    ds.PixelData = ds.PixelData[:-2] + b"\1\2"
-    ds.save_as(series.folder / "copy.dcm")
-    assert read_all(series.folder) == ["conflicting-duplicates"]
-    with pytest.raises(RefusedScan, match="Two different images have the same SOP Instance UID"):
-        read_series(series.folder)
-
-
 @pytest.mark.parametrize("numbers", ["001234", "ab 07"], ids=["zeros lost", "zeros in words stay"])
 def test_an_id_that_lost_its_leading_zeros_is_the_same_person(two, numbers):
     change(two[0], PatientID=numbers)
@@ -232,179 +180,6 @@ def test_utf8_that_is_called_latin_1_is_the_same_name(make_series, claimed):
     np.testing.assert_allclose(read_series(series.folder).array, series.values, rtol=1e-6)
 
 
-def drugs(series, **values):
-    """Set elements of the injection in slices from the third on."""
-    item = series.datasets[0].RadiopharmaceuticalInformationSequence[0]
-    other = deepcopy(item)
-    for keyword, value in values.items():
-        setattr(other, keyword, value)
-    change(series, RadiopharmaceuticalInformationSequence=lambda n: [other if n > 2 else item])
-
-
-def test_a_series_of_two_doses_is_refused(make_series):
-    series = make_series()
-    drugs(series, RadionuclideTotalDose="2.0e8")
-    with pytest.raises(RefusedScan, match=r"disagree on Radionuclide Total Dose") as refusal:
-        read_series(series.folder)
-    assert refusal.value.rule == "two-people"
-
-
-def test_a_series_of_two_units_is_refused(make_series):
-    series = make_series()
-    change(series, Units=lambda n: "GML" if n == 3 else "BQML")
-    with pytest.raises(RefusedScan, match="different units or scale factors: Bq/mL, SUV") as refusal:
-        read_series(series.folder)
-    assert refusal.value.rule == "units-unknown"
-
-
-def test_what_one_image_alone_states_is_found(make_series):
-    series = make_series()
-    whole = read_series(series.folder).facts
-    for n, path in enumerate(sorted(series.folder.iterdir())):
-        ds = pydicom.dcmread(path)
-        if n != 3:
-            del ds.PatientWeight, ds.RadiopharmaceuticalInformationSequence
-        ds.save_as(path)
-    assert read_series(series.folder).facts == whole
-
-
-def exported_again(series, folder, **values):
-    """Copy a series as an anonymiser writes it that is run once more: all UIDs are new."""
-    shutil.copytree(series.folder, folder)
-    for n, path in enumerate(sorted(folder.iterdir())):
-        ds = pydicom.dcmread(path)
-        ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.SOPInstanceUID = "1.9", "1.8", f"1.7.{n}"
-        for keyword, value in values.items():
-            setattr(ds, keyword, value)
-        ds.save_as(path)
-
-
-def test_a_scan_that_was_exported_twice_is_taken_once(make_series, tmp_path):
-    series = make_series(folder=tmp_path / "in" / "a")
-    exported_again(series, tmp_path / "in" / "b")
-    found = find_scans(tmp_path / "in")
-    assert len(found.scans) == 1
-    assert found.ignored == {"copies of a scan that is taken": 1}
-    np.testing.assert_allclose(read_all(tmp_path / "in")[0], series.values, rtol=1e-6)
-
-
-def test_the_same_images_of_two_people_are_refused(make_series, tmp_path):
-    series = make_series(folder=tmp_path / "in" / "a")
-    exported_again(series, tmp_path / "in" / "b", PatientID="ANON7", PatientName="ANON7")
-    assert read_all(tmp_path / "in") == ["whose-scan"] * 2
-
-
-def test_the_same_images_on_another_day_are_taken_with_a_warning(make_series, tmp_path):
-    series = make_series(folder=tmp_path / "in" / "a")
-    exported_again(series, tmp_path / "in" / "b", AcquisitionDate="20200101", SeriesDate="20200101")
-    notes = [scan.notes for scan in find_scans(tmp_path / "in").scans]
-    assert sorted(notes) == [(), ("the same images are there with another date",)]
-
-
-def converted(series, folder, uid="1.9", **values):
-    """Write the slices of a series as one legacy converted enhanced image, as archives do."""
-    slices = [pydicom.dcmread(path) for path in sorted(series.folder.iterdir())]
-    ds = deepcopy(slices[0])
-    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.128.1"
-    ds.SeriesInstanceUID, ds.SOPInstanceUID, ds.NumberOfFrames = uid, f"{uid}.1", len(slices)
-    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope"):
-        delattr(ds, keyword)
-    frames = []
-    for one in slices:
-        groups, place, turn, measures, scale, content = (pydicom.Dataset() for _ in range(6))
-        place.ImagePositionPatient = one.ImagePositionPatient
-        turn.ImageOrientationPatient = one.ImageOrientationPatient
-        measures.PixelSpacing = one.PixelSpacing
-        scale.RescaleSlope, scale.RescaleIntercept = one.RescaleSlope, one.RescaleIntercept
-        content.FrameAcquisitionDateTime = f"{one.AcquisitionDate}{one.AcquisitionTime}"
-        groups.PlanePositionSequence, groups.PlaneOrientationSequence = [place], [turn]
-        groups.PixelMeasuresSequence, groups.PixelValueTransformationSequence = [measures], [scale]
-        groups.FrameContentSequence = [content]
-        frames.append(groups)
-    ds.PerFrameFunctionalGroupsSequence = frames
-    ds.PixelData = b"".join(one.PixelData for one in slices)
-    for keyword, value in values.items():
-        setattr(ds, keyword, value)
-    folder.mkdir(parents=True)
-    ds.save_as(folder / "converted.dcm")
-
-
-@pytest.mark.parametrize("frames", [1, 3])
-def test_slices_and_the_enhanced_image_they_were_converted_to_are_one_scan(make_series, tmp_path, frames):
-    series = make_series(folder=tmp_path / "in" / "a", frames=frames)
-    converted(series, tmp_path / "in" / "b")
-    found = find_scans(tmp_path / "in")
-    assert len(found.scans) == 1
-    assert found.ignored == {"copies of a scan that is taken": 1}
-
-
-def test_slices_and_their_conversion_under_another_id_are_refused(make_series, tmp_path):
-    series = make_series(folder=tmp_path / "in" / "a")
-    converted(series, tmp_path / "in" / "b", PatientID="ANON7", PatientName="ANON7")
-    assert read_all(tmp_path / "in") == ["whose-scan"] * 2
-
-
-def test_an_enhanced_image_of_another_reconstruction_is_another_scan(make_series, tmp_path):
-    one = make_series(folder=tmp_path / "in" / "a")
-    other = make_series(folder=tmp_path / "other", seed=5)
-    converted(other, tmp_path / "in" / "b")
-    assert len(find_scans(tmp_path / "in").scans) == 2
-    assert one.values.shape == other.values.shape
-
-
-def test_images_sent_twice_under_new_uids_are_taken_once(make_series):
-    series = make_series(frames=2)
-    for n, path in enumerate(sorted(series.folder.iterdir())):
-        ds = pydicom.dcmread(path)
-        ds.SOPInstanceUID, ds.InstanceNumber, ds.ImageIndex = f"1.7.{n}", 90 + n, 90 + n
-        ds.save_as(series.folder / f"again{n}.dcm")
-    volume = read_series(series.folder)
-    np.testing.assert_allclose(volume.array, series.values, rtol=1e-6)
-    assert len(volume.frames) == 2
-
-
-def test_one_image_too_many_is_named(make_series):
-    series = make_series()
-    path = next(p for p in series.folder.iterdir() if pydicom.dcmread(p).InstanceNumber == 3)
-    ds = pydicom.dcmread(path)
-    ds.SOPInstanceUID, ds.InstanceNumber, ds.PixelData = "1.7", 90, bytes(len(ds.PixelData))
-    ds.save_as(series.folder / "other.dcm")
-    with pytest.raises(RefusedScan, match=r"more images than elsewhere at z = 46\.0 mm") as refusal:
-        read_series(series.folder)
-    assert refusal.value.rule == "mixed-geometry"
-
-
-def test_an_enhanced_image_under_the_uid_of_slices_is_refused(make_series, make_enhanced):
-    series = make_series()
-    make_enhanced(series.folder)
-    path = series.folder / "enhanced.dcm"
-    ds = pydicom.dcmread(path)
-    for keyword in ("SeriesInstanceUID", "StudyInstanceUID"):
-        setattr(ds, keyword, series.datasets[0][keyword].value)
-    ds.save_as(path)
-    with pytest.raises(RefusedScan, match=r"2 different values of SOP Class UID") as refusal:
-        read_series(series.folder)
-    assert refusal.value.rule == "mixed-geometry"
-
-
-@pytest.mark.parametrize(("name", "people"), [("", 2), ("Doe^Jane", 1)])
-def test_one_id_of_two_issuers_is_one_person_only_if_the_name_agrees(two, name, people):
-    for n, series in enumerate(two):
-        change(series, PatientID="77", PatientName=name, IssuerOfPatientID=f"SITE {n}")
-    assert are_both(read_all(two[0].folder.parent), two)
-    scans = find_scans(two[0].folder.parent).scans
-    assert len({HERE.subject(scan.subject_label) for scan in scans}) == people
-
-
-def test_an_id_of_two_issuers_beside_one_without_is_refused_for_that_one_alone(make_series, tmp_path):
-    for n, issuer in enumerate(("SITE 1", "SITE 2", "")):
-        series = make_series(folder=tmp_path / "in" / str(n), seed=n)
-        change(series, PatientID="77", PatientName="", IssuerOfPatientID=issuer)
-    scans = find_scans(tmp_path / "in").scans
-    assert len({scan.subject_label for scan in scans}) == 3
-    assert [scan.doubt is None for scan in scans].count(True) == 2
-
-
 @pytest.mark.parametrize(
     "left",
     [
@@ -451,50 +226,10 @@ def test_a_broken_file_beside_a_series_that_lacks_one_refuses_that_series_alone(
     assert any(not isinstance(one, str) and np.allclose(one, two[1].values, rtol=1e-6) for one in read)
 
 
-def test_an_original_whose_header_states_its_tracer_is_no_level_of_another(two, make_drug):
-    change(two[0], SeriesDescription="PET Brain AC")
-    change(
-        two[1],
-        SeriesDescription="FDG Coreg, Avg",
-        RadiopharmaceuticalInformationSequence=[make_drug("Fluorodeoxyglucose")],
-    )
-    scans = find_scans(two[0].folder.parent).scans
-    assert {scan.tracer for scan in scans} == {"AV1451", "FDG"}
-
-
 def test_wide_letters_spell_the_same_id(two):
     for series, number in zip(two, ("AB1", "\uff21\uff22\uff11"), strict=True):
         change(series, SpecificCharacterSet="ISO_IR 192", PatientID=number)
     assert len({scan.subject_label for scan in find_scans(two[0].folder.parent).scans}) == 1
-
-
-def test_two_reconstructions_of_one_acquisition_are_one_scan_and_either_can_be_taken(two):
-    change(two[1], StudyInstanceUID=two[0].datasets[0].StudyInstanceUID, ReconstructionMethod="FBP")
-    for prefer, series in (((), two[0]), (("fbp",), two[1])):
-        (scan,) = find_scans(two[0].folder.parent, prefer=prefer).scans
-        np.testing.assert_allclose(read_found(scan).array, series.values, rtol=1e-6)
-
-
-def test_two_reconstructions_under_one_series_uid_are_not_averaged(two):
-    first = two[0].datasets[0]
-    uids = {k: first[k].value for k in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")}
-    change(two[1], **uids, ReconstructionMethod="FBP", InstanceNumber=lambda n: n + 6, ImageIndex=None)
-    with pytest.raises(RefusedScan, match="2 images of each place at the same time") as refusal:
-        read_series(two[0].folder.parent)
-    assert refusal.value.rule == "overlapping-frames"
-
-
-@pytest.mark.parametrize("spread", [False, True], ids=["twice", "in parts"])
-def test_an_adni_series_in_two_folders_is_one_scan(make_series, tmp_path, spread):
-    folder = tmp_path / "in" / "002_S_1234" / "AV1451" / "2019-05-10_10_00_00.0" / "I1"
-    series = make_series(folder=folder)
-    shutil.copytree(folder, folder.with_name("I2"))
-    for n, path in enumerate(sorted(folder.iterdir())):
-        if spread:
-            (folder.with_name("I2") / path.name if n % 2 else path).unlink()
-    assert find_scans(tmp_path / "in").layout == "adni"
-    (read,) = read_all(tmp_path / "in")
-    np.testing.assert_allclose(read, series.values, rtol=1e-6)
 
 
 @st.composite
@@ -542,116 +277,3 @@ def test_what_is_not_stated_agrees_with_everything():
     assert one == Person("a 1", frozenset({"doe", "jane"}), "", "")
     assert conflicts([one, Person("", frozenset(), "1940-01-01", "M")]) == []
     assert not are_two_people(one, Person("a 1", frozenset(), "1940-01-01", "M"))
-
-
-@pytest.mark.parametrize("other", ["77^^^HOSP", "077^^^HOSP&1.2.3&ISO^MR"])
-def test_an_id_with_and_without_its_issuer_is_one_person_and_named(two, other):
-    change(two[0], PatientID="77")
-    change(two[1], PatientID=other)
-    scans = find_scans(two[0].folder.parent).scans
-    assert {scan.subject_label for scan in scans} == {min("77", other)}
-    assert all("with and without its issuer" in note for scan in scans for note in scan.notes)
-    assert all(scan.notes and scan.doubt is None for scan in scans)
-
-
-def test_one_number_of_two_issuers_is_two_people_unless_the_name_agrees(two):
-    change(two[0], PatientID="77^^^NORTH", PatientName="Doe^Jane")
-    change(two[1], PatientID="77^^^SOUTH", PatientName="Roe^Anna")
-    scans = find_scans(two[0].folder.parent).scans
-    assert len({scan.subject_label for scan in scans}) == 2
-    assert not any(scan.doubt for scan in scans)
-    change(two[1], PatientName="Doe^Jane")
-    scans = find_scans(two[0].folder.parent).scans
-    assert len({scan.subject_label for scan in scans}) == 1
-
-
-def test_an_id_without_issuer_beside_the_same_of_two_issuers_is_refused(make_series, tmp_path):
-    for name, number, person in (
-        ("a", "77^^^NORTH", "Doe^Jane"),
-        ("b", "77^^^SOUTH", "Roe^Anna"),
-        ("c", "77", ""),
-    ):
-        series = make_series(folder=tmp_path / "in" / name, seed=ord(name))
-        change(series, PatientID=number, PatientName=person)
-    found = {scan.subject_label: scan for scan in find_scans(tmp_path / "in").scans}
-    assert set(found) == {"77", "77^^^NORTH", "77^^^SOUTH"}
-    assert [label for label, scan in found.items() if scan.doubt] == ["77"]
-    with pytest.raises(RefusedScan, match=r"different issuers.*state the issuer"):
-        read_found(found["77"])
-
-
-def test_images_of_two_issuers_in_one_series_are_not_one_scan(make_series):
-    series = make_series()
-    change(series, PatientID=lambda n: f"77^^^{('NORTH', 'SOUTH')[n % 2]}")
-    assert read_all(series.folder) == ["two-people"]
-    change(series, PatientID=lambda n: ("77", "77^^^NORTH")[n % 2])
-    (values,) = read_all(series.folder)
-    assert np.allclose(values, series.values, rtol=1e-6)
-
-
-@pytest.mark.parametrize(("tracer", "rule"), [("FDG", "mixed-tracers"), ("Florbetapir", "mixed-tracers")])
-def test_a_series_whose_images_state_two_tracers_is_refused(make_series, make_drug, tracer, rule):
-    series = make_series()
-    other = [make_drug(tracer)]
-    path = sorted(series.folder.iterdir())[3]
-    ds = pydicom.dcmread(path)
-    ds.RadiopharmaceuticalInformationSequence = other
-    ds.save_as(path)
-    with pytest.raises(RefusedScan, match=r"state 2 tracers: AV1451, |state 2 tracers: .*AV1451") as refusal:
-        read_series(series.folder)
-    assert refusal.value.rule == rule
-    assert read_all(series.folder) == [rule]
-
-
-def test_an_image_that_states_no_tracer_agrees_with_the_others(make_series, make_drug):
-    series = make_series()
-    path = sorted(series.folder.iterdir())[3]
-    ds = pydicom.dcmread(path)
-    ds.RadiopharmaceuticalInformationSequence = [make_drug("Solution")]
-    ds.save_as(path)
-    assert read_series(series.folder).facts["tracer"] == "AV1451"
-
-
-def test_the_same_pixels_in_two_orientations_are_refused(make_series, tmp_path):
-    for name, row in (("a", "1"), ("b", "-1")):
-        series = make_series(folder=tmp_path / "in" / name)
-        change(series, ImageOrientationPatient=[row, "0", "0", "0", "1", "0"])
-    assert read_all(tmp_path / "in") == ["mixed-geometry"] * 2
-
-
-@pytest.mark.parametrize("blank", ["19000101", "19010101", "18000101", "00010101", ""])
-def test_a_date_that_a_deidentifier_left_is_none(make_series, blank):
-    series = make_series()
-    change(series, AcquisitionDate=blank, SeriesDate=blank)
-    (scan,) = find_scans(series.folder).scans
-    assert str(scan.scan_date) == "2019-05-10"
-    change(series, StudyDate=blank)
-    assert find_scans(series.folder).scans[0].scan_date is None
-
-
-@pytest.mark.parametrize(
-    ("written", "age"), [("071Y", 71), ("71Y", 71), ("71", 71), ("099Y", 89), ("", None)]
-)
-def test_ages_as_they_are_written(make_series, written, age):
-    series = make_series()
-    change(series, PatientAge=written)
-    assert find_scans(series.folder).scans[0].age == age
-
-
-def test_early_frames_beside_a_scan_are_left_alone_and_counted(two):
-    change(two[0], SeriesDescription="AV1451 PET Early Frames")
-    found = find_scans(two[0].folder.parent)
-    assert [scan.description for scan in found.scans] == ["AV1451 PET Brain"]
-    assert found.ignored == {"early-frame series": 1}
-
-
-@pytest.mark.parametrize(("second", "rule"), [("Fluorodeoxyglucose", "mixed-tracers"), ("AV-1451", None)])
-def test_a_second_injection_of_another_tracer_in_one_header_is_refused(make_series, make_drug, second, rule):
-    series = make_series()
-    change(series, RadiopharmaceuticalInformationSequence=[make_drug(), make_drug(second)])
-    if rule is None:
-        assert read_series(series.folder).array.size
-        return
-    with pytest.raises(RefusedScan, match="state 2 tracers: AV1451, FDG") as refused:
-        read_series(series.folder)
-    assert refused.value.rule == rule
