@@ -37,3 +37,13 @@ def are_both(read, two):
         any(not isinstance(one, str) and np.allclose(one, series.values, rtol=1e-6) for one in read)
         for series in two
     )
+
+
+def setting(**values):
+    """Return an edit of `make_series` that sets elements of every slice."""
+
+    def edit(ds, _slice, _frame):
+        for name, value in values.items():
+            setattr(ds, name, value)
+
+    return edit
