@@ -124,11 +124,10 @@ class Atlas:
             if region in self.names
             else [f"{s}_{region}" for s in ([side] if side else ["left", "right"])]
         )
-        found = [k for k, name in enumerate(self.names) if name in wanted]
-        if not found:
+        found = np.array([name in wanted for name in self.names])
+        if not found.any():
             raise KeyError(region)
-        mask: NDArray[np.bool_] = np.isin(self.labels, found)
-        return mask
+        return np.asarray(found[self.labels])
 
     @property
     def reference(self) -> NDArray[np.bool_]:
