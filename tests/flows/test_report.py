@@ -17,8 +17,10 @@ from pipeline.ingest.found import FoundScan
 from pipeline.ingest.source_map import remember_sources
 
 NOT_AT_THE_START = {
-    "alembic", "dask", "distributed", "highdicom", "matplotlib.pyplot", "mlflow.pyfunc", "monai", "prefect",
-    "pynetdicom", "scipy.optimize", "scipy.stats", "sklearn", "sympy", "torch._dynamo", "weasyprint",
+    "alembic", "dask", "distributed", "fontTools", "highdicom", "matplotlib.pyplot", "mlflow", "monai",
+    "nilearn.image", "prefect", "pynetdicom", "scipy.interpolate", "scipy.optimize", "scipy.signal",
+    "scipy.spatial", "scipy.stats", "sklearn", "sqlalchemy", "sympy", "torch._dynamo", "torch._inductor",
+    "weasyprint",
 }  # fmt: skip
 """Slow to import: what needs one of them imports it then."""
 
