@@ -6,7 +6,7 @@ Light to import, for one report must be quick.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flows.reports.earlier_visits import visits_until
 from flows.reports.report_lists import list_reports_at
-from flows.reports.report_names import named_reports
+from flows.reports.report_names import named_reports, under_known_names
 from flows.reports.scan_reports import ReportWriter, study_at
 from flows.running.console import say, warn
 from pipeline import tracking
@@ -30,16 +30,14 @@ from pipeline.ingest.deidentify import (
 )
 from pipeline.ingest.found import FoundScan
 from pipeline.ingest.instances import read_file
-from pipeline.ingest.records import read_records
-from pipeline.ingest.same_scans import as_known
-from pipeline.ingest.source_map import known_subjects, place_of, remember_sources
+from pipeline.ingest.source_map import place_of, remember_sources
 from pipeline.ingest.sources import scans_at
 from pipeline.one_scan import Inference, check_prevalence, infer
 from pipeline.reporting.scan.scan_build import MeasuredScan
 from pipeline.reporting.scan.scan_numbers import ScanReport, Visit
 from pipeline.scan import Cohort
 
-__all__ = ["Request", "ScanPages", "report_scans", "scans_at", "under_known_names"]
+__all__ = ["Request", "ScanPages", "report_scans", "scans_at"]
 
 
 @dataclass(frozen=True)
@@ -168,26 +166,6 @@ def _digest(scan: FoundScan) -> str:
         return scan.fingerprint()
     except RefusedScan:  # it cannot be read, as its report states
         return ""
-
-
-def under_known_names(
-    places: Iterable[Sequence[FoundScan]], key_file: Path, pseudonymiser: Pseudonymiser, study: Path
-) -> list[FoundScan]:
-    """Give each scan the subject label that its subject has under this key, as an ingest does.
-
-    Parameters
-    ----------
-    places : iterable of sequence of FoundScan
-        The scans at each path: those of one path may have IDs that differ in their spelling alone.
-    key_file : Path
-        Its private map holds the labels.
-    study : Path
-        Output folder of the study. Records of its dataset show whether two spellings are two people.
-    """
-    dataset = dataset_of_study(study)
-    records = {} if dataset is None else read_records(dataset)
-    known, bids = known_subjects(key_file), dataset or study
-    return [scan for scans in places for scan in as_known(scans, known, records, bids, pseudonymiser)]
 
 
 def _find_all(

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flows.report import scans_at, under_known_names
+from flows.report import scans_at
+from flows.reports.report_names import under_known_names
 from flows.reports.scan_reports import record
 from flows.running.console import progress
 from pipeline import tracking

@@ -94,6 +94,8 @@ class FoundScan:
         Rule, problem and hint, where it was seen before the scan was read.
     doubt : (str, str) or None
         Why it is not known whose scan it is, and the hint; reading it refuses it.
+    own_label : str
+        ``sub-<pseudonym>_ses-<session>`` of a scan that has these names already, by the same key.
     """
 
     files: tuple[Path, ...]
@@ -123,6 +125,7 @@ class FoundScan:
     reads: Mapping[str, str] = field(default_factory=dict)
     acquired: Acquired | None = None
     origin: str = ""
+    own_label: str = ""
 
     def check(self) -> None:
         """Refuse a scan of which it is not known whose it is, or what was seen when it was found.
@@ -158,7 +161,10 @@ class FoundScan:
 
     def label(self, pseudonymiser: Pseudonymiser) -> str:
         """Return ``sub-<pseudonym>_ses-<session>``, the id the scan has in every table."""
-        return f"sub-{pseudonymiser.subject(self.subject_label)}_ses-{self.session(pseudonymiser)}"
+        return (
+            self.own_label
+            or f"sub-{pseudonymiser.subject(self.subject_label)}_ses-{self.session(pseudonymiser)}"
+        )
 
     def digests(self) -> dict[Path, str]:
         """Return the SHA-256 of each file and sidecar.

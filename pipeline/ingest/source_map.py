@@ -46,14 +46,14 @@ def remember_sources(key_file: Path, scans: Iterable[FoundScan], names: Pseudony
     key_file : Path
         The map is written beside it.
     scans : iterable of FoundScan
-        With the sessions they have in the dataset.
+        With the sessions they have in the dataset. One that has its label already is in the map.
     names : Pseudonymiser
     """
     path = map_beside(key_file)
     with exclusive(path.with_name(f".{path.name}.lock"), "map of the pseudonyms"):
         known = read_map(path) if path.exists() else {}
         before = json.dumps(known, sort_keys=True)
-        for scan in scans:
+        for scan in (one for one in scans if not one.own_label):
             label, place = scan.label(names), place_of(scan)
             paths = [p for p in known.get(label, {}).get("paths", []) if p != place]
             people = known.get(label, {}).get("people", [])
@@ -107,6 +107,12 @@ def known_subjects(key_file: Path) -> dict[str, set[Person]]:
             for one in entry.get("people", ())
         }
     return found
+
+
+def known_labels(key_file: Path) -> set[str]:
+    """Return the label of every scan in the map of a key; none where there is no map yet."""
+    path = map_beside(key_file)
+    return set(read_map(path)) if path.exists() else set()
 
 
 def read_map(path: Path) -> dict[str, dict[str, Any]]:

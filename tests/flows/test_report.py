@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.report import Request, report_scans, scans_at, under_known_names
+from flows.report import Request, report_scans, scans_at
 from flows.reports.predict import identify
 from pipeline.errors import ConfigError, InputError, TaucalError
 from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key
@@ -176,26 +176,6 @@ class TestOnePatientHasOnePseudonym:
         assert answer.exit_code == 1, answer.output
         assert answer.stderr.count("(no prediction: ") == 2
         assert len(list((tmp_path / "a").glob("*/*.html"))) == 2
-
-
-def test_one_person_has_one_pseudonym_however_the_id_is_spelled(tmp_path):
-    def scan(label: str) -> FoundScan:
-        return FoundScan((tmp_path / label / "x.dcm",), "dicom", label)
-
-    key_file, names = tmp_path / "bids.key", Pseudonymiser(bytes(32))
-    remember_sources(key_file, [scan("HOSP-0077"), scan("12^^^SOUTH")], names)
-    given = [[scan("hosp-0077")], [scan("0012")], [scan("HOSP-0077"), scan("78")]]
-    found = under_known_names(given, key_file, names, tmp_path)
-    assert [one.subject_label for one in found] == ["HOSP-0077", "12^^^SOUTH", "HOSP-0077", "78"]
-    assert found[0].label(names) == scan("HOSP-0077").label(names)
-    # Where one folder has both spellings, they are of two people.
-    two = under_known_names([[scan("12"), scan("0012")]], key_file, names, tmp_path)
-    assert [one.subject_label for one in two] == ["12", "0012"]
-
-
-def test_without_a_map_every_scan_stays_under_its_own_name(tmp_path):
-    scan = FoundScan((tmp_path / "x.dcm",), "dicom", "77")
-    assert under_known_names([[scan]], tmp_path / "no.key", Pseudonymiser(bytes(32)), tmp_path) == [scan]
 
 
 def test_predict_gives_a_person_the_pseudonym_of_the_ingest(bids, tmp_path):

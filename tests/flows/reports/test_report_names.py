@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.reports.report_names import named_reports
+from flows.reports.report_names import named_reports, under_known_names
 from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.found import FoundScan
+from pipeline.ingest.source_map import map_beside, read_map, remember_sources
 
 NAMES = Pseudonymiser(b"k" * 32)
 LABEL = FoundScan((), "nifti", "01", date(2020, 1, 2)).label(NAMES)
@@ -88,7 +89,7 @@ def test_a_later_call_with_other_images_of_the_day_leaves_the_first_report(scan,
     assert names_of(first) == [LABEL]
     assert names_of(other) == [f"{LABEL}n2"]
     kept = tmp_path / "reports" / LABEL
-    told = f"{other.files[0]} holds other images of the person and day of {kept}: report {LABEL}n2."
+    told = f"{other.files[0]} holds other data of the person and day of {kept}: report {LABEL}n2."
     assert told in capsys.readouterr().err
     assert names_of(scan("again.nii.gz", b"y")) == [f"{LABEL}n2"]
     assert names_of(scan("c.nii", b"z"), first) == [f"{LABEL}n3", LABEL]
@@ -100,3 +101,40 @@ def test_a_report_that_does_not_state_its_images_is_replaced(scan, names_of, tmp
     file.parent.mkdir(parents=True)
     file.write_text(stored)
     assert names_of(scan("a.nii", b"x")) == [LABEL]
+
+
+def test_one_person_has_one_pseudonym_however_the_id_is_spelled(tmp_path):
+    def scan(label: str) -> FoundScan:
+        return FoundScan((tmp_path / label / "x.dcm",), "dicom", label)
+
+    key_file, names = tmp_path / "bids.key", Pseudonymiser(bytes(32))
+    remember_sources(key_file, [scan("HOSP-0077"), scan("12^^^SOUTH")], names)
+    given = [[scan("hosp-0077")], [scan("0012")], [scan("HOSP-0077"), scan("78")]]
+    found = under_known_names(given, key_file, names, tmp_path)
+    assert [one.subject_label for one in found] == ["HOSP-0077", "12^^^SOUTH", "HOSP-0077", "78"]
+    assert found[0].label(names) == scan("HOSP-0077").label(names)
+    # Where one folder has both spellings, they are of two people.
+    two = under_known_names([[scan("12"), scan("0012")]], key_file, names, tmp_path)
+    assert [one.subject_label for one in two] == ["12", "0012"]
+
+
+def test_without_a_map_every_scan_stays_under_its_own_name(tmp_path):
+    scan = FoundScan((tmp_path / "x.dcm",), "dicom", "77")
+    assert under_known_names([[scan]], tmp_path / "no.key", Pseudonymiser(bytes(32)), tmp_path) == [scan]
+
+
+@pytest.mark.parametrize("layout", ["bids", "nifti"])  # as one file, and in a folder of several
+def test_a_scan_of_the_dataset_or_of_a_copy_keeps_its_pseudonym(tmp_path, layout):
+    key_file = tmp_path / "bids.key"
+    source = FoundScan((tmp_path / "x.dcm",), "dicom", "HOSP-77", date(2020, 1, 2))
+    remember_sources(key_file, [source], NAMES)
+    subject, _, session = source.label(NAMES).removeprefix("sub-").partition("_ses-")
+    copied = FoundScan((tmp_path / "copy" / "x.nii.gz",), layout, subject, session_label=session)
+    (found,) = under_known_names([[copied]], key_file, NAMES, tmp_path)
+    assert found.label(NAMES) == source.label(NAMES)
+    before = read_map(map_beside(key_file))
+    remember_sources(key_file, [found], NAMES)
+    assert read_map(map_beside(key_file)) == before  # `taucal who` still finds the person, not a pseudonym
+    # A source whose ID looks like a pseudonym, but is none of this key, is a person as any other.
+    (other,) = under_known_names([[replace(copied, subject_label="QUF7R6TBD5EQ")]], key_file, NAMES, tmp_path)
+    assert other.label(NAMES).startswith(f"sub-{NAMES.subject('QUF7R6TBD5EQ')}_")
