@@ -6,17 +6,18 @@ labels, over the same in the lower half of their cerebellar grey matter, minus 1
 registration, noise and interpolation together.
 
 Settings of the imaging were chosen on `ixi_first`; `ixi_second` and `oasis` are other people. Nothing that is
-measured here becomes part of the project's data.
+measured here becomes part of the project's data. `--dcccpy` reads the same scans by that package too: it is
+the site-packages of another virtual environment, since its licence (CC BY-NC-ND) keeps it out of the project.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -26,7 +27,7 @@ import pandas as pd
 from pipeline.atlas import META_ROI_DEFINITIONS
 from pipeline.config import ImagingSettings
 from pipeline.errors import RefusedScan
-from pipeline.imaging.process import Normalised, normalise
+from pipeline.imaging.process import normalise
 from pipeline.phantom.anatomy import Rendering, Uptake, draw_uptake
 from pipeline.phantom.brain_labels import MEASURED, VENTRICLES, list_people, measured_labels
 from pipeline.phantom.conditions import draw_conditions
@@ -34,9 +35,11 @@ from pipeline.phantom.population import Latents
 from pipeline.phantom.real_people import paint_person
 from pipeline.phantom.scanner import SCANNERS, Acquisition, acquire
 from pipeline.scan import Frame, Volume
+from tests.benchmarks.dccc import processor_seconds, read_by_dcccpy
 
 ANATOMIES = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "anatomies"
-METHODS = {name: ImagingSettings(registration=name) for name in ("affine", "warp")}
+Reader = Callable[[Volume], Mapping[str, float]]
+"""From a scan to its SUVR, named as `Normalised.region_values` does."""
 PATTERNS = ("negative", "braak", "one_sided", "focal")
 DEEP = ("caudate", "putamen", "pallidum", "thalamus", "ventral_dc")
 NOT_COMPARED = ("accumbens", "frontal_pole", "transverse_temporal")
@@ -172,38 +175,52 @@ class Case:
     seconds: float = np.nan
 
 
-def measure(group: str, painted: Painted, twin: Painted | None, method: str) -> Case:
+def readers(packages: str | None) -> dict[str, Reader]:
+    """Return the methods: those of taucal, and dcccpy where its packages are given."""
+
+    def taucal(volume: Volume, registration: Literal["affine", "warp"]) -> Mapping[str, float]:
+        return normalise(volume, ImagingSettings(registration=registration)).region_values()
+
+    found: dict[str, Reader] = {
+        "affine": lambda volume: taucal(volume, "affine"),
+        "warp": lambda volume: taucal(volume, "warp"),
+    }
+    if packages:
+        found["dcccpy"] = lambda volume: read_by_dcccpy(volume, packages)
+    return found
+
+
+def measure(group: str, painted: Painted, twin: Painted | None, method: str, read: Reader) -> Case:
     """Normalise a scan; focal and one-sided tau is compared with the twin that has none."""
     who, truth = painted.person, painted.truth
     about = (group, who.name, who.age, painted.ventricles_ml, painted.pattern, method, truth["meta_roi"])
-    start = time.process_time()
+    start = processor_seconds()
     try:
-        found = normalise(painted.volume, METHODS[method])
+        suvr = read(painted.volume)
     except RefusedScan as refusal:
         return Case(*about, refused=refusal.rule)
-    seconds = time.process_time() - start
-    suvr = found.region_values()
+    seconds = processor_seconds() - start
     named = {region: READ_AS.get(region, region) for region in (*TARGETS, *DEEP)}
     off = {region: suvr[f"both_{name}"] / truth[region] - 1 for region, name in named.items()}
     worst = max(TARGETS, key=lambda region: abs(off[region]))
     return Case(
         *about,
-        meta_roi=found.composites["meta_roi"] / truth["meta_roi"] - 1,
+        meta_roi=suvr["composite_meta_roi"] / truth["meta_roi"] - 1,
         targets=float(np.mean([abs(off[region]) for region in TARGETS])),
         worst_target=off[worst],
         deep=float(np.mean([abs(off[region]) for region in DEEP])),
-        contrast=_contrast(found, painted, twin, method) if twin else np.nan,
+        contrast=_contrast(suvr, painted, twin, read) if twin else np.nan,
         seconds=seconds,
     )
 
 
-def _contrast(found: Normalised, painted: Painted, twin: Painted, method: str) -> float:
+def _contrast(after: Mapping[str, float], painted: Painted, twin: Painted, read: Reader) -> float:
     """Share of the true rise over the twin without tau that is measured where tau was painted, minus 1."""
     try:
-        before = normalise(twin.volume, METHODS[method]).region_values()
+        before = read(twin.volume)
     except RefusedScan:
         return np.nan
-    after, truth, free = found.region_values(), painted.truth, twin.truth
+    truth, free = painted.truth, twin.truth
     raised = painted.raised or tuple(f"{side}_{region}" for region in TARGETS for side in ("left", "right"))
     rise = {r: truth[r] - free[r] for r in raised}
     strong = [r for r in raised if rise[r] > 0.3]
@@ -253,15 +270,16 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["ixi_first", "ixi_second", "oasis"])
     parser.add_argument("--patterns", nargs="+", default=list(PATTERNS))
     parser.add_argument("--details", type=Path, help="TSV with a row a scan and method")
+    parser.add_argument("--dcccpy", metavar="FOLDER", help="site-packages that hold dcccpy[runtime]")
     asked = parser.parse_args()
-    cases = []
+    cases, methods = [], readers(asked.dcccpy)
     for group in asked.sets:
         for seed, person in chosen(group, asked.people):
             for pattern in asked.patterns:
                 painted = paint(person, pattern, seed)
                 lopsided = pattern in ("focal", "one_sided")
                 twin = paint(person, pattern, seed, tau_free=True) if lopsided else None
-                cases += [measure(group, painted, twin, method) for method in METHODS]
+                cases += [measure(group, painted, twin, *method) for method in methods.items()]
     found = pd.DataFrame(cases)
     if asked.details:
         found.to_csv(asked.details, sep="\t", index=False, float_format="%.4f", na_rep="n/a")

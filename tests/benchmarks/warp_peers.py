@@ -2,8 +2,9 @@
 
 Every method gets the same scan, smoothed to 8 mm on a grid of 2 mm, and the same PET-like template of a
 tau-negative head. Its result is read as ever: SUVR over the reference region, in the atlas's regions, against
-the person's own. taucal's template adapts to each scan; the others have the one. antspyx need not be
-installed beside the project: `--packages` is the site-packages of another virtual environment.
+the person's own. taucal's template adapts to each scan; antspyx and SimpleITK have the one, dcccpy its own
+networks. antspyx and dcccpy need not be installed beside the project: `--packages` and `--dcccpy` are the
+site-packages of another virtual environment.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -33,12 +33,15 @@ from pipeline.imaging.suvr import composites, regional_table, to_suvr
 from pipeline.phantom import make_scan
 from pipeline.phantom.scan_maker import variation_of
 from pipeline.phantom.variation import on_template_grid, push_forward
-from pipeline.scan import Volume
+from pipeline.scan import FloatArray, Volume
 from tests.benchmarks import warped_phantom
+from tests.benchmarks.dccc import normalised_by_dcccpy, processor_seconds
 from tests.benchmarks.registration import affine_by_simpleitk, itk_image
 from tests.benchmarks.warped_phantom import Case, with_errors
 
 Places = NDArray[np.float64]
+Method = Callable[[Volume], Places | FloatArray]
+"""From a scan to where the template's voxels lie in it, shape (n, 3), or to it on the template grid."""
 GRID_MM: Places = (AFFINE[:3, :3] @ np.indices(SHAPE).reshape(3, -1) + AFFINE[:3, 3:]).T
 AROUND_MM = 24.0
 
@@ -114,7 +117,7 @@ def at_8_mm(scan: Volume) -> Volume:
     return coarse_volume(scan, 2.0, smoothing_sigma_mm(ASSUMED_RESOLUTION_MM, 8.0))
 
 
-def cases(count: int, methods: dict[str, Callable[[Volume], Places]]) -> Iterator[Case]:
+def cases(count: int, methods: dict[str, Method]) -> Iterator[Case]:
     """Yield what each method makes of each scan."""
     seed, settings, atlas = warped_phantom.SEED, PhantomSettings(anatomy="people"), load_atlas()
     for scan in warped_phantom.scans(count):
@@ -128,19 +131,25 @@ def cases(count: int, methods: dict[str, Callable[[Volume], Places]]) -> Iterato
         true = true @ seen.template_to_native[0][:3, :3].T + seen.template_to_native[0][:3, 3]
         brain = atlas.brain.ravel()
         for name, method in methods.items():
-            begin = time.process_time()
-            places = method(volume)
-            seconds = time.process_time() - begin
-            index = (places - smooth.affine[:3, 3]) @ np.linalg.inv(smooth.affine[:3, :3]).T
-            image = ndimage.map_coordinates(np.nan_to_num(smooth.array), index.T, order=1).reshape(SHAPE)
-            suvr = to_suvr(image)
-            off = float(np.linalg.norm((places - true)[brain], axis=1).mean())
+            begin = processor_seconds()
+            found = method(volume)
+            seconds = processor_seconds() - begin
+            placed = found.ndim == 2
+            suvr = to_suvr(read_at(smooth, found) if placed else found)
+            off = float(np.linalg.norm((found - true)[brain], axis=1).mean()) if placed else np.nan
             case = Case(name, 0.0, scan.latents.stage, 0.0, truth, error_mm=off, seconds=seconds)
             case = with_errors(case, regional_table(suvr), composites(suvr)["meta_roi"], rendering)
             print(
                 f"  {name}: {off:.2f} mm, {case.meta_roi:+.1%}, {seconds:.0f} s", file=sys.stderr, flush=True
             )
             yield case
+
+
+def read_at(image: Volume, places: Places) -> FloatArray:
+    """Interpolate an image at the places of the template's voxels."""
+    index = (places - image.affine[:3, 3]) @ np.linalg.inv(image.affine[:3, :3]).T
+    values = ndimage.map_coordinates(np.nan_to_num(image.array), index.T, order=1)
+    return np.asarray(values.reshape(SHAPE))
 
 
 def table(found: pd.DataFrame) -> str:
@@ -150,7 +159,8 @@ def table(found: pd.DataFrame) -> str:
     for method, of in found.groupby("method", sort=False):
         row = [method, str(len(of)), f"{of.error_mm.mean():.1f} mm", f"{of.meta_roi.mean():+.1%}"]
         row += [f"{of.meta_roi.abs().mean():.1%}", f"{of.meta_roi.abs().max():.1%}"]
-        lines.append(f"| {' | '.join([*row, f'{of.targets.mean():.1%}', f'{of.seconds.mean():.1f}'])} |")
+        row += [f"{of.targets.mean():.1%}", f"{of.seconds.mean():.1f}"]
+        lines.append(f"| {' | '.join(row)} |".replace("nan mm", ""))
     return "\n".join(lines)
 
 
@@ -159,8 +169,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--people", type=int, default=6)
     parser.add_argument("--packages", help="site-packages that hold antspyx")
+    parser.add_argument("--dcccpy", help="site-packages that hold dcccpy[runtime]")
     asked = parser.parse_args()
-    methods: dict[str, Callable[[Volume], Places]] = {
+    methods: dict[str, Method] = {
         "taucal, affine": lambda scan: taucal(scan, warp=False),
         "taucal, warp": lambda scan: taucal(scan, warp=True),
     }
@@ -168,6 +179,8 @@ def main() -> None:
         sys.path.append(asked.packages)
         methods["antspyx, Affine"] = lambda scan: antspyx(scan, "Affine")
         methods["antspyx, SyN"] = lambda scan: antspyx(scan, "SyN")
+    if asked.dcccpy:
+        methods["dcccpy 0.2.0"] = lambda scan: normalised_by_dcccpy(scan, asked.dcccpy)
     methods[f"SimpleITK {sitk.Version.VersionString()}, affine, B-splines"] = simpleitk
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     print(table(pd.DataFrame(cases(asked.people, methods))))
