@@ -62,7 +62,7 @@ def test_other_images_of_the_same_day_have_a_further_report_that_says_why(scan, 
         f"{LABEL}n3",
     ]
     told = capsys.readouterr().err
-    of_first = f"other images of the person and day of {first.files[0]}"
+    of_first = f"other data of the person and day of {first.files[0]}"
     assert f"{other.files[0]} holds {of_first}: report {LABEL}n2." in told
     assert f"same images as {other.files[0]}: one report, {LABEL}n2." in told
 
