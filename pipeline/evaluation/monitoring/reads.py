@@ -6,43 +6,30 @@ a person sees on the scan; the verdict is what that person makes of the model's 
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pipeline.errors import InputError
+from pipeline.evaluation.monitoring.read_words import (
+    CHOICES,
+    LONGEST_COMMENT,
+    OWN,
+    PATTERNS,
+    QUALITY,
+    REASONS,
+    TAU,
+    VERDICTS,
+    check_choices,
+    either,
+    initials_of,
+    plain_text,
+    wrong_field,
+)
 
-VERDICTS = {
-    "accept": "accepts the model's answer",
-    "modify": "accepts part of the model's answer",
-    "reject": "rejects the model's answer",
-}
-TAU = {"negative": "tau-negative", "positive": "tau-positive"}
-PATTERNS = {
-    "none": "no raised uptake in the cortex",
-    "medial-temporal": "medial temporal only",
-    "temporal": "limited to the temporal lobe",
-    "temporal-and-beyond": "the temporal lobe and beyond",
-    "other": "outside the temporal lobe only",
-}
-"""As the report of a scan names the pattern that it computes."""
-QUALITY = {"good": "good", "limited": "limited", "unreadable": "not readable"}
-REASONS = {
-    "image-quality": "image quality",
-    "off-target": "off-target binding",
-    "processing": "registration or reference region",
-    "borderline": "borderline uptake",
-    "clinical": "clinical information that the model has not",
-    "other-disease": "another disease",
-    "other": "another reason, see the text",
-}
-CHOICES = {"verdict": VERDICTS, "tau": TAU, "pattern": PATTERNS, "quality": QUALITY, "reason": REASONS}
-"""Field -> its values and what they mean."""
-OWN = ("tau", "pattern", "quality", "diagnosis")
-"""The fields that a reader fills in before the model's answer is shown, where reads are blind."""
-LONGEST_COMMENT = 1000
-_LONGEST_INITIALS = 6
+__all__ = [
+    "CHOICES", "LONGEST_COMMENT", "OWN", "PATTERNS", "QUALITY", "REASONS", "TAU", "VERDICTS", "AnsweredRead",
+    "AskedRead", "Read", "RecordedRead", "current_reads", "next_read", "shown_of",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -184,10 +171,10 @@ def next_read(given: Mapping[str, str], earlier: Sequence[RecordedRead], asked: 
     InputError
         Naming the field that is missing or contradicts another.
     """
-    reader = _initials(given.get("reader", ""))
+    reader = initials_of(given.get("reader", ""))
     mine = sorted((r for r in earlier if r.read.reader == reader), key=lambda r: r.number)
     texts = {name: str(given[name]).strip() for name in (*OWN, "verdict", "reason") if name in given}
-    _check_choices(texts, asked.classes)
+    check_choices(texts, asked.classes)
     before = mine[-1].read if mine else None
     own = {name: texts.get(name) or None for name in OWN}
     if before is not None and "tau" not in texts and own["quality"] != "unreadable":
@@ -200,7 +187,7 @@ def next_read(given: Mapping[str, str], earlier: Sequence[RecordedRead], asked: 
     comment = same[-1].comment if same and "comment" not in given else given.get("comment", "")
     unchanged = before is not None and all(getattr(read, name) == getattr(before, name) for name in OWN)
     seen_blind = asked.blind if before is None else before.blind and unchanged
-    read = replace(read, comment=_plain_text(comment), blind=seen_blind)
+    read = replace(read, comment=plain_text(comment), blind=seen_blind)
     _check_own(read)
     if asked.blind and before is None:
         _check_no_verdict(read)
@@ -227,37 +214,28 @@ def current_reads(reads: Sequence[RecordedRead]) -> list[RecordedRead]:
     return sorted(last.values(), key=lambda r: r.number)
 
 
-def _check_choices(texts: Mapping[str, str], classes: Sequence[str]) -> None:
-    for name, choices in CHOICES.items():
-        if texts.get(name) and texts[name] not in choices:
-            raise _wrong(name, f"{texts[name]!r} is not a known value", f"give {_either(choices)}")
-    if texts.get("diagnosis") and texts["diagnosis"] not in classes:
-        problem = f"{texts['diagnosis']!r} is not a class of this study"
-        raise _wrong("diagnosis", problem, f"give {_either(classes)}")
-
-
 def _check_own(read: Read) -> None:
     if read.quality == "unreadable":
         if read.tau or read.pattern or read.diagnosis:
-            raise _wrong(
+            raise wrong_field(
                 "quality", "The scan is not readable, but a read is given", "leave out one of the two"
             )
         return
     if read.tau is None:
-        raise _wrong(
-            "tau", "It is missing whether the scan is tau-negative or tau-positive", f"give {_either(TAU)}"
+        raise wrong_field(
+            "tau", "It is missing whether the scan is tau-negative or tau-positive", f"give {either(TAU)}"
         )
     if read.tau == "positive" and read.pattern in (None, "none"):
-        raise _wrong(
+        raise wrong_field(
             "pattern",
             "A tau-positive read has no pattern of raised uptake",
-            f"give {_either([p for p in PATTERNS if p != 'none'])}",
+            f"give {either([p for p in PATTERNS if p != 'none'])}",
         )
 
 
 def _check_no_verdict(read: Read) -> None:
     if read.verdict is not None:
-        raise _wrong(
+        raise wrong_field(
             "verdict",
             "The model's answer is shown after the read, so that the read is blind",
             "give your read without a verdict first, then the verdict alone",
@@ -266,45 +244,19 @@ def _check_no_verdict(read: Read) -> None:
 
 def _check_verdict(read: Read, answer: Mapping[str, Any]) -> None:
     if read.verdict is None:
-        raise _wrong("verdict", "The verdict on the model's answer is missing", f"give {_either(VERDICTS)}")
+        raise wrong_field(
+            "verdict", "The verdict on the model's answer is missing", f"give {either(VERDICTS)}"
+        )
     if read.overrides and read.reason is None:
-        raise _wrong("reason", f"To {read.verdict} an answer needs a reason", f"give {_either(REASONS)}")
+        raise wrong_field("reason", f"To {read.verdict} an answer needs a reason", f"give {either(REASONS)}")
     if read.reason == "other" and not read.comment:
-        raise _wrong("comment", "The reason is another one, which no text names", "write it as the comment")
+        raise wrong_field(
+            "comment", "The reason is another one, which no text names", "write it as the comment"
+        )
     possible = answer.get("prediction_set") or ()
     if read.verdict == "accept" and read.diagnosis and possible and read.diagnosis not in possible:
-        raise _wrong(
+        raise wrong_field(
             "diagnosis",
-            f"The answer {_either(possible)} is accepted, but the class given is {read.diagnosis}",
+            f"The answer {either(possible)} is accepted, but the class given is {read.diagnosis}",
             "modify or reject the answer, or correct the class",
         )
-
-
-def _initials(text: str) -> str:
-    found = text.strip()
-    if not (1 <= len(found) <= _LONGEST_INITIALS and found.isalpha()):
-        seen = f"{found!r} are no initials" if found else "The reader is missing"
-        raise _wrong("reader", seen, f"give initials of 1 to {_LONGEST_INITIALS} letters, as in AB")
-    return unicodedata.normalize("NFC", found).upper()
-
-
-def _plain_text(text: str) -> str:
-    """Return free text on one line without control or direction marks."""
-    marks = (" " if c.isspace() else c for c in unicodedata.normalize("NFC", text.replace("\ud800", "")))
-    line = " ".join("".join(c for c in marks if c == " " or unicodedata.category(c)[0] != "C").split())
-    if len(line) > LONGEST_COMMENT:
-        raise _wrong(
-            "comment",
-            f"The text has {len(line)} characters, expected at most {LONGEST_COMMENT}",
-            "shorten it",
-        )
-    return line
-
-
-def _either(names: Sequence[str] | Mapping[str, str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} or {last}" if others else last
-
-
-def _wrong(field: str, problem: str, hint: str) -> InputError:
-    return InputError(problem, where=field, hint=hint)
