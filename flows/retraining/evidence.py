@@ -9,13 +9,15 @@ from typing import Any
 
 from flows.learning.cohorts import region_table
 from flows.retraining.champion import Champion
+from flows.retraining.promotion import chosen_by
 from flows.running.task_runs import step
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.evaluation.classifier.rivals import Rivals
 from pipeline.evaluation.monitoring.challenger import judged_of, scans_of_others
-from pipeline.evaluation.monitoring.gate import judge, spent_after
+from pipeline.evaluation.monitoring.champions_luck import ChampionsLead, shared_part
+from pipeline.evaluation.monitoring.gate import DECIDING, judge, spent_after
 from pipeline.evaluation.monitoring.verdict import GateOutcome, Look, Verdict
 from pipeline.files import fingerprint
 from pipeline.learning.predictions import Predictions
@@ -47,13 +49,35 @@ def ask_gate(
     scans: SplitCohort, looks: Sequence[Look] = (),
 ) -> Verdict:  # fmt: skip
     """Judge a challenger by its predictions of the test scans of `scans`."""
-    before = None
+    before = lead = None
     if champion is not None:
         predictions = champion.predictions(scans.cohort.subset(test.scan_ids))
         before = champion.classifier.calibrator.transform(predictions.logits)
+        lead = _lead_of(study, champion, test.scan_ids)
     baseline = Rivals.of(scans, region_table(study), challenger.prevalence, study.seed).baseline
-    judged = judged_of(challenger, test, champion=before, baseline=baseline)
+    judged = judged_of(challenger, test, champion=before, baseline=baseline, lead=lead)
     return judge(judged, study.retrain.gate, study.seed, looks)
+
+
+def _lead_of(study: Study, champion: Champion, scan_ids: tuple[str, ...]) -> ChampionsLead | None:
+    """Return by what the gate chose the champion, and on how many of these scans; None if it did not.
+
+    Scans that came while it waited were looked at too; the few of them that have since become test scans
+    are not counted.
+    """
+    store = tracking.store_of(study.tracking, study.output)
+    entry = chosen_by(store, study.output, champion.version)
+    if entry is None or "looks" not in entry.facts:  # as written by 0.1.0
+        return None
+    checks = (check for check in entry.facts["gate"]["checks"] if check["name"] == DECIDING)
+    found = next(checks, None)
+    if found is None or not found["passed"]:  # the first champion met no other
+        return None
+    looks = entry.facts["looks"]
+    used = found.get("luck", 0.0) if len(looks) > 1 else 0.0
+    spare = max(0.0, found["limit"] + used - found["high"])
+    shared = shared_part(scan_ids, champion.split.test)
+    return ChampionsLead(-found["value"], spare, int(looks[-1][0]), shared)
 
 
 def first_answer(study: Study, verdict: Verdict, subjects: Sequence[str], key: str, time: str) -> GateAnswer:

@@ -138,6 +138,13 @@ def waiting(store: tracking.Store, output: Path) -> tracking.Entry | None:
     return entry if tracking.champion_version(store) == entry.over else None
 
 
+def chosen_by(store: tracking.Store, output: Path, version: int) -> tracking.Entry | None:
+    """Return the gate's newest decision for a version, or None where it never passed the gate."""
+    entries = tracking.audit_of(output).entries()
+    found = (e for e in reversed(entries) if e.kind in ("promote", "hold") and e.version == version)
+    return next((e for e in found if "gate" in e.facts and _same_version(store, e)), None)
+
+
 def promote_by_hand(store: tracking.Store, output: Path, version: int, who: str) -> None:
     """Make a version the champion without asking the gate; one that is champion already stays so.
 

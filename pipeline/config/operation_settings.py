@@ -103,6 +103,8 @@ class GateSettings(Section):
     """Confidence of the one-sided limits of the guards."""
     waiting: Annotated[float, Field(ge=0, lt=0.5)] = 0.05
     """Chance of a wrong decision, beside 1 - level, that all looks at later scans share."""
+    champions_luck: Annotated[float, Field(ge=0, le=1)] = 1
+    """Share of a champion's expected luck on the scans that chose it that is allowed for; 0: none."""
     draws: Count = 2000
     """Bootstrap draws, of subjects."""
 

@@ -110,16 +110,33 @@ def skewed_limits(values: ArrayLike, subjects: Sequence[str], z: float) -> tuple
     """
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean())
-    _, place = np.unique(np.asarray(subjects), return_inverse=True)
-    off = np.bincount(place, weights=array - mean)
-    people = len(off)
+    off = _by_subject(array, subjects)
     spread = float(np.sqrt((off**2).mean()))
     if spread <= 1e-12 or not np.isfinite(z):
         far = 0.0 if spread <= 1e-12 else float("inf")
         return mean, mean - far, mean + far
-    error = float(spread * people / len(array) / np.sqrt(people - 1))
-    skew = float((off**3).mean() / spread**3 / np.sqrt(people))
+    error = standard_error(array, subjects)
+    skew = float((off**3).mean() / spread**3 / np.sqrt(len(off)))
     return mean, mean - error * _unskewed(z, skew), mean - error * _unskewed(-z, skew)
+
+
+def standard_error(values: ArrayLike, subjects: Sequence[str]) -> float:
+    """Return the standard error of the mean of a per-scan value, over subjects as in `skewed_limits`.
+
+    Examples
+    --------
+    >>> standard_error([0.0, 0.0, 2.0, 2.0], list("abcd")), standard_error([0.0, 0.0, 2.0, 2.0], list("aabb"))
+    (0.5773502691896258, 1.0)
+    """
+    array = np.asarray(values, dtype=np.float64)
+    off = _by_subject(array, subjects)
+    return float(np.sqrt((off**2).mean()) * len(off) / len(array) / np.sqrt(len(off) - 1))
+
+
+def _by_subject(values: Floats, subjects: Sequence[str]) -> Floats:
+    """Return the summed distance from the mean of each subject's scans."""
+    _, place = np.unique(np.asarray(subjects), return_inverse=True)
+    return np.bincount(place, weights=values - values.mean()).astype(np.float64)
 
 
 def _unskewed(z: float, skew: float) -> float:

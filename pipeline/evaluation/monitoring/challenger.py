@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from models.arrays import Floats
 from models.classifier import CalibratedClassifier
+from pipeline.evaluation.monitoring.champions_luck import ChampionsLead
 from pipeline.evaluation.monitoring.gate import Judged
 from pipeline.evaluation.monitoring.read_labels import diagnosed
 from pipeline.learning.predictions import Predictions
@@ -13,8 +14,9 @@ from pipeline.scan import Cohort, Split
 
 
 def judged_of(
-    challenger: CalibratedClassifier, test: Predictions, *, champion: Floats | None, baseline: Floats | None
-) -> Judged:
+    challenger: CalibratedClassifier, test: Predictions, *, champion: Floats | None, baseline: Floats | None,
+    lead: ChampionsLead | None = None,
+) -> Judged:  # fmt: skip
     """Return the probabilities of all rivals for the test scans.
 
     Parameters
@@ -23,6 +25,8 @@ def judged_of(
         Of the challenger's network.
     champion, baseline : ndarray, shape (N, K), or None
         Calibrated probabilities of the classifier in use, and of the logistic regression on regional SUVR.
+    lead : ChampionsLead, optional
+        By what the gate chose the champion.
     """
     probabilities = challenger.calibrator.transform(test.logits)
     return Judged(
@@ -35,6 +39,7 @@ def judged_of(
         champion=champion,
         baseline=baseline,
         calibration_scans=challenger.conformal.counts,
+        lead=lead,
     )
 
 

@@ -14,7 +14,12 @@ from models.arrays import Floats, Ints
 from pipeline.config import GateSettings
 from pipeline.errors import InputError
 from pipeline.evaluation.inference.intervals import paired_bootstrap
-from pipeline.evaluation.inference.sequential import critical_values, skewed_limits, z_of
+from pipeline.evaluation.inference.sequential import (
+    critical_values,
+    skewed_limits,
+    standard_error,
+    z_of,
+)
 from pipeline.evaluation.metrics import (
     ABOVE_NOISE,
     METRICS,
@@ -23,6 +28,7 @@ from pipeline.evaluation.metrics import (
     negative_log_likelihood,
     prior_corrected,
 )
+from pipeline.evaluation.monitoring.champions_luck import ChampionsLead
 from pipeline.evaluation.monitoring.verdict import GateCheck, Look, Verdict
 
 __all__ = ["GateCheck", "Judged", "Look", "Verdict", "judge", "spent_after"]
@@ -51,6 +57,8 @@ class Judged:
     calibration_scans : tuple of int, length K, or None
         How many scans of each class the sets were fitted on. Few make coverage vary by chance, and the limit
         allows for it; None allows for the test scans' chance alone.
+    lead : ChampionsLead or None
+        By what the gate chose the champion, if it did, and on how many of these scans.
 
     Raises
     ------
@@ -67,6 +75,7 @@ class Judged:
     champion: Floats | None = None
     baseline: Floats | None = None
     calibration_scans: tuple[int, ...] | None = None
+    lead: ChampionsLead | None = None
 
     def __post_init__(self) -> None:
         expected = (len(self.labels), len(self.class_names))
@@ -104,10 +113,12 @@ def judge(test: Judged, settings: GateSettings, seed: int, looks: Sequence[Look]
 
     The paired difference in NLL to the champion decides: promote where a difference of the margin or more is
     ruled out at the level of the settings, reject where the challenger is shown to be worse, else wait for
-    more scans. Guards reject: prior-corrected balanced accuracy, and classwise ECE above its noise, where
-    worse by more than the margin and than chance explains; conformal sets that miss a class more often than
-    chance explains; an NLL above the baseline's by more than chance. Without a champion the last two decide,
-    and the baseline must not be better at all.
+    more scans. A champion that was chosen on the same scans is too good there, so a difference that its
+    expected luck explains does not reject; the challenger waits, and later looks allow for what is left of
+    that luck among more scans. Guards reject: prior-corrected balanced accuracy, and classwise ECE above its
+    noise, where worse by more than the margin and than chance explains; conformal sets that miss a class more
+    often than chance explains; an NLL above the baseline's by more than chance. Without a champion the last
+    two decide, and the baseline must not be better at all.
 
     Parameters
     ----------
@@ -144,21 +155,38 @@ def judge(test: Judged, settings: GateSettings, seed: int, looks: Sequence[Look]
 
 def _deciding(test: Judged, champion: Floats, settings: GateSettings, looks: Sequence[Look]) -> GateCheck:
     z = critical_values([look.subjects for look in looks], [look.spent for look in looks])[-1]
-    value, low, high = skewed_limits(_losses(test, champion), test.subjects, z)
+    losses = _losses(test, champion)
+    luck = _luck(test, losses, settings)
+    value, low, high = skewed_limits(losses, test.subjects, z)
     margin = settings.negative_log_likelihood
-    passed = high <= margin + _ROUNDING  # NaN does not pass
-    undecided = not passed and low <= 0
+    # Luck alone promotes nobody on the scans that chose the champion: only later scans can show it.
+    allowed = margin + (luck if len(looks) > 1 else 0.0)
+    passed = high <= allowed + _ROUNDING  # NaN does not pass
+    undecided = not passed and low <= luck
     both = _both(DECIDING, (test.challenger, champion), test.labels, "the champion")
     confidence = f"{stats.norm.cdf(z) * 100:.0f} % confidence"
     if high < 0:
         sentence = f"{both}: better by at least {-high:.3f} with {confidence}"
     else:
         sentence = f"{both}: worse by at most {high:.3f} with {confidence}, where {margin:g} is allowed"
-    if undecided:
+    if undecided and low <= 0:
         sentence += f"; {looks[-1].subjects} test subjects are too few to decide"
     elif not passed:
         sentence += f"; it is worse by at least {low:.3f}"
-    return GateCheck(DECIDING, passed, value, low, high, margin, f"{sentence}.", undecided)
+    if luck and test.lead is not None and (undecided or allowed > margin):
+        share = f"{100 * test.lead.shared:.0f} %"
+        sentence += (
+            f". The champion was chosen on {share} of these scans, so about {luck:.3f} is likely its luck"
+        )
+        sentence += "; only later scans can show it" if undecided else ""
+    return GateCheck(DECIDING, passed, value, low, high, margin, f"{sentence}.", undecided, luck)
+
+
+def _luck(test: Judged, losses: Floats, settings: GateSettings) -> float:
+    if test.lead is None:
+        return 0.0
+    error, people = standard_error(losses, test.subjects), len(set(test.subjects))
+    return settings.champions_luck * test.lead.luck(error, people)
 
 
 def _losses(test: Judged, rival: Floats) -> Floats:

@@ -28,6 +28,9 @@ class GateCheck:
         `low` above zero, coverage where `value` is below it.
     undecided : bool
         The check has not passed, and more scans can change that.
+    luck : float
+        What of `value` is likely luck of a champion that was chosen on the same scans: `low` must exceed it
+        to fail, and once later scans were looked at, `high` may exceed `limit` by it.
     """
 
     name: str
@@ -38,6 +41,7 @@ class GateCheck:
     limit: float
     sentence: str
     undecided: bool = False
+    luck: float = 0.0
 
     @property
     def outcome(self) -> str:

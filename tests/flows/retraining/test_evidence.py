@@ -107,6 +107,56 @@ def test_who_has_waited_too_long_is_rejected_with_or_without_a_last_look(asked):
     assert again(3.5, 19, facts).outcome == "promote", "the last look may decide"
 
 
+@pytest.fixture
+def judged(monkeypatch):
+    """Let the gate be asked about a champion of an audit entry; return the lead that it is given."""
+
+    def lead_given(entry):
+        monkeypatch.setattr(evidence, "chosen_by", lambda *_: entry)
+        champion = SimpleNamespace(
+            version=2,
+            split=split_of(cohort_of(15)),
+            predictions=lambda scans: SimpleNamespace(logits=None),
+            classifier=SimpleNamespace(calibrator=SimpleNamespace(transform=lambda logits: "theirs")),
+        )
+        test = SimpleNamespace(scan_ids=cohort_of(20).scan_ids[10:])
+        scans = SplitCohort(cohort_of(20), None, champion.split)
+        study = SimpleNamespace(
+            tracking=None, output=Path(), seed=0, retrain=SimpleNamespace(gate=GateSettings())
+        )
+        return evidence.ask_gate(study, champion, SimpleNamespace(prevalence=None), test, scans)
+
+    rivals = SimpleNamespace(of=lambda *_: SimpleNamespace(baseline=None))
+    monkeypatch.setattr(evidence, "Rivals", rivals)
+    monkeypatch.setattr(evidence, "region_table", lambda study: None)
+    monkeypatch.setattr(evidence.tracking, "store_of", lambda *_: None)
+    monkeypatch.setattr(evidence, "judged_of", lambda *_, champion, baseline, lead: lead)
+    monkeypatch.setattr(evidence, "judge", lambda lead, *_: lead)
+    return lead_given
+
+
+def passed_with(**facts):
+    check = GateCheck("negative_log_likelihood", True, -0.04, -0.09, 0.01, 0.035, "Better.", luck=0.01)
+    return SimpleNamespace(facts={"gate": Verdict(True, (check,)).to_dict(), "looks": [[40, 0.2]]} | facts)
+
+
+def test_the_gate_is_told_by_what_the_champion_was_chosen_and_on_which_scans(judged):
+    lead = judged(passed_with())
+    assert (lead.lead, lead.spare, lead.subjects) == (pytest.approx(0.04), pytest.approx(0.025), 40)
+    assert lead.shared == 0.5, "its test part of five, of ten scans; the others came since"
+    later = judged(passed_with(looks=[[40, 0.2], [60, 0.25]]))
+    assert (later.spare, later.subjects) == (pytest.approx(0.035), 60), "luck was allowed for at a later look"
+
+
+def test_a_champion_that_met_no_other_or_not_the_gate_has_no_lead(judged):
+    assert judged(None) is None
+    first = GateCheck("baseline", True, -0.1, -0.2, 0.0, 0.0, "Better.")
+    assert judged(passed_with(gate=Verdict(True, (first,)).to_dict())) is None
+    old = passed_with()
+    del old.facts["looks"]
+    assert judged(old) is None, "as version 0.1.0 wrote it"
+
+
 def test_scans_of_others_exclude_whoever_was_learned_from_by_either():
     cohort = cohort_of(18)
     split = split_of(cohort_of(15))

@@ -19,6 +19,7 @@ from flows.retraining.approval import HumanAnswer, answer
 from flows.retraining.promotion import (
     Decision,
     checked_audit,
+    chosen_by,
     hold,
     move,
     promote_by_hand,
@@ -139,6 +140,32 @@ def test_a_held_version_stays_approvable_while_a_later_one_is_undecided(store, o
     assert undecided(store, output).version == 3
     assert approve(store, output, "bob") == 2
     assert undecided(store, output) is None, "its champion has moved"
+
+
+def judged_by_gate(version, key):
+    return Decision(version, key, "ann", ("It is no worse.",), {"gate": {"checks": []}, "looks": [[40, 0.2]]})
+
+
+def test_the_gates_decision_about_a_champion_is_found_however_it_came_to_be_champion(store, output):
+    promote_by_hand(store, output, 1, "ann")
+    reject(store, output, judged_by_gate(2, "a"))
+    promote_by_hand(store, output, 2, "ann")
+    assert chosen_by(store, output, 1) is None
+    assert chosen_by(store, output, 2) is None, "the gate had rejected it"
+    hold(store, output, judged_by_gate(3, "b"))
+    assert approve(store, output, "bob") == 3
+    assert (chosen_by(store, output, 3).kind, chosen_by(store, output, 3).key) == ("hold", "b")
+    move(store, output, judged_by_gate(1, "c"))
+    roll_back(store, output, "bob")
+    roll_back(store, output, "bob")
+    assert (chosen_by(store, output, 1).kind, chosen_by(store, output, 1).key) == ("promote", "c")
+
+
+def test_a_version_of_the_same_number_in_another_registry_was_chosen_by_nobody(store, output, monkeypatch):
+    move(store, output, judged_by_gate(2, "a"))
+    assert chosen_by(store, output, 2) is not None
+    monkeypatch.setattr(promotion.tracking, "registered_ms", lambda *_: 1)
+    assert chosen_by(store, output, 2) is None
 
 
 def wait_and_be_killed(output) -> None:

@@ -21,6 +21,7 @@ from pipeline.evaluation.metrics import (
     negative_log_likelihood,
     prior_corrected,
 )
+from pipeline.evaluation.monitoring.champions_luck import ChampionsLead
 from pipeline.evaluation.monitoring.gate import Judged, judge, spent_after
 from pipeline.evaluation.monitoring.verdict import Look, Verdict
 
@@ -186,6 +187,64 @@ def test_later_looks_ask_for_more_than_the_first():
     assert again.low < alone.low
     unpaid = (Look(200, 0.2), Look(300, 0.2))
     assert judge(test, SETTINGS, 0, unpaid).outcome == "wait", "a look that spends nothing decides nothing"
+
+
+def lucky_champion() -> tuple[Judged, Judged]:
+    """A challenger that is rejected narrowly, and the same where the champion's luck explains that."""
+    evidence = world()[0]
+    test = judged(softmax(1.8 * evidence), softmax(evidence))
+    low = check_of(judge(test, SETTINGS, 0), "negative_log_likelihood").low
+    return test, replace(test, lead=ChampionsLead(4 * (low + 0.001), 0.0, 300, 0.5))
+
+
+def test_who_is_rejected_through_the_champions_luck_waits_instead():
+    test, chosen = lucky_champion()
+    plain, found = (check_of(judge(t, SETTINGS, 0), "negative_log_likelihood") for t in (test, chosen))
+    assert (plain.outcome, plain.luck, found.outcome) == ("failed", 0.0, "undecided")
+    assert found.luck == pytest.approx(plain.low + 0.001), "half of the lead, on half of the scans"
+    assert (found.value, found.low, found.high) == (plain.value, plain.low, plain.high)
+    told = (
+        f"chosen on 50 % of these scans, so about {found.luck:.3f} is likely its luck; only later scans can"
+    )
+    assert told in found.sentence
+    assert "luck" not in plain.sentence
+    assert judge(test, SETTINGS, 0).checks[1:] == judge(chosen, SETTINGS, 0).checks[1:], (
+        "guards are as before"
+    )
+    for share in (0, 0.5):
+        settings = SETTINGS.model_copy(update={"champions_luck": share})
+        check = check_of(judge(chosen, settings, 0), "negative_log_likelihood")
+        assert (check.outcome, check.luck) == ("failed", share * found.luck)
+
+
+def test_luck_saves_nobody_whom_a_guard_fails_or_who_is_worse_by_more():
+    _, chosen = lucky_champion()
+    missed = replace(chosen, sets=np.zeros_like(chosen.sets))
+    assert judge(missed, SETTINGS, 0).outcome == "reject"
+    clear = judge(replace(chosen, challenger=softmax(5 * world()[0])), SETTINGS, 0)
+    assert check_of(clear, "negative_log_likelihood").outcome == "failed"
+
+
+def test_luck_promotes_on_later_scans_but_never_on_those_that_chose_the_champion():
+    evidence = world()[0]
+    test = judged(softmax(1.3 * evidence), softmax(evidence), lead=ChampionsLead(0.04, 0.0, 300, 1.0))
+    high = check_of(judge(test, SETTINGS, 0), "negative_log_likelihood").high
+    tight = SETTINGS.model_copy(update={"negative_log_likelihood": high - 0.005})
+    first = check_of(judge(test, tight, 0), "negative_log_likelihood")
+    assert (first.passed, first.luck) == (False, pytest.approx(0.02))
+    looks = (Look(200, 0.1), Look(300, 0.25))
+    later = check_of(judge(test, tight, 0, looks), "negative_log_likelihood")
+    without = check_of(judge(replace(test, lead=None), tight, 0, looks), "negative_log_likelihood")
+    assert (later.passed, without.passed) == (True, False)
+    assert "so about 0.020 is likely its luck" in later.sentence
+
+
+def test_a_verdict_from_before_luck_was_known_is_read():
+    verdict = judge(few_shaken(), SETTINGS, seed=0)
+    stored = verdict.to_dict()
+    for check in stored["checks"]:
+        del check["luck"]
+    assert Verdict.from_dict(stored) == verdict
 
 
 def test_the_order_of_scans_makes_no_difference():
