@@ -47,8 +47,9 @@ EXCESS = 0.1
 FIRST_LOOK = ((1, 1 - SETTINGS.level),)
 """The limit of a first look depends on no number of subjects."""
 OUTCOMES = ("promote", "reject", "wait")
+UNRULED = "none"
 RULES = {
-    "none": Rule(),
+    UNRULED: Rule(),
     "**likeliest lead, waits**": Rule("waits"),
     "likeliest lead, may promote": Rule("promotes"),
     "expected lead": Rule("bayes"),
@@ -227,7 +228,7 @@ def year_row(name: str, loops: Sequence[Loop], without: Floats) -> list[str]:
     runs = share([loop.longest_run() >= 3 for loop in loops], [1] * len(loops)).partition(" (")[0]
     nll = (
         [f"{1000 * used.mean():.1f}", f"{1000 * used[:, -1].mean():.1f}"]
-        if used is without or (used == without).all()
+        if name == UNRULED
         else [mean((used - without).mean(axis=1)), mean((used - without)[:, -1])]
     )
     good = _counts(loops, "reject", -np.inf, EQUAL, True)
@@ -249,7 +250,7 @@ def show_years(years: int, first: int) -> None:
     for title, scenario in SCENARIOS.items():
         drawn = [Year.of(scenario, seed) for seed in range(first, first + years)]
         lived = {name: [Loop(year, rule).run() for year in drawn] for name, rule in RULES.items()}
-        without = np.array([loop.in_use for loop in lived["none"]])
+        without = np.array([loop.in_use for loop in lived[UNRULED]])
         rows += [[title, *year_row(name, loops, without)] for name, loops in lived.items()]
     print(markdown(header, rows), flush=True)
 
