@@ -15,8 +15,13 @@ from pipeline.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pipeline.config import Study
     from pipeline.evaluation.inference.intervals import Interval
     from pipeline.evaluation.inference.method_agreement import MethodAgreement
+    from pipeline.ingest.berkeley import BerkeleyTable
+    from pipeline.ingest.berkeley_match import BerkeleyMatch
+    from pipeline.learning.region_table import RegionTable
+    from pipeline.scan import Cohort
 
 
 def agree(
@@ -45,22 +50,13 @@ def agree(
     difference with the mean, and intraclass correlations, with 95 % intervals by bootstrap over people. UC
     Berkeley measures in regions of the person's own MRI: do not expect perfect agreement.
     """
-    from flows.ingestion.ingest_tables import COHORT_TABLE, REGION_TABLE
     from pipeline.evaluation.inference.method_agreement import LEAST_PEOPLE, region_agreement, write_agreement
-    from pipeline.ingest.berkeley import read_berkeley
-    from pipeline.ingest.berkeley_match import match_berkeley, write_unmatched
-    from pipeline.ingest.deidentify import key_beside
-    from pipeline.learning.region_table import RegionTable
-    from pipeline.scan import Cohort
+    from pipeline.ingest.berkeley_match import write_unmatched
 
     study = study_of(config, overrides)
-    bids = study.cohort.path
-    cohort = Cohort.read_tsv(bids / COHORT_TABLE)
-    own = RegionTable.read(bids / REGION_TABLE).table
-    rows = read_berkeley(table, study.ingest.tracer, list(own.columns), qc_flag)
-    matched = match_berkeley(rows, cohort.scans, study.ingest.key_file or key_beside(bids), days)
+    cohort, own, rows, matched = _both_measurements(study, table, qc_flag, days)
     people = {scan.scan_id: scan.subject for scan in cohort.scans}
-    found, few = region_agreement(own, matched.suvr, people)
+    found, few = region_agreement(own.table, matched.suvr, people)
     without = write_unmatched(matched, study.output / "suvr_agreement_unmatched.tsv")
     left_out = [*rows.notes, *matched.sentences(rows)]
     if not found:
@@ -85,6 +81,25 @@ def agree(
         "rows_without_scan": matched.rows_without_scan,
         "too_few_people": few,
     }
+
+
+def _both_measurements(
+    study: Study, table: Path, qc_flag: int, days: int
+) -> tuple[Cohort, RegionTable, BerkeleyTable, BerkeleyMatch]:
+    """Return the cohort, its regional SUVR, the rows of the other laboratory, and which belong to which."""
+    from flows.ingestion.ingest_tables import COHORT_TABLE, REGION_TABLE
+    from pipeline.ingest.berkeley import read_berkeley
+    from pipeline.ingest.berkeley_match import match_berkeley
+    from pipeline.ingest.deidentify import key_beside
+    from pipeline.learning.region_table import RegionTable
+    from pipeline.scan import Cohort
+
+    bids = study.cohort.path
+    cohort = Cohort.read_tsv(bids / COHORT_TABLE)
+    own = RegionTable.read(bids / REGION_TABLE)
+    rows = read_berkeley(table, study.ingest.tracer, list(own.table.columns), qc_flag)
+    matched = match_berkeley(rows, cohort.scans, study.ingest.key_file or key_beside(bids), days)
+    return cohort, own, rows, matched
 
 
 def retest(

@@ -22,7 +22,7 @@ from flows.running.environment import server_may_be_known
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
-    from pipeline.tracking import Entry
+    from pipeline.tracking import Entry, Store
 
 
 def retrain(
@@ -136,17 +136,13 @@ def promote(
         )
     place = locate(study, changes=True)
     from flows.retraining import promotion
-    from flows.retraining.approval import HumanAnswer, answer
     from pipeline import tracking
     from pipeline.files import whoami
 
     store, output = tracking.store_at(place.named), place.output
     before = tracking.champion_version(store)
     if version is None:
-        held = promotion.waiting(store, output)
-        if approve is not None and held is not None and held.version is not None:
-            tracking.check_stored(store, held.version)
-        answer(store, output, HumanAnswer(approve is not None, approve or reject or "", reason))
+        _answer_for(place, store, approve, reject, reason)
     else:
         tracking.check_stored(store, version)
         promotion.promote_by_hand(store, output, version, whoami())
@@ -154,6 +150,20 @@ def promote(
     champion = tracking.champion_version(store)
     say(f"Version {champion} is {'still ' if champion == before else ''}the champion.")
     return {"study": output, "champion": champion}
+
+
+def _answer_for(
+    place: StudyPlace, store: Store, approve: str | None, reject: str | None, reason: str
+) -> None:
+    """Approve or reject the version that waits; one that is not stored whole is not approved."""
+    from flows.retraining import promotion
+    from flows.retraining.approval import HumanAnswer, answer
+    from pipeline import tracking
+
+    held = promotion.waiting(store, place.output)
+    if approve is not None and held is not None and held.version is not None:
+        tracking.check_stored(store, held.version)
+    answer(store, place.output, HumanAnswer(approve is not None, approve or reject or "", reason))
 
 
 def _end_questions(place: StudyPlace) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.commands.options import StudyOption
 from flows.commands.study_place import locate
 from flows.running.console import say, show_result
+
+if TYPE_CHECKING:
+    from pipeline.tracking import LedgerEntry
 
 
 def _option(help_text: str, metavar: str) -> Any:
@@ -80,13 +83,18 @@ def read(
     given = {"reader": reader, **{name: value for name, value in stated.items() if value is not None}}
     entry, stored = ReadDesk.at(place.named, place.output).record(pseudonym, given)
     say(f"Entry {stored.number} of the audit log. {stored.read.sentence}")
+    _show_answer(entry)
+    if stored.read.verdict is None:
+        call = f"taucal read {entry.scan} {stored.read.reader}"
+        say(f"Now give your verdict: `{call} accept`, modify or reject.")
+    return {"scan": entry.scan, "entry": stored.number, **stored.read.to_dict(), "answer": dict(entry.answer)}
+
+
+def _show_answer(entry: LedgerEntry) -> None:
+    """Show what the model answered about a scan, at the prevalence that its report shows."""
     answer = entry.answer
     shares = answer.get("clinic_probabilities") or answer.get("probabilities") or {}
     row = [str(answer.get("decision")), *(f"{100 * p:.1f} %" for p in shares.values())]
     row += [", ".join(answer.get("prediction_set") or ()), "; ".join(answer.get("reasons") or ())]
     title = f"The model's answer: {entry.scan}{_prevalence_of(answer) if shares else ''}"
     show_result(title, ["decision", *shares, "set", "reasons"], [row])
-    if stored.read.verdict is None:
-        call = f"taucal read {entry.scan} {stored.read.reader}"
-        say(f"Now give your verdict: `{call} accept`, modify or reject.")
-    return {"scan": entry.scan, "entry": stored.number, **stored.read.to_dict(), "answer": dict(answer)}

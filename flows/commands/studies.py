@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -19,6 +19,9 @@ from flows.commands.options import (
 )
 from flows.running.console import say
 from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.config import Study
 
 S = TypeVar("S")
 
@@ -156,28 +159,17 @@ def ingest(
     check_apart(source, out)
     say(f"Ingest: {', '.join(map(str, source))} to {out}.")
     _check_not_empty(source, out)
-    from pipeline.config import CohortSettings, DaskSettings, IngestSettings, Study
-
-    settings = _settings(
-        IngestSettings,
-        source=source[0],
-        more_sources=tuple(source[1:]),
+    study = _ingest_study(
+        source,
+        out,
+        tuple(map(str.strip, classes.split(","))),
+        dask,
         tracer=tracer,
         layout=layout,
         key_file=key_file,
         workers=workers,
-        runner="processes" if dask is None else "dask",
         prune=prune,
         prefer=tuple(filter(None, map(str.strip, prefer.split(",")))),
-    )
-    names = tuple(name.strip() for name in classes.split(","))
-    study = _settings(
-        Study,
-        name="ingest",
-        output=out,
-        cohort=CohortSettings(path=out, classes=names),
-        ingest=settings,
-        dask=DaskSettings(address=None if dask == "local" else dask),
     )
     from flows.ingest import ingest as door
     from flows.running.doors import run_door
@@ -201,6 +193,29 @@ def _check_not_empty(sources: list[Path], out: Path) -> None:
         "No PET scan in this folder: found an empty folder",
         where=str(sources[0]),
         hint="Name the folder above the scans",
+    )
+
+
+def _ingest_study(
+    sources: list[Path], out: Path, classes: tuple[str, ...], dask: str | None, **options: Any
+) -> Study:
+    """Return the study that an ingest is; without Dask its scans go to processes of this machine."""
+    from pipeline.config import CohortSettings, DaskSettings, IngestSettings, Study
+
+    settings = _settings(
+        IngestSettings,
+        source=sources[0],
+        more_sources=tuple(sources[1:]),
+        runner="processes" if dask is None else "dask",
+        **options,
+    )
+    return _settings(
+        Study,
+        name="ingest",
+        output=out,
+        cohort=CohortSettings(path=out, classes=classes),
+        ingest=settings,
+        dask=DaskSettings(address=None if dask == "local" else dask),
     )
 
 
