@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -154,9 +154,26 @@ def write_tables(
     cohort, left_out, silent = _write_cohort(scans, bids, words)
     write_region_table(regions, bids / REGION_TABLE)
     outcomes = [record.outcome for record in records.values()]
+    left_alone, all_layouts = _write_ingest(sources, records.values(), bids, key_check)
+    write_outcomes(outcomes, bids / DERIVATIVES)
+    report = build_ingest_report(
+        outcomes, left_alone, all_layouts, cohort, silent=silent, target=words.target
+    )
+    images = {r.outcome.scan: bids / r.suvr for r in records.values() if r.suvr is not None}
+    page = write_ingest_page(report, bids / DERIVATIVES, images)
+    return DatasetTables(len(scans), page, tuple(gone), left_out, silent)
+
+
+def _write_ingest(
+    sources: Mapping[str, Found], records: Collection[ScanRecord], bids: Path, key_check: str
+) -> tuple[Counter[str], str]:
+    """Write what became of every scan, and what each source held, those of earlier ingests among them.
+
+    Return what the sources left alone, and their layouts in words.
+    """
     before = _stored(bids)
     known = before.get("ignored_by_source", {})
-    same = _same_sources({*known, *before.get("layouts", {})}, sources, records.values())
+    same = _same_sources({*known, *before.get("layouts", {})}, sources, records)
     ignored = {code: counts for code, counts in known.items() if code not in same}
     ignored |= {code: dict(found.ignored) for code, found in sources.items()}
     layouts = {code: layout for code, layout in before.get("layouts", {}).items() if code not in same}
@@ -165,21 +182,14 @@ def write_tables(
     write_json(
         bids / DERIVATIVES / "ingest.json",
         {
-            "outcomes": [asdict(o) for o in outcomes],
+            "outcomes": [asdict(record.outcome) for record in records],
             "ignored": left_alone,
             "ignored_by_source": ignored,
             "layouts": layouts,
             "key_check": key_check,
         },
     )
-    write_outcomes(outcomes, bids / DERIVATIVES)
-    all_layouts = ", ".join(sorted({*layouts.values()}))
-    report = build_ingest_report(
-        outcomes, left_alone, all_layouts, cohort, silent=silent, target=words.target
-    )
-    images = {r.outcome.scan: bids / r.suvr for r in records.values() if r.suvr is not None}
-    page = write_ingest_page(report, bids / DERIVATIVES, images)
-    return DatasetTables(len(scans), page, tuple(gone), left_out, silent)
+    return left_alone, ", ".join(sorted({*layouts.values()}))
 
 
 def _write_cohort(

@@ -47,15 +47,8 @@ def convert_scan(
         With a rule of `pipeline.ingest.dicom.read_series`, or ``"wrong-tracer"``; it is named by its
         pseudonym.
     """
-    label = found.label(pseudonymiser)
-    try:
-        volume = read_found(found)
-        wanted = canonical_tracer(tracer)
-        warnings = [*_check_tracer(volume, wanted), *_warnings(volume), *found.notes]
-    except RefusedScan as refusal:
-        raise RefusedScan(
-            refusal.rule, refusal.problem, where=label, hint=refusal.hint, measured=refusal.measured
-        ) from refusal
+    wanted = canonical_tracer(tracer)
+    volume, warnings = _read_of_tracer(found, wanted, found.label(pseudonymiser))
     diagnosis, days, why = _diagnosis(found, max_days_to_diagnosis)
     subject, session = pseudonymiser.subject(found.subject_label), found.session(pseudonymiser)
     facts = {
@@ -83,6 +76,17 @@ def convert_scan(
     )
     dataset.write_scan(volume, facts, converted.path)
     return converted
+
+
+def _read_of_tracer(found: FoundScan, wanted: str, label: str) -> tuple[Volume, list[str]]:
+    """Return a scan of the tracer and what to warn of; a refusal names it by its pseudonym."""
+    try:
+        volume = read_found(found)
+        return volume, [*_check_tracer(volume, wanted), *_warnings(volume), *found.notes]
+    except RefusedScan as refusal:
+        raise RefusedScan(
+            refusal.rule, refusal.problem, where=label, hint=refusal.hint, measured=refusal.measured
+        ) from refusal
 
 
 def read_found(found: FoundScan) -> Volume:

@@ -153,16 +153,28 @@ def acquire(
         if conditions.realistic:
             walk = zip(*wander(frames_s[k], rng), strict=True)
             poses = [_rigid(turn, shift, centre_mm) @ template_to_native for turn, shift in walk]
-        image = _sample(blurred, rendering.affine, poses[0], affine, scanner.shape)
-        for pose in poses[1:]:
-            image += _sample(blurred, rendering.affine, pose, affine, scanner.shape)
-        image /= np.float32(len(poses))
+        image = _mean_over(poses, blurred, rendering.affine, affine, scanner.shape)
         if not conditions.attenuation_corrected:
             image *= _attenuation(scanner.shape, scanner.spacing_mm)
         image += _noise(image, scanner, noise_sd[k], rng, realistic=conditions.realistic)
         # Slow washout between frames remains after decay correction.
         frames.append(np.maximum(image, 0) * np.float32(activity * 0.99**k))
     return Acquisition(scanner, frames, affine, placed, resolution_mm)
+
+
+def _mean_over(
+    poses: list[Floats],
+    blurred: NDArray[np.float32],
+    template: Floats,
+    affine: Floats,
+    shape: tuple[int, int, int],
+) -> NDArray[np.float32]:
+    """Return what the scanner sees of a head that lies in each of the poses for an equal time."""
+    image = _sample(blurred, template, poses[0], affine, shape)
+    for pose in poses[1:]:
+        image += _sample(blurred, template, pose, affine, shape)
+    image /= np.float32(len(poses))
+    return image
 
 
 def scanner_of(vendor: str) -> ScannerModel:
