@@ -51,17 +51,11 @@ def find_nifti(source: Path, ignored: Counter[str], prefer: Sequence[str] = ()) 
     paths = without_other_forms(files_below(source, ignored), ignored)
     visits = any("t0" in words_of(path.name) for path in paths)
     for path in paths:
-        if not (is_nifti(path) or is_ecat(path)):
-            other = kind_of_other(path)
-            ignored["files that are not NIfTI" if other == NOT_DICOM else other] += 1
+        other = _other_than_pet(path, source, visits=visits)
+        if other is not None:
+            ignored[other] += 1
             continue
-        stem = re.sub(r"\.nii(\.gz)?$|\.v$|\.ecat$", "", path.name, flags=re.IGNORECASE)
-        if names_early_frames(stem):
-            ignored["early-frame series"] += 1
-            continue
-        if is_no_pet(stem, visits=visits) or is_in_mr_folder(path, source):
-            ignored["images that are not PET by name"] += 1
-            continue
+        stem = _stem_of(path)
         days = map(parse_date, re.findall(r"\d{4}-\d{2}-\d{2}", path.as_posix()))
         subject, folder = subject_of(path.relative_to(source).parts[:-1], stem)
         # A report is of one file: there, the folders above are read too. An ingest refuses the scan.
@@ -87,6 +81,23 @@ def find_nifti(source: Path, ignored: Counter[str], prefer: Sequence[str] = ()) 
     scans = _spelled_alike([kept[scan.files] for scan in scans if scan.files in kept])
     found = with_tables(_warned(_doubtful(scans, above)), read_tables(source, ignored))
     return of_gaain(found, source) if is_gaain(source) else found
+
+
+def _other_than_pet(path: Path, source: Path, *, visits: bool) -> str | None:
+    """Return what a file that is no PET image by its name is counted as, or None."""
+    if not (is_nifti(path) or is_ecat(path)):
+        other = kind_of_other(path)
+        return "files that are not NIfTI" if other == NOT_DICOM else other
+    stem = _stem_of(path)
+    if names_early_frames(stem):
+        return "early-frame series"
+    if is_no_pet(stem, visits=visits) or is_in_mr_folder(path, source):
+        return "images that are not PET by name"
+    return None
+
+
+def _stem_of(path: Path) -> str:
+    return re.sub(r"\.nii(\.gz)?$|\.v$|\.ecat$", "", path.name, flags=re.IGNORECASE)
 
 
 def _one_per_acquisition(
