@@ -105,17 +105,7 @@ def _train(
     check_dimensions(training, study)
     settings, process = study.training, ranks()
     device = choose_device(settings.device)
-    batches = Batches(
-        training,
-        study.augmentation,
-        settings.batch_size,
-        settings.sampling,
-        study.seed,
-        rank=process.rank,
-        ranks=process.number,
-        workers=1 if device.type == "cpu" else _workers(),
-        device=device,
-    )
+    batches = _batches(training, study, device)
     check_ranks(batches, settings)
     state = initial_state(training, study, device)
     prior_correction = PriorCorrection.of(state.loss, training.class_counts, settings.sampling)
@@ -135,6 +125,22 @@ def _train(
         trained.save(folder)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return trained
+
+
+def _batches(training: LabelledVolumes, study: Study, device: torch.device) -> Batches:
+    """Return the batches of this rank."""
+    settings, process = study.training, ranks()
+    return Batches(
+        training,
+        study.augmentation,
+        settings.batch_size,
+        settings.sampling,
+        study.seed,
+        rank=process.rank,
+        ranks=process.number,
+        workers=1 if device.type == "cpu" else _workers(),
+        device=device,
+    )
 
 
 def _workers() -> int:
