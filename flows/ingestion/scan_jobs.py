@@ -15,7 +15,7 @@ from flows.running.jobs import Runner, WorkerKilled
 from flows.running.runners import finished
 from pipeline.config import ImagingSettings
 from pipeline.errors import UNEXPECTED, OutputError, RefusedScan, unexpected
-from pipeline.files import fingerprint, write_sha256
+from pipeline.files import fingerprint, sha256_of_file, write_sha256
 from pipeline.imaging import process
 from pipeline.ingest import bids as bids_files
 from pipeline.ingest.convert import convert_scan
@@ -178,6 +178,7 @@ class _ScanWork:
         job = self.job
         converted = convert_scan(job.found, job.bids, job.names, job.tracer, job.max_days_to_diagnosis)
         self._remember(converted, [converted.path, *converted.companions])
+        self.record = replace(self.record, volume=sha256_of_file(converted.path))
         self.stage = "imaging"
         folder = job.bids / DERIVATIVES / f"sub-{converted.subject}" / f"ses-{converted.session}" / "pet"
         # What an ingest with other settings left must not outlive a refusal.

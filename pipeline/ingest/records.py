@@ -35,6 +35,8 @@ class ScanRecord:
     seen_as : str
         Code of the names, sizes and times of the files, and of what tables state: where it is the same, the
         files need not be read. Empty where they were written moments before they were read.
+    volume : str
+        SHA-256 of the converted image; empty in records of earlier versions.
     converted : mapping or None
         Of `ConvertedScan.to_dict`; None where the scan could not be converted.
     suvr : str or None
@@ -51,6 +53,7 @@ class ScanRecord:
     content: str = ""
     image: str = ""
     seen_as: str = ""
+    volume: str = ""
     converted: Mapping[str, Any] | None = None
     suvr: str | None = None
     regions: Mapping[str, float] = field(default_factory=dict)
@@ -70,7 +73,7 @@ class ScanRecord:
     def write(self, path: Path) -> Path:
         """Write the record whole or not at all."""
         values = asdict(self)
-        for name in ("seen_as", "converted", "suvr", "regions"):
+        for name in ("seen_as", "volume", "converted", "suvr", "regions"):
             if not values[name]:
                 del values[name]
         return write_json(path, values)

@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from pipeline.errors import RefusedScan
+from pipeline.files import sha256_of_file
 from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.found import FoundScan
 from pipeline.ingest.outcomes import ScanOutcome
@@ -29,7 +30,9 @@ SAME_IMAGE = "same-image"
 
 
 def refuse_copies(bids: Path, listed: Collection[str]) -> dict[Path, ScanOutcome]:
-    """Refuse all but one of the scans that have the same bytes: two subjects cannot share an image.
+    """Refuse all but one of the scans that show the same image: two subjects cannot share one.
+
+    Their files are the same to the byte, or they became the same volume, as DICOM and a conversion of it do.
 
     Parameters
     ----------
@@ -42,22 +45,34 @@ def refuse_copies(bids: Path, listed: Collection[str]) -> dict[Path, ScanOutcome
     dict
         Outcomes of the scans that were refused, by record.
     """
-    groups: dict[str, dict[Path, ScanRecord]] = defaultdict(dict)
-    for path, record in read_records(bids).items():
-        if record is not None and record.suvr is not None and record.image and record.is_whole(bids):
-            groups[record.image][path] = record
-    refused = {}
-    for group in groups.values():
-        first = min(group, key=lambda path: (group[path].outcome.scan not in listed, path.name))
-        for path in group.keys() - {first}:
-            refused[path] = _refuse_copy(bids, path, group[path], group[first].outcome.scan)
+    refused: dict[Path, ScanOutcome] = {}
+    for kind in ("image", "volume"):
+        groups: dict[str, dict[Path, ScanRecord]] = defaultdict(dict)
+        for path, record in read_records(bids).items():
+            if record is not None and record.suvr is not None and record.is_whole(bids):
+                known = record if record.volume else _with_volume(bids, path, record)
+                groups[getattr(known, kind)][path] = known
+        for image, group in groups.items():
+            first = min(group, key=lambda path: (group[path].outcome.scan not in listed, path.name))
+            for path in group.keys() - {first} if image else ():
+                refused[path] = _refuse_copy(bids, path, group[path], group[first].outcome.scan)
     return refused
+
+
+def _with_volume(bids: Path, path: Path, record: ScanRecord) -> ScanRecord:
+    """Add to the record of an earlier version what its scan became."""
+    image = bids / str((record.converted or {}).get("path"))
+    if not image.is_file():
+        return record
+    known = replace(record, volume=sha256_of_file(image))
+    known.write(path)
+    return known
 
 
 def _refuse_copy(bids: Path, path: Path, record: ScanRecord, other: str) -> ScanOutcome:
     refusal = RefusedScan(
         SAME_IMAGE,
-        f"The same image, to the byte, is in the dataset as {other}",
+        f"The same image is in the dataset as {other}",
         hint="`taucal who` names both inputs: where a subject was renamed, ingest with --prune; where two "
         "people have one image, find out whose it is",
         measured=other,
@@ -71,9 +86,11 @@ def _refuse_copy(bids: Path, path: Path, record: ScanRecord, other: str) -> Scan
 def release_copies(bids: Path) -> None:
     """Let scans that were refused as copies be tried again where the other one is gone."""
     records = {path: record for path, record in read_records(bids).items() if record is not None}
-    held = {record.image for record in records.values() if record.suvr is not None and record.is_whole(bids)}
+    held = [record for record in records.values() if record.suvr is not None and record.is_whole(bids)]
+    known = {record.image for record in held} | {record.outcome.scan for record in held}
     for path, record in records.items():
-        if record.outcome.rule == SAME_IMAGE and record.key and record.image not in held:
+        others = {record.image, record.outcome.measured}
+        if record.outcome.rule == SAME_IMAGE and record.key and not others & known:
             replace(record, key="").write(path)
 
 

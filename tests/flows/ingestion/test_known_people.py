@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ingested import cohort, table, tree
 
 from flows.ingestion.ingest_tables import COHORT_TABLE
 from pipeline.errors import InputError
+from pipeline.ingest.records import RECORDS
 from pipeline.ingest.source_map import map_beside, read_map
 
 
@@ -36,6 +38,26 @@ class TestOneImageTwoNames:
         done = run(tmp_path / "a", tmp_path / "bids")
         assert (done.scans, [r["rule"] for r in done.refusals], done.exit_code) == (1, ["same-image"], 0)
         assert len(table(tmp_path / "bids", "participants.tsv")) == 1
+
+    def test_a_conversion_of_a_scan_under_another_name_is_no_second_scan(self, put, run, tmp_path):
+        bids = tmp_path / "bids"
+        put(tmp_path / "a", "01"), put(tmp_path / "a", "02", value=4.0)
+        run(tmp_path / "a", bids)
+        before = cohort(bids)
+        # What an ingest wrote holds the same voxels in other bytes; here, under the pseudonym.
+        shutil.copytree(bids, tmp_path / "copy", ignore=shutil.ignore_patterns("derivatives"))
+        for _ in range(2):  # the second night neither lets them in nor tries them again
+            done = run(tmp_path / "copy", bids)
+            assert [r["rule"] for r in done.refusals] == ["same-image", "same-image"]
+            assert cohort(bids) == before
+            for record in (bids / RECORDS).glob("*.json"):  # as earlier versions wrote them
+                values = json.loads(record.read_text())
+                record.write_text(json.dumps(values | {"volume": ""}))
+        assert len(list(bids.glob("sub-*"))) == 2
+        shutil.rmtree(tmp_path / "a"), (tmp_path / "a").mkdir()
+        put(tmp_path / "a", "02", value=4.0)
+        run(tmp_path / "a", bids, prune=True)
+        assert run(tmp_path / "copy", bids).refused == 1  # the other one is the only one of its scan now
 
     def test_a_folder_mounted_one_level_up_does_not_double_its_bare_images(self, put, run, tmp_path):
         bids = tmp_path / "bids"
