@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
@@ -21,6 +21,7 @@ from pipeline.errors import ConfigError, InputError
 if TYPE_CHECKING:  # pydantic is imported once the arguments are parsed: help and usage errors need none
     from pipeline.config import Purpose, Study
 
+S = TypeVar("S")
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the study.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
@@ -148,6 +149,24 @@ def study_of(
         _check_output(study.output)
     say(f"Study {study.name} ({config}), output in {study.output}.")
     return study
+
+
+def section_of(section: type[S], **given: Any) -> S:
+    """Build a section of the settings from options.
+
+    Raises
+    ------
+    ConfigError
+        If the section refuses a value, naming the option.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return section(**given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = "--" + str(first["loc"][-1]).replace("_", "-") if first["loc"] else "the options"
+        raise ConfigError(f"{first['msg']}, found {first.get('input')!r}", where=option) from error
 
 
 def _check_output(folder: Path) -> None:

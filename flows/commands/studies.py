@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +15,7 @@ from flows.commands.options import (
     check_apart,
     check_cohort,
     key_option,
+    section_of,
     study_of,
 )
 from flows.running.console import say
@@ -22,8 +23,6 @@ from pipeline.errors import InputError
 
 if TYPE_CHECKING:
     from pipeline.config import Study
-
-S = TypeVar("S")
 
 
 def demo(
@@ -97,7 +96,7 @@ def phantom(
     say(f"Phantom: {scans} scans of {subjects} subjects, written to {out}.")
     from pipeline.config import PhantomSettings
 
-    settings = _settings(
+    settings = section_of(
         PhantomSettings, subjects=subjects, scans=scans, preset=preset, anatomy=anatomy, anatomies=anatomies
     )
     settings.check_visits()
@@ -202,14 +201,14 @@ def _ingest_study(
     """Return the study that an ingest is; without Dask its scans go to processes of this machine."""
     from pipeline.config import CohortSettings, DaskSettings, IngestSettings, Study
 
-    settings = _settings(
+    settings = section_of(
         IngestSettings,
         source=sources[0],
         more_sources=tuple(sources[1:]),
         runner="processes" if dask is None else "dask",
         **options,
     )
-    return _settings(
+    return section_of(
         Study,
         name="ingest",
         output=out,
@@ -286,17 +285,3 @@ def curve(config: Config, overrides: Overrides = None) -> Any:
     result = run_door(door, study)
     say(f"Learning curve: {result['html']}")
     return result
-
-
-def _settings(section: type[S], **given: Any) -> S:
-    """Build a section from options; a value that it refuses is an error of the option."""
-    from pydantic import ValidationError
-
-    from pipeline.errors import ConfigError
-
-    try:
-        return section(**given)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        option = "--" + str(first["loc"][-1]).replace("_", "-") if first["loc"] else "the options"
-        raise ConfigError(f"{first['msg']}, found {first.get('input')!r}", where=option) from error
