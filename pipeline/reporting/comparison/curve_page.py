@@ -190,7 +190,7 @@ def curve_figure(report: CurveReport) -> ReportFigure:
         "Error against training scans",
         "The metrics at each number of training scans, with intervals, the fit, and twice the scans",
         f"Dots: measured on the same test scans at every size; bars: {level} intervals over test subjects "
-        "and seeds. Line: the fit a + b n^-1/2. Amber: what it expects at twice the scans; the bar has the "
+        "and seeds. Line: the fit a + b / √n. Amber: what it expects at twice the scans; the bar has the "
         f"widest limits of the fits with exponents {', '.join(f'{rate:g}' for rate in RATES)}, around the "
         "value that the line has at all scans. Neither is drawn where the smaller sizes do not predict the "
         "largest. The dots share their test scans, so the differences between "

@@ -58,7 +58,7 @@ def test_the_page_states_what_is_known_and_what_is_not(written):
         "Twice the training scans (about 160) would probably lower the NLL by 0.050 (interval 0.020 to "
         "0.080), to about 0.68.",
         "The curve does not show what twice the training scans would bring in classwise ECE above noise: "
-        "the interval of the change is -2.0 to +1.0 percentage points.",
+        "the interval of the change is −2.0 to +1.0 percentage points.",
         "The curve does not show what twice the training scans would bring in macro AUROC: "
         "the smaller sizes do not predict what was measured with all scans",
         "gce, adaptive temperature: 120 test scans of 100 subjects at every size, seeds 0, 1, 5 folds, 95 % "
