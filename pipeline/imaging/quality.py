@@ -85,6 +85,19 @@ class Limit:
             return "refuse"
         return "warn" if self._beyond(measured, self.warn) else "pass"
 
+    def shown(self, measured: float) -> str:
+        """Return a measured value with three digits, or with as many as put it on its side of the limits.
+
+        Examples
+        --------
+        >>> limit = Limit("Coverage", 0.98, 0.93, "below", "")
+        >>> limit.shown(0.72136), limit.shown(0.92996), limit.shown(0.93)
+        ('0.721', '0.92996', '0.93')
+        """
+        texts = (f"{measured:.{digits}g}" for digits in range(3, 17))
+        verdict = self.verdict(measured)
+        return next((text for text in texts if self.verdict(float(text)) == verdict), repr(measured))
+
     def _beyond(self, measured: float, bound: float | None) -> bool:
         if bound is None:
             return False
@@ -137,21 +150,10 @@ def judge(rule: str, measured: float, detail: str = "") -> Finding:
     limit = LIMITS[rule]
     verdict = limit.verdict(measured)
     passed = verdict == "pass"
-    message = f"{limit.what}: {shown(measured)}{_noted(detail, '' if passed else str(limit))}"
+    message = f"{limit.what}: {limit.shown(measured)}{_noted(detail, '' if passed else str(limit))}"
     if not passed:
         message += f": {limit.hint}"
     return Finding(rule, verdict, float(measured), str(limit), message, detail)
-
-
-def shown(measured: float) -> str:
-    """Return a measured value with the digits that sentences and tables state.
-
-    Examples
-    --------
-    >>> shown(0.72136)
-    '0.721'
-    """
-    return f"{measured:.3g}"
 
 
 def _noted(*parts: str) -> str:
@@ -176,15 +178,12 @@ def refuse_if_needed(findings: Sequence[Finding]) -> None:
     for finding in findings:
         if finding.verdict == "refuse":
             limit = LIMITS.get(finding.rule)
-            problem = (
-                f"{limit.what} is {shown(finding.measured)}{_noted(finding.detail, finding.limit)}"
-                if limit
-                else ""
-            )
+            value = limit.shown(finding.measured) if limit else f"{finding.measured:.3g}"
+            noted = _noted(finding.detail, finding.limit)
             raise RefusedScan(
                 finding.rule,
-                problem or finding.message,
+                f"{limit.what} is {value}{noted}" if limit else finding.message,
                 hint=limit.hint if limit else "",
-                measured=shown(finding.measured),
+                measured=value,
                 findings=findings,
             )

@@ -168,3 +168,16 @@ def test_a_reference_that_was_moved_is_refused(make_head, move, verdict):
 def test_a_reference_of_nothing_fails_closed():
     found = judge_reference(np.zeros((96, 112, 96), np.float32), load_atlas().reference)
     assert {f.verdict for f in found} == {"refuse"}
+
+
+@pytest.mark.parametrize(
+    ("measured", "shown"), [(0.739996, "0.739996"), (0.74, "0.74"), (0.7212345, "0.721")]
+)
+def test_a_refused_value_never_reads_like_its_limit(measured, shown):
+    finding = judge("registration-failed", measured)
+    assert f": {shown} " in finding.message or finding.message.endswith(f": {shown}")
+    if finding.verdict == "refuse":
+        with pytest.raises(RefusedScan) as refused:
+            refuse_if_needed([finding])
+        assert refused.value.measured == shown
+        assert f" is {shown} (" in refused.value.problem
