@@ -96,19 +96,19 @@ def test_a_measured_value_stands_once_in_the_reason_of_a_refusal(scan, context, 
     assert report.reasons == (reason or problem,)
 
 
-@pytest.mark.parametrize("measured", [0.72136, 0.7396, float("nan")])
-def test_reason_and_quality_table_state_a_refused_value_with_the_same_digits(scan, context, measured):
+@pytest.mark.parametrize(
+    ("measured", "shown"), [(0.72136, "0.721"), (0.7396, "0.7396"), (float("nan"), "nan")]
+)
+def test_reason_and_quality_table_state_a_refused_value_with_the_same_digits(scan, context, measured, shown):
     findings = [judge("frame-motion", 1.23456), judge("registration-failed", measured)]
     with pytest.raises(RefusedScan, match="Variance explained") as refused:
         refuse_if_needed(findings)
     unread = replace(scan, regions=None, findings=())
     report = build_scan_report(unread, context, None, refused.value)
-    assert report.reasons == (
-        f"Variance explained by the tissue model is {measured:.3g} ({findings[1].limit})",
-    )
+    assert report.reasons == (f"Variance explained by the tissue model is {shown} ({findings[1].limit})",)
     assert [row.message.partition(" (warn")[0] for row in report.findings] == [
         "Motion between frames (mm): 1.23",
-        f"Variance explained by the tissue model: {measured:.3g}",
+        f"Variance explained by the tissue model: {shown}",
     ]
 
 
