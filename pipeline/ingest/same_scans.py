@@ -45,17 +45,20 @@ def refuse_copies(bids: Path, listed: Collection[str]) -> dict[Path, ScanOutcome
     dict
         Outcomes of the scans that were refused, by record.
     """
+    held = {
+        path: record if record.volume else _with_volume(bids, path, record)
+        for path, record in read_records(bids).items()
+        if record is not None and record.suvr is not None and record.is_whole(bids)
+    }
     refused: dict[Path, ScanOutcome] = {}
     for kind in ("image", "volume"):
-        groups: dict[str, dict[Path, ScanRecord]] = defaultdict(dict)
-        for path, record in read_records(bids).items():
-            if record is not None and record.suvr is not None and record.is_whole(bids):
-                known = record if record.volume else _with_volume(bids, path, record)
-                groups[getattr(known, kind)][path] = known
+        groups: dict[str, set[Path]] = defaultdict(set)
+        for path in held.keys() - refused.keys():
+            groups[getattr(held[path], kind)].add(path)
         for image, group in groups.items():
-            first = min(group, key=lambda path: (group[path].outcome.scan not in listed, path.name))
-            for path in group.keys() - {first} if image else ():
-                refused[path] = _refuse_copy(bids, path, group[path], group[first].outcome.scan)
+            first = min(group, key=lambda path: (held[path].outcome.scan not in listed, path.name))
+            for path in group - {first} if image else ():
+                refused[path] = _refuse_copy(bids, path, held[path], held[first].outcome.scan)
     return refused
 
 
