@@ -42,12 +42,12 @@ def comparison_contradictions(html: str, report: Mapping[str, Any]) -> list[str]
             found += _test_at_shares(shown[0] if shown else ((),), losses)
     summary = html[html.index('<div class="decision report">') :].partition("</div>")[0]
     last = [_one_line(loss["sentence"]) for loss in report["stages"][-1]["losses"]]
-    stated = [text_of(item) for item in re.findall(r"<li>(.*?)</li>", summary, re.DOTALL)]
+    stated = [_one_line(text_of(item)) for item in re.findall(r"<li>(.*?)</li>", summary, re.DOTALL)]
     return found + [f"the summary has {stated}, the last stage {last}"] * (stated != last)
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.replace("\u00a0", " ").split())
+    return " ".join(text.replace("\u00a0", " ").replace("−", "-").split())
 
 
 def _labelled(html: str, label: str) -> str:

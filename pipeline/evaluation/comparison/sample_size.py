@@ -25,6 +25,8 @@ PROJECTED = ("negative_log_likelihood", "classwise_ece_above_noise", "macro_auro
 RATES = (0.25, 0.5, 1.0)
 """Exponents c of the fits a + b n^-c: all of them make the interval, `MIDDLE` the value."""
 MIDDLE = 0.5
+_BEST = {"negative_log_likelihood": 0.0, "macro_auroc": 1.0}
+"""No number of scans leads beyond these; the error above noise may be below 0 by chance."""
 _NOTHING = 1e-6
 """A smaller change is rounding."""
 
@@ -93,9 +95,16 @@ class Projection:
         return abs(check.value) < abs(self.change.value)
 
     @property
+    def possible(self) -> bool:
+        """Whether the fit stays, at twice the scans, on this side of the best value there is."""
+        best, reached = _BEST.get(self.metric), float(self.fitted(np.array(self.scans)))
+        return best is None or (reached <= best if best else reached >= best)
+
+    @property
     def decided(self) -> bool:
         """Whether the curve states the direction of the change."""
-        return self.follows and not self.change.low - _NOTHING <= 0 <= self.change.high + _NOTHING
+        level = self.change.low - _NOTHING <= 0 <= self.change.high + _NOTHING
+        return self.follows and self.possible and not level
 
     @property
     def sentence(self) -> str:
@@ -108,6 +117,11 @@ class Projection:
             return (
                 f"{unknown} the smaller sizes do not predict what was measured with all scans, so the curve "
                 "does not have the shape that the fit assumes."
+            )
+        if not self.possible:
+            return (
+                f"{unknown} the fit goes beyond {_BEST[self.metric]:g}, the best value there is, so the "
+                "curve does not have the shape that it assumes."
             )
         if not self.decided:
             return f"{unknown} the interval of the change is {low:+.{digits}f} to {high:+.{digits}f}{unit}."

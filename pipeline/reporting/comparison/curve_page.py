@@ -41,6 +41,7 @@ class ProjectionRow(Facts):
     sentence: str
     decided: bool
     follows: bool
+    possible: bool
     change: Measured
     check: Measured | None
     fit: tuple[tuple[float, float], ...]
@@ -102,6 +103,7 @@ def curve_report(
                 sentence=one.sentence,
                 decided=one.decided,
                 follows=one.follows,
+                possible=one.possible,
                 change=Measured(**asdict(one.change)),
                 check=Measured(**asdict(one.check)) if one.check else None,
                 fit=drawn,
@@ -193,8 +195,8 @@ def curve_figure(report: CurveReport) -> ReportFigure:
         "and seeds. Line: the fit a + b / √n. Amber: what it expects at twice the scans; the bar has the "
         f"widest limits of the fits with exponents {', '.join(f'{rate:g}' for rate in RATES)}, around the "
         "value that the line has at all scans. Neither is drawn where the smaller sizes do not predict the "
-        "largest. The dots share their test scans, so the differences between "
-        "sizes are known better than the bars suggest.",
+        "largest, or where the line goes beyond the best value there is. The dots share their test scans, so "
+        "the differences between sizes are known better than the bars suggest.",
     )
     return ReportFigure.of("curve", words, figure, _drawn_numbers(report))
 
@@ -205,7 +207,7 @@ def _panel(axes: Axes, report: CurveReport, one: ProjectionRow) -> None:
     found = [size.metrics[one.metric] for size in report.sizes if one.metric in size.metrics]
     axes.vlines(x, [factor * m.low for m in found], [factor * m.high for m in found], BLUE, alpha=0.35, lw=3)
     axes.plot(x, [factor * m.value for m in found], "o", color=BLUE, markersize=4.5)
-    if one.follows:
+    if one.follows and one.possible:
         fit = np.array(one.fit)
         axes.plot(fit[:, 0], factor * fit[:, 1], ":", color=INK, linewidth=1)
         twice, expected = fit[-1]
@@ -234,6 +236,6 @@ def _drawn_numbers(report: CurveReport) -> pd.DataFrame:
         {"what": "change with twice the scans", "metric": one.metric, "training_scans": one.fit[-1][0]}
         | one.change.model_dump()
         for one in report.projections
-        if one.follows
+        if one.follows and one.possible
     ]
     return pd.DataFrame(rows)

@@ -13,7 +13,8 @@ from models.calibrators import softmax
 from pipeline.config import Study
 from pipeline.errors import TrainingError
 from pipeline.evaluation.comparison.cell_result import CellResult
-from pipeline.evaluation.comparison.sample_size import RATES, fit_weights, sample_size_curve
+from pipeline.evaluation.comparison.sample_size import RATES, Projection, fit_weights, sample_size_curve
+from pipeline.evaluation.inference.intervals import Interval
 from pipeline.evaluation.metrics import negative_log_likelihood
 from pipeline.learning.predictions import Predictions
 from pipeline.learning.prior_correction import PriorCorrection
@@ -137,3 +138,17 @@ def test_one_seed_on_several_folds_is_a_caution_and_two_sizes_have_no_check(stud
     assert found.folds == 3
     assert "with one seed" in found.cautions[0]
     assert [one.check for one in found.projections] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("metric", "intercept", "slope"), [("macro_auroc", 1.1, -1.0), ("negative_log_likelihood", -0.1, 1.0)]
+)
+def test_no_number_of_scans_leads_beyond_the_best_value(metric, intercept, slope):
+    change = Interval(-slope / 100, *sorted((-slope / 50, -slope / 200)))
+    projected = Projection(metric, 200, intercept, slope, change, None)
+    assert not projected.possible
+    assert not projected.decided
+    assert "the best value there is" in projected.sentence
+    within = replace(projected, intercept=0.9 if slope < 0 else 0.1)
+    assert within.decided
+    assert "would probably" in within.sentence
