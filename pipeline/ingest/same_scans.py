@@ -90,10 +90,9 @@ def release_copies(bids: Path) -> None:
     """Let scans that were refused as copies be tried again where the other one is gone."""
     records = {path: record for path, record in read_records(bids).items() if record is not None}
     held = [record for record in records.values() if record.suvr is not None and record.is_whole(bids)]
-    known = {record.image for record in held} | {record.outcome.scan for record in held}
+    known = {record.image for record in held} | {record.volume for record in held if record.volume}
     for path, record in records.items():
-        others = {record.image, record.outcome.measured}
-        if record.outcome.rule == SAME_IMAGE and record.key and not others & known:
+        if record.outcome.rule == SAME_IMAGE and record.key and not {record.image, record.volume} & known:
             replace(record, key="").write(path)
 
 

@@ -98,13 +98,15 @@ class Projection:
     def possible(self) -> bool:
         """Whether the fit stays, at twice the scans, on this side of the best value there is."""
         best, reached = _BEST.get(self.metric), float(self.fitted(np.array(self.scans)))
-        return best is None or (reached <= best if best else reached >= best)
+        if best is None:
+            return True
+        return reached <= best if metric_named(self.metric).better == "higher" else reached >= best
 
     @property
     def decided(self) -> bool:
         """Whether the curve states the direction of the change."""
-        level = self.change.low - _NOTHING <= 0 <= self.change.high + _NOTHING
-        return self.follows and self.possible and not level
+        may_be_none = self.change.low - _NOTHING <= 0 <= self.change.high + _NOTHING
+        return self.follows and self.possible and not may_be_none
 
     @property
     def sentence(self) -> str:

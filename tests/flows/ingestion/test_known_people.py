@@ -59,6 +59,17 @@ class TestOneImageTwoNames:
         run(tmp_path / "a", bids, prune=True)
         assert run(tmp_path / "copy", bids).refused == 1  # the other one is the only one of its scan now
 
+    def test_a_copy_is_let_in_once_the_other_one_shows_something_else(self, put, run, tmp_path):
+        bids = tmp_path / "bids"
+        put(tmp_path / "a", "01")
+        run(tmp_path / "a", bids)
+        shutil.copytree(bids, tmp_path / "copy", ignore=shutil.ignore_patterns("derivatives"))
+        assert run(tmp_path / "copy", bids).refused == 1
+        put(tmp_path / "a", "01", value=4.0)
+        run(tmp_path / "a", bids)
+        done = run(tmp_path / "copy", bids)
+        assert (done.refused, len(cohort(bids))) == (0, 2)
+
     def test_a_folder_mounted_one_level_up_does_not_double_its_bare_images(self, put, run, tmp_path):
         bids = tmp_path / "bids"
         (tmp_path / "disk" / "night").mkdir(parents=True)
