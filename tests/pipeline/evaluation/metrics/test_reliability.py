@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from judged_scans import simulated
 
 from pipeline.errors import InputError
 from pipeline.evaluation import metrics
-
-
-def simulated(n=300, k=3, sharpness=1.7, seed=0):
-    """Labels drawn from a posterior, and probabilities sharper than it."""
-    rng = np.random.default_rng(seed)
-    posterior = np.exp(rng.normal(scale=1.5, size=(n, k)))
-    posterior /= posterior.sum(axis=1, keepdims=True)
-    labels = (rng.random(n)[:, None] > posterior.cumsum(axis=1)[:, :-1]).sum(axis=1)
-    sharp = posterior**sharpness
-    return sharp / sharp.sum(axis=1, keepdims=True), labels, posterior
 
 
 def test_reliability_curves_carry_the_calibration_error():
