@@ -30,9 +30,10 @@ _Prepare = Callable[[Ints, range], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Augmented volumes (N, 1, X, Y, Z) or images (N, C, H, W), labels (N,) and rows in the set (N,).
+    """Augmented volumes (N, 1, X, Y, Z) or images (N, C, H, W), and labels (N,).
 
-    Where ranks share a batch, it is the part of one; `weight` is its scans divided by the mean over ranks.
+    Where ranks share a batch, they are the part of one; `weight` is its scans divided by the mean over ranks.
+    `rows` in the set are those of the whole batch.
     """
 
     volumes: Tensor
@@ -143,7 +144,7 @@ class Batches:
             draws = range(first + self.rank, first + len(rows), self.ranks)
             own = rows[self.rank :: self.ranks]
             weight = len(own) * self.ranks / len(rows)
-            return Batch(prepare(own, draws), torch.from_numpy(self.volumes.labels[own]), own, weight)
+            return Batch(prepare(own, draws), torch.from_numpy(self.volumes.labels[own]), rows, weight)
 
         batches = cut(order, self.batch_size)
         starts = np.cumsum([0, *map(len, batches)]).tolist()

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.utils.checkpoint import checkpoint
 
-from pipeline.errors import ConfigError
+from pipeline.config import TrainingSettings
+from pipeline.errors import ConfigError, TrainingError
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -20,7 +21,8 @@ def choose_device(wanted: str) -> torch.device:
     Raises
     ------
     ConfigError
-        If CUDA is requested and not available.
+        If CUDA is requested and not available, or more processes were started on this machine than it has
+        GPUs.
     """
     there = torch.cuda.is_available()
     if wanted == "cuda" and not there:
@@ -31,7 +33,19 @@ def choose_device(wanted: str) -> torch.device:
         )
     if wanted == "cpu" or not there:
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    place, found = _place(), torch.cuda.device_count()
+    if place >= found:
+        raise ConfigError(
+            f"Process {place + 1} of this machine finds no GPU of its own; found {found}",
+            where="training.device",
+            hint=f"Start {found} processes a machine at most, or set it to cpu",
+        )
+    return torch.device("cuda", place)
+
+
+def _place() -> int:
+    """Return the number of this process among those that torchrun has started on this machine."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 @contextlib.contextmanager
@@ -62,8 +76,15 @@ def ranks() -> Ranks:
 
 def join_ranks() -> None:
     """Join the process group that ``torchrun`` started; outside it nothing happens."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+        return
+    if not torch.cuda.is_available():
+        distributed.init_process_group("gloo")
+        return
+    if _place() < torch.cuda.device_count():
+        torch.cuda.set_device(_place())  # else every process takes memory of the first GPU as well
+    # Not NCCL alone: what is no tensor of a GPU would go through the current one, and a study may set cpu.
+    distributed.init_process_group("cpu:gloo,cuda:nccl")
 
 
 class MicroBatched(nn.Module):
@@ -110,9 +131,41 @@ def prepared(network: nn.Module, size: int | None, device: torch.device, *, comp
 def mixed_precision(
     device: torch.device, precision: str = "auto"
 ) -> contextlib.AbstractContextManager[object]:
-    """Activations in bfloat16 or float32; with ``"auto"`` bfloat16 where the device is a GPU."""
-    wanted = device.type == "cuda" if precision == "auto" else precision == "bfloat16"
+    """Activations in bfloat16 or float32; with ``"auto"`` bfloat16 where the device is a GPU that has it."""
+    wanted = _computes_in_bfloat16(device) if precision == "auto" else precision == "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+
+
+def _computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether a device is a GPU with bfloat16: one before Ampere stores it, but cannot convolve with it."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+@contextlib.contextmanager
+def memory_named(settings: TrainingSettings) -> Iterator[None]:
+    """Report in a sentence that a batch does not fit into the memory of the device.
+
+    Raises
+    ------
+    TrainingError
+        With the settings that need less of it.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        at_once = settings.micro_batch or settings.batch_size
+        fewer = (
+            f"Set training.micro_batch to {at_once // 2} or less, which leaves the step as it is (where the "
+            "network has batch statistics, training.batch_size)"
+        )
+        coarser = "Set preprocessing.spacing_mm higher, or use a smaller network"
+        raise TrainingError(
+            f"The memory of the device does not hold a step of {at_once} scans at once",
+            where="training.micro_batch" if settings.micro_batch else "training.batch_size",
+            hint=fewer if at_once > 1 else coarser,
+        ) from error
 
 
 def keep_thin_volumes_exact(network: nn.Module) -> None:

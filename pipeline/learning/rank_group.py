@@ -7,6 +7,9 @@ neither the study nor its output folder before the first training, and write not
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +28,8 @@ Order = tuple[LabelledVolumes, Split, Study, Path]
 """What `pipeline.learning.training.train` takes. Volumes that are mapped from a file travel as its path."""
 _AS_LONG_AS_IT_TAKES = timedelta(days=30)
 """The others wait for an order while rank 0 prepares, calibrates and tests."""
+_GRACE_SECONDS = 20.0
+"""How long rank 0 may take to end after an error that all ranks have."""
 _orders: list[Any] = []
 """The process group of the orders, while this process is rank 0 of several and leads them."""
 
@@ -68,17 +73,43 @@ def follow(train: Callable[..., object], threads: int | None = None) -> bool:
     bool
         Whether rank 0 ended well.
     """
-    group = _joined(threads)
+    group, failed = _joined(threads), None
     while True:
         try:
-            order: Order | None = _broadcast(None, group)
+            with _rank_zero_fails_too(failed):
+                order: Order | None = _broadcast(None, group)
         except RuntimeError:  # rank 0 is gone, and has reported why
             return False
         if order is None:
             distributed.destroy_process_group()
             return True
-        with contextlib.suppress(TaucalError):  # rank 0 has the same one and reports it
+        try:
             train(*order)
+        except TaucalError as error:
+            failed = error
+
+
+@contextlib.contextmanager
+def _rank_zero_fails_too(error: TaucalError | None) -> Iterator[None]:
+    """End this process if the block, which waits for rank 0, goes on for long after an error.
+
+    Mostly rank 0 has the same error, reports it and ends. If this process alone has it, as where its GPU is
+    full, rank 0 would wait for its part of the step.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        if not over.wait(_GRACE_SECONDS):
+            sys.stderr.write(f"taucal: rank {ranks().rank}: {error}\n")
+            sys.stderr.flush()
+            os._exit(1)
+
+    if error is not None:
+        threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 @contextlib.contextmanager
@@ -133,6 +164,13 @@ def mean_over_ranks(value: torch.Tensor) -> float:
         distributed.all_reduce(value)
         value /= ranks().number
     return float(value)
+
+
+def from_rank_zero(values: torch.Tensor) -> torch.Tensor:
+    """Return the values of rank 0, where ranks may differ by rounding; without ranks, those given."""
+    if ranks().number > 1:
+        distributed.broadcast(values, src=0)
+    return values
 
 
 def _joined(threads: int | None) -> Any:

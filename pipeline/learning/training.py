@@ -25,10 +25,22 @@ from pipeline.config import Study, TrainingSettings
 from pipeline.errors import TrainingError
 from pipeline.files import fingerprint, read_json
 from pipeline.learning.batches import Batch, Batches
-from pipeline.learning.devices import arithmetic, choose_device, mixed_precision, ranks, to_device
+from pipeline.learning.devices import (
+    arithmetic,
+    choose_device,
+    memory_named,
+    mixed_precision,
+    ranks,
+    to_device,
+)
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.prior_correction import PriorCorrection
-from pipeline.learning.rank_group import check_same_epoch, mean_over_ranks, shared_with_ranks
+from pipeline.learning.rank_group import (
+    check_same_epoch,
+    from_rank_zero,
+    mean_over_ranks,
+    shared_with_ranks,
+)
 from pipeline.learning.trained import RECORD, Metrics, TrainedNetwork
 from pipeline.learning.training_checks import check_classes, check_dimensions, check_ranks
 from pipeline.learning.training_state import CHECKPOINT, TrainingState, initial_state
@@ -76,7 +88,7 @@ def train(
     Raises
     ------
     TrainingError
-        If the loss or the gradient is not finite; the batch's scan ids are named. If a rank is lost.
+        If loss or gradient are not finite (it names the scans), a rank is lost, or the memory is too small.
     ConfigError
         If the network, the loss or an option is unknown, the network or the augmentation does not fit the
         data, `micro_batch` is set for a network with batch statistics, or `deterministic` for a layer that is
@@ -88,7 +100,7 @@ def train(
     if (folder / RECORD).is_file() and read_json(folder / RECORD).get("made_of") == made_of:
         return TrainedNetwork.load(folder)
     numbers = arithmetic(tf32=study.training.tf32, deterministic=study.training.deterministic)
-    with shared_with_ranks((volumes, split, study, folder)), numbers:
+    with shared_with_ranks((volumes, split, study, folder)), numbers, memory_named(study.training):
         return _train(volumes, split, study, folder, made_of, progress)
 
 
@@ -234,7 +246,8 @@ def _validate(
     prior_correction: PriorCorrection,
     settings: TrainingSettings,
 ) -> Metrics:
-    logits = _logits(state.evaluated, validation, settings.batch_size)
+    # Or one rank may stop early where another goes on, and wait for it for ever.
+    logits = from_rank_zero(_logits(state.evaluated, validation, settings.batch_size))
     labels = torch.from_numpy(validation.labels)
     state.loss.eval()
     state.loss.end_epoch(logits.to(state.device), labels.to(state.device))

@@ -7,12 +7,15 @@ import torch
 
 from models.losses import build_loss
 from models.networks import build_network
-from pipeline.errors import ConfigError
+from pipeline.config import TrainingSettings
+from pipeline.errors import ConfigError, TrainingError
 from pipeline.learning.devices import (
     MicroBatched,
     arithmetic,
     choose_device,
+    join_ranks,
     keep_thin_volumes_exact,
+    memory_named,
     mixed_precision,
 )
 
@@ -22,6 +25,55 @@ def test_cuda_where_there_is_none_is_refused():
         pytest.skip("there is a CUDA device")
     with pytest.raises(ConfigError, match=r"there is no CUDA device.*Set it to auto"):
         choose_device("cuda")
+
+
+@pytest.fixture
+def two_gpus(monkeypatch) -> None:
+    """A machine on which torch finds two GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+def test_each_process_of_a_machine_has_a_gpu_of_its_own(two_gpus, monkeypatch):
+    for place in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", place)
+        assert choose_device("auto") == torch.device("cuda", int(place))
+        assert choose_device("cpu") == torch.device("cpu")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ConfigError, match="Process 3 of this machine finds no GPU of its own; found 2"):
+        choose_device("auto")
+
+
+def test_processes_on_gpus_can_exchange_what_lies_on_the_cpu_too(two_gpus, monkeypatch):
+    # A study may set the CPU, and epochs and validation logits are compared on it.
+    chosen, joined = [], []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", joined.append)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    join_ranks()
+    assert joined == []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    join_ranks()
+    monkeypatch.setenv("LOCAL_RANK", "5")  # the study sets the CPU, or it is refused later
+    join_ranks()
+    assert chosen == [1]
+    backends = torch.distributed.BackendConfig(joined[0]).get_device_backend_map()
+    assert backends == {"cpu": "gloo", "cuda": "nccl"}
+
+
+@pytest.mark.parametrize(
+    ("micro", "error", "message"),
+    [
+        (None, torch.OutOfMemoryError("CUDA out of memory"), r"batch_size: .*32 scans.*micro_batch to 16"),
+        (1, RuntimeError("can't allocate memory: 4 bytes"), r"micro_batch: .* 1 scans.*spacing_mm higher"),
+    ],
+)
+def test_a_batch_that_does_not_fit_names_the_settings_that_need_less_memory(micro, error, message):
+    settings = TrainingSettings(batch_size=32, micro_batch=micro)
+    with pytest.raises(TrainingError, match=message), memory_named(settings):
+        raise error
+    with pytest.raises(RuntimeError, match="other"), memory_named(settings):
+        raise RuntimeError("other")
 
 
 @pytest.mark.parametrize("loss", ["ce", "gce", "mmce"])
@@ -117,6 +169,18 @@ def test_precision_is_that_of_the_activations(precision, dtype):
     with mixed_precision(torch.device("cpu"), precision):
         assert layer(torch.ones(1, 3)).dtype == dtype
     assert layer.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_a_gpu_that_cannot_convolve_in_bfloat16_keeps_float32(has_it, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "autocast", lambda *_, enabled: asked.append(enabled))
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or has_it
+    )
+    mixed_precision(torch.device("cuda", 0))
+    mixed_precision(torch.device("cuda", 0), "bfloat16")
+    assert asked == [has_it, True]
 
 
 @pytest.mark.parametrize(("depth", "kernel"), [(1, 3), (2, 3), (3, 3), (2, 5), (3, 5), (4, 5)])
