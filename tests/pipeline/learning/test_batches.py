@@ -57,9 +57,12 @@ def test_ranks_share_batches_whose_size_is_no_multiple_of_them(volumes):
     shares = [Batches(volumes, settings, 7, "natural", seed=3, rank=r, ranks=3).epoch(0) for r in range(3)]
     seen = 0
     for batch, *parts in zip(whole.epoch(0), *shares, strict=True):
-        assert sorted(np.concatenate([part.rows for part in parts])) == sorted(batch.rows)
+        for rank, part in enumerate(parts):
+            assert torch.equal(part.volumes, batch.volumes[rank::3])
+            assert torch.equal(part.labels, batch.labels[rank::3])
+            assert part.rows.tolist() == batch.rows.tolist()  # an error names the scans of the whole step
         # The mean over ranks of weight times mean loss is the mean over the batch.
-        assert [part.weight for part in parts] == [3 * len(p.rows) / len(batch.rows) for p in parts]
+        assert [part.weight for part in parts] == [3 * len(p.labels) / len(batch.rows) for p in parts]
         seen += len(batch.rows)
     assert seen == len(volumes)
     assert whole.smallest == min(len(batch.rows) for batch in whole.epoch(1))
