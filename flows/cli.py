@@ -16,6 +16,7 @@ from flows.commands import agree, centaur, first_steps, operation, reading, scan
 from flows.commands.options import Command, Quiet, Verbose, choose, command
 from flows.running.console import chosen, warn
 from flows.running.environment import set_quiet_defaults
+from flows.running.garbage import end_without_search_for_garbage
 from pipeline.errors import TaucalError
 
 set_quiet_defaults()
@@ -103,6 +104,7 @@ def main() -> None:
     """Run the command line; an error a user can act on is printed in one screen, without a traceback."""
     # A polite kill unwinds like Ctrl-C: worker processes and the embedded server go with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_without_search_for_garbage()
     try:
         code = app(standalone_mode=False)
     except TaucalError as error:

@@ -1,10 +1,12 @@
-"""How often Python searches for garbage while scans are predicted and reported.
+"""How often Python searches for garbage: seldom while scans are reported, and not at the end.
 
-By its own setting it would search again and again, for a quarter of the time that one report takes.
+By its own setting it would search again and again, for a quarter of the time that one report takes, and once
+more, through all that torch and MLflow leave, before the process ends.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 from collections.abc import Iterator
@@ -35,3 +37,8 @@ def no_search_for_garbage() -> Iterator[None]:
         gc.freeze()
         if was_on:
             gc.enable()
+
+
+def end_without_search_for_garbage() -> None:
+    """Let the process end without a last search: what it holds goes with it, and no file waits for that."""
+    atexit.register(gc.freeze)

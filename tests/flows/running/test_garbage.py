@@ -1,4 +1,6 @@
 import gc
+import subprocess
+import sys
 
 import pytest
 
@@ -38,3 +40,19 @@ def test_a_command_that_fails_leaves_the_setting_of_python(command, monkeypatch,
         command([tmp_path], **({"out": tmp_path / "out"} if command is scans.report else {}))
     assert during == [NEW_OBJECTS]
     assert gc.get_threshold() == before
+
+
+_LEAVES_A_CIRCLE = """
+class Circle:
+    def __del__(self):
+        print("collected")
+circle = Circle()
+circle.itself = circle
+"""
+
+
+@pytest.mark.parametrize(("asked", "printed"), [("", "collected"), ("end_without_search_for_garbage()", "")])
+def test_a_process_can_end_without_a_last_search(asked, printed):
+    call = f"from flows.running.garbage import end_without_search_for_garbage\n{asked}{_LEAVES_A_CIRCLE}"
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == printed
