@@ -141,10 +141,17 @@ def _report_found(
             failed.append((place_of(scan), error))
     list_reports_at(request.output, request.out)
     if failed:
-        listed = "; ".join(f"{place} ({type(e).__name__}: {e})" for place, e in failed)
+        listed = "; ".join(_why(place, error) for place, error in failed)
         total = len(written) + len(failed)
         raise TaucalError(f"{len(failed)} of {total} scans or paths have no complete report: {listed}")
     return written
+
+
+def _why(place: str, error: Exception) -> str:
+    """Return what is wrong with a path; one that the error names itself is named once."""
+    if isinstance(error, TaucalError):
+        return str(error) if place in error.where else f"{place}: {error}"
+    return f"{place} ({type(error).__name__}: {error})"
 
 
 def key_for(request: Request) -> Path:

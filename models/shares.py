@@ -24,7 +24,8 @@ def read_shares(
     Raises
     ------
     ValueError
-        If they do not sum to 1 or 100, one is negative or no number, or the classes are others.
+        If they do not sum to 1 or 100, one is negative or no number, the classes are others, or all but one
+        are 0.
 
     Examples
     --------
@@ -52,5 +53,11 @@ def read_shares(
         raise ValueError(
             f"The shares of the classes are {given or 'missing'}; their sum is {total:g}. "
             "Expected numbers of at least 0 that sum to 1, or to 100 as percentages."
+        )
+    if len(stated) > 1 and sum(value > 0 for value in stated.values()) == 1:
+        only = max(stated, key=lambda name: stated[name])
+        raise ValueError(
+            f"Only {only} has a share above 0, so that every answer would be {only}, whatever the scan "
+            "shows. Expected a share above 0 for two classes or more."
         )
     return {name: value / total for name, value in stated.items()}

@@ -78,6 +78,9 @@ def not_writable(folder: Path, error: OSError) -> OutputError:
             where=str(folder),
             hint="free space, then run the same command again",
         )
+    if file := next((place for place in (folder, *folder.parents) if os.path.isfile(place)), None):  # noqa: PTH113 - answers False where it may not look
+        problem = f"A file, {file}, is where the output folder should be"
+        return OutputError(problem, where=str(folder), hint="choose another folder")
     return OutputError(
         f"The output folder cannot be written to ({error.strerror})",
         where=str(folder),

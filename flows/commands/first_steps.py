@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
 from dataclasses import asdict
@@ -71,11 +72,17 @@ def init(
     from pipeline.files import write_text
 
     names = [name.strip() for name in (classes or _CLASSES).split(",") if name.strip()]
+    if len(names) < 2:
+        raise InputError(
+            f"{', '.join(names) or 'No class'} is named, expected two classes or more",
+            where="--classes",
+            hint=f"separate them by commas, as in {_CLASSES}",
+        )
     text = new_study_text(path, source, names, labels)
     _check_text(text)
     write_text(path, text)
-    ingest = f"`taucal ingest {source} --out {folder / 'bids'}`"
-    say(f"Written: {path}. Next: {ingest}, then `taucal train {path}`.")
+    given, dataset, file = (shlex.quote(str(each)) for each in (source, folder / "bids", path))
+    say(f"Written: {path}. Next: `taucal ingest {given} --out {dataset}`, then `taucal train {file}`.")
     return {"file": str(path), "source": str(source), "classes": names, "labels": labels and str(labels)}
 
 
@@ -159,7 +166,7 @@ def status(study: StudyOption = None) -> Any:
     held, later = waiting(store, place.output), undecided(store, place.output)
     rows = [["champion", _champion(found)]]
     if held is not None:
-        answer = f"taucal promote --approve NAME --study {place.named}"
+        answer = f"taucal promote --approve NAME --study {shlex.quote(str(place.named))}"
         rows.append(["waits for approval", f"version {held.version}: `{answer}`, or --reject NAME"])
     if later is not None:
         rows.append(["waits for later scans", f"version {later.version}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,7 +56,7 @@ def retrain(
     if done.verdict is not None:
         rows = [[c.name, "passed" if c.passed else "failed", c.sentence] for c in done.verdict.checks]
         show_table(f"The gate: version {done.challenger}", ["check", "outcome", "why"], rows)
-    approval = f"`taucal promote --approve NAME --study {config}`"
+    approval = f"`taucal promote --approve NAME --study {shlex.quote(str(config))}`"
     outcomes = {
         "unchanged": f"No retraining was needed; version {done.version} is still the champion.",
         "promoted": f"Version {done.version} is the champion.",

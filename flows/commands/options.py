@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ def study_of(
     if purpose is not None:
         check_purpose(study, purpose)
     if writes:
-        _check_output(study.output)
+        check_output(study.output)
     say(f"Study {study.name} ({config}), output in {study.output}.")
     return study
 
@@ -169,18 +170,25 @@ def section_of(section: type[S], **given: Any) -> S:
         raise ConfigError(f"{first['msg']}, found {first.get('input')!r}", where=option) from error
 
 
-def _check_output(folder: Path) -> None:
+def check_output(folder: Path, option: str = "output") -> None:
+    """Refuse a folder that cannot be written to, before anything slow is imported.
+
+    Raises
+    ------
+    InputError
+        Naming the file that is in the way, or the folder that this user may not write to.
+    """
     found = next(place for place in (folder, *folder.parents) if os.path.exists(place))  # noqa: PTH110 - answers False where it may not look
     if not found.is_dir():
         raise InputError(
-            f"{found} is a file, so that nothing can be written to this folder",
-            where=f"output {folder}",
+            f"A file, {found}, is where the output folder should be",
+            where=f"{option} {folder}",
             hint="choose another folder",
         )
     if not os.access(found, os.W_OK | os.X_OK):
         raise InputError(
             f"The folder {found} cannot be written to",
-            where=f"output {folder}",
+            where=f"{option} {folder}",
             hint="choose another folder or change its permissions",
         )
 
@@ -236,7 +244,8 @@ def check_cohort(study: Study, config: Path) -> None:
     if study.cohort.kind == "bids":
         from pipeline.config import dataset_hint
 
-        hint = f"{dataset_hint(study, config)}; `taucal ingest SOURCE --out {path}` makes a new one"
+        written = shlex.quote(str(path))
+        hint = f"{dataset_hint(study, config)}; `taucal ingest SOURCE --out {written}` makes a new one"
     else:
         hint = "data/README.md says where to get this data set; set cohort.path to its file or folder"
     raise ConfigError(f"cohort.path {path} does not exist", where=study.name, hint=hint)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.commands.options import PartFailed, StudyOption, check_outside_dataset, key_option
+from flows.commands.options import PartFailed, StudyOption, check_output, check_outside_dataset, key_option
 from flows.commands.study_place import locate
 from flows.running.console import say, show_result
 from flows.running.environment import server_may_be_known
@@ -91,6 +91,7 @@ def report(
 
     The scans need not belong to a cohort. Exit code 1 if a scan got no prediction; its report says why.
     """
+    check_output(out, "--out")
     check_outside_dataset(out)
     shares, place = _shares(prevalence), locate(study)
     named = place.named
@@ -109,12 +110,19 @@ def report(
     return PartFailed(written) if any(pages.refusal for pages in written) else written
 
 
+def _day(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d")  # noqa: DTZ007 - `reports` takes it as UTC
+    except ValueError:
+        raise InputError(f"{text} is no date", where="--since", hint="write it as 2026-01-31") from None
+
+
 def reports(
     since: Annotated[
         datetime | None,
         typer.Option(
             metavar="DATE",
-            formats=["%Y-%m-%d"],
+            parser=_day,
             help="Only those of this day or later (UTC).",
             show_default=False,
         ),
@@ -144,7 +152,9 @@ def reports(
     if rows:
         show_result("taucal reports", header, rows)
     else:
-        say("No report or prediction is recorded.")
+        asked = [f"by version {version}"] if version is not None else []
+        asked += [f"since {since:%Y-%m-%d}"] if since is not None else []
+        say(" ".join(["No report or prediction", *asked, "is recorded."]))
     return [asdict(entry) for entry in found]
 
 
@@ -216,6 +226,12 @@ def who(
     if key is None:
         raise InputError(
             "The study has no dataset with a key", where="--study", hint="name the key by --key-file"
+        )
+    if key_file is None and out is not None and not key.exists():
+        raise InputError(
+            "This folder has no key of pseudonyms beside it",
+            where=f"--out {out}",
+            hint="reports of a study have the pseudonyms of its dataset: give --study in place of --out",
         )
     found = look_up(pseudonym, key)
     header = ["scan", "subject", "date", "series", "path"]

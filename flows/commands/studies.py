@@ -14,6 +14,7 @@ from flows.commands.options import (
     PartFailed,
     check_apart,
     check_cohort,
+    check_output,
     key_option,
     section_of,
     study_of,
@@ -156,6 +157,7 @@ def ingest(
     were found is usable.
     """
     check_apart(source, out)
+    check_output(out, "--out")
     say(f"Ingest: {', '.join(map(str, source))} to {out}.")
     _check_not_empty(source, out)
     study = _ingest_study(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def _only(*, changes: bool) -> StudyPlace:
         raise InputError(
             "the only study below this folder is the demo, which this command changes only if you name it",
             where="--study",
-            hint=f"add --study {found[0]}, or name another study",
+            hint=f"add --study {shlex.quote(str(found[0]))}, or name another study",
         )
     return StudyPlace(found[0], found[0])
 
@@ -114,4 +115,4 @@ def _is_demo(folder: Path) -> bool:
 def _listing(found: list[Path]) -> str:
     if not found:
         return "name a study's YAML file or its output folder, as in --study data/adni/study"
-    return f"name one of {', '.join(map(str, found[:10]))}, as in --study {found[0]}"
+    return f"name one of {', '.join(map(str, found[:10]))}, as in --study {shlex.quote(str(found[0]))}"

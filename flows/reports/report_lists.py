@@ -28,7 +28,8 @@ def list_reports(study: Study, folder: Path | None = None) -> Path | None:
         if folder is None and reads:
             _write_agreement(study, reads, place)
         report = build_report_list(place, reads, study.name, blind=study.report.blind_reads)
-        return write_report_list(report, place)
+        own = place.resolve() == (study.output / "reports").resolve()
+        return write_report_list(report, place, follows_reads=own)
     except (TaucalError, OSError) as error:
         warn(f"The list of reports is not written: {error}")
         return None

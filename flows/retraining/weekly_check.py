@@ -32,6 +32,10 @@ from pipeline.reporting.week.week_page import (
 
 _DAYS = 7
 _TESTED = "tested.json"
+_NOTHING = (
+    "No recorded answer can be compared: refused scans are left out, and those of people from whose scans "
+    "the champion learned or on which it was tested."
+)
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def _compare(
     study: Study, champion: Champion, known: Sequence[RecordedAnswer], new: Sequence[RecordedAnswer]
 ) -> tuple[tuple[str, ...], Shift]:
     if not known:
-        return (), Shift("nothing", ("No recorded answer can be compared.",), ())
+        return (), Shift("nothing", (_NOTHING,), ())
     reference = reference_of(study, champion, whole_cohort(study))
     performance = performance_of(known, reference, champion.classifier, seed=study.seed)
     if not new:

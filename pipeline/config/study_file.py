@@ -207,7 +207,8 @@ def _explain(error: ValidationError, path: Path) -> ConfigError:
             texts = problem["msg"].removeprefix("Value error, ").splitlines()
             lines += [f"{key}: {text}" if key else text for text in texts]
         else:
-            lines.append(f"{key or 'study'}: {_expected(problem['msg'])}, found {problem.get('input')!r:.80}")
+            text = f"{key or 'study'}: {_expected(problem['msg'])}, found {problem.get('input')!r:.80}"
+            lines.append(text + _advice(problem, place))
     return ConfigError("These settings are wrong:\n  " + "\n  ".join(lines), where=str(path))
 
 
@@ -217,6 +218,19 @@ def _expected(text: str) -> str:
         "a valid dictionary or instance of .*|a valid dictionary", "a section of keys and values", text
     )
     return text.replace("a valid tuple", "a list, as [a, b]")
+
+
+def _advice(problem: Mapping[str, Any], place: list[str]) -> str:
+    """Return how to write the value that was meant, where that can be seen."""
+    given: Any = problem.get("input")
+    kind = problem["type"]
+    if kind == "float_parsing" and re.fullmatch(r"-?\d+,\d+", str(given)):
+        return f"; with a decimal point it is {given.replace(',', '.')}"
+    if kind.startswith("less_than") and 1 in problem["ctx"].values() and 1 < given <= 100:
+        return f"; {given:g} % is {given / 100:g}"
+    if kind == "model_type" and isinstance(given, str) and "name" in _valid_keys(place):
+        return f"; write {{name: {given}}}"
+    return ""
 
 
 def _valid_keys(place: list[str]) -> list[str]:

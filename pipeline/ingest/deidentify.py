@@ -106,7 +106,8 @@ class Pseudonymiser:
 
 def key_beside(folder: Path) -> Path:
     """Return where the key of a dataset, or of a folder of reports, is when no other place was named."""
-    return folder.with_name(folder.name + ".key")
+    place = folder if folder.name not in ("", "..") else folder.resolve()  # `.` has no name to add to
+    return place.with_name(place.name + ".key")
 
 
 def key_of_study(place: Path) -> Path | None:

@@ -88,12 +88,7 @@ def read_nifti(path: Path, stated: Mapping[str, Any] | None = None) -> Volume:
     except PermissionError as error:
         raise no_permission() from error
     except _BROKEN as error:
-        raise RefusedScan(
-            "truncated-file",
-            "The file is no whole NIfTI image",
-            hint="fetch the image again"
-            + (", with `git lfs pull` or `datalad get`: it is a pointer" if is_pointer(path) else ""),
-        ) from error
+        raise RefusedScan("truncated-file", "The file is no whole NIfTI image", hint=_cure(path)) from error
     read = sidecar.understand(stated or {}, name=path.name, frames=array.shape[3] if array.ndim == 4 else 1)
     facts: dict[str, Fact] = {**read.facts}
     facts["space"] = facts.get("space") or ("MNI" if _is_mni(header) else None)
@@ -102,6 +97,14 @@ def read_nifti(path: Path, stated: Mapping[str, Any] | None = None) -> Volume:
     return Volume(
         array * np.float32(read.factor) if read.factor != 1 else array, affine, read.unit, read.frames, facts
     )
+
+
+def _cure(path: Path) -> str:
+    if is_pointer(path):
+        return "fetch the image again, with `git lfs pull` or `datalad get`: it is a pointer"
+    if not path.name.lower().endswith((".nii", ".nii.gz", ".img", ".hdr")):
+        return "name a DICOM or NIfTI file, or the folder of one PET series"
+    return "fetch the image again"
 
 
 def _is_packed(path: Path) -> bool:

@@ -71,6 +71,9 @@ def find_scans(
     view = view or View(source)
     root = view.root
     if not root.is_dir():
+        if source.is_file():
+            problem, hint = "This file is no archive of scans (zip or tar)", "Name the folder it is in"
+            raise InputError(problem, where=str(source), hint=hint)
         raise InputError("No such folder", where=str(source), hint="Name the folder that holds the scans")
     ignored: Counter[str] = Counter(view.ignored)
     try:

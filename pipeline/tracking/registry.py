@@ -153,8 +153,21 @@ def load_classifier(store: Store, name: str = f"@{CHAMPION}") -> CalibratedClass
     InputError
         If there is no such model.
     """
-    if Path(name).is_dir():
-        return load_bundle(Path(name))
+    folder = Path(name)
+    if folder.is_dir():
+        inner = folder / "classifier"
+        if inner.is_dir() and not (folder / "classifier.json").exists():
+            raise InputError("This is no classifier, but a study's folder", where=name, hint=f"name {inner}")
+        return load_bundle(folder)
+    if not name.startswith(("@", "models:/", "runs:/")):
+        nearest = f"@{name if name.isalnum() else CHAMPION}"
+        if name.isdecimal():
+            nearest = f"models:/{store.model_name}/{name}"
+        raise InputError(
+            f"{name} is neither a folder nor the name of a registered model",
+            where="--model",
+            hint=f"check the path of a stored classifier, or name {nearest}",
+        )
     return _with_bundle(store, name, load_bundle)
 
 

@@ -59,10 +59,19 @@ def test_the_call_itself_wrong_ends_with_two():
         (("report", ".", "--out", "r", "--prevalence", "CN=2"), "--prevalence"),
         (("rollback", "--study", "."), "--study"),
         (("audit",), "No study is below this folder"),
+        (
+            ("report", ".", "--out", "taken"),
+            "--out taken: A file, taken, is where the output",
+        ),
+        (("ingest", ".", "--out", "../taken/bids"), "A file, ../taken, is where"),
+        (("reports", "--since", "31.01.2026"), "31.01.2026 is no date. Write it as 2026-01-31."),
+        (("who", "sub-A", "--out", "."), "give --study in place of --out"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
 def test_bad_input_is_one_clear_sentence_and_exit_code_two(tmp_path, arguments, told):
+    for place in (tmp_path / "taken", tmp_path.parent / "taken"):
+        place.write_text("a file")
     answer = taucal(*arguments, cwd=tmp_path)
     assert answer.returncode == 2, answer.stderr
     assert told in answer.stderr

@@ -161,7 +161,9 @@ class TestOnePatientHasOnePseudonym:
     def test_a_path_without_a_scan_does_not_stop_the_others(self, bids, tmp_path, trained, capsys):
         empty = tmp_path / "empty"
         empty.mkdir()
-        with pytest.raises(TaucalError, match=r"1 of 3 scans or paths have no .*No PET scan") as error:
+        with pytest.raises(
+            TaucalError, match=r"1 of 3 scans .* no complete report: \S*empty: No PET scan"
+        ) as error:
             report_scans([empty, bids], Request(tmp_path / "a", "@x", trained, pdf=False))
         assert error.value.exit_code == 1
         pages = sorted((tmp_path / "a").glob("*/*.html"))

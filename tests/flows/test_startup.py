@@ -55,8 +55,11 @@ WRONG = {
     "choice": (("phantom", "out", "--preset", "six_class"), "--preset"),
     "visits": (("demo", "--set", "phantom.scans=20"), "Choose 160 to 480 scans"),
     "visits of a phantom": (("phantom", "out", "--subjects", "9"), "Choose 9 to 27 scans"),
-    "output": (("demo", "--out", "s.yaml"), "s.yaml is a file"),
-    "output in a file": (("retrain", "s.yaml", "--set", "output=s.yaml/x"), "s.yaml is a file"),
+    "output": (("demo", "--out", "s.yaml"), "A file, s.yaml, is where the output"),
+    "output in a file": (
+        ("retrain", "s.yaml", "--set", "output=s.yaml/x"),
+        "A file, s.yaml, is where the output",
+    ),
     "init without a terminal": (("init", "."), "--source"),
     "init over scans": (("init", "new", "--source", "."), "outside of the scans"),
     "schedule": (("serve", "s.yaml", "--set", "serve.prefect_port=99999"), "serve.prefect_port"),

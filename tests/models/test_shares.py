@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from models.shares import read_shares
 
 
-@given(st.lists(st.integers(0, 1000), min_size=1, max_size=6).filter(sum), st.sampled_from([1, 100]))
+@given(
+    st.lists(st.integers(0, 1000), min_size=2, max_size=6).filter(lambda n: sum(map(bool, n)) > 1),
+    st.sampled_from([1, 100]),
+)
 def test_shares_and_percentages_are_the_same(parts, whole):
     stated = {f"c{n}": whole * part / sum(parts) for n, part in enumerate(parts)}
     found = read_shares(stated)
@@ -25,6 +28,11 @@ def test_rounded_shares_are_made_to_sum_to_one():
 
 def test_a_class_may_have_no_share():
     assert read_shares([0.5, 0.5, 0], ("CN", "MCI", "AD")) == {"CN": 0.5, "MCI": 0.5, "AD": 0.0}
+
+
+def test_a_single_class_is_refused_as_it_would_be_the_answer_to_every_scan():
+    with pytest.raises(ValueError, match=r"Only CN has a share above 0, .*every answer would be CN"):
+        read_shares({"CN": 100, "MCI": 0, "AD": 0})
 
 
 def test_the_order_is_that_of_the_classes():

@@ -33,7 +33,7 @@ def test_a_failed_writer_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written to"):
+    with pytest.raises(InputError, match="is where the output folder should be"):
         write_text(tmp_path / "file" / "a.txt", "x")
 
 
@@ -88,7 +88,10 @@ def test_a_lock_lets_one_thread_at_a_time_in(tmp_path):
 
 def test_a_lock_in_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written to"), exclusive(tmp_path / "file" / "lock", "it"):
+    with (
+        pytest.raises(InputError, match="is where the output folder"),
+        exclusive(tmp_path / "file" / "lock", "it"),
+    ):
         pass
 
 

@@ -103,11 +103,20 @@ def build_report_list(
     )
 
 
-def write_report_list(report: ReportList, folder: Path) -> Path:
-    """Write ``index.html``; return its path."""
+def write_report_list(report: ReportList, folder: Path, *, follows_reads: bool = True) -> Path:
+    """Write ``index.html``; return its path.
+
+    Parameters
+    ----------
+    report : ReportList
+    folder : Path
+        Where the reports are.
+    follows_reads : bool
+        Whether the page is written again with each read, as that of a study's own folder is.
+    """
     study = "study/study.html" if (folder / "study" / "study.html").is_file() else ""
     agreement = AGREEMENT_NAME if (folder / AGREEMENT_NAME).is_file() else ""
-    drawn = {"study": study, "agreement": agreement, "qualities": QUALITIES}
+    drawn = {"study": study, "agreement": agreement, "qualities": QUALITIES, "follows_reads": follows_reads}
     page = Page("report_list.html.j2", report, f"Reports of {report.title}", drawn)
     return write_text(folder / LIST_NAME, page.html())
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.commands import first_steps
+from flows.commands.options import check_cohort
 from pipeline.config import load_study
 from pipeline.errors import ConfigError, InputError
 
@@ -33,6 +34,17 @@ def test_options_answer_all_questions(here, capsys):
         "`taucal ingest scans --out mine/bids`, then `taucal train mine/taucal.yaml`"
         in capsys.readouterr().err
     )
+
+
+def test_the_commands_that_are_printed_can_be_pasted(here, capsys):
+    scans = (here / "scans").rename(here / "PET Müller")
+    first_steps.init(Path("my study"), Path(scans.name))
+    assert (
+        "`taucal ingest 'PET Müller' --out 'my study/bids'`, then `taucal train 'my study/taucal.yaml'`"
+        in capsys.readouterr().err
+    )
+    with pytest.raises(ConfigError, match=r"`taucal ingest SOURCE --out 'my study/bids'` makes a new one"):
+        check_cohort(load_study(Path("my study/taucal.yaml")), Path("my study/taucal.yaml"))
 
 
 def test_an_archive_is_a_source(here):
@@ -79,11 +91,12 @@ def test_an_existing_file_stays_unless_replacing_it_is_asked_for(here):
         ),
         ({"source": Path("labels.csv")}, InputError, r"labels\.csv: This file is no archive"),
         ({"source": Path("scans"), "labels": Path("no.csv")}, InputError, r"no\.csv: There is no such table"),
-        ({"source": Path("scans"), "classes": "CN"}, ConfigError, "taucal init: .*\n.*only CN is named"),
+        ({"source": Path("scans"), "classes": "CN"}, InputError, "--classes: CN is named, expected two"),
+        ({"source": Path("scans"), "classes": "CN;AD"}, InputError, "Separate them by commas, as in CN,MCI"),
         ({"source": Path("scans"), "classes": "CN,CN"}, ConfigError, "CN appears twice"),
         ({"source": Path()}, InputError, "FOLDER mine: The dataset would be mine/bids, which overlaps"),
     ],
-    ids=["no folder", "a file", "no table", "one class", "a class twice", "overlap"],
+    ids=["no folder", "a file", "no table", "one class", "semicolons", "a class twice", "overlap"],
 )
 def test_a_wrong_answer_is_explained_and_writes_nothing(here, given, error, match):
     with pytest.raises(error, match=match):

@@ -59,6 +59,13 @@ def test_of_several_none_is_chosen_and_all_are_listed(here):
         locate(None)
 
 
+def test_a_name_with_a_space_is_printed_as_it_must_be_typed(here):
+    for folder in ("my study", "other"):
+        make_study(here / folder)
+    with pytest.raises(InputError, match="as in --study 'my study'"):
+        locate(None)
+
+
 def test_where_there_is_none_it_says_how_to_name_one(here):
     with pytest.raises(InputError, match=r"--study: No study is below.*as in --study data/adni/study"):
         locate(None)

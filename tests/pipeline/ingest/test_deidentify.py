@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 from pipeline.errors import InputError, RefusedScan
 from pipeline.ingest.bids import write_dataset_files
 from pipeline.ingest.convert import convert_scan
-from pipeline.ingest.deidentify import Pseudonymiser, load_or_make_key, make_known_key
+from pipeline.ingest.deidentify import Pseudonymiser, key_beside, load_or_make_key, make_known_key
 from pipeline.ingest.outcomes import ScanOutcome, write_outcomes
 from pipeline.ingest.sources import find_scans
 from pipeline.ingest.times import parse_date
@@ -42,6 +42,14 @@ def test_dates_keep_their_intervals_and_are_marked_as_shifted(label, one, other)
     shifted, also = HERE.shift_date(label, one), HERE.shift_date(label, other)
     assert also - shifted == other - one
     assert shifted.year < 1925
+
+
+@pytest.mark.parametrize("folder", [".", "..", "bids", "bids/."])
+def test_the_key_is_beside_a_folder_however_it_is_typed(tmp_path, monkeypatch, folder):
+    (tmp_path / "here" / "bids").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    whole = Path(folder).resolve()
+    assert key_beside(Path(folder)).resolve() == whole.parent / f"{whole.name}.key"
 
 
 @given(st.text(min_size=1))

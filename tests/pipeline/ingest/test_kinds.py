@@ -33,6 +33,12 @@ def test_a_folder_of_another_format_is_refused_with_the_command_that_helps(tmp_p
     assert command in refused.value.hint
 
 
+def test_a_table_in_place_of_a_folder_is_a_file_and_not_missing(tmp_path):
+    (tmp_path / "DXSUM.csv").write_text("PTID,DX\n")
+    with pytest.raises(InputError, match=r"DXSUM\.csv: This file is no archive .* Name the folder it is in"):
+        find_scans(tmp_path / "DXSUM.csv")
+
+
 @pytest.mark.parametrize("name", ["IM0001.dcm", "notes", "S001_pet.nii.txt"])
 def test_pointers_are_counted_as_what_they_are(tmp_path, name):
     nib.save(nib.Nifti1Image(np.ones((3, 3, 3), np.float32), np.eye(4)), tmp_path / "S002.nii.gz")

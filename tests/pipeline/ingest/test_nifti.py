@@ -136,6 +136,12 @@ def test_a_packed_file_whose_checksum_is_wrong_is_refused(tmp_path):
         read_nifti(tmp_path / "b.nii.gz")
 
 
+def test_a_table_in_place_of_an_image_is_not_fetched_again_but_named_right(tmp_path):
+    (tmp_path / "DXSUM.csv").write_text("PTID,DX\n" * 100)
+    with pytest.raises(RefusedScan, match=r"Name a DICOM or NIfTI file, or the folder of one PET series"):
+        read_nifti(tmp_path / "DXSUM.csv")
+
+
 def test_a_pointer_in_place_of_an_image_is_refused_with_the_command_that_fetches_it(tmp_path):
     (tmp_path / "lfs.nii.gz").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n")
     (tmp_path / "annex.nii.gz").symlink_to(".git/annex/objects/none")

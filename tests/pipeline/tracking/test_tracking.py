@@ -99,11 +99,30 @@ def test_two_processes_may_open_a_new_store_at_once(store):
 
 def test_a_store_that_cannot_be_reached_is_told_with_its_mend(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written to"):
+    with pytest.raises(InputError, match="is where the output folder should be"):
         store_of(TrackingSettings(), tmp_path / "file").client()
     (tmp_path / "torn.db").write_bytes(b"no database" * 1000)
     with pytest.raises(InputError, match=r"cannot be opened.*tracking\.uri"):
         store_of(TrackingSettings(uri=f"sqlite:///{tmp_path / 'torn.db'}"), tmp_path).client()
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("3", r"name models:/taucal/3\.$"),
+        ("champion", r"name @champion\.$"),
+        ("study/clasifier", r"^--model: study/clasifier is neither a folder .* name @champion\.$"),
+    ],
+)
+def test_a_name_that_no_model_can_have_is_refused_with_those_that_it_may_be(store, name, advice):
+    with pytest.raises(InputError, match=advice):
+        tracking.load_classifier(store, name)
+
+
+def test_the_folder_of_a_study_is_no_classifier_but_holds_one(store, tmp_path):
+    (tmp_path / "study" / "classifier").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"a study's folder\. Name .*study/classifier"):
+        tracking.load_classifier(store, str(tmp_path / "study"))
 
 
 def test_a_model_that_is_not_registered_says_what_to_run(store):

@@ -65,6 +65,16 @@ def test_the_newest_report_comes_first_with_all_that_a_reader_asks(made):
     assert page.count("not read yet") == 4
 
 
+def test_a_list_that_no_read_renews_says_where_later_reads_are(made):
+    found = build_report_list(made, [], "clinic")
+    own, other = (
+        text_of(write_report_list(found, made, follows_reads=follows).read_text())
+        for follows in (True, False)
+    )
+    assert "written with each report and each read." in own
+    assert "with each report that is written here; taucal reports lists later reads too." in other
+
+
 def test_what_is_listed_is_what_the_reports_hold(made):
     page = text_of(write_report_list(build_report_list(made, [], "clinic"), made).read_text())
     for path in made.glob("*/report.json"):
