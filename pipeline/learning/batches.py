@@ -18,7 +18,13 @@ from models.arrays import Ints
 from models.preprocessing import ImagePreprocessing, Preprocessing
 from pipeline.config import AugmentationSettings
 from pipeline.learning.batched_transforms import augment_batch
-from pipeline.learning.devices import augments_whole_batches, resident_on, to_device
+from pipeline.learning.devices import (
+    augments_whole_batches,
+    made_beside_steps,
+    resident_on,
+    stream_beside_steps,
+    to_device,
+)
 from pipeline.learning.image_transforms import draw_moves, move
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.transforms import augment, build_augmentation
@@ -30,7 +36,7 @@ _Prepare = Callable[[Ints, range], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Augmented volumes (N, 1, X, Y, Z) or images (N, C, H, W), and labels (N,).
+    """Augmented volumes (N, 1, X, Y, Z) or images (N, C, H, W), and labels (N,), on the device.
 
     Where ranks share a batch, they are the part of one; `weight` is its scans divided by the mean over ranks.
     `rows` in the set are those of the whole batch.
@@ -144,10 +150,16 @@ class Batches:
             draws = range(first + self.rank, first + len(rows), self.ranks)
             own = rows[self.rank :: self.ranks]
             weight = len(own) * self.ranks / len(rows)
-            return Batch(prepare(own, draws), torch.from_numpy(self.volumes.labels[own]), rows, weight)
+
+            def there() -> tuple[Tensor, Tensor]:
+                return prepare(own, draws), torch.from_numpy(self.volumes.labels[own]).to(self.device)
+
+            volumes, labels = made_beside_steps(stream, there)
+            return Batch(volumes, labels, rows, weight)
 
         batches = cut(order, self.batch_size)
         starts = np.cumsum([0, *map(len, batches)]).tolist()
+        stream = self._stream  # before threads start, of which all share it and the memory it keeps
         with ThreadPoolExecutor(self.workers) as pool:
             waiting = []
             for rows, first in zip(batches, starts, strict=False):
@@ -188,6 +200,10 @@ class Batches:
             return preprocessing.normalise(images)
 
         return prepare
+
+    @cached_property
+    def _stream(self) -> torch.cuda.Stream | None:
+        return stream_beside_steps(self.device)
 
     @cached_property
     def _numbers(self) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -232,6 +232,27 @@ def to_device(batch: Tensor, device: torch.device) -> Tensor:
         return batch
     batch = batch if batch.is_cuda else batch.pin_memory()
     return batch.to(device, non_blocking=True, memory_format=memory_order(batch.ndim - 2))
+
+
+def stream_beside_steps(device: torch.device) -> torch.cuda.Stream | None:
+    """Return a stream of a GPU on which batches are prepared while steps run; None for a CPU."""
+    return torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+
+
+def made_beside_steps(stream: torch.cuda.Stream | None, make: Callable[[], Sequence[Tensor]]) -> list[Tensor]:
+    """Return what `make` makes, all of it done, on a stream of its own.
+
+    Steps are queued on the default stream, and a copy from the CPU's memory waits for all that is queued on
+    its stream: on the default one, each of the dozen copies of a batch would wait for a whole step.
+    """
+    if stream is None:
+        return list(make())
+    with torch.cuda.stream(stream):
+        made = list(make())
+    stream.synchronize()
+    for tensor in made:  # or its memory would be given to the next batch while a queued step still reads it
+        tensor.record_stream(torch.cuda.default_stream(stream.device))
+    return made
 
 
 def augments_whole_batches(device: torch.device) -> bool:

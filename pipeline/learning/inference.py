@@ -9,7 +9,7 @@ import numpy as np
 
 from models.classifier import CalibratedClassifier
 from models.networks import Network, run
-from pipeline.learning.devices import choose_device
+from pipeline.learning.devices import arithmetic, choose_device
 from pipeline.learning.loading import LabelledVolumes, prepare_scans
 from pipeline.learning.predictions import Predictions
 from pipeline.learning.trained import TrainedNetwork
@@ -23,7 +23,7 @@ def predict(
     batch_size: int | None = None,
     device: str = "auto",
 ) -> Predictions:
-    """Return logits and features of every scan, uncalibrated.
+    """Return logits and features of every scan, uncalibrated, computed in float32 on any device.
 
     Parameters
     ----------
@@ -36,12 +36,13 @@ def predict(
     network = network.network if isinstance(network, TrainedNetwork) else network
     at_once = batch_size or (512 if volumes.preprocessing.spatial_dims == 2 else 16)
     try:
-        logits, features = run(
-            network.to(choose_device(device)),
-            cast(Any, volumes.volumes),  # read batch by batch where they are mapped from a file
-            batch_size=at_once,
-            normalise=volumes.preprocessing.normalise,
-        )
+        with arithmetic(tf32=False, deterministic=False):  # convolutions of a GPU take TF32 by default
+            logits, features = run(
+                network.to(choose_device(device)),
+                cast(Any, volumes.volumes),  # read batch by batch where they are mapped from a file
+                batch_size=at_once,
+                normalise=volumes.preprocessing.normalise,
+            )
     finally:
         network.cpu()
     return Predictions(

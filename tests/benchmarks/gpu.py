@@ -1,11 +1,12 @@
 """What one GPU does, in ten minutes at most and offline: `python tests/benchmarks/gpu.py --out FOLDER`.
 
 Noise of the size of scans of 2 mm (96 x 112 x 96) trains DenseNet121 and ResNet-50 by the loop of this
-project (bfloat16, channels last, compiled, fused optimiser) and by a plain float32 loop with MONAI's
-transforms, in turns within one run. Then: the share of the card's measured bfloat16 peak, augmentation on the
-card and on the CPU, GCE over CE, the memory of micro-batches, one scan's inference, the tests that need a
-GPU, and cells of `long_tails.py` while there is time. What does not fit into ``--minutes`` is left out and
-named. It writes ``gpu.json`` and ``gpu.md``.
+project (bfloat16, channels last, fused optimiser) and by a plain float32 loop with MONAI's transforms, in
+turns within one run. Then: the share of the card's measured bfloat16 peak, augmentation on the card and on
+the CPU, GCE over CE, the memory of micro-batches, one scan's inference, the tests that need a GPU, other
+batch sizes, compiled networks, and cells of `long_tails.py` while there is time. A part ends when its time
+is over, all at ``--minutes``; what did not fit is named. After each part it writes ``gpu.json`` and
+``gpu.md``.
 
 Goals: 5 times the plain loop; half of the peak on the convolutions; the card busy 95 % of the time; GCE over
 CE 1.02. Without a GPU, ``--tiny`` runs every part on the CPU to see that the script works; its figures mean
@@ -16,43 +17,28 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import monai
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.networks import build_network, run
 from pipeline.config import AugmentationSettings
-from pipeline.errors import TaucalError
 from pipeline.learning.batches import Batches
 from pipeline.learning.devices import mixed_precision, to_device
+from pipeline.learning.training import _step
 from pipeline.learning.training_state import initial_state
 from tests.benchmarks import long_tails
+from tests.benchmarks.gpu_parts import Run, Size, table
 from tests.benchmarks.training import bare, make_study, make_volumes, ours
 
-_LONGEST_TESTS = 240
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large everything is."""
-
-    networks: tuple[str, ...]
-    batches: tuple[int, ...]
-    spacing_mm: int
-    matrix: int
-    repeats: int
-    compiled: bool
-    tails: tuple[tuple[str, float, int], ...]
+_USUAL = 32
+"""The batch size that is measured first, that of `configs/adni.yaml`."""
 
 
 _TAILS = tuple(
@@ -61,43 +47,8 @@ _TAILS = tuple(
     for kind in ("convolution", "perceptron")
     for batch in long_tails.BATCHES
 )
-FULL = Size(("densenet121", "resnet50"), (8, 16, 32, 64), 2, 8192, 5, compiled=True, tails=_TAILS)
-TINY = Size(("resnet10",), (2,), 8, 256, 1, compiled=False, tails=_TAILS[3:4])
-
-
-@dataclass
-class Run:
-    """What was measured, until when there is time, and on what."""
-
-    device: torch.device
-    size: Size
-    ends: float
-    measured: dict[str, Any] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
-
-    def part(self, name: str, work: Callable[[], Any]) -> None:
-        """Do a part if there is time; one that fails is named, and the others go on."""
-        if time.monotonic() > self.ends:
-            self.left_out.append(f"{name}: no time left")
-            return
-        try:
-            self.measured[name] = work()
-        except (RuntimeError, ValueError, TaucalError) as error:  # out of memory is a RuntimeError
-            self.left_out.append(f"{name}: {type(error).__name__}: {str(error).splitlines()[0][:120]}")
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        print(f"{name}: {self.measured.get(name, self.left_out[-1] if self.left_out else '')}", flush=True)
-
-    def wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-    def seconds(self, work: Callable[[], Any]) -> float:
-        self.wait()
-        start = time.perf_counter()
-        work()
-        self.wait()
-        return time.perf_counter() - start
+FULL = Size(("densenet121", "resnet50"), (8, 16, 32, 64), 2, 8192, 5, ("densenet121", "resnet50"), _TAILS)
+TINY = Size(("resnet10",), (2,), 8, 256, 1, ("small_cnn",), _TAILS[3:4], slack=20)
 
 
 def peak_flops(this: Run) -> float:
@@ -119,53 +70,44 @@ def step_flops(this: Run, network: str, scans: int) -> int:
     return int(counter.get_total_flops())
 
 
-def speed(this: Run, network: str, batch: int) -> dict[str, float]:
-    """Return scans a second of both loops, their ratio, the first epoch, and the share of the peak."""
-    volumes = make_volumes(4 * batch, this.size.spacing_mm)
-    device = str(this.device.type)
-    study = make_study(
-        network, loss={"name": "gce"}, batch_size=batch, compile=this.size.compiled, device=device
-    )
-    mine, plain = (
-        ours(volumes, study, this.device),
-        bare(volumes, make_study(network, batch_size=batch), this.device),
-    )
-    first, _ = this.seconds(mine), this.seconds(plain)
-    times = [(this.seconds(mine), this.seconds(plain)) for _ in range(this.size.repeats)]
-    rate, other = (len(volumes) / statistics.median(t[k] for t in times) for k in (0, 1))
-    found = {
-        "ours_scans_per_second": rate,
-        "plain_scans_per_second": other,
-        "ratio": statistics.median(b / a for a, b in times),
-        "first_epoch_seconds": first,
-        "device_busy": _busy(this, study, volumes, 4 * batch / rate),
-    }
+def speed(this: Run, network: str, batch: int, *, compiled: bool = False) -> dict[str, float]:
+    """Return scans a second of both loops, their ratio, memory and share of the peak of ours."""
+    volumes = make_volumes(8 * batch, this.size.spacing_mm)
+    few = volumes.subset(volumes.scan_ids[: max(3, 2 * batch)])  # one core augments for the plain loop
+    settings = {"loss": {"name": "gce"}, "batch_size": batch, "compile": compiled, "device": this.device.type}
+    study = make_study(network, **settings)
+    mine = ours(volumes, study, this.device)
     if this.device.type == "cuda":
-        found["peak_memory_gib"] = torch.cuda.max_memory_allocated(this.device) / 2**30
         torch.cuda.reset_peak_memory_stats(this.device)
+    found = {"first_epoch_seconds": this.seconds(mine)}
+    if this.device.type == "cuda":  # before there is a plain loop, which needs more
+        found["peak_memory_gib"] = torch.cuda.max_memory_allocated(this.device) / 2**30
+    plain = bare(few, make_study(network, batch_size=batch), this.device)
+    this.seconds(plain)
+    times = [(this.seconds(mine), this.seconds(plain)) for _ in range(this.size.repeats)]
+    epoch = statistics.median(t[0] for t in times)
+    if compiled:
+        found["compile_seconds"] = found["first_epoch_seconds"] - epoch
+    found["ours_scans_per_second"] = len(volumes) / epoch
+    found["plain_scans_per_second"] = len(few) / statistics.median(t[1] for t in times)
+    found["ratio"] = len(volumes) / len(few) * statistics.median(b / a for a, b in times)
+    found["device_busy"] = _busy(this, study, volumes, epoch)
     peak = this.measured.get("peak_flops")
     if peak:
+        rate = found["ours_scans_per_second"]
         found["share_of_peak"] = step_flops(this, network, 3) / 3 * rate / peak
     return found
 
 
 def _busy(this: Run, study: Any, volumes: Any, epoch_seconds: float) -> float:
     """Return the time that an epoch's steps take with their data on the device, over that of an epoch."""
-    state = initial_state(volumes, study, this.device)
-    batches = list(
-        Batches(
-            volumes, study.augmentation, study.training.batch_size, "natural", study.seed, device=this.device
-        ).epoch(0)
-    )
-    there = [(to_device(b.volumes, this.device), b.labels.to(this.device)) for b in batches]
+    state, size = initial_state(volumes, study, this.device), study.training.batch_size
+    epoch = Batches(volumes, study.augmentation, size, "natural", study.seed, workers=8, device=this.device)
+    there = list(epoch.epoch(0))
 
     def steps() -> None:
-        for x, y in there:
-            state.optimizer.zero_grad()
-            with mixed_precision(this.device):
-                logits = state.step(x)
-            state.loss(logits.float(), y).backward()
-            state.optimizer.step()
+        for batch in there:
+            _step(state, batch, study.training.learning_rate, study.training)
 
     steps()
     return min(1.0, min(this.seconds(steps) for _ in range(this.size.repeats)) / epoch_seconds)
@@ -235,39 +177,10 @@ def long_tail(this: Run, kind: str, imbalance: float, batch: int) -> dict[str, s
 def gpu_tests(this: Run) -> str:
     """Run the tests that need a GPU; return pytest's last line."""
     root = Path(__file__).resolve().parents[2]
-    seconds = min(_LONGEST_TESTS, max(30, this.ends - time.monotonic()))
     call = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
     call.append("tests" if this.size is FULL else "tests/models")
-    try:
-        done = subprocess.run(call, cwd=root, capture_output=True, text=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"not finished after {seconds:.0f} s") from None
+    done = subprocess.run(call, cwd=root, capture_output=True, text=True, check=False)
     return done.stdout.strip().splitlines()[-1]
-
-
-def table(found: dict[str, Any]) -> str:
-    """Return what was measured as a table in Markdown."""
-    lines = [
-        f"{found['device']}, torch {found['torch']}, MONAI {found['monai']}, Python {found['python']}"
-        + ("; **tiny, on a CPU: these figures mean nothing**" if found["tiny"] else ""),
-        "",
-        "| network, batch | scans/s | plain float32 loop | ratio | busy | share of bf16 peak | peak GiB |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    nan = float("nan")
-    for name, row in found["measured"].items():
-        if name.startswith("speed "):
-            lines.append(
-                f"| {name.removeprefix('speed ')} | {row['ours_scans_per_second']:.1f} | "
-                f"{row['plain_scans_per_second']:.1f} | {row['ratio']:.2f} | {row['device_busy']:.2f} | "
-                f"{row.get('share_of_peak', nan):.2f} | {row.get('peak_memory_gib', nan):.1f} |"
-            )
-    lines += ["", "| measured | value |", "|---|---|"]
-    lines += [
-        f"| {k} | {json.dumps(v)} |" for k, v in found["measured"].items() if not k.startswith("speed ")
-    ]
-    lines += [f"| left out | {text} |" for text in found["left_out"]]
-    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -280,36 +193,31 @@ def main() -> None:
         parser.error("there is no CUDA device; --tiny runs every part on the CPU")
     device = torch.device("cpu" if options.tiny else "cuda")
     size = TINY if options.tiny else FULL
-    this = Run(device, size, time.monotonic() + 60 * options.minutes)
-    this.part("peak_flops", lambda: peak_flops(this))
-    for batch in size.batches:
-        for network in size.networks:
-            this.part(f"speed {network}, {batch}", lambda n=network, b=batch: speed(this, n, b))
-    this.part("augmentation", lambda: augmentation(this))
-    this.part("gce_over_ce", lambda: gce_over_ce(this))
-    this.part("micro_batches", lambda: micro_batches(this))
+    this = Run(device, size, time.monotonic() + 60 * options.minutes, options.out)
+    usual, *others = sorted(size.batches, key=lambda batch: batch != _USUAL)
+    this.part("peak_flops", 30, lambda: peak_flops(this))
     for network in size.networks:
-        this.part(f"inference_ms {network}", lambda n=network: inference(this, n))
-    this.part("gpu_tests", lambda: gpu_tests(this))
+        this.part(f"speed {network}, {usual}", 90, lambda n=network: speed(this, n, usual))
+    this.part("gce_over_ce", 60, lambda: gce_over_ce(this))
+    this.part("micro_batches", 60, lambda: micro_batches(this))
+    for network in size.networks:
+        this.part(f"inference_ms {network}", 20, lambda n=network: inference(this, n))
+    this.part("augmentation", 40, lambda: augmentation(this))
+    this.part("gpu_tests", 240, lambda: gpu_tests(this))
+    for batch in others:
+        for network in size.networks:
+            this.part(f"speed {network}, {batch}", 75, lambda n=network, b=batch: speed(this, n, b))
+    for network in size.compiled:
+        name = f"speed {network} compiled, {usual}"
+        this.part(name, 180, lambda n=network: speed(this, n, usual, compiled=True))
     for kind, imbalance, batch in size.tails:
         this.part(
             f"long tail: digits, {kind}, {imbalance:g}, batch {batch or 'full'}",
+            120,
             lambda k=kind, i=imbalance, b=batch: long_tail(this, k, i, b),
         )
-    found = {
-        "device": "CPU" if options.tiny else torch.cuda.get_device_name(device),
-        "cuda": torch.version.cuda,
-        "torch": torch.__version__,
-        "monai": monai.__version__,
-        "python": platform.python_version(),
-        "tiny": options.tiny,
-        "measured": this.measured,
-        "left_out": this.left_out,
-    }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "gpu.json").write_text(json.dumps(found, indent=2) + "\n")
-    (options.out / "gpu.md").write_text(table(found))
-    print(table(found))
+    this.write()
+    print(table(json.loads((options.out / "gpu.json").read_text())))
 
 
 if __name__ == "__main__":

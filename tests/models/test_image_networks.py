@@ -147,4 +147,4 @@ def test_cpu_and_cuda_agree_on_images(rng):
     network = build_network("resnet32", 3, COLOUR, 2)
     on_cpu, _ = run(network, images, normalise=preprocessing.normalise)
     on_gpu, _ = run(network.cuda(), images, normalise=preprocessing.normalise)
-    np.testing.assert_allclose(on_gpu, on_cpu, rtol=2e-2)
+    np.testing.assert_allclose(on_gpu, on_cpu, atol=2e-2 * np.abs(on_cpu).max())  # TF32

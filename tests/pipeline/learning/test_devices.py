@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 
@@ -15,6 +17,7 @@ from pipeline.learning.devices import (
     choose_device,
     join_ranks,
     keep_thin_volumes_exact,
+    made_beside_steps,
     memory_named,
     mixed_precision,
 )
@@ -59,6 +62,38 @@ def test_processes_on_gpus_can_exchange_what_lies_on_the_cpu_too(two_gpus, monke
     assert chosen == [1]
     backends = torch.distributed.BackendConfig(joined[0]).get_device_backend_map()
     assert backends == {"cpu": "gloo", "cuda": "nccl"}
+
+
+def test_a_batch_is_made_on_a_stream_of_its_own_and_its_memory_kept_for_the_step(monkeypatch):
+    happened = []
+
+    class Stream(contextlib.nullcontext):
+        device = torch.device("cuda", 1)
+
+        def synchronize(self) -> None:
+            happened.append("done")
+
+    class Made:
+        def record_stream(self, stream) -> None:
+            happened.append(f"kept for the {stream}")
+
+    @contextlib.contextmanager
+    def entered(stream):
+        happened.append("entered")
+        yield
+        happened.append("left")
+
+    monkeypatch.setattr(torch.cuda, "stream", entered)
+    monkeypatch.setattr(torch.cuda, "default_stream", lambda device: f"steps of {device}")
+
+    def make() -> tuple[Made, Made]:
+        happened.append("made")
+        return Made(), Made()
+
+    assert len(made_beside_steps(Stream(), make)) == 2
+    kept = "kept for the steps of cuda:1"
+    assert happened == ["entered", "made", "left", "done", kept, kept]
+    assert [m.item() for m in made_beside_steps(None, lambda: (torch.tensor(3), torch.tensor(4)))] == [3, 4]
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,18 @@ def test_bfloat16_is_near_float32_and_resumes_to_the_same_bytes(volumes, split, 
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
 
 
+def test_predictions_are_computed_in_float32_whatever_a_gpu_takes_by_default(
+    volumes, split, study, tmp_path, monkeypatch
+):
+    trained = train(volumes, split, study(epochs=1), tmp_path)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen = []
+    trained.network.body.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    predict(trained, volumes.subset(split.test))
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_fused_optimizer_ends_where_the_other_does(volumes, split, study, tmp_path, optimizer):
     for name, fused in (("plain", False), ("fused", True)):
