@@ -39,10 +39,12 @@ def agree(
     qc_flag: Annotated[
         int,
         typer.Option(
-            metavar="N", min=1, max=2, help="Least qc_flag of a row: 2 is a full pass, 1 a partial one."
+            metavar="N", min=1, max=2, help="Lowest qc_flag of a row: 2 is a full pass, 1 a partial one."
         ),
     ] = 2,
-    days: Annotated[int, typer.Option(metavar="N", min=0, help="Most days between a scan and its row.")] = 7,
+    days: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Largest number of days between a scan and its row.")
+    ] = 7,
 ) -> Any:
     """Compare a dataset's regional SUVR with UC Berkeley's of the same scans.
 
@@ -114,7 +116,7 @@ def retest(
 
     For each region: the mean change, limits of agreement, intraclass correlations, and the variation of a
     single measurement in percent. A change of the person between the scans counts as variation: give the
-    diagnosis in which it is least.
+    diagnosis with the least change.
     """
     from flows.ingestion.ingest_tables import COHORT_TABLE, REGION_TABLE
     from pipeline.evaluation.inference.method_agreement import LEAST_PEOPLE, repeat_agreement, write_agreement

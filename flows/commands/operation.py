@@ -88,8 +88,8 @@ def shift(config: Config, overrides: Overrides = None) -> Any:
 def week(config: Config, overrides: Overrides = None) -> Any:
     """Check the answers of the last seven days, and write a page.
 
-    The page shows what to expect before diagnoses are known, and whether the scans have changed. The model
-    is not changed.
+    The page estimates how often the champion is right before diagnoses are known, and states whether the
+    scans have changed. The model is not changed.
     """
     study = study_of(config, overrides, "retrain")
     check_cohort(study, config)

@@ -179,8 +179,8 @@ def label(
 ) -> Any:
     """Store a later diagnosis of a scan.
 
-    It is stored with the recorded reports and predictions of the scan, whose answers it shows to be right or
-    wrong. Training takes diagnoses from the tables of the dataset instead.
+    It is stored with the recorded reports and predictions of the scan, which shows whether their
+    answers were right. Training takes diagnoses from the tables of the dataset instead.
     """
     place = locate(study)
     from pipeline import tracking
