@@ -169,8 +169,9 @@ def inference(this: Run, network: str) -> float:
 
 def long_tail(this: Run, kind: str, imbalance: float, batch: int) -> dict[str, str]:
     """Return a cell of `long_tails.py` on the digits, and the seconds that its networks took."""
-    part, logits = long_tails.draw("digits", imbalance), []
-    took = this.seconds(lambda: logits.append(long_tails.train(kind, part, batch, this.device)))
+    digits, logits = long_tails.DIGITS, []
+    part = long_tails.draw(digits, imbalance)
+    took = this.seconds(lambda: logits.append(long_tails.train(kind, digits.shape, part, batch, this.device)))
     return {"seconds": f"{took:.1f}"} | long_tails.summary(long_tails.measures(logits[0], part))
 
 

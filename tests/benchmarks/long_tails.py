@@ -1,11 +1,13 @@
 """Where generative cross-entropy helps on long tails, and what a prior correction does beside it.
 
     python tests/benchmarks/long_tails.py              # tables, and tests/benchmarks/figures/long_tails.png
+    python tests/benchmarks/long_tails.py --medmnist breastmnist.npz adrenalmnist3d.npz --skip digits phantom
 
 Data that everybody has: scikit-learn's digits (10 classes) and scans of the phantom's population read by ten
-noisy regions (3 classes), cut to imbalance 10, 50 and 100. 20 seeds draw training part, initial weights and
-batches, the same for every loss. All networks of a setting are trained at once, as one batched network; that
-the losses are those of `models.losses` is checked first. Every batch size has the same number of steps.
+noisy regions (3 classes), and files of MedMNIST, cut to imbalance 10, 50 and 100. 20 seeds draw training
+part, initial weights and batches, the same for every loss. All networks of a setting are trained at once, as
+one batched network; that the losses are those of `models.losses` is checked first. Every batch size has the
+same number of steps.
 
 Balanced accuracy is that of a balanced test part. "Corrected" divides by the class shares of training, which
 is what a test at equal shares asks for; logit adjustment (and balanced softmax, the same loss up to a
@@ -15,94 +17,54 @@ constant that cancels) does so in training.
 from __future__ import annotations
 
 import argparse
+import math
+import sys
 import time
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from sklearn.datasets import load_digits
 from torch.nn import functional
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from long_tail_data import DIGITS, PHANTOM, SEEDS, Part, draw, medmnist
+
 from models.losses import build_loss
-from pipeline.phantom.population import PRESETS, sample_classes
 from pipeline.reporting.page import charts
 
-SEEDS = 20
 STEPS = 300
 LEARNING_RATE = 3e-3
-LARGEST = {"digits": 100, "phantom": 200}
-TEST_OF_EACH = {"digits": 50, "phantom": 300}
 LOSSES = {"CE": (0.0, 0.0), "GCE, w = .5": (0.5, 0.0), "GCE, w = 1": (1.0, 0.0), "logit adjusted": (0.0, 1.0)}
 """Weight of the generative term, and of the logarithm of the class shares added to the logits."""
 BATCHES = (32, 128, 0)
 """0 is the full batch."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Training and test scans of every seed: features (S, N, D), labels (S, N)."""
-
-    x: torch.Tensor
-    y: torch.Tensor
-    test_x: torch.Tensor
-    test_y: torch.Tensor
-    shares: torch.Tensor
-
-
-def draw(data: str, imbalance: float) -> Part:
-    """Draw a long-tailed training part and a balanced test part for every seed."""
-    features, labels = _digits() if data == "digits" else _phantom()
-    classes = int(labels.max()) + 1
-    decay = imbalance ** (-np.arange(classes) / (classes - 1))
-    counts = np.maximum(1, np.round(LARGEST[data] * decay)).astype(int)
-    chosen, held = [], []
-    for seed in range(SEEDS):
-        rng = np.random.default_rng([seed, 7])
-        members = [rng.permutation(np.flatnonzero(labels == k)) for k in range(classes)]
-        test = TEST_OF_EACH[data]
-        held.append(np.concatenate([m[:test] for m in members]))
-        chosen.append(np.concatenate([m[test : test + n] for m, n in zip(members, counts, strict=True)]))
-    train_rows, test_rows = np.stack(chosen), np.stack(held)
-    x = torch.tensor(features, dtype=torch.float32)
-    y = torch.tensor(labels)
-    shares = torch.tensor(counts / counts.sum(), dtype=torch.float32)
-    return Part(x[train_rows], y[train_rows], x[test_rows], y[test_rows], shares)
-
-
-def _digits() -> tuple[np.ndarray, np.ndarray]:
-    found = load_digits()
-    return found.data / 8 - 1, found.target
-
-
-def _phantom() -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(99)
-    labels, stage, _ = sample_classes(PRESETS["three_class"], 20_000, rng)
-    onset = np.linspace(0, 0.6, 10)
-    seen = 1 / (1 + np.exp(-12 * (stage[:, None] - onset))) + 0.25 * rng.standard_normal((len(stage), 10))
-    return seen, labels
+KINDS = ("perceptron", "convolution")
+FIGURE = (("digits", "perceptron"), ("digits", "convolution"), ("phantom", "perceptron"))
+"""What is drawn, at an imbalance of 100."""
 
 
 class Networks(torch.nn.Module):
-    """R small networks, each with its own weights: perceptrons, or convolutions over 8 x 8 pictures."""
+    """R small networks, each with its own weights: perceptrons, or convolutions over pictures or volumes."""
 
-    def __init__(self, kind: str, inputs: int, classes: int, losses: int) -> None:
+    def __init__(self, kind: str, shape: tuple[int, ...], classes: int, losses: int) -> None:
         super().__init__()
-        self.kind, self.runs = kind, SEEDS * losses
+        self.kind, self.shape, self.runs = kind, shape, SEEDS * losses
         generator = torch.Generator().manual_seed(0)
 
-        def weights(*shape: int, fan: int) -> torch.nn.Parameter:
-            drawn = torch.randn(SEEDS, *shape, generator=generator) * (2 / fan) ** 0.5
-            return torch.nn.Parameter(drawn.repeat(losses, *[1] * len(shape)))
+        def weights(*sizes: int, fan: int) -> torch.nn.Parameter:
+            drawn = torch.randn(SEEDS, *sizes, generator=generator) * (2 / fan) ** 0.5
+            return torch.nn.Parameter(drawn.repeat(losses, *[1] * len(sizes)))
 
-        hidden = 64
+        hidden, inputs, kernel = 64, math.prod(shape), (3,) * len(shape)
         if kind == "perceptron":
             self.first = weights(inputs, hidden, fan=inputs)
         else:
-            self.first = weights(8, 1, 3, 3, fan=9)
-            self.second = weights(8, 8, 3, 3, fan=72)
-            hidden = 8 * 4 * 4
+            self.first = weights(8, 1, *kernel, fan=math.prod(kernel))
+            self.second = weights(8, 8, *kernel, fan=8 * math.prod(kernel))
+            hidden = 8 * math.prod((side + 1) // 2 for side in shape)
         self.bias = torch.nn.Parameter(torch.zeros(self.runs, 1, hidden))
         self.last = weights(hidden, classes, fan=2 * hidden)
         self.offset = torch.nn.Parameter(torch.zeros(self.runs, 1, classes))
@@ -113,10 +75,11 @@ class Networks(torch.nn.Module):
             found = functional.relu(torch.bmm(x, self.first) + self.bias)
         else:
             runs, batch = x.shape[:2]
-            pictures = x.transpose(0, 1).reshape(batch, runs, 8, 8)
+            pictures = x.transpose(0, 1).reshape(batch, runs, *self.shape)
             first, second = (w.reshape(-1, *w.shape[2:]) for w in (self.first, self.second))
-            found = functional.relu(functional.conv2d(pictures, first, padding=1, groups=runs))
-            found = functional.relu(functional.conv2d(found, second, padding=1, stride=2, groups=runs))
+            convolve = functional.conv2d if len(self.shape) == 2 else functional.conv3d
+            found = functional.relu(convolve(pictures, first, padding=1, groups=runs))
+            found = functional.relu(convolve(found, second, padding=1, stride=2, groups=runs))
             found = found.reshape(batch, runs, -1).transpose(0, 1) + self.bias
         return torch.bmm(found, self.last) + self.offset
 
@@ -144,10 +107,12 @@ def check_losses() -> None:
         torch.testing.assert_close(mine[0], loss(z[0], y[0]))
 
 
-def train(kind: str, part: Part, batch: int, device: torch.device | None = None) -> torch.Tensor:
+def train(
+    kind: str, shape: tuple[int, ...], part: Part, batch: int, device: torch.device | None = None
+) -> torch.Tensor:
     """Return logits of the test scans (losses, S, N, K); draws are the same on every device."""
     number, classes = len(LOSSES), len(part.shares)
-    networks = Networks(kind, part.x.shape[2], classes, number).to(device)
+    networks = Networks(kind, shape, classes, number).to(device)
     part = Part(*(getattr(part, name.name).to(device) for name in fields(Part)))
     generative, adjusted = (
         torch.tensor([options[i] for options in LOSSES.values()], device=device).repeat_interleave(SEEDS)
@@ -220,11 +185,10 @@ def show(found: dict[str, np.ndarray]) -> None:
 
 def draw_figure(results: dict[tuple[str, str, float, int], dict[str, np.ndarray]], out: Path) -> None:
     """Draw the gain over cross-entropy by batch size, before and after the prior correction."""
-    cases = [("digits", "perceptron"), ("digits", "convolution"), ("phantom", "perceptron")]
     figure = Figure(figsize=(9.5, 5.4), layout="constrained")
     grid = figure.subplots(2, 3, sharex=True, sharey="row")
     colours = (charts.AMBER, charts.BLUE, charts.MUTED)
-    for column, (data, kind) in enumerate(cases):
+    for column, (data, kind) in enumerate(FIGURE):
         for row, title in enumerate(TITLES[:2]):
             axes = grid[row][column]
             for name, colour in zip(list(LOSSES)[1:], colours, strict=True):
@@ -253,23 +217,34 @@ def main() -> None:
     """Print the tables and draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--imbalance", type=float, nargs="+", default=[100.0, 10.0, 50.0])
+    parser.add_argument("--medmnist", type=Path, nargs="+", default=[], help="files with two classes")
+    parser.add_argument("--skip", nargs="+", default=[], choices=["digits", "phantom"])
+    parser.add_argument("--networks", nargs="+", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES), help="0: the full batch")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     check_losses()
+    sources = {"digits": DIGITS, "phantom": PHANTOM} | {file.stem: medmnist(file) for file in asked.medmnist}
+    cells = [
+        (data, kind)
+        for kind in asked.networks
+        for data, source in sources.items()
+        if data not in asked.skip and not (kind == "convolution" and len(source.shape) == 1)
+    ]
     results = {}
     for imbalance in asked.imbalance:
-        for data, kind in (("digits", "perceptron"), ("phantom", "perceptron"), ("digits", "convolution")):
-            if kind == "convolution" and imbalance != 100:
-                continue
-            part = draw(data, imbalance)
-            for batch in BATCHES:
+        for data, kind in cells:
+            source = sources[data]
+            part = draw(source, imbalance)
+            for batch in asked.batches:
                 start = time.process_time()
-                found = results[data, kind, imbalance, batch] = measures(train(kind, part, batch), part)
+                logits = train(kind, source.shape, part, batch)
+                found = results[data, kind, imbalance, batch] = measures(logits, part)
                 title = f"{data}, {kind}, imbalance {imbalance:g}, batch {batch or part.y.shape[1]}"
                 print(f"{title} ({time.process_time() - start:.0f} s)", flush=True)
                 show(found)
-        if imbalance == 100:
+        if imbalance == 100 and {(data, kind, 100.0, 0) for data, kind in FIGURE} <= results.keys():
             draw_figure(results, Path(__file__).parent / "figures" / "long_tails.png")
 
 
