@@ -14,6 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from pipeline.config import TrainingSettings
 from pipeline.errors import ConfigError, TrainingError
 
+_MOST_THREADS = 8
+
 
 def choose_device(wanted: str) -> torch.device:
     """Return the device for ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -232,6 +234,17 @@ def to_device(batch: Tensor, device: torch.device) -> Tensor:
         return batch
     batch = batch if batch.is_cuda else batch.pin_memory()
     return batch.to(device, non_blocking=True, memory_format=memory_order(batch.ndim - 2))
+
+
+def batch_threads(device: torch.device) -> int:
+    """Return how many threads prepare batches: for a GPU, one for each core that nothing else uses, up to 8.
+
+    Of this process's own cores, which ranks of one machine share; what is prepared does not depend on it.
+    """
+    if device.type == "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(_MOST_THREADS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
 
 
 def stream_beside_steps(device: torch.device) -> torch.cuda.Stream | None:

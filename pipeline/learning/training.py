@@ -8,7 +8,6 @@ atomically, and nothing else passes from one epoch to the next.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from pipeline.files import fingerprint, read_json
 from pipeline.learning.batches import Batch, Batches
 from pipeline.learning.devices import (
     arithmetic,
+    batch_threads,
     choose_device,
     memory_named,
     mixed_precision,
@@ -51,9 +51,6 @@ _REVISION = 3
 # The epoch with the least of it is used where there is early stopping: the validation NLL after the best
 # temperature of these scans (Berta et al. 2025: calibration and refinement are best in different epochs).
 _JUDGED_BY = "validation_nll_at_best_temperature"
-
-_MOST_WORKERS = 8
-"""Threads that prepare batches for a GPU; what they prepare does not depend on their number."""
 
 Progress = Callable[[int, int, Metrics], None]
 
@@ -150,14 +147,9 @@ def _batches(training: LabelledVolumes, study: Study, device: torch.device) -> B
         study.seed,
         rank=process.rank,
         ranks=process.number,
-        workers=1 if device.type == "cpu" else _workers(),
+        workers=batch_threads(device),
         device=device,
     )
-
-
-def _workers() -> int:
-    """Return how many threads prepare batches for a GPU: those of the cores that nothing else uses."""
-    return max(1, min(_MOST_WORKERS, (os.cpu_count() or 1) // ranks().number - 1))
 
 
 def learning_rate_at(step: int, steps: int, warmup: int, peak: float) -> float:

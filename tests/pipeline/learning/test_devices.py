@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError, TrainingError
 from pipeline.learning.devices import (
     MicroBatched,
     arithmetic,
+    batch_threads,
     choose_device,
     join_ranks,
     keep_thin_volumes_exact,
@@ -45,6 +46,17 @@ def test_each_process_of_a_machine_has_a_gpu_of_its_own(two_gpus, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(ConfigError, match="Process 3 of this machine finds no GPU of its own; found 2"):
         choose_device("auto")
+
+
+def test_ranks_of_one_machine_share_its_cores_for_their_batches(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)), raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "8")  # on four machines
+    found = []
+    for local in ("1", "2", "12"):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
+        found.append(batch_threads(torch.device("cuda", 0)))
+    assert found == [8, 5, 1]
+    assert batch_threads(torch.device("cpu")) == 1
 
 
 def test_processes_on_gpus_can_exchange_what_lies_on_the_cpu_too(two_gpus, monkeypatch):
