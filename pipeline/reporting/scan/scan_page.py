@@ -29,9 +29,10 @@ RETEST_SHARE = 0.03
 """Test-retest variation of regional SUVR."""
 _SHADED_FROM = (-2.0, 2.0, 4.0)
 SALIENCY_SENTENCE = (
-    "First three pictures: SUVR. Last three: where a small change of the scan would have changed the "
-    "network's answer most. It is not a map of tau. It shows neither why the network gave its answer nor "
-    "whether the answer is right, and it can look plausible when the answer is wrong."
+    "SUVR: on the scale of the first page. Influence: how much a small change of the scan at a place would "
+    "have changed the network's answer, from dark blue (least) to yellow (most). It is not a map of tau. It "
+    "shows neither why the network gave its answer nor whether the answer is right, and it can look "
+    "plausible when the answer is wrong."
 )
 
 

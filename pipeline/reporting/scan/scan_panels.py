@@ -85,7 +85,8 @@ def scan_panels(
         hottest = tuple(_slices(planes.three_planes(suvr.array, point)))
         found["planes"] = (Panels(hottest, _scale("SUVR")),)
         if saliency is not None:
-            found["saliency"] = (Panels((*hottest, *_saliency(saliency, point))),)
+            influence = tuple(_saliency(saliency, point))
+            found["saliency"] = (Panels(hottest, title="SUVR"), Panels(influence, title="Influence"))
     return found
 
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from models.typical_scans import TypicalScan
+from pipeline.errors import RefusedScan
 from pipeline.reporting.page import pdf as pdf_module
 from pipeline.reporting.scan.scan_build import build_scan_report
+from pipeline.reporting.scan.scan_numbers import Visit
 from pipeline.reporting.scan.scan_page import scan_page, write_scan_report
 from pipeline.reporting.scan.tau_status import TypicalTau
 
@@ -96,3 +98,41 @@ def test_slices_fill_the_printed_page_of_the_cortex_and_stay_with_their_heading(
     assert len(pictures) == 2
     assert "this scan" in pictures[0].partition("Standard levels")[2]
     assert "Axial slices" in pictures[1]
+
+
+def _printed_pages(path):
+    if pdf_module.why_no_pdf() or not shutil.which("pdftotext"):
+        pytest.skip("needs pango and pdftotext")
+    text = subprocess.run(["pdftotext", path, "-"], capture_output=True, text=True, check=True).stdout
+    return text.split("\f")[:-1]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+def test_printed_regions_stay_with_their_heading_however_many_visits_there_were(
+    scan, context, prediction, suvr, tmp_path, count
+):
+    seen = Visit(label="visit", months=1, meta_roi=1.2, probability=0.5, lower=0.4, upper=0.6)
+    visits = tuple(seen.model_copy(update={"months": 6.0 * n}) for n in range(count))
+    report = build_scan_report(replace(scan, visits=visits), context, prediction)
+    saliency = np.ones(suvr.array.shape)
+    pages = _printed_pages(write_scan_report(report, suvr, tmp_path, saliency=saliency)["pdf"])
+    (heading,) = (page for page in pages if "SUVR left and right" in page)
+    assert "Precuneus" in heading
+    assert ("Composite regions" in heading) == (count < 9), "a page is left nearly empty"
+
+
+def test_the_printed_limits_of_the_model_are_not_alone_on_a_page(
+    severe, context, at_clinic, two, suvr, tmp_path
+):
+    report = build_scan_report(severe, context, at_clinic(two, (0.3, 0.6, 0.1)))
+    last = _printed_pages(write_scan_report(report, suvr, tmp_path)["pdf"])[-1]
+    for heading in ("Scan, model and quality control", "What the plausible range covers", "Limitations"):
+        assert heading in last
+
+
+def test_a_refused_scan_prints_on_one_page(scan, context, tmp_path):
+    bare = replace(scan, regions=None, composites={}, findings=(), visits=(), facts={"synthetic": True})
+    report = build_scan_report(bare, context, None, RefusedScan("empty", "No image", hint="send one"))
+    (page,) = _printed_pages(write_scan_report(report, None, tmp_path)["pdf"])
+    assert page.count("SYNTHETIC") == 2, "in the first box and at the foot"
+    assert "Limitations of the model" in page
