@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from flows.reports.earlier_visits import visits_until
 from flows.reports.report_lists import list_reports_at
@@ -20,6 +21,7 @@ from flows.running.console import say, warn
 from pipeline import tracking
 from pipeline.config import dataset_hint
 from pipeline.errors import InputError, OutputError, RefusedScan, TaucalError
+from pipeline.ingest.acquisition import is_synthetic
 from pipeline.ingest.archives import opened
 from pipeline.ingest.deidentify import (
     Pseudonymiser,
@@ -193,14 +195,22 @@ def _find_all(
     return found, failed
 
 
-def _study_uid(scan: FoundScan, pseudonymiser: Pseudonymiser) -> str | None:
-    """Return the pseudonym of the study's UID; whoever has the key can link the two."""
+def _header_facts(scan: FoundScan, pseudonymiser: Pseudonymiser) -> dict[str, Any]:
+    """Return what a page states of a scan although it is refused: its study, and that it is synthetic.
+
+    The study's UID is a pseudonym; whoever has the key can link the two.
+    """
     try:
         header = read_file(scan.files[0]) if scan.format == "dicom" else None
     except RefusedScan:  # a broken file: reading the scan reports it
-        return None
-    uid = None if header is None else header.text("StudyInstanceUID")
-    return pseudonymiser.uid(uid) if uid else None
+        header = None
+    if header is None:
+        return {}
+    uid = header.text("StudyInstanceUID")
+    return {
+        "study_instance_uid": pseudonymiser.uid(uid) if uid else None,
+        "synthetic": is_synthetic(header) or None,
+    }
 
 
 def _measured(
@@ -210,7 +220,7 @@ def _measured(
     subject, _, session = label.removeprefix("sub-").partition("_ses-")
     normalised, volume = inference.normalised, inference.volume
     read = normalised.suvr if normalised else volume
-    own = {"age": scan.age, "sex": scan.sex, "study_instance_uid": _study_uid(scan, pseudonymiser)}
+    own = {"age": scan.age, "sex": scan.sex, **_header_facts(scan, pseudonymiser)}
     return MeasuredScan.of(subject, session, {**own, **(read.facts if read else {})}, normalised)
 
 

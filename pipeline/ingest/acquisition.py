@@ -94,7 +94,7 @@ def acquisition_facts(header: SeriesHeader, moments: Sequence[Moment | None], un
         "suv_note": suv_note,
         "half_life_s": half_life_of(header),
         "slices_declared": header.whole("NumberOfSlices"),
-        "synthetic": _is_synthetic(header) or None,
+        "synthetic": is_synthetic(header) or None,
         "time_note": note or assumed,
     }
 
@@ -218,6 +218,7 @@ def _in_becquerel(dose: float | None) -> float | None:
     return dose * 1e6 if dose is not None and dose < 1e4 else dose
 
 
-def _is_synthetic(header: SeriesHeader) -> bool:
+def is_synthetic(header: SeriesHeader) -> bool:
+    """Whether a header says that a series is a computed phantom."""
     keywords = ("SeriesDescription", "ImageComments", "PatientName", "PatientID", "PatientComments")
     return any("SYNTHETIC" in (header.text(k) or "").upper() for k in keywords)

@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from dicom_studies import pet_slice
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -178,6 +179,19 @@ class TestOnePatientHasOnePseudonym:
         assert answer.exit_code == 1, answer.output
         assert answer.stderr.count("(no prediction: ") == 2
         assert len(list((tmp_path / "a").glob("*/*.html"))) == 2
+
+    @pytest.mark.parametrize("synthetic", [True, False])
+    def test_the_page_of_a_phantom_that_cannot_be_read_says_so(self, tmp_path, trained, synthetic):
+        folder = tmp_path / "series"
+        folder.mkdir()
+        for number in (1, 2):
+            image = pet_slice(number, "1.2.3", "1.2.3.4", "1.2.3.5")
+            image.ImageComments = "SYNTHETIC" if synthetic else "routine"
+            image.save_as(folder / f"{number}.dcm")
+        (pages,) = report_scans([folder], Request(tmp_path / "a", "@x", trained, pdf=False))
+        assert pages.refusal
+        (html,) = (tmp_path / "a").glob("*/report.html")
+        assert ("SYNTHETIC: a computed phantom" in html.read_text()) == synthetic
 
 
 def test_predict_gives_a_person_the_pseudonym_of_the_ingest(bids, tmp_path):
