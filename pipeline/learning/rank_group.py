@@ -80,6 +80,9 @@ def follow(train: Callable[..., object], threads: int | None = None) -> bool:
                 order: Order | None = _broadcast(None, group)
         except RuntimeError:  # rank 0 is gone, and has reported why
             return False
+        except FileNotFoundError as error:  # volumes that are mapped from a file travel as its path
+            _report(_not_here(error))
+            return False
         if order is None:
             distributed.destroy_process_group()
             return True
@@ -87,6 +90,19 @@ def follow(train: Callable[..., object], threads: int | None = None) -> bool:
             train(*order)
         except TaucalError as error:
             failed = error
+
+
+def _report(error: TaucalError) -> None:
+    sys.stderr.write(f"taucal: rank {ranks().rank}: {error}\n")
+    sys.stderr.flush()
+
+
+def _not_here(error: FileNotFoundError) -> TrainingError:
+    return TrainingError(
+        "The prepared volumes of rank 0 are not on this machine",
+        where=str(error.filename),
+        hint="Put the study's output folder where every machine sees the same files, under the same path",
+    )
 
 
 @contextlib.contextmanager
@@ -98,14 +114,13 @@ def _rank_zero_fails_too(error: TaucalError | None) -> Iterator[None]:
     """
     over = threading.Event()
 
-    def watch() -> None:
+    def watch(error: TaucalError) -> None:
         if not over.wait(_GRACE_SECONDS):
-            sys.stderr.write(f"taucal: rank {ranks().rank}: {error}\n")
-            sys.stderr.flush()
+            _report(error)
             os._exit(1)
 
     if error is not None:
-        threading.Thread(target=watch, daemon=True).start()
+        threading.Thread(target=watch, args=(error,), daemon=True).start()
     try:
         yield
     finally:

@@ -87,3 +87,25 @@ except TrainingError as error:
     assert len(named) == 2, done.stderr
     assert all("sub-011_ses-M00" in line for line in named)
     assert all(line.split(": The loss")[0].count("sub-") == 8 for line in named)
+
+
+@pytest.mark.slow
+def test_a_machine_that_does_not_see_the_volumes_is_named(launch):
+    done = launch("""
+import numpy as np
+from dataclasses import replace
+folder.mkdir(exist_ok=True)
+if ranks().rank:
+    def missing(path, **_):
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+    np.load = missing
+    raise SystemExit(0 if rank_group.follow(training.train) else 3)
+np.save(folder / "volumes.npy", volumes.volumes)
+volumes = replace(volumes, volumes=np.load(folder / "volumes.npy", mmap_mode="r"))
+with rank_group.leading():
+    train()
+""")
+    assert done.returncode != 0
+    assert "taucal: rank 1: " in done.stderr
+    assert "volumes.npy: The prepared volumes of rank 0 are not on this machine" in done.stderr
+    assert "same files, under the same path" in done.stderr
