@@ -141,9 +141,10 @@ def study_of(
     writes : bool
         Whether the command writes to the study's output folder.
     """
-    from pipeline.config import check_purpose, load_study
+    from pipeline.config import check_not_moved, check_purpose, load_study
 
     study = load_study(config, tuple(overrides or ()), places)
+    check_not_moved(study, config)
     if purpose is not None:
         check_purpose(study, purpose)
     if writes:

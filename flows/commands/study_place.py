@@ -74,9 +74,11 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
 
 def _named(named: Path) -> StudyPlace:
     if named.is_file():
-        from pipeline.config import load_study
+        from pipeline.config import check_not_moved, load_study
 
-        return StudyPlace(named, load_study(named).output)
+        study = load_study(named)
+        check_not_moved(study, named)
+        return StudyPlace(named, study.output)
     if not named.is_dir():
         raise InputError(
             "There is no such file or folder", where=f"--study {named}", hint=_listing(find_studies(Path()))

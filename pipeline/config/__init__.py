@@ -23,7 +23,7 @@ from pipeline.config.learning_settings import (
     NetworkSettings,
     TrainingSettings,
 )
-from pipeline.config.moved_study import dataset_hint
+from pipeline.config.moved_study import check_not_moved, dataset_hint
 from pipeline.config.operation_settings import (
     AskedReports,
     CompareSettings,
@@ -74,6 +74,7 @@ __all__ = [
     "TauThresholds",
     "TrackingSettings",
     "TrainingSettings",
+    "check_not_moved",
     "check_purpose",
     "dataset_hint",
     "load_study",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.errors import ConfigError
+
 if TYPE_CHECKING:
     from pipeline.config.study import Study
 
@@ -71,3 +73,36 @@ def dataset_hint(study: Study, file: Path) -> str:
     if beside.is_dir():
         return f"it may have been moved with the study: correct cohort.path in {file} to {beside}"
     return f"if it was moved, correct cohort.path in {file}"
+
+
+def check_not_moved(study: Study, file: Path) -> None:
+    """Refuse a study file that was moved together with its output or dataset, and still names the old places.
+
+    A run would begin a second study there, and a second dataset with other pseudonyms.
+
+    Parameters
+    ----------
+    file : Path
+        The study file.
+
+    Raises
+    ------
+    ConfigError
+        Naming the keys to correct, and what is beside the file.
+    """
+    places = {"output": (study.output, "study.yaml")}
+    if study.cohort.kind == "bids":
+        places["cohort.path"] = (study.cohort.path, "dataset_description.json")
+    moved = {
+        key: file.parent / place.name
+        for key, (place, mark) in places.items()
+        if not place.exists() and (file.parent / place.name / mark).is_file()
+    }
+    if moved:
+        key, beside = next(iter(moved.items()))
+        raise ConfigError(
+            f"{key} {places[key][0]} does not exist, but {beside} does",
+            where=str(file),
+            hint=f"if the study was moved, correct {' and '.join(moved)} in this file; relative paths count "
+            "from the folder in which you type `taucal`",
+        )

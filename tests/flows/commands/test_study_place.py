@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.commands.options import study_of
 from flows.commands.study_place import find_studies, locate
 from pipeline.config import load_study
 from pipeline.errors import ConfigError, InputError
@@ -100,3 +101,26 @@ def test_the_search_enters_neither_datasets_nor_hidden_folders_nor_deeper_than_t
     make_study(here / "out" / "run")
     make_study(here / "out" / "run" / "inner")
     assert find_studies(Path()) == [Path("out/run")]
+
+
+@pytest.mark.parametrize(
+    ("made", "keys"),
+    [
+        (("study/study.yaml", "bids/dataset_description.json"), "output and cohort.path"),
+        (("study/study.yaml",), "output"),
+        (("bids/dataset_description.json",), "cohort.path"),
+    ],
+    ids=["all", "the output", "the dataset"],
+)
+def test_a_folder_that_was_renamed_with_its_study_file_begins_no_second_study(here, made, keys):
+    for place in ("old/taucal.yaml", *(f"old/{file}" for file in made)):
+        (here / place).parent.mkdir(parents=True, exist_ok=True)
+        (here / place).write_text("name: x\noutput: old/study\ncohort: {path: old/bids}\n")
+    file = Path("old/taucal.yaml")
+    assert study_of(file, None).output == locate(file).output == Path("old/study")
+    (here / "old").rename(here / "new")
+    for read in (lambda: study_of(Path("new/taucal.yaml"), None), lambda: locate(Path("new"))):
+        with pytest.raises(
+            ConfigError, match=rf"^new/taucal\.yaml: .*but new/\w+ does.*correct {keys} in this"
+        ):
+            read()
