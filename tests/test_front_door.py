@@ -38,6 +38,10 @@ def test_every_link_leads_somewhere(page):
         assert not anchor or anchor in _anchors(target), link
 
 
+def test_the_first_page_stays_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if p.name == "README.md"], ids=lambda p: p.parent.name)
 def test_words_of_pages_are_plain(page):
     """The word list of test_house.py, and words that say nothing where another one would."""
