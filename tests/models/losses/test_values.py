@@ -167,6 +167,9 @@ def gce_logit_adjusted(z, y, n, tau=1.0, **options):
     return gce(z + tau * np.log(n / n.sum()), y, n, **options)
 
 
+assert not (missing := [name for name in LOSSES if name not in globals()]), (
+    f"write the formula of {missing} here"
+)
 NAMED = {name: globals()[name] for name in LOSSES}
 CASES = [(name, {}) for name in LOSSES] + [
     ("class_balanced", {"beta": 0.9}),
