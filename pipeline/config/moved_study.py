@@ -101,7 +101,7 @@ def check_not_moved(study: Study, file: Path) -> None:
     if moved:
         key, beside = next(iter(moved.items()))
         raise ConfigError(
-            f"{key} {places[key][0]} does not exist, but {beside} does",
+            f"The {key} it names, {places[key][0]}, does not exist, but {beside} does",
             where=str(file),
             hint=f"if the study was moved, correct {' and '.join(moved)} in this file; relative paths count "
             "from the folder in which you type `taucal`",
