@@ -25,9 +25,9 @@ def list_reports(study: Study, folder: Path | None = None) -> Path | None:
     place = study.output / "reports" if folder is None else folder
     try:
         reads = tracking.audited_reads(tracking.audit_of(study.output))
-        if folder is None and reads:
-            _write_agreement(study, reads, place)
         report = build_report_list(place, reads, study.name, blind=study.report.blind_reads)
+        if folder is None and reads:
+            _write_agreement(study, reads, place, synthetic=report.synthetic)
         own = place.resolve() == (study.output / "reports").resolve()
         return write_report_list(report, place, follows_reads=own)
     except (TaucalError, OSError) as error:
@@ -35,11 +35,12 @@ def list_reports(study: Study, folder: Path | None = None) -> Path | None:
         return None
 
 
-def _write_agreement(study: Study, reads: Sequence[AnsweredRead], place: Path) -> None:
+def _write_agreement(study: Study, reads: Sequence[AnsweredRead], place: Path, *, synthetic: bool) -> None:
     from pipeline.evaluation.monitoring.agreement import agreement_of  # statistics: one report needs none
 
     labels = labels_sentence(labels_from(reads, study.cohort.classes, study.labels), study.labels)
-    write_agreement_page(build_agreement_report(agreement_of(reads), study.name, today(), labels), place)
+    report = build_agreement_report(agreement_of(reads), study.name, today(), labels, synthetic=synthetic)
+    write_agreement_page(report, place)
 
 
 def list_reports_at(named: Path, folder: Path) -> Path | None:

@@ -29,8 +29,8 @@ def list_contradictions(html: str, report: Mapping[str, Any]) -> list[str]:
     counts = [verdicts.count(name) for name in ("report", "refer", "refused")]
     unread = sum(not r["reads"] for r in reports)
     lead = (
-        f"{len(reports)} scans: {counts[0]} with a finding, {counts[1]} referred to an expert, "
-        f"{counts[2]} refused · {unread} not read yet"
+        f"{len(reports)} scan{'' if len(reports) == 1 else 's'}: {counts[0]} with a finding, "
+        f"{counts[1]} referred to an expert, {counts[2]} refused · {unread} not read yet"
     )
     if lead not in _text(html):
         found.append(f"the page does not count {lead!r}")
@@ -68,7 +68,8 @@ def agreement_contradictions(html: str, report: Mapping[str, Any]) -> list[str]:
             total = sum(r[what] for r in rows)
             if total > overall[what] or (name != "confidence" and total != overall[what]):
                 found.append(f"by {name} there are {total} {what}, in all {overall[what]}")
-    lead = f"{overall['reads']} reads of {report['scans']} scans by {report['readers']} readers"
+    counts = ((overall["reads"], "read"), (report["scans"], "scan"), (report["readers"], "reader"))
+    lead = "{} of {} by {}".format(*(f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in counts))
     if lead not in _text(html):
         found.append(f"the page does not count {lead!r}")
     return found + (list(_bars(html, rates)) if overall["reads"] else [])

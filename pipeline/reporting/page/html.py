@@ -25,6 +25,7 @@ from pipeline.reporting.page.facts import (
     RESEARCH_USE_ONLY,
     SYNTHETIC,
     Facts,
+    counted,
     moment,
     number,
     percent,
@@ -155,6 +156,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        counted=counted,
         percent=percent,
         number=number,
         signed=signed,

@@ -73,10 +73,13 @@ class AgreementReport(Facts):
     labels: Text
 
 
-def build_agreement_report(agreement: Agreement, title: str, date: str, labels: str) -> AgreementReport:
+def build_agreement_report(
+    agreement: Agreement, title: str, date: str, labels: str, *, synthetic: bool = False
+) -> AgreementReport:
     """Take the facts of the page from what was counted; `labels` states whether reads become labels."""
     return AgreementReport(
         report_date=date,
+        synthetic=synthetic,
         title=title,
         overall=RateRow.of(agreement.overall),
         scans=agreement.scans,

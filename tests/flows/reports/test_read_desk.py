@@ -88,11 +88,13 @@ def test_a_blind_read_by_the_command_comes_first_and_its_verdict_second(read_des
     assert (found["blind"], found["verdict"], found["tau"]) == (True, "accept", "negative")
 
 
-def test_a_read_appears_in_the_list_of_reports(read_desk, tmp_path):
+@pytest.mark.parametrize("synthetic", [False, True])
+def test_a_read_appears_in_the_list_of_reports(read_desk, synthetic):
     desk = read_desk()
     place = desk.output / "reports" / "sub-A_ses-1"
     stored = {
-        "subject": "A", "session": "1", "report_date": "2026-11-21", "synthetic": False, "verdict": "report",
+        "subject": "A", "session": "1", "report_date": "2026-11-21", "synthetic": synthetic,
+        "verdict": "report",
         "headline": "Most like AD", "quality": "pass", "model": {"version": "3"},
     }  # fmt: skip
     write_json(place / "report.json", stored)
@@ -103,6 +105,8 @@ def test_a_read_appears_in_the_list_of_reports(read_desk, tmp_path):
     page = (desk.output / "reports" / "index.html").read_text()
     assert "read by AB: rejects the answer" in page
     assert "accepts" not in page
+    agreement = (desk.output / "reports" / "agreement.html").read_text()
+    assert ("SYNTHETIC: a computed phantom" in agreement) == synthetic
 
 
 def test_a_list_that_cannot_be_written_is_named_and_the_read_is_stored(read_desk, capsys):

@@ -111,6 +111,19 @@ def test_a_share_of_none_or_all_is_stated_as_such(tmp_path):
     assert "all 2 of 2 100 % (34 to >99 %)" in text_of(page_of(changed, tmp_path))
 
 
+def test_one_is_singular(tmp_path):
+    found = page_of(reads_of_a_year()[:1], tmp_path)
+    assert "1 read of 1 scan by 1 reader" in text_of(found)
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_reads_of_a_phantom_are_marked(tmp_path, synthetic):
+    counted = agreement_of(reads_of_a_year())
+    report = build_agreement_report(counted, "clinic", "2026-12-31", LABELS, synthetic=synthetic)
+    page = write_agreement_page(report, tmp_path).read_text()
+    assert ("SYNTHETIC: a computed phantom" in page) == synthetic
+
+
 def test_without_a_verdict_the_page_states_so(tmp_path):
     assert "There is no read with a verdict yet." in text_of(page_of([], tmp_path))
 
