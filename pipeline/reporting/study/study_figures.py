@@ -146,13 +146,12 @@ def risk_figure(points: Sequence[RiskPoint], operating_point: float | None) -> F
     answered = [p for p in points if operating_point is not None and p.threshold >= operating_point]
     if answered:
         last = answered[-1]
-        axes.plot(last.coverage, last.risk, "o", mfc="white", mec=AMBER, mew=2, markersize=8)
-        axes.annotate(
-            f"confidence ≥ {100 * (operating_point or 0):.0f} %",
-            (last.coverage, last.risk), (8, 8), textcoords="offset points", fontsize=8, color=AMBER,
-        )  # fmt: skip
+        named = f"confidence ≥ {100 * (operating_point or 0):.0f} %"
+        axes.plot(last.coverage, last.risk, "o", mfc="white", mec=AMBER, mew=2, markersize=8, label=named)
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, max(0.05, 1.15 * max((p.risk for p in points), default=0)))
+    if answered:  # where the curve leaves room: beside the ring it would be struck through
+        axes.legend(loc="best", frameon=False, fontsize=8, labelcolor=AMBER, numpoints=1)
     axes.set_xlabel("share of scans answered", fontsize=9)
     axes.set_ylabel("share of answers wrong", fontsize=9)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))

@@ -39,7 +39,21 @@ def test_the_ring_stands_at_the_operating_point():
     ]
     axes = figures.risk_figure(points, 0.6).axes[0]
     assert axes.lines[1].get_xydata().tolist() == [[0.7, 0.2]]
-    assert axes.texts[0].get_text() == "confidence ≥ 60 %"
+    assert axes.get_legend().get_texts()[0].get_text() == "confidence ≥ 60 %"
+
+
+def test_the_name_of_the_ring_is_not_struck_through_by_the_curve():
+    risks = (1.0, 0.5, 0.3, 0.2, 0.15, 0.12, 0.2, 0.18, 0.2, 0.22, 0.25, 0.26, 0.27, 0.28, 0.29, 0.3)
+    points = [
+        RiskPoint(threshold=1 - n / 20, coverage=(n + 1) / len(risks), risk=r) for n, r in enumerate(risks)
+    ]
+    drawn = figures.risk_figure(points, 0.6)
+    drawn.canvas.draw()
+    (name,), axes = drawn.axes[0].get_legend().get_texts(), drawn.axes[0]
+    box = name.get_window_extent().transformed(axes.transData.inverted())
+    below = [p for p in points if box.x0 <= p.coverage <= box.x1]
+    assert below
+    assert all(not box.y0 <= p.risk <= box.y1 for p in below)
 
 
 @pytest.mark.parametrize("operating_point", [None, 0.95])
