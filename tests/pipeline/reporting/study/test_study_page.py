@@ -1,10 +1,13 @@
 import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 
+from pipeline.reporting.page.pdf import why_no_pdf
 from pipeline.reporting.study.study_build import build_study_report
 from pipeline.reporting.study.study_figures import study_figures
 from pipeline.reporting.study.study_numbers import StudyReport
@@ -107,3 +110,17 @@ def test_a_comparison_of_losses_is_reported_where_there_is_one(sources, html):
 @pytest.mark.slow
 def test_axe_finds_no_violation(html, violations):
     assert violations(html) == []
+
+
+def test_the_printed_parts_follow_each_other_without_empty_pages(report, tmp_path):
+    if why_no_pdf() or not shutil.which("pdftotext"):
+        pytest.skip("needs pango and pdftotext")
+    path = write_study_report(report, tmp_path)["pdf"]
+    text = subprocess.run(["pdftotext", path, "-"], capture_output=True, text=True, check=True).stdout
+    pages = text.split("\f")[:-1]
+    parts = ("Calibration", "Decisions", "Limitations and checklist")
+    before = {
+        name: page.partition(f"\n{name}\n")[0] for name in parts for page in pages if f"\n{name}\n" in page
+    }
+    assert before.keys() == set(parts)
+    assert any(text.count("\n") > 15 for text in before.values()), "each part began a page"
