@@ -47,10 +47,12 @@ class ShownAnswer(Facts):
         """Take it from what is recorded, see `pipeline.one_scan.Answer`; the clinic's probabilities first."""
         shares = answer.get("clinic_probabilities") or answer.get("probabilities") or {}
         possible = [str(name) for name in answer.get("prediction_set") or ()]
+        written = ", ".join(f"{name} {percent(p)}" for name, p in shares.items())
+        where = " at your clinic's prevalence" if answer.get("clinic_probabilities") else ""
         return cls(
             decision=DECISIONS.get(str(answer.get("decision")), str(answer.get("decision"))),
             finding=listed(possible, "or"),
-            probabilities=", ".join(f"{name} {percent(p)}" for name, p in shares.items()),
+            probabilities=f"{written}{where}",
             reasons=tuple(in_words(str(reason), possible) for reason in answer.get("reasons") or ()),
         )
 

@@ -53,7 +53,9 @@ def test_a_blind_study_asks_for_the_read_then_the_verdict_then_corrections():
 def test_the_probabilities_at_the_clinics_prevalence_are_shown_where_there_are_any():
     answer = {"probabilities": {"CN": 0.5, "AD": 0.5}, "clinic_probabilities": {"CN": 0.8, "AD": 0.2}}
     shown = ShownAnswer.of({**answer, "decision": "refer", "reasons": ["odd"]})
-    assert shown.probabilities.replace(NBSP, " ") == "CN 80 %, AD 20 %"
+    assert shown.probabilities.replace(NBSP, " ") == "CN 80 %, AD 20 % at your clinic's prevalence"
+    plain = ShownAnswer.of({"decision": "refer", "probabilities": answer["probabilities"]})
+    assert plain.probabilities.replace(NBSP, " ") == "CN 50 %, AD 50 %"
     assert (shown.decision, shown.finding) == ("No finding: referred to an expert", "")
     refused = ShownAnswer.of({"decision": "refused", "probabilities": None, "prediction_set": None})
     assert (refused.decision, refused.probabilities) == ("Not applied", "")
