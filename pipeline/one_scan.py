@@ -25,7 +25,7 @@ from pipeline.ingest.instances import is_dicom
 from pipeline.ingest.nifti import read_nifti
 from pipeline.ingest.sidecar import IMAGE_NAME, OWN_FACTS, read_sidecar, sidecars_beside
 from pipeline.ingest.sources import find_scans, scans_at
-from pipeline.scan import Volume, scanner_of
+from pipeline.scan import Volume, says_synthetic, scanner_of
 
 _log = logging.getLogger(__name__)
 
@@ -254,7 +254,7 @@ def answer_with_measures(
 def measured_of(inference: Inference) -> dict[str, Any]:
     """Return what a later check of many scans compares, JSON-able: regional SUVR, scanner, logits.
 
-    Empty where the scan was refused.
+    Also whether the scan is a phantom's, which pages mark. Empty where the scan was refused.
     """
     normalised, prediction = inference.normalised, inference.prediction
     if normalised is None or prediction is None:
@@ -266,6 +266,7 @@ def measured_of(inference: Inference) -> dict[str, Any]:
         "scanner": scanner_of(facts),
         "logits": None if prediction.logits is None else list(prediction.logits),
         "out_of_distribution": prediction.out_of_distribution,
+        "synthetic": says_synthetic(facts),
     }
 
 

@@ -71,6 +71,12 @@ def scanner_of(facts: Mapping[str, object]) -> str:
     return f"{facts.get('manufacturer')} {facts.get('model')}"
 
 
+def says_synthetic(facts: Mapping[str, object]) -> bool:
+    """Return whether the facts of a scan say that it is a computed phantom."""
+    flag = any(k.lower() == "synthetic" and str(v).lower() in ("true", "1", "yes") for k, v in facts.items())
+    return flag or any(isinstance(v, str) and "SYNTHETIC" in v for v in facts.values())
+
+
 _FIXED_COLUMNS = ("scan_id", "subject", "session", "tracer", "diagnosis", "path")
 _POSTERIOR_PREFIX = "posterior_"
 STATED = "stated_diagnosis"

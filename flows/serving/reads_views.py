@@ -49,6 +49,7 @@ def index_of(desk: ReadDesk, reader: str) -> Page:
         (read if done else unread).append(row)
     return index_page(
         IndexFacts(
+            synthetic=any(entry.measured.get("synthetic") for entry in answers),
             title=desk.study.name,
             reader=initials,
             blind=desk.study.report.blind_reads,
@@ -91,6 +92,7 @@ def form_of(  # noqa: PLR0913 - what a form may hold, by name
     hidden = step == "own"
     return form_page(
         FormFacts(
+            synthetic=bool(entry.measured.get("synthetic")),
             scan=entry.scan,
             version=entry.version,
             answered=entry.time,

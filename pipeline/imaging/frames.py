@@ -97,7 +97,8 @@ def choose_window(volume: Volume, settings: ImagingSettings) -> Window:
         raise RefusedScan(
             "outside-window",
             f"The scan covers {seen} min after injection, outside the window of {low:g}-{high:g} min",
-            hint="check injection and scan times, or set imaging.window_start_min and window_end_min",
+            hint="check the injection and scan times in the header; if another window was planned, whoever "
+            "runs the study sets it in imaging.window_start_min and imaging.window_end_min",
             measured=f"{seen} min",
         )
     total = sum(spans[k][1] - spans[k][0] for k in chosen)

@@ -37,6 +37,7 @@ from pipeline.reporting.scan.scan_numbers import (
 )
 from pipeline.reporting.scan.scan_sentences import headline
 from pipeline.reporting.scan.tau_status import tau_status
+from pipeline.scan import says_synthetic
 
 if TYPE_CHECKING:
     from models.prediction import Prediction
@@ -170,7 +171,7 @@ def build_scan_report(
         session=scan.session,
         report_date=context.report_date,
         run_id=context.run_id,
-        synthetic=_is_synthetic(scan.facts),
+        synthetic=says_synthetic(scan.facts),
         accession_number=scan.accession_number,
         acquisition=acquisition_facts(scan.facts),
         model=context.model,
@@ -270,10 +271,3 @@ def _worst(findings: tuple[FindingRow, ...], *, refused: bool) -> Quality:
     if refused or "refuse" in verdicts:
         return "refuse"
     return "warn" if "warn" in verdicts else "pass"
-
-
-def _is_synthetic(facts: Mapping[str, Any]) -> bool:
-    flag = any(
-        str(k).lower() == "synthetic" and str(v).lower() in ("true", "1", "yes") for k, v in facts.items()
-    )
-    return flag or any(isinstance(v, str) and "SYNTHETIC" in v for v in facts.values())

@@ -16,6 +16,7 @@ import pytest
 from flows.serving.reads_server import ReadsServer, reads_served
 from flows.serving.servers import free_endpoint
 from pipeline import tracking
+from pipeline.reporting.page.facts import SYNTHETIC
 from pipeline.tracking import AnsweredScan
 
 SCAN = "sub-A_ses-1"
@@ -122,11 +123,22 @@ def test_the_list_shows_who_has_read_what(browser, open_desk):
     assert "Not read by AB: 0" in browser.ask("GET", "/?reader=ab")[2]
 
 
+@pytest.mark.parametrize("path", ["/", "/scan/sub-P_ses-1"])
+def test_a_scan_of_the_phantom_is_marked_synthetic(browser, open_desk, path):
+    assert SYNTHETIC not in browser.ask("GET", "/")[2]
+    (entry,) = tracking.answered_scans(open_desk.store, scan=SCAN)
+    answered = AnsweredScan(
+        "report", "sub-P_ses-1", "p" * 64, entry.version, "none", entry.answer, measured={"synthetic": True}
+    )
+    tracking.record_answer(open_desk.store, answered)
+    assert SYNTHETIC in browser.ask("GET", path)[2]
+
+
 def test_a_long_list_is_cut_and_says_so(browser, open_desk, monkeypatch):
     assert "Older scans" not in browser.ask("GET", "/")[2]
     monkeypatch.setattr("flows.serving.reads_views._MOST_ANSWERS", 1)
     page = browser.ask("GET", "/")[2]
-    assert "tiny: the newest 1 scans that have an answer of the model" in page
+    assert "tiny: the newest 1 scan that has an answer of the model" in page
     assert "Older scans are not listed" in page
 
 
