@@ -230,6 +230,8 @@ def _advice(problem: Mapping[str, Any], place: list[str]) -> str:
         return f"; {given:g} % is {given / 100:g}"
     if kind == "model_type" and isinstance(given, str) and "name" in _valid_keys(place):
         return f"; write {{name: {given}}}"
+    if isinstance(given, list) and place and (more := f"more_{place[-1]}s") in _valid_keys(place[:-1]):
+        return f"; name one here, the others in {'.'.join([*place[:-1], more])}"
     return ""
 
 

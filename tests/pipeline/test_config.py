@@ -112,6 +112,12 @@ def test_a_bad_override_is_refused(tmp_path, override, message):
         load_study(write(tmp_path, MINIMAL), (override,))
 
 
+def test_several_sources_in_the_place_of_one_are_led_to_their_key(tmp_path):
+    tree = MINIMAL | {"ingest": {"source": ["scans/old", "scans/new"]}}
+    with pytest.raises(ConfigError, match=r"ingest\.source: .* the others in ingest\.more_sources$"):
+        load_study(write(tmp_path, tree))
+
+
 @pytest.mark.parametrize(
     "text",
     ["data/Study #1", "~/study", "a: b", "12:30", "2026", "007", "1e3", "true", "[x", "study - 2", "1.10"],
