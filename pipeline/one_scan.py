@@ -206,7 +206,7 @@ def _check_tracer(volume: Volume, expected: str) -> None:
         raise RefusedScan(
             "wrong-tracer",
             f"The tracer is {tracer}, but the classifier was trained on {expected}",
-            hint=f"use a classifier that was trained on {tracer}",
+            hint=f"check that this is the {expected} scan; {tracer} needs a model trained on {tracer}",
             measured=str(tracer),
         )
 
