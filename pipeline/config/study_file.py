@@ -226,12 +226,12 @@ def _advice(problem: Mapping[str, Any], place: list[str]) -> str:
     kind = problem["type"]
     if kind == "float_parsing" and re.fullmatch(r"-?\d+,\d+", str(given)):
         return f"; with a decimal point it is {given.replace(',', '.')}"
-    if kind.startswith("less_than") and 1 in problem["ctx"].values() and 1 < given <= 100:
-        return f"; {given:g} % is {given / 100:g}"
+    if kind.startswith("less_than") and 1 in problem["ctx"].values() and 1 < (value := float(given)) <= 100:
+        return f"; {value:g} % is {value / 100:g}"
     if kind == "model_type" and isinstance(given, str) and "name" in _valid_keys(place):
         return f"; write {{name: {given}}}"
-    if isinstance(given, list) and place and (more := f"more_{place[-1]}s") in _valid_keys(place[:-1]):
-        return f"; name one here, the others in {'.'.join([*place[:-1], more])}"
+    if isinstance(given, list) and place == ["ingest", "source"]:
+        return "; name one here, the others in ingest.more_sources"
     return ""
 
 

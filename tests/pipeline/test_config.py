@@ -104,6 +104,8 @@ def test_an_override_wins_and_reaches_any_depth(tmp_path):
         ("compare.losses=[ce]", r"compare\.losses\.0: .*, found 'ce'; write \{name: ce\}"),
         ("decision.coverage=0,9", r"found '0,9'; with a decimal point it is 0\.9$"),
         ("decision.coverage=90", r"Input should be less than 1, found 90; 90 % is 0\.9$"),
+        ("decision.coverage='90'", r"Input should be less than 1, found '90'; 90 % is 0\.9$"),
+        ("cohort.classes=[[CN], MCI]", r"cohort\.classes\.0: .*, found \['CN'\]"),
         ("cohort.classes=CN", r"cohort.classes: Input should be a list, as \[a, b\], found 'CN'"),
     ],
 )
