@@ -38,14 +38,14 @@ from models.calibrators import CALIBRATORS, build_calibrator, log_softmax, softm
 SCANS = (30, 50, 100, 200, 500)
 HELD_OUT = 5_000
 MOST_HELD_OUT = 2_000
-SHIPPED = "recast, offsets"
+SHIPPED = "**ATS, offsets (ships)**"
 RIVALS: dict[str, tuple[str, dict[str, object]]] = {
     "T, ML": ("temperature", {"prior": None}),
     "T, prior": ("temperature", {}),
     "plain ATS": ("adaptive_temperature", {"plain": True}),
-    "recast": ("adaptive_temperature", {"offsets": False}),
+    "ATS": ("adaptive_temperature", {"offsets": False}),
     SHIPPED: ("adaptive_temperature", {}),
-    "bcts": ("bias_corrected_temperature", {}),
+    "BCTS": ("bias_corrected_temperature", {}),
     "vector": ("vector", {}),
 }
 Three = tuple[float, float, float]
@@ -209,7 +209,7 @@ def main() -> None:
     for name, median in seconds.items():
         ratio = median / seconds["scikit-learn temperature"]
         print(f"{name:28s} {median * 1000:8.1f} ms   {ratio:6.2f} x scikit-learn")
-    print("\n| logits | scans | draws | " + " | ".join(RIVALS) + " | shipped, 95th percentile |")
+    print("\n| logits | scans | draws | " + " | ".join(RIVALS) + " | ships, 95th percentile |")
     print("|---|---|---|" + "---|" * (len(RIVALS) + 1))
     behind, short = [], []
     sets = {name: simulated(*spoil) for name, spoil in SPOILS.items()} | dict(real_sets(asked.logits))

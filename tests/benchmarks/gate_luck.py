@@ -47,7 +47,13 @@ EXCESS = 0.1
 FIRST_LOOK = ((1, 1 - SETTINGS.level),)
 """The limit of a first look depends on no number of subjects."""
 OUTCOMES = ("promote", "reject", "wait")
-UNRULED = "none"
+UNRULED, SHIPPED = "none", "**shipped**"
+NOT_CHOSEN = "not chosen"
+CHOSEN = {
+    "chosen, no rule": Rule(),
+    "**chosen, shipped**": Rule("waits"),
+    "chosen, luck may promote": Rule("promotes"),
+}
 RULES = {
     UNRULED: Rule(),
     "**likeliest lead, waits**": Rule("waits"),
@@ -97,16 +103,15 @@ def _losses(logits: Floats, scans: Drawn) -> Floats:
 
 def answers(n: int, worse: float, before: float, seeds: range) -> dict[str, list[str]]:
     """Return the answers about a challenger worse by so much, to a champion better by so much than before."""
-    rules = {"chosen": Rule(), "chosen, waits": Rule("waits"), "chosen, may promote": Rule("promotes")}
-    found: dict[str, list[str]] = {"not chosen": [], **{name: [] for name in rules}}
+    found: dict[str, list[str]] = {NOT_CHOSEN: [], **{name: [] for name in CHOSEN}}
     for seed in seeds:
         rng = np.random.default_rng([2028, n, seed])
         read = partial(_reading, rng=rng)
         scans, champion, lead = chosen(n, 0, lambda s, r=read: (r(s, EXCESS + before), r(s, EXCESS)), rng)
         mine, twin = (losses_of(scans, EXCESS + more, _noise(scans, rng)) for more in (worse, 0.0))
-        found["not chosen"].append(judged(mine - twin, Rule(), FIRST_LOOK, 0.0)[0])
+        found[NOT_CHOSEN].append(judged(mine - twin, Rule(), FIRST_LOOK, 0.0)[0])
         difference = mine - _losses(champion, scans)
-        for name, rule in rules.items():
+        for name, rule in CHOSEN.items():
             luck = luck_of(lead, rule, difference)
             found[name].append(judged(difference, rule, FIRST_LOOK, luck)[0])
     return found
@@ -121,25 +126,18 @@ def _reading(scans: Drawn, excess: float, *, rng: np.random.Generator) -> Floats
 
 
 def show_chosen(trials: int, first: int) -> None:
-    """Print single decisions against a champion that was chosen on the same scans, and one that was not."""
-    header = [
-        "challenger",
-        "champion's true lead",
-        "test subjects",
-        "champion",
-        "promoted, %",
-        "rejected",
-        "waits",
-    ]
+    """Print single decisions against a champion that was chosen on the same scans, and one that was not.
+
+    Each cell has what was promoted, rejected and waits, in per cent.
+    """
+    header = ["challenger worse by", "true lead", "test subjects", NOT_CHOSEN, *CHOSEN]
     rows = []
     for worse in (0.0, 0.05):
         for before in (0.0, 0.03, 0.1):
             for n in (50, 120):
                 found = answers(n, worse, before, range(first, first + trials))
-                rows += [
-                    [f"+{worse:.2f}", f"{before:.2f}", str(n), name, *_shares(of)]
-                    for name, of in found.items()
-                ]
+                cells = [" / ".join(_shares(of)) for of in found.values()]
+                rows.append([f"{worse:.2f}", f"{before:.2f}", str(n), *cells])
     print(markdown(header, rows), flush=True)
 
 
@@ -189,13 +187,13 @@ def show_goals(trials: int, first: int) -> None:
     """Print the goals of the gate where the champion was chosen on the same test part."""
     # A tenth of the label draws of a noise floor, as in `gate.py`.
     catalogue._floor_of = lambda sample, name: catalogue.noise_floor(name, sample.probabilities, draws=100)
-    header = ["challenger", "chosen over", "rule", "promoted, %", "rejected", "undecided"]
+    header = ["challenger", "champion chosen over", "rule", "promoted %", "rejected %", "undecided %"]
     rows = []
     for title, challenger, champion in GOALS:
         for name, before in BEFORE.items():
             found = goal_answers((challenger, champion), before, GOAL_SUBJECTS, range(first, first + trials))
             plain, ruled = zip(*found, strict=True)
-            rows += [[title, name, "none", *_shares(plain)], [title, name, "waits", *_shares(ruled)]]
+            rows += [[title, name, UNRULED, *_shares(plain)], [title, name, SHIPPED, *_shares(ruled)]]
     print(markdown(header, rows), flush=True)
 
 
@@ -243,7 +241,7 @@ def show_years(years: int, first: int) -> None:
         "as good, rejected by a chosen champion, %",
         "three such in a row, % of years",
         "worse by more than .04, promoted, %",
-        "true NLL in use, x 1000",
+        "true NLL in use x 1000",
         "in month 12",
     ]
     rows = []

@@ -164,23 +164,28 @@ TITLES = (
 
 def summary(found: dict[str, np.ndarray]) -> dict[str, str]:
     """Return each measure of CE, and the paired differences of the others to it, with standard errors."""
-    base, lines = found["CE"], {}
+    return {
+        title: "; ".join(f"{name} {cell}" for name, cell in zip(found, _cells(found, row), strict=True))
+        for row, title in enumerate(TITLES)
+    }
+
+
+def _cells(found: dict[str, np.ndarray], row: int) -> list[str]:
+    base, cells = found["CE"][row], []
+    digits = 3 if TITLES[row].startswith("NLL") else 1
+    for name, values in found.items():
+        gap = values[row] - base
+        error = gap.std(ddof=1) / SEEDS**0.5
+        shown = f"{gap.mean():+.{digits}f} ± {error:.{digits}f}"
+        cells.append(f"{base.mean():.{digits}f}" if name == "CE" else shown)
+    return cells
+
+
+def show(what: str, batch: str, found: dict[str, np.ndarray]) -> None:
+    """Print the rows of one batch size."""
     for row, title in enumerate(TITLES):
-        digits = 3 if title.startswith("NLL") else 1
-        words = [f"CE {base[row].mean():.{digits}f}"]
-        for name, values in found.items():
-            gap = values[row] - base[row]
-            if name != "CE":
-                error = gap.std(ddof=1) / SEEDS**0.5
-                words.append(f"{name} {gap.mean():+.{digits}f} ± {error:.{digits}f}")
-        lines[title] = "; ".join(words)
-    return lines
-
-
-def show(found: dict[str, np.ndarray]) -> None:
-    """Print the summary."""
-    for title, words in summary(found).items():
-        print(f"  {title:30s} {words}", flush=True)
+        start = ["", ""] if row else [what, batch]
+        print(f"| {' | '.join([*start, title, *_cells(found, row)])} |", flush=True)
 
 
 def draw_figure(results: dict[tuple[str, str, float, int], dict[str, np.ndarray]], out: Path) -> None:
@@ -233,6 +238,8 @@ def main() -> None:
         if data not in asked.skip and not (kind == "convolution" and len(source.shape) == 1)
     ]
     results = {}
+    print(f"| data, network, imbalance | batch | measure | {' | '.join(LOSSES)} |")
+    print("|---|---|---|" + "---|" * len(LOSSES))
     for imbalance in asked.imbalance:
         for data, kind in cells:
             source = sources[data]
@@ -240,10 +247,9 @@ def main() -> None:
             for batch in asked.batches:
                 start = time.process_time()
                 logits = train(kind, source.shape, part, batch)
+                print(f"{time.process_time() - start:.0f} s", file=sys.stderr)
                 found = results[data, kind, imbalance, batch] = measures(logits, part)
-                title = f"{data}, {kind}, imbalance {imbalance:g}, batch {batch or part.y.shape[1]}"
-                print(f"{title} ({time.process_time() - start:.0f} s)", flush=True)
-                show(found)
+                show(f"{data}, {kind}, {imbalance:g}", str(batch or f"full ({part.y.shape[1]})"), found)
         if imbalance == 100 and {(data, kind, 100.0, 0) for data, kind in FIGURE} <= results.keys():
             draw_figure(results, Path(__file__).parent / "figures" / "long_tails.png")
 

@@ -27,7 +27,7 @@ PRESET = PRESETS["three_class"]
 SHARES = {"as trained": PRESET.prevalence, "AD x 2": (0.488, 0.292, 0.220), "AD x 3": (0.35, 0.35, 0.30)}
 SIZES = ((0.9, 31), (0.9, 60), (0.3, 60))
 """Standard deviation of the noise of the logits, and scans of a period."""
-MEASURES = ("accuracy", "negative_log_likelihood", "coverage")
+MEASURES = {"accuracy": "accuracy", "negative_log_likelihood": "NLL", "coverage": "coverage"}
 _ROUNDING = 1e-9
 
 
@@ -68,9 +68,9 @@ def main() -> None:
     parser.add_argument("--prior", type=float, nargs="+", default=[0, 5, 10, 20, 40], help="scans")
     parser.add_argument("--periods", type=int, default=40)
     asked = parser.parse_args()
-    print(
-        "| noise | scans | shares | prior scans | " + " | ".join(f"{m}: held, width, error" for m in MEASURES)
-    )
+    print("Each cell: intervals that held what the labels show, median width, mean error of the middle\n")
+    print(f"| noise, scans, shares | scans of the prior | {' | '.join(MEASURES.values())} |")
+    print("|---|" + "---|" * (1 + len(MEASURES)))
     for noise, scans in SIZES:
         for name, shares in SHARES.items():
             periods = [make_period(scans, shares, noise, seed) for seed in range(asked.periods)]
@@ -89,7 +89,7 @@ def main() -> None:
                     f"{np.mean(held):.0%}, {np.median(width):.2f}, {np.mean(error):.3f}"
                     for held, width, error in (zip(*found[m], strict=True) for m in MEASURES)
                 ]
-                print(f"| {noise} | {scans} | {name} | {prior:g} | " + " | ".join(cells) + " |", flush=True)
+                print(f"| {noise}, {scans}, {name} | {prior:g} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":
