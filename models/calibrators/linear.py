@@ -33,8 +33,8 @@ class Vector(Calibrator):
     ----------
     ridge : float, default=5.0
         Pull per squared bias and squared scale relative to 1/T, in nats over all scans; its share in the mean
-        over scans grows as they get fewer. 5 is a normal prior of standard deviation 0.32. At 2 it cost twice
-        as much where nothing is wrong; only PneumoniaMNIST gained, by .01 nats.
+        over scans grows as they get fewer. 5 is a normal prior of standard deviation 0.32. At 2 it cost
+        over half as much again where nothing is wrong; only PneumoniaMNIST gained, by .01 nats.
 
     Attributes
     ----------

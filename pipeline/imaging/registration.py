@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
     "histogram_bins": 32,
 }
 _DOUBT = -0.1
-"""Turned-over heads gain -.08 or more at the first look (10 of 10), sound ones -.02 or less, and more than
+"""Turned-over heads gain -.08 or more at the first look (20 of 20), sound ones -.02 or less, and more than
 this in one of five (142 scans)."""
 _TURNED_OVER = (np.diag([1.0, -1, -1, 1]), np.diag([-1.0, 1, -1, 1]), np.diag([-1.0, -1, 1, 1]))
 
