@@ -34,8 +34,10 @@ _IMAGE_WORDS = (
     "cohort|group|study|site|center|centre|clinic|hospital|batch|filtered|fwhm|pvc|moco|motion|uniform|"
     "resolution|isotropic|reference|ref|"
     "cerebell(?:um|ar)|cereb|inferior|whole|gr[ae]y|matter|pons|icbm|mni152|and|to|"
-    "anonymi[sz]ed|anonymous|anon|unknown"
+    "anonymi[sz]ed|anonymous|anon|unknown|"
+    "files?|resources?|assessors?|acq|acquisitions?|assembly|sourcedata|rawdata"
 )
+"""The last line: folders that XNAT, Flywheel, LORIS and BIDS make below each person's."""
 _VISIT = (
     "ses|session|visit|baseline|base|bl|screening|screen|scr|init|initial|followup|follow|up|fu|months?|mo|"
     "years?|yrs?|weeks?|wk|days?|night|wave|timepoint|tp|time|exam|run|part|first|second|third|last|old|new"
@@ -48,6 +50,7 @@ _CODE = re.compile(r"[mvtydw]\d{1,4}|\d{1,3}[mywd]")
 """A visit, or a person: M12, 12m; the names around it decide."""
 COUNTED = re.compile(rf"(?:{_IMAGE_WORDS})*\d{{1,2}}|{_CODE.pattern}")
 """A name that is a count: pet_1, M12."""
+_COUNTED_IMAGE = re.compile(rf"(?:(?:{_IMAGE_WORDS})_?)+\d{{1,2}}", re.IGNORECASE)
 _SITE = re.compile(r"(site|center|centre|clinic|hospital|batch|group|cohort|study)[\W_]*\d+", re.IGNORECASE)
 _NUMBERED = re.compile(
     rf"\b(sub|subj|subject|patient|person|participant|case|control|id|{_VISIT})[\W_]+(\d+)", re.IGNORECASE
@@ -58,6 +61,8 @@ _TRACER = re.compile(
     re.IGNORECASE,
 )
 """Tracers with their number apart, and the minutes of their frames."""
+_UID = re.compile(r"(?<![\d.])[0-2](?:\.\d+){4,}(?![\d.])")
+"""A series of DICOM, after which archives name what they convert."""
 _DAY = re.compile(
     r"(?<!\d)(?:(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:[0-2]\d|3[01])(?:[T_-]?\d{6})?"
     r"|\d{1,2}([-.])\d{1,2}\2(?:19|20)\d\d)(?!\d)(?:[\W_]+\d{1,4}[a-z]?$)?"
@@ -92,8 +97,8 @@ def tracer_above(path: Path, stem: str) -> str | None:
     return next((found.pop() for found in named if len(found) == 1), None)
 
 
-def subject_of(folders: Sequence[str], stem: str) -> tuple[str, str | None]:
-    """Return the subject's label, empty where nothing names it, and the next folder up with its own name.
+def subject_of(folders: Sequence[str], stem: str) -> tuple[str, tuple[str, ...] | None]:
+    """Return the subject's label, empty where nothing names it, and the other names of the folders above.
 
     ADNI's PTID and BIDS's ``sub-`` come first, whatever the folders (None); then the file's name, where it
     has more than words for images, days and visits; then the nearest such folder.
@@ -106,16 +111,26 @@ def subject_of(folders: Sequence[str], stem: str) -> tuple[str, str | None]:
         return named or (within[0].removeprefix("sub-") if within else ""), None
     names = [own for folder in reversed(folders) if (own := own_words(folder, of_file=False))]
     own = own_words(stem, of_file=True)
-    if own and not (names and COUNTED.fullmatch(own.lower()) and _has_number(names[0])):
+    if own and not (names and _is_visit(own, names[0])):
         label = stem
     elif names:
         # S001/1 and S001/scan2 are visits; 1 alone is a subject.
-        visit = len(names) > 1 and COUNTED.fullmatch(names[0].lower()) and _has_number(names[1])
-        own = label = names.pop(1 if visit else 0)
-        names = names[1:] if visit else names
+        while len(names) > 1 and _is_visit(*names[:2]):
+            names.pop(0)
+        own = label = names.pop(0)
     else:
-        return "", ""
-    return label, next((name for name in names if spelled(name) != spelled(own)), "")
+        return "", ()
+    return label, tuple(name for name in names if spelled(name) != spelled(own))
+
+
+def _is_visit(name: str, folder: str) -> bool:
+    """Return whether a name counts the images of the person after whom the folder above is named.
+
+    As 1, M12 and scan2 in S001 do, or S001_PET1, as XNAT calls sessions.
+    """
+    own = re.match(rf"{re.escape(folder)}_(?P<rest>.+)", name, re.IGNORECASE)
+    counted = COUNTED.fullmatch(name.lower()) or (own and _COUNTED_IMAGE.fullmatch(own["rest"]))
+    return bool(counted) and _has_number(folder)
 
 
 def _has_number(name: str) -> bool:
@@ -131,7 +146,7 @@ def own_words(name: str, *, of_file: bool) -> str:
     >>> [own_words(name, of_file=True) for name in ("PET_2019-05-01", "S001_m12", "pet_001", "Meier")]
     ['', 'S001', '001', 'Meier']
     """
-    bare = _NUMBERED.sub(r"\1\2", _TRACER.sub(" pet ", _DAY.sub(" ", name)).replace("_", " "))
+    bare = _NUMBERED.sub(r"\1\2", _TRACER.sub(" pet ", _DAY.sub(" ", _UID.sub(" ", name))).replace("_", " "))
     words = [word for word in re.split(r"[\W_]+", _SITE.sub(" ", bare)) if word]
     named = [w for w in words if not _GENERIC.fullmatch(w.lower()) and not _SESSION.fullmatch(w.lower())]
     own = [w for w in named if not _CODE.fullmatch(w.lower())]

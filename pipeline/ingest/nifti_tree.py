@@ -47,7 +47,7 @@ _BY_NUMBER = (
 def find_nifti(source: Path, ignored: Counter[str], prefer: Sequence[str] = ()) -> list[FoundScan]:
     """Find the NIfTI images below a folder that are PET by name; others are counted."""
     scans: list[FoundScan] = []
-    above: list[str | None] = []
+    above: list[tuple[str, ...] | None] = []
     paths = without_other_forms(files_below(source, ignored), ignored)
     visits = any("t0" in words_of(path.name) for path in paths)
     for path in paths:
@@ -57,10 +57,10 @@ def find_nifti(source: Path, ignored: Counter[str], prefer: Sequence[str] = ()) 
             continue
         stem = _stem_of(path)
         days = map(parse_date, re.findall(r"\d{4}-\d{2}-\d{2}", path.as_posix()))
-        subject, folder = subject_of(path.relative_to(source).parts[:-1], stem)
+        subject, folders = subject_of(path.relative_to(source).parts[:-1], stem)
         # A report is of one file: there, the folders above are read too. An ingest refuses the scan.
         label = subject or subject_of(path.absolute().parts[1:-1], stem)[0] or stem
-        above.append(folder)
+        above.append(folders)
         counted = subject == stem and COUNTED.fullmatch(own_words(stem, of_file=True).lower())
         scans.append(
             FoundScan(
@@ -72,12 +72,12 @@ def find_nifti(source: Path, ignored: Counter[str], prefer: Sequence[str] = ()) 
                 image_id=path.relative_to(source).as_posix(),
                 sidecars=sidecars_beside(path),
                 description=" ".join(filter(None, (stem, tracer_above(path.relative_to(source), stem)))),
-                notes=(_BY_NUMBER,) if counted and folder else (),
+                notes=(_BY_NUMBER,) if counted and folders else (),
                 doubt=None if subject else _NAMELESS,
             )
         )
     kept = _one_per_acquisition(scans, ignored, prefer)
-    above = [folder for scan, folder in zip(scans, above, strict=True) if scan.files in kept]
+    above = [folders for scan, folders in zip(scans, above, strict=True) if scan.files in kept]
     scans = _spelled_alike([kept[scan.files] for scan in scans if scan.files in kept])
     found = with_tables(_warned(_doubtful(scans, above)), read_tables(source, ignored))
     return of_gaain(found, source) if is_gaain(source) else found
@@ -165,17 +165,17 @@ _MAY_BE_ONE = (
 )
 
 
-def _doubtful(scans: Sequence[FoundScan], above: Sequence[str | None]) -> list[FoundScan]:
-    """Mark the scans of one label that may be of different people, by the folders they lie in."""
-    names: dict[str, set[str]] = defaultdict(set)
+def _doubtful(scans: Sequence[FoundScan], above: Sequence[tuple[str, ...] | None]) -> list[FoundScan]:
+    """Mark the scans of one label that may be of different people, by all the folders they lie in."""
+    names: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     count: Counter[str] = Counter()
-    for scan, folder in zip(scans, above, strict=True):
-        if folder is not None:
-            names[spelled(scan.subject_label)].add(spelled(folder))
+    for scan, folders in zip(scans, above, strict=True):
+        if folders is not None:
+            names[spelled(scan.subject_label)].add(tuple(map(spelled, folders)))
             count[spelled(scan.subject_label)] += 1
     return [
         replace(scan, doubt=_SEVERAL)
-        if not scan.doubt and (len(names[label] - {""}) > 1 or count[label] > _MOST_SCANS)
+        if not scan.doubt and (len(names[label] - {()}) > 1 or count[label] > _MOST_SCANS)
         else scan
         for scan, label in ((scan, spelled(scan.subject_label)) for scan in scans)
     ]

@@ -157,6 +157,35 @@ def test_numbered_folders_of_images_are_not_one_person(tmp_path):
     assert subjects(tmp_path, "leipzig/pet_001/pet.nii", "leipzig/pet_002/pet.nii") == ["001", "002"]
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "{0}/{0}_PET1/scans/5-Tau_AC/resources/NIFTI/files/Tau_AC_20190501.nii.gz",  # XNAT
+        "project/{0}/ses1/PET_Tau/PET_Tau_acq/1.3.12.2.1107.5.1.4.10034.3001_PET_Tau.nii.gz",  # Flywheel
+        "assembly/{0}/V01/pet/native/pet_tau.nii.gz",  # LORIS
+        "{0}/files/pet.nii.gz",
+    ],
+)
+def test_folders_that_an_archive_makes_below_each_person_name_nobody(tmp_path, place):
+    people = ["X_001", "X_002", "X_003"]
+    assert subjects(tmp_path, *(place.format(who) for who in people)) == people
+
+
+def test_sessions_named_after_their_person_are_of_one_person(tmp_path):
+    names = [f"X_001/X_001_{session}/pet.nii.gz" for session in ("PET1", "PET2", "MR_PET3")]
+    assert subjects(tmp_path, *names) == ["X_001"] * 2 + ["X_001_MR_PET3"]
+
+
+@pytest.mark.parametrize("place", ["{}/a/b/c/pet.nii.gz", "{}/a/b/result.nii.gz", "{}/a/x7_pet.nii.gz"])
+def test_one_name_below_different_folders_of_any_height_is_refused(tmp_path, place):
+    scans = found(tmp_path, *(place.format(who) for who in ("Smith", "Jones", "Brown"))).values()
+    assert len(scans) == 3
+    for scan in scans:
+        with pytest.raises(RefusedScan, match="comes from several folders") as refused:
+            scan.check()
+        assert refused.value.rule == "whose-scan"
+
+
 def test_a_report_of_one_such_file_has_the_subject_of_the_dataset(tmp_path):
     subjects(tmp_path, "Smith/2019-05-01/pet.nii.gz")
     (alone,) = find_scans(tmp_path / "Smith" / "2019-05-01", "nifti").scans
