@@ -14,6 +14,7 @@ import typer
 
 from flows.commands import agree, centaur, first_steps, operation, reading, scans, studies
 from flows.commands.options import Command, Quiet, Verbose, choose, command
+from flows.commands.unquoted import quotes_advice
 from flows.running.console import chosen, warn
 from flows.running.environment import set_quiet_defaults
 from flows.running.garbage import end_without_search_for_garbage
@@ -110,7 +111,7 @@ def main() -> None:
     except TaucalError as error:
         if chosen.verbose:
             traceback.print_exc()
-        warn(f"taucal: {_ended(str(error))}")
+        warn(f"taucal: {_with_quotes(_ended(str(error)))}")
         code = error.exit_code
     except typer.TyperException as error:
         code = _explain(error)
@@ -133,8 +134,14 @@ def _explain(error: typer.TyperException) -> int:
     if context and (not text or text.startswith("Usage:")):  # `taucal` alone: its help
         typer.echo(context.get_help(), err=True)
     else:
-        warn(f"{where}: {_ended(text)} `{where} --help` lists what it takes.")
+        warn(f"{where}: {_with_quotes(_ended(text))} `{where} --help` lists what it takes.")
     return error.exit_code
+
+
+def _with_quotes(text: str) -> str:
+    """Return an error with the advice that a path needs quotes, where that may have led to it."""
+    advice = quotes_advice(sys.argv[1:], text)
+    return f"{text} {advice}" if advice else text
 
 
 if __name__ == "__main__":
