@@ -63,3 +63,27 @@ def test_rules_against_a_champions_luck_are_measured():
     assert sum(row[1:2] == ["none"] for row in rows) == 6, "one scenario has one row without a rule"
     of_rule = [row for row in rows if row[1:2] == ["margin .05"]]
     assert all("±" in row[-1] and "±" in row[-2] for row in of_rule)
+
+
+@pytest.mark.slow
+def test_sets_and_scans_from_elsewhere_are_measured_on_a_comparison(tmp_path):
+    made = run(ROOT / "tests/benchmarks/painted_cohort.py", str(tmp_path / "painted"), "--scans", "100")
+    assert made.returncode == 0, made.stderr
+    losses = "[{name: ce, label: CE}, {name: focal, label: focal}]"
+    small = (f"cohort.path={tmp_path / 'painted'}", f"output={tmp_path / 'out'}", f"compare.losses={losses}")
+    few = ("compare.seeds=[0]", "compare.folds=2", "training.epochs=1", "calibration.scheme=split")
+    two = ("cohort.classes=[CN, impaired]", "cohort.merge={impaired: [MCI, AD]}")
+    chosen = [word for change in (*small, *few, *two) for word in ("--set", change)]
+    study = str(ROOT / "configs" / "compare_phantom.yaml")
+
+    early = run(ROOT / "tests/benchmarks/phantom_study.py", study, *chosen)
+    assert early.returncode != 0
+    assert "cells are not finished" in early.stderr
+
+    compared = run(ROOT / "flows" / "cli.py", "compare", study, *chosen)
+    assert compared.returncode == 0, compared.stderr
+    done = run(ROOT / "tests/benchmarks/phantom_study.py", study, *chosen)
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [row[0] for row in rows] == ["loss", "CE", "focal", "loss", "CE", "CE"]
+    assert all(re.fullmatch(r"[\d.]+% \([012] of 2\)", share) for row in rows[1:3] for share in row[1:3])
