@@ -99,7 +99,7 @@ def read_found(found: FoundScan) -> Volume:
     """
     found.check()
     if found.format == "dicom":
-        return read_files(found.files)
+        return read_files(found.files, several_series=found.several_series)
     stated: dict[str, Any] = {}
     for path in found.sidecars:
         stated |= read_sidecar(path)

@@ -16,10 +16,16 @@ from pipeline.ingest.folders import files_below
 from pipeline.ingest.headers import SeriesHeader
 from pipeline.ingest.instances import series_of
 from pipeline.ingest.people import check_one_person
-from pipeline.ingest.planes import Plane, planes_of
+from pipeline.ingest.planes import Plane, acquisition_moment, planes_of
 from pipeline.ingest.radiotracer import check_one_tracer, half_life_of
 from pipeline.ingest.stacking import affine_of, array_of, check_filled, frame_times, stack
-from pipeline.ingest.times import mean_count_time, on_one_clock, without_clock_change
+from pipeline.ingest.times import (
+    mean_count_time,
+    on_one_clock,
+    parse_datetime,
+    parse_moment,
+    without_clock_change,
+)
 from pipeline.ingest.units import one_unit_and_factor
 from pipeline.ingest.vocabulary import known_code, names_no_attenuation
 from pipeline.scan import FloatArray, Frame, Volume
@@ -76,11 +82,16 @@ def read_series(folder: Path, series_uid: str | None = None) -> Volume:
 
 
 def read_files(
-    files: Iterable[Path], series_uid: str | None = None, skipped: Mapping[str, int] | None = None
+    files: Iterable[Path],
+    series_uid: str | None = None,
+    skipped: Mapping[str, int] | None = None,
+    *,
+    several_series: bool = False,
 ) -> Volume:
     """Read the PET series that some files hold; as `read_series`, without a path in any message.
 
-    `skipped` counts what was left alone before, for the message where nothing is found.
+    `skipped` counts what was left alone before, for the message where nothing is found. With
+    `several_series`, the series are frames of one scan, as `pipeline.ingest.split_frames` joins them.
     """
     series, ignored = series_of(files, series_uid)
     if not series:
@@ -92,6 +103,8 @@ def read_files(
             hint="Name the folder of a PET series",
             measured=seen,
         )
+    if several_series:
+        return assemble(sorted((one for headers in series for one in headers), key=_began))
     if len(series) > 1:
         raise RefusedScan(
             "several-series",
@@ -100,6 +113,11 @@ def read_files(
             measured=f"{len(series)} series",
         )
     return assemble(series[0])
+
+
+def _began(header: SeriesHeader) -> float:
+    moment = acquisition_moment(header.first_frame())
+    return math.inf if moment is None else moment.local
 
 
 def assemble(headers: Sequence[SeriesHeader]) -> Volume:
@@ -118,7 +136,7 @@ def assemble(headers: Sequence[SeriesHeader]) -> Volume:
     unit, factor = one_unit_and_factor(firsts)
     header = max(firsts, key=_stated)
     half_life = half_life_of(header)
-    planes, note = _on_one_clock([plane for one in headers for plane in planes_of(one)])
+    planes, note = _on_one_clock(on_one_reference(headers, half_life))
     _check_decay(planes)
     frames = stack(planes)
     _check_frames_are_stated(frames, header)
@@ -136,6 +154,44 @@ def assemble(headers: Sequence[SeriesHeader]) -> Volume:
         facts["decay_correction"] = "START"
         facts["decay_corrected_on_reading"] = True
     return Volume(array, affine_of(frames[0]), unit, times, facts)
+
+
+def on_one_reference(headers: Sequence[SeriesHeader], half_life_s: float | None) -> list[Plane]:
+    """Return the planes of a scan; where its frames are series of their own, decay corrected to one time.
+
+    Each series is corrected to a start of its own: to that of its Series Time (0008,0031), unless its Decay
+    Factor (0054,1321) states another.
+    """
+    planes = [planes_of(header) for header in headers]
+    times = [_corrected_to(header, own[0], half_life_s) for header, own in zip(headers, planes, strict=True)]
+    known = [time for time in times if time is not None]
+    several = len({header.text("SeriesInstanceUID") for header in headers}) > 1
+    if not several or not half_life_s or len(known) < len(times):
+        return [plane for own in planes for plane in own]
+    factors = [math.exp2((time - min(known)) / half_life_s) for time in known]
+    return [
+        replace(
+            plane,
+            slope=plane.slope * factor,
+            intercept=plane.intercept * factor,
+            reference=planes[0][0].reference,
+            decay_factor=plane.decay_factor and plane.decay_factor * factor,
+        )
+        for own, factor in zip(planes, factors, strict=True)
+        for plane in own
+    ]
+
+
+def _corrected_to(header: SeriesHeader, plane: Plane, half_life_s: float | None) -> float | None:
+    """Return the time that an image is decay corrected to, seconds on the local clock, or None."""
+    if plane.reference[0] != "START" or not half_life_s:
+        return None
+    if plane.decay_factor and plane.duration_s and plane.acquired is not None:
+        middle = plane.acquired + mean_count_time(plane.duration_s, half_life_s)
+        return middle - half_life_s * math.log2(plane.decay_factor)
+    stated = parse_datetime(header.text("DecayCorrectionDateTime"))
+    moment = stated or parse_moment(header.text("SeriesDate"), header.text("SeriesTime"))
+    return None if moment is None else moment.local
 
 
 def _on_one_clock(planes: list[Plane]) -> tuple[list[Plane], str | None]:

@@ -34,26 +34,14 @@ from pipeline.ingest.people import (
 )
 from pipeline.ingest.radiotracer import tracer_in
 from pipeline.ingest.reconstructions import acquired_of, one_per_acquisition
+from pipeline.ingest.split_frames import with_joined_frames
 from pipeline.ingest.times import parse_date
 from pipeline.ingest.vocabulary import names_early_frames
 
 
 def find_dicom(source: Path, ignored: Counter[str], prefer: Sequence[str] = ()) -> list[FoundScan]:
     """Find the PET series below a folder of DICOM files, in any arrangement."""
-    series: dict[str, list[Image]] = defaultdict(list)
-    broken: dict[Path, list[Path]] = defaultdict(list)
-    for path in files_below(source, ignored):
-        try:
-            header = read_known(path)
-        except Exception:  # noqa: BLE001 - one bad file hides no other
-            broken[path.parent].append(path)
-            continue
-        kind = kind_of(header) if header is not None else kind_of_other(path)
-        if kind or header is None:
-            ignored[kind or ""] += 1
-            continue
-        uid = header.text("SeriesInstanceUID") or str(path.parent)
-        series[uid].append((path, header))
+    series, broken = _images_below(source, ignored)
     parted = [
         (uid, without_copies(part, ignored))
         for uid, members in series.items()
@@ -75,7 +63,29 @@ def find_dicom(source: Path, ignored: Counter[str], prefer: Sequence[str] = ()) 
     late = [scan for scan in scans if not names_early_frames(scan.description)]
     if len(late) < len(scans):
         ignored["early-frame series"] += len(scans) - len(late)
-    return with_tables(one_per_acquisition(late, ignored, prefer), read_tables(source, ignored))
+    late = one_per_acquisition(with_joined_frames(late), ignored, prefer)
+    return with_tables(late, read_tables(source, ignored))
+
+
+def _images_below(
+    source: Path, ignored: Counter[str]
+) -> tuple[dict[str, list[Image]], dict[Path, list[Path]]]:
+    """Return the PET images by series, and broken files by folder; count what is neither."""
+    series: dict[str, list[Image]] = defaultdict(list)
+    broken: dict[Path, list[Path]] = defaultdict(list)
+    for path in files_below(source, ignored):
+        try:
+            header = read_known(path)
+        except Exception:  # noqa: BLE001 - one bad file hides no other
+            broken[path.parent].append(path)
+            continue
+        kind = kind_of(header) if header is not None else kind_of_other(path)
+        if kind or header is None:
+            ignored[kind or ""] += 1
+            continue
+        uid = header.text("SeriesInstanceUID") or str(path.parent)
+        series[uid].append((path, header))
+    return series, broken
 
 
 def _is_complete(members: Sequence[Image]) -> bool:

@@ -12,38 +12,10 @@ from typing import Literal
 
 from pipeline.errors import InputError, RefusedScan
 from pipeline.files import fingerprint, sha256_of_file
+from pipeline.ingest.acquired import Acquired
 from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.folders import ANNEXED
 from pipeline.ingest.people import Person
-
-
-@dataclass(frozen=True)
-class Acquired:
-    """When the images of a series were acquired, and what distinguishes their reconstruction.
-
-    Parameters
-    ----------
-    start_s, end_s : float or None
-        By the scanner's clock.
-    frames : int
-        Different times of the images.
-    shared : frozenset of str
-        UIDs of study and frame of reference, which reconstructions of one acquisition share.
-    corrected : bool or None
-        For attenuation.
-    derived : bool
-        Made from other images.
-    method : str
-        Of the reconstruction.
-    """
-
-    start_s: float | None = None
-    end_s: float | None = None
-    frames: int = 0
-    shared: frozenset[str] = frozenset()
-    corrected: bool | None = None
-    derived: bool = False
-    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +66,8 @@ class FoundScan:
         Rule, problem and hint, where it was seen before the scan was read.
     doubt : (str, str) or None
         Why it is not known whose scan it is, and the hint; reading it refuses it.
+    several_series : bool
+        The files are of several series, each of which holds frames of the scan.
     own_label : str
         ``sub-<pseudonym>_ses-<session>`` of a scan that has these names already, by the same key.
     """
@@ -126,6 +100,7 @@ class FoundScan:
     acquired: Acquired | None = None
     origin: str = ""
     own_label: str = ""
+    several_series: bool = False
 
     def check(self) -> None:
         """Refuse a scan of which it is not known whose it is, or what was seen when it was found.

@@ -27,6 +27,7 @@ from pipeline.ingest.labels import with_tables
 from pipeline.ingest.people import spelled
 from pipeline.ingest.reconstructions import choose
 from pipeline.ingest.sidecar import sidecars_beside
+from pipeline.ingest.split_frames import frames_in_files, refused_frames
 from pipeline.ingest.times import parse_date
 from pipeline.ingest.vocabulary import names_early_frames
 
@@ -50,37 +51,45 @@ def find_nifti(source: Path, ignored: Counter[str], prefer: Sequence[str] = ()) 
     above: list[tuple[str, ...] | None] = []
     paths = without_other_forms(files_below(source, ignored), ignored)
     visits = any("t0" in words_of(path.name) for path in paths)
+    split = frames_in_files(paths)
     for path in paths:
         other = _other_than_pet(path, source, visits=visits)
         if other is not None:
             ignored[other] += 1
             continue
-        stem = _stem_of(path)
-        days = map(parse_date, re.findall(r"\d{4}-\d{2}-\d{2}", path.as_posix()))
-        subject, folders = subject_of(path.relative_to(source).parts[:-1], stem)
-        # A report is of one file: there, the folders above are read too. An ingest refuses the scan.
-        label = subject or subject_of(path.absolute().parts[1:-1], stem)[0] or stem
+        stem, frames = split.get(path, (_stem_of(path), (path,)))
+        if path != frames[0]:
+            continue
+        scan, folders = _scan_of(path, source, stem)
+        scans.append(replace(scan, files=frames, refused=refused_frames(len(frames))) if frames[1:] else scan)
         above.append(folders)
-        counted = subject == stem and COUNTED.fullmatch(own_words(stem, of_file=True).lower())
-        scans.append(
-            FoundScan(
-                files=(path,),
-                format="nifti",
-                subject_label=label,
-                scan_date=next(filter(None, days), None),
-                session_label=next((p[4:] for p in path.parts if p.startswith("ses-")), ""),
-                image_id=path.relative_to(source).as_posix(),
-                sidecars=sidecars_beside(path),
-                description=" ".join(filter(None, (stem, tracer_above(path.relative_to(source), stem)))),
-                notes=(_BY_NUMBER,) if counted and folders else (),
-                doubt=None if subject else _NAMELESS,
-            )
-        )
     kept = _one_per_acquisition(scans, ignored, prefer)
     above = [folders for scan, folders in zip(scans, above, strict=True) if scan.files in kept]
     scans = _spelled_alike([kept[scan.files] for scan in scans if scan.files in kept])
     found = with_tables(_warned(_doubtful(scans, above)), read_tables(source, ignored))
     return of_gaain(found, source) if is_gaain(source) else found
+
+
+def _scan_of(path: Path, source: Path, stem: str) -> tuple[FoundScan, tuple[str, ...] | None]:
+    """Return an image with what its names state, and the names of the folders above its subject's."""
+    days = map(parse_date, re.findall(r"\d{4}-\d{2}-\d{2}", path.as_posix()))
+    subject, folders = subject_of(path.relative_to(source).parts[:-1], stem)
+    # A report is of one file: there, the folders above are read too. An ingest refuses the scan.
+    label = subject or subject_of(path.absolute().parts[1:-1], stem)[0] or stem
+    counted = subject == stem and COUNTED.fullmatch(own_words(stem, of_file=True).lower())
+    found = FoundScan(
+        files=(path,),
+        format="nifti",
+        subject_label=label,
+        scan_date=next(filter(None, days), None),
+        session_label=next((p[4:] for p in path.parts if p.startswith("ses-")), ""),
+        image_id=path.relative_to(source).as_posix(),
+        sidecars=sidecars_beside(path),
+        description=" ".join(filter(None, (stem, tracer_above(path.relative_to(source), stem)))),
+        notes=(_BY_NUMBER,) if counted and folders else (),
+        doubt=None if subject else _NAMELESS,
+    )
+    return found, folders
 
 
 def _other_than_pet(path: Path, source: Path, *, visits: bool) -> str | None:

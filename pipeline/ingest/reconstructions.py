@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 
+from pipeline.ingest.acquired import Acquired
 from pipeline.ingest.adni_levels import LEVELS, level_of
-from pipeline.ingest.found import Acquired, FoundScan
+from pipeline.ingest.found import FoundScan
 from pipeline.ingest.headers import SeriesHeader
 from pipeline.ingest.planes import acquisition_moment
 from pipeline.ingest.vocabulary import names_no_attenuation, series_words, tracer_of
@@ -39,7 +40,21 @@ def acquired_of(headers: Sequence[SeriesHeader]) -> Acquired:
         corrected=None if corrections is None else "ATTN" in corrections.upper(),
         derived=(first.text("ImageType") or "").upper().startswith("DERIVED"),
         method=" ".join(filter(None, (first.text("ReconstructionMethod"), first.text("ConvolutionKernel")))),
+        grid=_grid_of(firsts),
+        places=frozenset(
+            tuple(round(mm, 2) for mm in place)
+            for one in firsts
+            if (place := one.numbers("ImagePositionPatient")) is not None
+        ),
     )
+
+
+def _grid_of(headers: Sequence[SeriesHeader]) -> tuple[float, ...]:
+    """Return rows, columns, pixel spacing and orientation; empty where images differ."""
+    keywords = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient")
+    grids = {tuple(header.numbers(keyword) for keyword in keywords) for header in headers}
+    grid = next(iter(grids)) if len(grids) == 1 else (None,)
+    return () if None in grid else tuple(round(value, 4) for part in grid if part for value in part)
 
 
 def one_per_acquisition(
