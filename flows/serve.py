@@ -20,11 +20,13 @@ from flows.running.notify import send_notice
 from flows.serving.reads_server import LOOPBACK, reads_served
 from flows.serving.schedules import (
     APPROVE,
+    NAMED_BEFORE,
     SCHEDULES,
     Schedule,
     deployment_of,
     forget_schedules,
     planned,
+    remove_renamed,
 )
 from flows.serving.servers import Server, free_endpoint, servers_of
 from pipeline.config import Study
@@ -60,11 +62,12 @@ def serve(study: Study) -> None:
         _reads_of(study),
         servers_of(study, folder) as servers,
     ):
-        orphans = end_orphans([flow.name for flow in (*SCHEDULES.values(), APPROVE)])
+        orphans = end_orphans([*(flow.name for flow in (*SCHEDULES.values(), APPROVE)), *NAMED_BEFORE])
         if orphans:
             runs = "flow run of a killed process is" if orphans == 1 else "flow runs of a killed process are"
             say(f"{orphans} {runs} marked as crashed.")
             send_notice(study, "failure", {"kind": "Crashed", "runs": orphans})
+        remove_renamed(study)
         asyncio.run(_run(study, schedules, servers))
     say("Ended; nothing is left running.")
 

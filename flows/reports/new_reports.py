@@ -38,7 +38,7 @@ class NewReports:
     failed: tuple[tuple[str, str], ...] = ()
 
 
-@flow(name="report", flow_run_name=name_run, validate_parameters=False, on_crashed=[report_crash])
+@flow(name="reports", flow_run_name=name_run, validate_parameters=False, on_crashed=[report_crash])
 def report(study: str) -> NewReports:
     """Write the report of every scan of a study's cohort that has none.
 
@@ -50,7 +50,7 @@ def report(study: str) -> NewReports:
     with opened(study) as resolved:
         reports = report_new_scans(resolved)
         if reports.failed:
-            facts = {"flow": "report", "kind": "scans without a report", "scans": len(reports.failed)}
+            facts = {"flow": "reports", "kind": "scans without a report", "scans": len(reports.failed)}
             send_notice(resolved, "failure", facts)
         return reports
 

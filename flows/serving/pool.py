@@ -7,7 +7,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
 from flows.running.doors import check_reachable, store_study
-from flows.serving.schedules import APPROVE, BY_HAND, Schedule, deployment_of, planned
+from flows.serving.schedules import APPROVE, BY_HAND, Schedule, deployment_of, planned, remove_renamed
 from pipeline.config import Study
 from pipeline.errors import ConfigError, InputError
 
@@ -51,6 +51,7 @@ def deploy(study: Study, pool: str, *, image: str | None = None, study_file: str
                 hint=f"`prefect work-pool create {pool} --type process` makes one; "
                 "`prefect work-pool ls` lists them",
             ) from error
+    remove_renamed(study)
     path = study_file or store_study(study)
     made = []
     for schedule in [*planned(study), *(Schedule(flow, None) for flow in (APPROVE, *BY_HAND))]:

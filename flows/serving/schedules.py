@@ -42,12 +42,15 @@ class ServedFlow:
 
 SCHEDULES = {
     "ingest": ServedFlow("ingest", "flows.ingest.ingest"),
-    "reports": ServedFlow("report", "flows.reports.new_reports.report"),
+    "reports": ServedFlow("reports", "flows.reports.new_reports.report"),
     "shift": ServedFlow("shift", "flows.retraining.shift_check.shift"),
     "week": ServedFlow("week", "flows.retraining.weekly_check.week"),
     "retrain": ServedFlow("retrain", "flows.retrain.retrain"),
 }
 """Key of section `serve` -> the flow that runs then."""
+
+NAMED_BEFORE = ("report",)
+"""Flows that an earlier version scheduled, and this one by another name: `reports`."""
 
 BY_HAND = (
     ServedFlow("train", "flows.train.train"),
@@ -88,7 +91,7 @@ def planned(study: Study) -> list[Schedule]:
         raise ConfigError(
             "The study has no schedule that can be started",
             where="serve",
-            hint="give ingest, reports, shift or retrain a cron line",
+            hint="give ingest, reports, shift, week or retrain a cron line",
         )
     return schedules
 
@@ -150,6 +153,18 @@ def _door(study: str) -> None:
     study : str
         Path of a resolved study file.
     """
+
+
+def remove_renamed(study: Study) -> None:
+    """Delete the deployments of flows that have another name now: both would run on the same schedule.
+
+    Their runs stay.
+    """
+    with get_client(sync_client=True) as client:
+        for name in NAMED_BEFORE:
+            with contextlib.suppress(ObjectNotFound):
+                found = client.read_deployment_by_name(f"{name}/{deployment_name(study)}")
+                client.delete_deployment(found.id)
 
 
 async def forget_schedules(study: Study) -> None:

@@ -238,7 +238,7 @@ def _places(study: Study) -> Iterator[str]:
 
 
 def _schedules(study: Study) -> Iterator[str]:
-    for key in ("ingest", "shift", "retrain", "reports"):
+    for key in ("ingest", "shift", "retrain", "reports", "week"):
         line = getattr(study.serve, key)
         if line is not None and not _like_cron(line):
             yield (

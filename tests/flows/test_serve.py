@@ -210,7 +210,7 @@ def _live(folder: Path, home: Path, overrides: tuple[str, ...], notices: list[di
         before_kill = first.states()
         first.end(signal.SIGKILL)
         left_by_kill = [process.pid for process in first.living()]
-    missed = _let_pass(home / "prefect.db", "report")
+    missed = _let_pass(home / "prefect.db", "reports")
     second = Served(folder, home, *overrides)
     with second.client() as client:
         past = [client.read_flow(run.flow_id).name for run in client.read_flow_runs() if run.id in missed]

@@ -122,7 +122,7 @@ def _go_round(loop: Loop, folder: Path, night) -> None:
         _approve(page, served, question.id)
     wait_for(lambda: _read(served, question.id).state.name == "Approved", 300)
     loop.seen["after approval"] = tracking.champion_version(loop.store)
-    _run(loop, served, "report")
+    _run(loop, served, "reports")
     loop.seen["labelled"] = [e.scan for e in tracking.answered_scans(loop.store, version="2")[:2]]
     for scan in loop.seen["labelled"]:
         _taucal("label", scan, "AD", "--study", file)
@@ -217,7 +217,7 @@ def _look(loop: Loop, served: Served, page: Any) -> None:
     steps = ("train fold 1 of", "calibrate and test", "write the study report", "ask the gate")
     shown = {
         "retrain": (steps, ("gate", "decision")),
-        "report": (("write reports",), ("reports", "where")),
+        "reports": (("write reports",), ("reports", "where")),
         "week": (("check the answers of the week",), ("weekly-check",)),
     }
     for flow, (tasks, artifacts) in shown.items():
@@ -237,11 +237,11 @@ def _look(loop: Loop, served: Served, page: Any) -> None:
 
 
 def test_every_step_ends_well(loop):
-    steps = ("ingest", "retrain", "report", "week", "second retrain")
+    steps = ("ingest", "retrain", "reports", "week", "second retrain")
     assert loop.states == dict.fromkeys(steps, "Completed")
     cohort = Cohort.read_tsv(loop.study.cohort.path / COHORT_TABLE, loop.study.cohort.classes)
     assert len(cohort) >= 54
-    for flow in ("ingest", "retrain", "approve", "report", "week"):
+    for flow in ("ingest", "retrain", "approve", "reports", "week"):
         assert f"{flow} ended after" in loop.said, loop.said
     assert "approve waits for an answer in Prefect's page." in loop.said
 
@@ -288,13 +288,13 @@ def test_who_is_notified_hears_of_what_waits_and_of_the_week(loop):
 
 
 def test_every_step_is_found_in_prefect(loop):
-    assert loop.seen["flows"] >= {"ingest", "retrain", "approve", "report", "report-scans", "week"}
+    assert loop.seen["flows"] >= {"ingest", "retrain", "approve", "reports", "report-scans", "week"}
 
 
 def test_pages_of_single_runs_and_of_the_champion_are_read_in_a_browser(loop):
     if shutil.which("chromium") is None and shutil.which("chromium-browser") is None:
         pytest.skip("no chromium")
-    assert loop.seen["looked at"] == ["retrain", "report", "week", "report of a challenger"]
+    assert loop.seen["looked at"] == ["retrain", "reports", "week", "report of a challenger"]
 
 
 def test_no_database_names_a_person(loop):

@@ -48,6 +48,7 @@ def test_the_defaults_go_together():
             r"compare\.losses\.1\.options: there is no 'gamma'",
         ),
         ({"serve": {"ingest": "nonsense"}}, r"serve\.ingest: 'nonsense' is not a cron line.*0 2 \* \* \*"),
+        ({"serve": {"week": "30 5 * * 8"}}, r"serve\.week: '30 5 \* \* 8' is not a cron line"),
         ({"serve": {"shift": "0 2 * *"}}, r"serve\.shift"),
         ({"serve": {"retrain": "0 24 * * *"}}, r"serve\.retrain"),
         ({"serve": {"reports": "0 2 * * someday"}}, r"serve\.reports"),

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect.utilities.importtools import import_object
 from prefect_servers import recording_server
 
 from flows.ingestion.ingest_tables import COHORT_TABLE
 from flows.running.lifetime import watched
 from flows.serving.pool import deploy
+from flows.serving.schedules import Schedule, ServedFlow, deployment_of
 from pipeline.config import PhantomSettings, Study
 from pipeline.errors import ConfigError
 from pipeline.phantom import write_cohort
@@ -23,7 +25,7 @@ from pipeline.scan import Cohort
 DOORS = {
     "week/tiny",
     "ingest/tiny",
-    "report/tiny",
+    "reports/tiny",
     "shift/tiny",
     "retrain/tiny",
     "train/tiny",
@@ -66,6 +68,32 @@ def run(environment: dict[str, str], *arguments: str, status: int = 0) -> str:
     )
     assert done.returncode == status, done.stderr
     return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_a_flow_that_has_another_name_now_is_scheduled_once(server, tmp_path):
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    study = Study(name="renamed", output=tmp_path, cohort={"path": tmp_path / "bids"})
+    with (
+        temporary_settings({PREFECT_API_URL: f"{server[0].url}/api"}),
+        get_client(sync_client=True) as client,
+    ):
+        client.create_work_pool(WorkPoolCreate(name="upgraded", type="process"))
+        before = ServedFlow("report", "flows.reports.new_reports.report")
+        deployment_of(study, Schedule(before, "0 4 * * *"), "study.yaml", work_pool_name="upgraded").apply()
+        made = deploy(study, "upgraded", study_file="study.yaml")
+        flows = {flow.id: flow.name for flow in client.read_flows()}
+        found = {flows[d.flow_id]: d for d in client.read_deployments() if d.name == "renamed"}
+    assert "reports/renamed" in made
+    assert "report" in flows.values(), "its runs stay"
+    assert "report" not in found
+    # What a worker of another version has registered can still be started.
+    assert found["reports"].entrypoint == before.entrypoint
+    assert import_object(before.entrypoint).name == "reports"
 
 
 @pytest.mark.slow
