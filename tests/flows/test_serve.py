@@ -104,7 +104,7 @@ def test_a_prefect_server_that_does_not_answer_is_told(tmp_path):
         temporary_settings(nobody),
         pytest.raises(InputError, match=r"http://127\.0\.0\.1:1/api: The Prefect server .* does not answer"),
     ):
-        serve(study(tmp_path))
+        serve(study(tmp_path, serve={"reads_port": 0}))
 
 
 def test_an_address_of_another_machine_is_refused():
