@@ -184,6 +184,9 @@ def biases(cases: pd.DataFrame) -> str:
     ]
     for method, of in cases[cases.refused == ""].groupby("method", sort=False):
         design = np.column_stack([of.stage, of.age / 20, np.log2(of.ventricles_ml), np.ones(len(of))])
+        if len(of) <= design.shape[1]:
+            lines.append(f"| {method} | {len(of)} scans are too few for three slopes | | |")
+            continue
         fit, rest, *_ = np.linalg.lstsq(design, of.meta_roi, rcond=None)
         spread = np.sqrt(np.diag(np.linalg.inv(design.T @ design)) * rest[0] / (len(of) - 4))
         row = [f"{b:+.1%} +- {s:.1%}" for b, s in zip(fit[:3], spread, strict=False)]
