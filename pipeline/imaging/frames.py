@@ -12,12 +12,14 @@ from pipeline.config import ImagingSettings
 from pipeline.errors import RefusedScan
 from pipeline.imaging.alignment import LinearModel, align, build_model
 from pipeline.imaging.space import Matrix, coarse_volume, gaussian
-from pipeline.scan import Frame, Volume
+from pipeline.scan import FloatArray, Frame, Volume
 
 TOLERANCE_MIN = 5.0
 """ADNI's frames run from 75 to 105 minutes, the label's scan from about 80: both are the usual window."""
 _GRID_MM = 4.0
 _SIGMA_MM = 3.0
+_MOST_CHANGE = 2.0
+"""From 75 to 105 minutes activity falls by a fifth, without decay correction by a third."""
 WINDOW_TRACER = "AV1451"
 """The tracer whose window `ImagingSettings.window_start_min` sets."""
 
@@ -49,8 +51,8 @@ def choose_window(volume: Volume, settings: ImagingSettings) -> Window:
     """Choose the frames whose middle lies in the window after injection.
 
     Where none has its middle there, the frames that touch the window are taken. A scan whose times are
-    unknown is averaged whole; quality control warns of it. The window is AV1451's: a scan of another tracer,
-    asked for by name, is averaged whole.
+    unknown is averaged whole, unless its activity shows early frames; quality control warns of it. The window
+    is AV1451's: a scan of another tracer, asked for by name, is averaged whole.
 
     Parameters
     ----------
@@ -61,7 +63,7 @@ def choose_window(volume: Volume, settings: ImagingSettings) -> Window:
     ------
     RefusedScan
         Rule ``"outside-window"`` where the scan is known to lie outside the window, ``"frame-times"`` where
-        the times that are stated do not fit the frames.
+        the times that are stated do not fit the frames, or none are and the frames are not all late.
 
     Examples
     --------
@@ -79,10 +81,12 @@ def choose_window(volume: Volume, settings: ImagingSettings) -> Window:
             hint="correct FrameTimesStart and FrameDuration in the sidecar",
         )
     after = volume.facts.get("scan_after_injection_s")
-    if not volume.frames:
-        return Window(tuple(range(count)), (1.0 / count,) * count)
-    if not isinstance(after, int | float):
-        return _window(volume.frames, tuple(range(count)))
+    if not volume.frames or not isinstance(after, int | float):
+        _check_late(volume.array, count)
+        weights = (
+            _window(volume.frames, tuple(range(count))).weights if volume.frames else (1.0 / count,) * count
+        )
+        return Window(tuple(range(count)), weights)
     spans = [_minutes(frame, float(after)) for frame in volume.frames]
     if volume.facts.get("tracer", WINDOW_TRACER) != WINDOW_TRACER:
         whole = _window(volume.frames, tuple(range(count)))
@@ -105,6 +109,23 @@ def choose_window(volume: Volume, settings: ImagingSettings) -> Window:
     inside = sum(_shared(spans[k], (low, high)) for k in chosen)
     weights = _window(volume.frames, chosen).weights
     return Window(chosen, weights, spans[chosen[0]][0], spans[chosen[-1]][1], inside / total)
+
+
+def _check_late(array: FloatArray, count: int) -> None:
+    """Refuse frames of unknown time whose activity shows that some are of the first minutes."""
+    if count < 2:
+        return
+    means = [float(np.nanmean(array[..., k], dtype=np.float64)) for k in range(count)]
+    ratio = max(means) / min(means) if min(means) > 0 else np.inf
+    if ratio > _MOST_CHANGE:
+        raise RefusedScan(
+            "frame-times",
+            f"The time of the {count} frames after injection is not known, and their activity differs "
+            f"{ratio:.3g}-fold, as in a scan from the injection on (late: up to {_MOST_CHANGE:g}-fold)",
+            hint="state FrameTimesStart, FrameDuration, ScanStart and InjectionStart in the sidecar, or give "
+            "the late frames alone",
+            measured=f"{ratio:.3g}-fold",
+        )
 
 
 def _minutes(frame: Frame, after_s: float) -> tuple[float, float]:

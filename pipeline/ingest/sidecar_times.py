@@ -41,10 +41,42 @@ def frames_in(stated: Mapping[str, Any], wanted: int) -> tuple[tuple[Frame, ...]
     """
     starts = _scaled(stated, "FrameTimesStart")
     durations = _scaled(stated, "FrameDuration")
+    if wanted > 1 and (whole := _completed(starts, durations, wanted)) is not None:
+        frames, doubt = _frames_of(*whole, wanted)
+        return frames, doubt or {"time_note": _COMPLETED}
+    return _frames_of(starts, durations, wanted)
+
+
+_COMPLETED = (
+    "FrameTimesStart or FrameDuration is not stated for each frame: taken as frames that follow each other"
+)
+
+
+def _completed(
+    starts: list[float], durations: list[float], wanted: int
+) -> tuple[list[float], list[float]] | None:
+    """Return starts and durations where one of the two is stated for every frame, or one duration for all."""
+    if len(durations) == 1:
+        durations = durations * wanted
+        starts = starts if len(starts) == wanted else []
+    elif durations and starts:
+        return None
+    if len(durations) == wanted and not starts:
+        starts = [sum(durations[:n]) for n in range(wanted)]
+    if len(starts) == wanted and not durations:
+        apart = [later - start for start, later in pairwise(starts)]
+        durations = [*apart, apart[-1]]
+    return (starts, durations) if len(starts) == len(durations) == wanted else None
+
+
+def _frames_of(
+    starts: list[float], durations: list[float], wanted: int
+) -> tuple[tuple[Frame, ...], dict[str, Fact]]:
     # A frame of no duration was appended by a converter; it has no image.
     pairs = [(start, duration) for start, duration in zip(starts, durations, strict=False) if duration > 0]
     lasting = sum(duration != 0 for duration in durations)
     uneven = bool(starts and durations) and (lasting > len(pairs) or len(starts) > len(durations))
+    uneven = uneven or (wanted > 1 and bool(starts) != bool(durations))
     if not uneven and (not pairs or (wanted == 1 and len(pairs) != 1)):
         return (), {}  # one image of several frames: their average, over a time that is not stated
     ordered = all(b[0] > a[0] for a, b in pairwise(pairs))

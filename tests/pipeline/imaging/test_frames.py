@@ -55,6 +55,26 @@ def test_unknown_times_average_everything():
     assert whole.overlap is None
 
 
+def changing(levels, frames=()):
+    array = np.ones((2, 2, 2, len(levels)), np.float32) * np.array(levels, np.float32)
+    array[0, 0, 0, 0] = np.nan
+    return Volume(array, np.eye(4), "Bq/mL", frames)
+
+
+@pytest.mark.parametrize("levels", [(0, 3, 5, 4, 3), (0.9, 2, 1.9), (5, 4, 2.2)])
+@pytest.mark.parametrize("timed", [False, True])
+def test_frames_of_unknown_time_that_begin_with_the_injection_are_refused(levels, timed):
+    frames = tuple(Frame(300.0 * k, 300.0) for k in range(len(levels))) if timed else ()
+    with pytest.raises(RefusedScan, match="as in a scan from the injection on") as refusal:
+        choose_window(changing(levels, frames), SETTINGS)
+    assert refusal.value.rule == "frame-times"
+    assert "FrameTimesStart" in (refusal.value.hint or "")
+
+
+def test_late_frames_of_unknown_time_may_fall_with_decay():
+    assert choose_window(changing([2 ** (-k / 22) for k in range(6)]), SETTINGS).frames == tuple(range(6))
+
+
 @given(after=st.floats(65, 99), durations=st.lists(st.floats(10.1, 20), min_size=1, max_size=8))
 def test_chosen_frames_are_a_run_and_weights_sum_to_one(after, durations):
     window = choose_window(dynamic(after, tuple(durations)), SETTINGS)

@@ -32,6 +32,38 @@ def test_frames_in_any_unit(stated):
 
 
 @pytest.mark.parametrize(
+    ("stated", "starts", "durations"),
+    [
+        ({"FrameDuration": [60, 120, 300]}, [0, 60, 180], [60, 120, 300]),
+        ({"FrameDuration": 300}, [0, 300, 600], [300] * 3),
+        ({"FrameDuration": [5], "FrameDurationUnits": "min"}, [0, 300, 600], [300] * 3),
+        ({"FrameDuration": 300, "FrameTimesStart": [4500, 4800, 5700]}, [0, 300, 1200], [300] * 3),
+        ({"FrameTimesStart": [4500, 4560, 4860]}, [0, 60, 360], [60, 300, 300]),
+    ],
+)
+def test_what_one_list_lacks_the_other_gives_with_a_note(stated, starts, durations):
+    frames, facts = frames_in(stated, 3)
+    assert frames == tuple(map(Frame, starts, durations))
+    assert "taken as frames that follow each other" in str(facts["time_note"])
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"FrameDuration": [300, 300]},
+        {"FrameTimesStart": [0, 300]},
+        {"FrameTimesStart": [0, 300, 200]},
+        {"FrameTimesStart": [0, 300, 600], "FrameDuration": 400},
+        {"FrameTimesStart": [0, 300_000, 600_000]},
+    ],
+)
+def test_one_list_that_does_not_fit_the_image_is_in_doubt(stated):
+    frames, facts = frames_in(stated, 3)
+    assert not frames
+    assert FRAMES_IN_DOUBT in facts
+
+
+@pytest.mark.parametrize(
     "stated",
     [
         {"FrameTimesStart": [0, 300], "FrameDuration": [300, 300, 300]},
