@@ -9,6 +9,7 @@ from pipeline.errors import RefusedScan
 from pipeline.ingest.headers import SeriesHeader, philips_scale, private_text
 from pipeline.ingest.planes import acquisition_moment
 from pipeline.ingest.radiotracer import check_nuclide, half_life_of, nuclide_in, tracer_in
+from pipeline.ingest.stated_kind import attenuation_corrected
 from pipeline.ingest.times import (
     F18_HALF_LIFE_S,
     Moment,
@@ -86,7 +87,7 @@ def acquisition_facts(header: SeriesHeader, moments: Sequence[Moment | None], un
         "weight_kg": weight,
         "scan_after_injection_s": None if delay is None else round(delay, 3),
         "decay_correction": correction,
-        "attenuation_corrected": _attenuation(header),
+        "attenuation_corrected": attenuation_corrected(header),
         "series_description": series_words(header.text("SeriesDescription")),
         "reconstruction": series_words(header.text("ReconstructionMethod")),
         "resolution_mm": resolution_of(header.text("SeriesDescription")),
@@ -199,14 +200,6 @@ def _decay_correction(header: SeriesHeader) -> str | None:
     if (header.text("DecayCorrected") or "").upper() == "NO":
         return "NONE"
     return "START" if header.text("DecayCorrectionDateTime") else None
-
-
-def _attenuation(header: SeriesHeader) -> bool | None:
-    corrections = header.text("CorrectedImage")
-    if corrections is not None:
-        return "ATTN" in corrections.upper().split("\\")
-    stated = (header.text("AttenuationCorrected") or "").upper()
-    return {"YES": True, "NO": False}.get(stated)
 
 
 def _positive(value: float | None) -> float | None:

@@ -27,6 +27,8 @@ _USED = (
     "dx",
     "age",
     "sex",
+    "gender",
+    "species",
     "site",
     "filename",
     "acq_time",

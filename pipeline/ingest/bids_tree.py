@@ -17,6 +17,7 @@ from pipeline.ingest.kinds import NOT_DICOM, is_nifti, kind_of_other, without_ot
 from pipeline.ingest.reconstructions import choose
 from pipeline.ingest.side_files import SideFileError, number_of
 from pipeline.ingest.sidecar_times import UNREADABLE
+from pipeline.ingest.stated_kind import species_in
 from pipeline.ingest.vocabulary import tracer_of
 
 _ENTITY = re.compile(r"([a-zA-Z]+)-([a-zA-Z0-9]+)")
@@ -104,11 +105,11 @@ def _scan_of(
         reads=tables.reads(row, sessions, session),
         days_to_diagnosis=visit.days,
         age=_age_of(here, session) or _age_of(listed, session) or _age_of(row, session),
-        sex={"m": "M", "male": "M", "f": "F", "female": "F"}.get(row.get("sex", "").lower()),
+        sex=_sex_of(row, tables.levels),
         site=row.get("site"),
         description="PET",
         doubt=_OF_ANOTHER if parted else None,
-        refused=unreadable or broken,
+        refused=unreadable or broken or species_in(row),
     )
 
 
@@ -183,6 +184,19 @@ def sidecars_of(
         applying = [p for p in listed(place) if set(_ENTITY.findall(p.name)) <= set(own.items())]
         found += sorted(applying, key=lambda p: len(_ENTITY.findall(p.name)))
     return tuple(found)
+
+
+def _sex_of(row: Mapping[str, str], levels: Mapping[str, Mapping[str, str]]) -> str | None:
+    """Return M or F, in words or by the codes that participants.json explains."""
+    for column in ("sex", "gender"):
+        written = row.get(column, "")
+        word = levels.get(column, {}).get(written, written).strip().lower()
+        if found := _SEXES.get(word):
+            return found
+    return None
+
+
+_SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "woman": "F"}
 
 
 def _age_of(row: Mapping[str, str], session: str) -> float | None:

@@ -19,6 +19,7 @@ from pipeline.ingest.people import check_one_person
 from pipeline.ingest.planes import Plane, acquisition_moment, planes_of
 from pipeline.ingest.radiotracer import check_one_tracer, half_life_of
 from pipeline.ingest.stacking import affine_of, array_of, check_filled, frame_times, stack
+from pipeline.ingest.stated_kind import check_attenuation, check_person
 from pipeline.ingest.times import (
     mean_count_time,
     on_one_clock,
@@ -27,7 +28,7 @@ from pipeline.ingest.times import (
     without_clock_change,
 )
 from pipeline.ingest.units import one_unit_and_factor
-from pipeline.ingest.vocabulary import known_code, names_no_attenuation
+from pipeline.ingest.vocabulary import known_code
 from pipeline.scan import FloatArray, Frame, Volume
 
 # F-18 loses 0.6 % in a minute. Scanners place a frame's mean by formulae that differ by seconds.
@@ -62,7 +63,7 @@ def read_series(folder: Path, series_uid: str | None = None) -> Volume:
         ``"no-geometry"``, ``"not-attenuation-corrected"``, ``"decay-reference-differs"``,
         ``"injection-after-scan"``, ``"truncated-file"``, ``"unreadable-codec"``, ``"units-unknown"``,
         ``"two-people"``, ``"mixed-studies"``, ``"mixed-tracers"``, ``"overlapping-frames"``,
-        ``"conflicting-duplicates"``.
+        ``"conflicting-duplicates"``, ``"not-a-person"``.
 
     Examples
     --------
@@ -132,7 +133,8 @@ def assemble(headers: Sequence[SeriesHeader]) -> Volume:
     check_one_tracer(headers)
     firsts = [header.first_frame() for header in headers]
     for first in firsts:
-        _check_attenuation(first)
+        check_attenuation(first)
+        check_person(first)
     unit, factor = one_unit_and_factor(firsts)
     header = max(firsts, key=_stated)
     half_life = half_life_of(header)
@@ -229,20 +231,6 @@ def _stated(header: SeriesHeader) -> int:
     """Return how much a header states of what some programs write into one image only."""
     drug = header.get("RadiopharmaceuticalInformationSequence")
     return (header.number("PatientWeight") is not None) + 2 * (drug is not None)
-
-
-def _check_attenuation(first: SeriesHeader) -> None:
-    corrections, stated = first.text("CorrectedImage"), (first.text("AttenuationCorrected") or "").upper()
-    is_open = corrections is None and stated not in ("YES", "NO")
-    named = is_open and names_no_attenuation(first.text("SeriesDescription"))
-    if named or stated == "NO" or (corrections is not None and "ATTN" not in corrections.upper().split("\\")):
-        seen = "Series Description (0008,103E) says so" if named else "Corrected Image (0028,0051) lacks ATTN"
-        raise RefusedScan(
-            "not-attenuation-corrected",
-            f"The images are not corrected for attenuation: {seen}",
-            hint="Take the attenuation corrected series of the study",
-            measured="ATTN absent",
-        )
 
 
 def _check_decay(planes: Sequence[Plane]) -> None:

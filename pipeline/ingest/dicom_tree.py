@@ -215,5 +215,17 @@ def _date_of(header: SeriesHeader) -> date | None:
 
 
 def _age_of(header: SeriesHeader) -> float | None:
-    match = re.fullmatch(r"(\d{1,3})Y?", header.text("PatientAge") or "")
-    return min(float(match[1]), 89.0) if match and float(match[1]) > 0 else None
+    """Return the age in years as stated, else by birth date and day of the scan; 89 is 89 or older."""
+    match = re.fullmatch(r"(\d{1,3})([DWMY]?)", header.text("PatientAge") or "")
+    if match and float(match[1]) > 0:
+        return min(round(float(match[1]) / _PER_YEAR[match[2]], 2), 89.0)
+    born, day = parse_date(header.text("PatientBirthDate")), _date_of(header)
+    if born is None or day is None or str(born) in BLANK_DAYS:
+        return None
+    years = day.year - born.year - ((day.month, day.day) < (born.month, born.day))
+    return min(float(years), 89.0) if 0 < years < _OLDEST else None
+
+
+_PER_YEAR = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0, "": 1.0}
+_OLDEST = 115
+"""More is a date of birth that a de-identifier made up."""

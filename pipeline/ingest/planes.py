@@ -205,7 +205,7 @@ def _plane(header: SeriesHeader, stored: NDArray[np.generic], *, must_scale: boo
     along_row, along_column = _axes(directions)
     duration = header.number("ActualFrameDuration") or header.number("FrameAcquisitionDuration")
     reference, factor = header.number("FrameReferenceTime"), header.number("DecayFactor")
-    slope, intercept = _rescale(header, must_scale=must_scale)
+    slope, intercept = _rescale(header, must_scale=must_scale, empty=not stored.any())
     return Plane(
         stored=stored,
         slope=slope,
@@ -264,19 +264,20 @@ def _decay_reference(header: SeriesHeader) -> tuple[str | None, ...]:
     return correction, moment
 
 
-def _rescale(header: SeriesHeader, *, must_scale: bool) -> tuple[float, float]:
+def _rescale(header: SeriesHeader, *, must_scale: bool, empty: bool) -> tuple[float, float]:
     slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
     if header.text("Units") is None and header.number("RealWorldValueSlope") is not None:
         # An enhanced image states its units with the mapping to real-world values.
         slope, intercept = header.number("RealWorldValueSlope"), header.number("RealWorldValueIntercept")
-    if slope is None and not must_scale:
+    if (slope is None and not must_scale) or (slope == 0 and empty):  # of zeros, any slope will do
         slope = 1.0
     if slope is None or slope <= 0:
+        seen = "missing or no number" if slope is None else f"{slope:g}"
         raise RefusedScan(
             "units-unknown",
-            f"Rescale Slope (0028,1053) is {'missing' if slope is None else slope}, not a positive number",
+            f"Rescale Slope (0028,1053) is {seen}, expected a positive number",
             hint="Export the series with its rescale values",
-            measured="none" if slope is None else str(slope),
+            measured=seen,
         )
     return slope, intercept or 0.0
 

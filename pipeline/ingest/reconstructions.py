@@ -13,6 +13,7 @@ from pipeline.ingest.adni_levels import LEVELS, level_of
 from pipeline.ingest.found import FoundScan
 from pipeline.ingest.headers import SeriesHeader
 from pipeline.ingest.planes import acquisition_moment
+from pipeline.ingest.stated_kind import attenuation_corrected
 from pipeline.ingest.vocabulary import names_no_attenuation, series_words, tracer_of
 
 OTHER_LEVELS = "other processing levels of a scan that is taken"
@@ -31,13 +32,12 @@ def acquired_of(headers: Sequence[SeriesHeader]) -> Acquired:
         for name in ("FrameOfReferenceUID", "StudyInstanceUID")
     }
     first = firsts[0]
-    corrections = first.text("CorrectedImage")
     return Acquired(
         start_s=min((start for start, _ in known), default=None),
         end_s=max((end for _, end in known), default=None),
         frames=len({start for start, _ in known}),
         shared=frozenset(uids - {""}),
-        corrected=None if corrections is None else "ATTN" in corrections.upper(),
+        corrected=attenuation_corrected(first),
         derived=(first.text("ImageType") or "").upper().startswith("DERIVED"),
         method=" ".join(filter(None, (first.text("ReconstructionMethod"), first.text("ConvolutionKernel")))),
         grid=_grid_of(firsts),

@@ -23,6 +23,7 @@ from pipeline.ingest.sidecar_times import (
     number_in,
     text_in,
 )
+from pipeline.ingest.stated_kind import NOT_CORRECTED
 from pipeline.ingest.times import F18_HALF_LIFE_S, suv_factor
 from pipeline.ingest.vocabulary import (
     UNRECOGNISED,
@@ -58,10 +59,8 @@ _OF_A_MODEL = {
     **dict.fromkeys(("1min", "min1"), "1/min, as of a map of rate constants"),
     **dict.fromkeys(("percent", "pct"), "percent"),
 }  # fmt: skip
+_CORRECTION = ("AttenuationCorrection", "AttenuationCorrectionMethod")
 _ACTIVITY_BQ = {"bq": 1.0, "kbq": 1e3, "mbq": 1e6, "gbq": 1e9, "uci": 3.7e4, "mci": 3.7e7, "ci": 3.7e10}
-_NOT_CORRECTED = re.compile(
-    r"none|(no|not|non|un|without)(ac|attn|attenuation)?(correct(ion|ed))?|nac|notapplied|false|off|0"
-)
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ def _facts(stated: Mapping[str, Any], name: str) -> dict[str, Fact]:
         "decay_correction": {True: "START", False: "NONE"}.get(corrected)
         if isinstance(corrected, bool)
         else None,
-        "attenuation_corrected": True if text_in(stated, "AttenuationCorrection") else None,
+        "attenuation_corrected": True if any(text_in(stated, key) for key in _CORRECTION) else None,
         "series_description": series_words(series),
         "reconstruction": series_words(text_in(stated, "ReconMethodName")),
         "resolution_mm": resolution_of(series),
@@ -249,12 +248,12 @@ def _check_kind(stated: Mapping[str, Any]) -> None:
 
 
 def _check_attenuation(stated: Mapping[str, Any]) -> None:
-    given = stated.get("AttenuationCorrection")
+    given = next((stated[key] for key in _CORRECTION if key in stated), None)
     listed = given if isinstance(given, list) else [given]
     values = ["false" if one is False else text_in({"": one}, "") for one in listed]
     known = [value for value in values if value is not None]
     names = [text_in(stated, key) for key in ("SeriesDescription", IMAGE_NAME)]
-    if known and all(_NOT_CORRECTED.fullmatch(squeeze(value)) for value in known):
+    if known and all(NOT_CORRECTED.fullmatch(squeeze(value)) for value in known):
         raise RefusedScan(
             "not-attenuation-corrected",
             f"The image is not corrected for attenuation: AttenuationCorrection is {known[0]}",
