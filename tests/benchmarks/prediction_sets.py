@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/prediction_sets.py FOLDER
 
 FOLDER holds what ``cross_fitting.py train`` stored. Sets are fitted on held-out probabilities, as training
-does, and judged on test scans, beside sets of the true posterior itself. The factor of the plausible range is
-chosen on the first eight draws of one loss and checked on later draws and on other losses. It is to hold the
-true probability of 83 % of the scans it is chosen on: 80 %, and one standard error of the mean over draws.
+does, and judged on test scans, beside sets of the true posterior itself, on the first eight draws. The factor
+of the plausible range is chosen on these draws of one loss and checked on later draws and on other losses. It
+is to hold the true probability of 83 % of the scans it is chosen on: 80 %, and one standard error of the mean
+over draws.
 """
 
 from __future__ import annotations
@@ -192,7 +193,8 @@ def main() -> None:
         for scheme, make in schemes.items():
             fits[f"{loss} {scheme}"] = [make(stored, seed) for seed, stored in enumerate(draws)]
             for coverage in COVERAGES:
-                show_sets(f"{loss} {scheme}", fits[f"{loss} {scheme}"], labels, truth, coverage)
+                first = fits[f"{loss} {scheme}"][:CHOSEN_DRAWS]
+                show_sets(f"{loss} {scheme}", first, labels, truth, coverage)
     chosen_on = fits[f"{CHOSEN_ON} cross-fitting"]
     chosen = choose(chosen_on[:CHOSEN_DRAWS], truth)
     print(f"chosen on draws 0 to {CHOSEN_DRAWS - 1} of {CHOSEN_ON}: {chosen}")
