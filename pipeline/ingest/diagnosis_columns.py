@@ -15,7 +15,7 @@ _PREFIX = (
     "screening|baseline|bl|sc|adni|visit|session|pet|subject|participant|patient|diagnostic|disease)*"
 )
 _CURRENT = re.compile(
-    rf"{_PREFIX}(?:cdx(?:cog)?|diagnos[ie]s|diagnostics?|diagnosisname|diag|diagn|dx|group|grp|grouping|cohort|category|"
+    rf"{_PREFIX}(?:cdx(?:cog)?|diagnos[ie]s|diagnosen?|diagnostics?|diagnosisname|diag|diagn|dx|group|grp|grouping|cohort|category|"
     r"status|state|classification|class|condition|label|phenotype)(?:1|name|label|text|desc|description|group|grp|"
     r"code|category)?"
 )

@@ -25,10 +25,12 @@ _ROLES = {
     "scan": "scan scanid scanname image imageid imageuid imagedataid file filename path filepath series "
     "seriesid seriesuid seriesinstanceuid loniuid petfile petid petscan bidsid nifti dicom folder",
     "subject": "subject subjectid sub subid participant participantid ptid rid patient patientid person "
-    "personid id caseid case oasisid oasissubjectid bid medid subjectlabel record recordid",
+    "personid id caseid case oasisid oasissubjectid bid medid subjectlabel record recordid mrn pid pseudonym "
+    "medicalrecordnumber patientnumber patientno subjid usubjid subjectnumber subjectcode proband "
+    "patientennummer",
     "session": "session sessionid ses sesid visit visitid viscode viscode2 timepoint wave",
     "date": "date scandate petdate examdate examinationdate acqtime acquisitiondate visitdate studydate "
-    "diagnosisdate labeldate dxdate readdate assessmentdate day",
+    "diagnosisdate labeldate dxdate readdate assessmentdate day datum untersuchungsdatum",
     "entry": "daystovisit daysfromentry dayssinceentry dayfromentry daysfrombaseline daysconsent",
 }
 _KNOWN = {role: text_set(names) for role, names in _ROLES.items()}

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
+from typing import Any
 
+from pipeline.errors import RefusedScan
 from pipeline.ingest.adni import read_tables
 from pipeline.ingest.ecat import is_ecat
 from pipeline.ingest.folders import files_below
@@ -24,9 +28,9 @@ from pipeline.ingest.image_names import (
 )
 from pipeline.ingest.kinds import NOT_DICOM, is_nifti, kind_of_other, without_other_forms
 from pipeline.ingest.labels import with_tables
-from pipeline.ingest.people import spelled
+from pipeline.ingest.people import BLANK_DAYS, spelled
 from pipeline.ingest.reconstructions import choose
-from pipeline.ingest.sidecar import sidecars_beside
+from pipeline.ingest.sidecar import read_sidecar, sidecars_beside
 from pipeline.ingest.split_frames import frames_in_files, refused_frames
 from pipeline.ingest.times import parse_date
 from pipeline.ingest.vocabulary import names_early_frames
@@ -72,7 +76,7 @@ def find_nifti(source: Path, ignored: Counter[str], prefer: Sequence[str] = ()) 
 
 def _scan_of(path: Path, source: Path, stem: str) -> tuple[FoundScan, tuple[str, ...] | None]:
     """Return an image with what its names state, and the names of the folders above its subject's."""
-    days = map(parse_date, re.findall(r"\d{4}-\d{2}-\d{2}", path.as_posix()))
+    stated = _stated_by(sidecars_beside(path))
     subject, folders = subject_of(path.relative_to(source).parts[:-1], stem)
     # A report is of one file: there, the folders above are read too. An ingest refuses the scan.
     label = subject or subject_of(path.absolute().parts[1:-1], stem)[0] or stem
@@ -81,7 +85,8 @@ def _scan_of(path: Path, source: Path, stem: str) -> tuple[FoundScan, tuple[str,
         files=(path,),
         format="nifti",
         subject_label=label,
-        scan_date=next(filter(None, days), None),
+        scan_date=_day_of(path, stated),
+        sex=stated["PatientSex"] if stated.get("PatientSex") in ("M", "F") else None,
         session_label=next((p[4:] for p in path.parts if p.startswith("ses-")), ""),
         image_id=path.relative_to(source).as_posix(),
         sidecars=sidecars_beside(path),
@@ -90,6 +95,26 @@ def _scan_of(path: Path, source: Path, stem: str) -> tuple[FoundScan, tuple[str,
         doubt=None if subject else _NAMELESS,
     )
     return found, folders
+
+
+def _stated_by(sidecars: Sequence[Path]) -> dict[str, Any]:
+    """Return what sidecars state; one that cannot be read states nothing here, and refuses its scan later."""
+    stated: dict[str, Any] = {}
+    for path in sidecars:
+        with suppress(RefusedScan):
+            stated |= read_sidecar(path)
+    return stated
+
+
+def _day_of(path: Path, stated: Mapping[str, Any]) -> date | None:
+    """Return the day of a scan by its path, its sidecar, or the time that dcm2niix writes into a name."""
+    written = [
+        *re.findall(r"\d{4}-\d{2}-\d{2}", path.as_posix()),
+        *(stated.get(key) for key in ("AcquisitionDateTime", "AcquisitionDate", "SeriesDate", "StudyDate")),
+        *re.findall(r"(?<!\d)((?:19|20)\d{6})(?:[T_-]?\d{6})?(?!\d)", _stem_of(path)),
+    ]
+    days = (day for text in written if isinstance(text, str) and (day := parse_date(text)))
+    return next((day for day in days if str(day) not in BLANK_DAYS), None)
 
 
 def _other_than_pet(path: Path, source: Path, *, visits: bool) -> str | None:

@@ -24,6 +24,10 @@ _READ_ELSEWHERE = re.compile(
 _LARGEST = 200_000_000
 _DEPTHS = ("*", "*/*", "*/*/*")
 UNREAD = "tables beside the scans that cannot be read"
+NAMELESS = "tables of diagnoses none of whose columns is known as one of scans or people (see cohort.labels)"
+OF_OTHERS = "tables of diagnoses no row of which is of a scan here (see cohort.labels)"
+UNDATED = "dates of tables of diagnoses that cannot be read"
+CONTRADICTED = "scans whose rows in a table of diagnoses contradict each other"
 
 
 def with_source_tables(scans: Sequence[FoundScan], source: Path, ignored: Counter[str]) -> list[FoundScan]:
@@ -36,26 +40,39 @@ def with_source_tables(scans: Sequence[FoundScan], source: Path, ignored: Counte
     for table in _tables(source) if any(_lacks(scan) for scan in scans) else ():
         try:
             header = list((read_table(table) or [{}])[0])
+            if diagnosis_columns(header) and names_scans(header):
+                found = _labelled_by(table, found, ignored)
+            elif any(map(_IS_DIAGNOSIS.search, diagnosis_columns(header))):
+                ignored[NAMELESS] += 1
         except SideFileError:
             ignored[UNREAD] += 1
-            continue
-        if not (diagnosis_columns(header) and names_scans(header)):
-            continue
-        try:
-            rows = read_rows(LabelSettings(file=table), DIAGNOSIS)[0]
-        except SideFileError:
-            ignored[UNREAD] += 1
-            continue
-        places = {n: ScanPlace.found(scan) for n, scan in enumerate(found) if _lacks(scan)}
-        matches = RowMatches.of(rows, list(places.values()))
-        for n, place in places.items():
-            label, _, days = matches.label_of(place, float("inf"))
-            if label is not None:
-                meaning = diagnosis_in(label)
-                found[n] = replace(
-                    found[n], stated=label, diagnosis=meaning and meaning[0], days_to_diagnosis=days
-                )
     return found
+
+
+def _labelled_by(table: Path, scans: Sequence[FoundScan], ignored: Counter[str]) -> list[FoundScan]:
+    """Give scans without a diagnosis that of one table; count why it has none."""
+    rows, _, undated = read_rows(LabelSettings(file=table), DIAGNOSIS)
+    places = [ScanPlace.found(scan) for scan in scans]
+    matches = RowMatches.of(rows, places)
+    found, whys = [], Counter[str]()
+    for scan, place in zip(scans, places, strict=True):
+        label, why, days = matches.label_of(place, float("inf"))
+        whys[why] += 1 if why == "absent" else _lacks(scan)
+        if label is not None and _lacks(scan):
+            meaning = diagnosis_in(label)
+            scan = replace(scan, stated=label, diagnosis=meaning and meaning[0], days_to_diagnosis=days)
+        found.append(scan)
+    counts = {
+        UNDATED: undated,
+        CONTRADICTED: whys["contradictory"],
+        OF_OTHERS: int(bool(rows) and whys["absent"] == len(scans)),
+    }
+    ignored.update({what: count for what, count in counts.items() if count})
+    return found
+
+
+_IS_DIAGNOSIS = re.compile(r"diagn|(?<![a-z])dx", re.IGNORECASE)
+"""A column of status or group alone may be of anything."""
 
 
 def _lacks(scan: FoundScan) -> bool:

@@ -280,6 +280,26 @@ def test_a_sidecar_under_every_usual_name(image, name):
     assert read_scan(source / "S001.nii.gz").facts["tracer"] == "FDG"
 
 
+@pytest.mark.parametrize(
+    ("name", "sidecar", "day"),
+    [
+        ("002_S_1234_tau_20190510102000_5.nii.gz", None, "2019-05-10"),
+        ("002_S_1234_tau_20190510.nii.gz", None, "2019-05-10"),
+        ("002_S_1234_tau.nii.gz", {"AcquisitionDateTime": "2019-05-10T10:20:00.000000"}, "2019-05-10"),
+        ("002_S_1234_20200101.nii.gz", {"AcquisitionDate": "20190510"}, "2019-05-10"),
+        ("2019-05-10/002_S_1234.nii.gz", {"SeriesDate": "20200101"}, "2019-05-10"),
+        ("002_S_1234_tau.nii.gz", {"StudyDate": "19000101"}, "None"),
+        ("002_S_1234_Br_20190510102000123_S1_I100.nii.gz", None, "None"),  # when it was uploaded
+        ("002_S_1234_20191399.nii.gz", {"AcquisitionDateTime": 5}, "None"),
+    ],
+)
+def test_the_day_of_what_dcm2niix_converted(image, name, sidecar, day):
+    source = image(name, sidecar)
+    (source / "DXSUM.csv").write_text("PTID,EXAMDATE,DIAGNOSIS\n002_S_1234,2019-04-01,2\n")
+    (scan,) = find_scans(source, "nifti").scans
+    assert (str(scan.scan_date), scan.diagnosis) == (day, None if day == "None" else "MCI")
+
+
 @pytest.mark.parametrize("kind", ["link", "folder"])
 def test_a_sidecar_that_is_no_file_is_not_an_absent_one(image, kind):
     source = image("S001.nii.gz", None)
