@@ -250,6 +250,8 @@ def biases(cases: pd.DataFrame) -> str:
     for method, of in used.groupby("method", sort=False):
         for what in ("truth", "age", "ventricles_ml"):
             known = of[of[what].notna()]
+            if len(known) < 3:  # no thirds
+                continue
             third = pd.qcut(known[what].rank(method="first"), 3, labels=False)
             low, middle, high = (known.meta_roi[third == k].mean() for k in range(3))
             lines.append(f"| {method} | {what} | {low:+.1%} | {middle:+.1%} | {high:+.1%} |")
