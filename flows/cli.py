@@ -15,6 +15,7 @@ import typer
 from flows.commands import agree, centaur, first_steps, operation, reading, scans, studies
 from flows.commands.options import Command, Quiet, Verbose, choose, command
 from flows.commands.unquoted import quotes_advice
+from flows.running import hangup
 from flows.running.console import chosen, warn
 from flows.running.environment import set_quiet_defaults
 from flows.running.garbage import end_without_search_for_garbage
@@ -105,6 +106,8 @@ def main() -> None:
     """Run the command line; an error a user can act on is printed in one screen, without a traceback."""
     # A polite kill unwinds like Ctrl-C: worker processes and the embedded server go with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if hangup.ends_this_process():
+        signal.signal(signal.SIGHUP, hangup.interrupt)
     end_without_search_for_garbage()
     try:
         code = app(standalone_mode=False)

@@ -13,7 +13,7 @@ from prefect.runner import Runner
 from prefect.settings import PREFECT_API_URL
 
 from flows.reports.read_desk import ReadDesk
-from flows.running import doors
+from flows.running import doors, hangup
 from flows.running.console import say, show_table
 from flows.running.lifetime import end_orphans, process_tag
 from flows.running.notify import send_notice
@@ -107,6 +107,10 @@ async def _run(study: Study, schedules: Sequence[Schedule], servers: Sequence[Se
     # After the runner's start, which takes SIGTERM for itself.
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if hangup.ends_this_process():
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGHUP, lambda: (hangup.leave_terminal(), stop.set())
+        )
     show_table("Schedules, in UTC", ["what", "when"], [[s.flow.name, str(s.cron)] for s in schedules])
     say("Serving; Ctrl-C ends it.")
     try:

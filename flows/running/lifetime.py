@@ -189,7 +189,8 @@ def _wait_for_starter(is_alive: Callable[[], bool]) -> None:
 
 
 if __name__ == "__main__":
-    # Ctrl-C, and the end of a whole group of processes, reach everybody: the starter decides when to end.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # Ctrl-C, and the end of a whole group of processes or of their terminal, reach everybody: the starter
+    # decides when to end.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which the command would inherit
     sys.exit(_run_and_end(sys.argv[1:]))

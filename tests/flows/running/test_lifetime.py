@@ -95,16 +95,17 @@ class TestWatched:
         with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
             assert process.wait(180) == 3
 
-    @pytest.mark.parametrize("end", ["starter gone", "whole group terminated first"])
-    def test_a_command_and_its_children_end_with_the_starter(self, end, wait_for):
+    @pytest.mark.parametrize("first", [None, signal.SIGTERM, signal.SIGHUP], ids=str)
+    def test_a_command_and_its_children_end_with_the_starter(self, first, wait_for):
+        """Also where its whole group was terminated before, or their terminal closed."""
         command = watched([sys.executable, "-c", HAS_A_CHILD])
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         ) as process:
             child = int(process.stdout.readline())
             (parent,) = psutil.Process(process.pid).children()
-            if end == "whole group terminated first":
-                os.killpg(process.pid, signal.SIGTERM)
+            if first is not None:
+                os.killpg(process.pid, first)
                 assert is_alive(process.pid), "the starter decides when to end"
             process.stdin.close()
             wait_for(lambda: not any(map(is_alive, (child, parent.pid, process.pid))))
