@@ -137,7 +137,7 @@ def retrain_study(study: Study, who: str, time: str | None = None) -> RetrainRes
     LeakageError
         If the champion was made from subjects of the new test part.
     CohortError
-        If the cohort is smaller than the champion's and `retrain.accept_smaller` is not set.
+        If the cohort lacks too many of the champion's scans and `retrain.accept_smaller` is not set.
     """
     check_purpose(study, "retrain")
     check_learning(study)
@@ -177,7 +177,7 @@ def _retrain(study: Study, store: tracking.Store, who: str, simulated: str | Non
     champion, time = Champion.of(study, store), simulated or utc_now()
     cohort = labelled_cohort(study)
     if champion is not None and not study.retrain.accept_smaller:
-        champion.check_not_smaller(cohort)
+        champion.check_cohort(cohort)
     volumes = prepare_volumes(study, cohort)
     entry = undecided(store, study.output)
     if champion is not None and entry is not None and entry.version is not None:

@@ -108,9 +108,7 @@ async def _run(study: Study, schedules: Sequence[Schedule], servers: Sequence[Se
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     if hangup.ends_this_process():
-        asyncio.get_running_loop().add_signal_handler(
-            signal.SIGHUP, lambda: (hangup.leave_terminal(), stop.set())
-        )
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _hang_up, stop)
     show_table("Schedules, in UTC", ["what", "when"], [[s.flow.name, str(s.cron)] for s in schedules])
     say("Serving; Ctrl-C ends it.")
     try:
@@ -126,23 +124,47 @@ async def _run(study: Study, schedules: Sequence[Schedule], servers: Sequence[Se
                 hint="check that the server answers, then serve again",
             ) from error
     finally:
-        await _stop(runner, work, server_ended=any(s.process.poll() is not None for s in servers))
+        await _stop(runner, work, servers)
 
 
-async def _stop(runner: Runner, work: asyncio.Task[None], *, server_ended: bool) -> None:
+def _hang_up(stop: asyncio.Event) -> None:
+    hangup.leave_terminal()
+    stop.set()
+
+
+async def _stop(runner: Runner, work: asyncio.Task[None], servers: Sequence[Server]) -> None:
     """End the runs and pause the schedules; without a server only the runs."""
     say("Ending the flows that run ...")
     doors.ENDING.append(True)
-    try:
-        async with asyncio.timeout(_SECONDS_TO_STOP / 10 if server_ended else _SECONDS_TO_STOP):
-            if server_ended:
-                runner.pause_on_shutdown = False
-                work.cancel()
-            elif runner.started:
-                await runner.astop()
-            await work
-    except asyncio.CancelledError:
-        if not server_ended:
-            raise
-    except Exception as error:  # noqa: BLE001 - children end with this process in any case
-        say(f"The end could not be reported to Prefect: {type(error).__name__}.")
+    ending = asyncio.create_task(_end_in_order(runner, work))
+    limit = asyncio.get_running_loop().time() + _SECONDS_TO_STOP
+    while not (ending.done() or _have_ended(servers)) and asyncio.get_running_loop().time() < limit:
+        await asyncio.wait({ending}, timeout=0.2)
+    if ending.done() and ending.exception() is None:
+        return
+    # Its runs end with this process in any case, and the next start marks them as crashed.
+    why = "a server has ended" if _have_ended(servers) else type(_failed(ending)).__name__
+    say(f"The end could not be reported to Prefect ({why}).")
+    runner.pause_on_shutdown = False
+    await _cancelled([ending, work])
+
+
+async def _end_in_order(runner: Runner, work: asyncio.Task[None]) -> None:
+    if runner.started:
+        await runner.astop()
+    await work
+
+
+def _have_ended(servers: Sequence[Server]) -> bool:
+    return any(server.process.poll() is not None for server in servers)
+
+
+def _failed(ending: asyncio.Task[None]) -> BaseException:
+    return (ending.exception() if ending.done() else None) or TimeoutError()
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks, and wait for that a few seconds: Prefect asks a server that is gone again and again."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=_SECONDS_TO_STOP / 10)

@@ -81,14 +81,16 @@ class Champion:
         """Run it over scans of a cohort; a scan without a diagnosis has the label -1."""
         return predict_cohort(self.classifier, cohort, self.cache)
 
-    def check_not_smaller(self, cohort: Cohort) -> None:
-        """Refuse a cohort with fewer scans than the champion was made from and tested on.
+    def check_cohort(self, cohort: Cohort) -> None:
+        """Refuse a cohort with fewer scans than the champion was made from and tested on, or none of them.
 
         Raises
         ------
         CohortError
             Naming some of the scans that are missing.
         """
+        if cohort.scan_ids and self.scan_ids.isdisjoint(cohort.scan_ids):
+            raise self._other_pseudonyms()
         if len(cohort) >= len(self.scan_ids):
             return
         missing = sorted(self.scan_ids - set(cohort.scan_ids))
@@ -98,6 +100,18 @@ class Champion:
             f"{len(self.scan_ids)}. Missing: {shown}",
             where="retrain",
             hint="ingest their source again, or run `taucal retrain` with --accept-smaller",
+        )
+
+    def _other_pseudonyms(self) -> CohortError:
+        # After a restore without the key everybody has another pseudonym, and the test part would hold
+        # people from whom the champion has learned.
+        return CohortError(
+            f"None of the {len(self.scan_ids)} scans that the champion was made from and tested on is in the "
+            f"dataset, as {min(self.scan_ids)}: its pseudonyms were made with another key, or it is of other "
+            "people",
+            where="retrain",
+            hint="restore DATASET.key and its map from a backup, then make the dataset again by "
+            "`taucal ingest`; for other people, run `taucal retrain` with --accept-smaller",
         )
 
     def check_never_saw(self, split: Split) -> None:

@@ -127,7 +127,8 @@ class RetrainSettings(Section):
     who: str | None = None
     """Name recorded in the audit log; where not given, the login of who typed the command, or "schedule"."""
     accept_smaller: bool = False
-    """Go on where the cohort has fewer labelled scans than the champion was made from and tested on."""
+    """Go on where the cohort has fewer labelled scans than the champion was made from and tested on, or none
+    of them."""
 
 
 class TauThresholds(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 import shlex
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 import yaml
 
 from flows.cli import app
+from flows.serve import _SECONDS_TO_STOP
 from pipeline.config import Study
 
 README = (Path(__file__).parents[2] / "flows" / "README.md").read_text(encoding="utf-8")
@@ -53,3 +55,12 @@ def test_the_schedules_are_those_of_the_settings():
     assert set(rows) == {key for key, cron in crons.items() if str(cron).count(" ") == 4}
     shown = {"ingest": "0 2 * * *", "reports": "0 4 * * *", "shift": "0 5 * * 1", "week": "30 5 * * 1"}
     assert {**shown, "retrain": "0 6 1 * *"} == {key: crons[key] for key in rows}
+
+
+def test_the_unit_of_systemd_lets_serve_end_its_runs_and_is_started_with_the_machine():
+    unit = configparser.ConfigParser()
+    unit.optionxform = str
+    unit.read_string(re.search(r"```ini\n(.*?)```", README, flags=re.DOTALL)[1])
+    assert unit["Service"]["KillMode"] == "mixed", "its servers would be ended before its runs"
+    assert float(unit["Service"]["TimeoutStopSec"]) > _SECONDS_TO_STOP
+    assert unit["Install"]["WantedBy"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -23,6 +25,7 @@ import yaml
 from pydantic import ValidationError
 from served_studies import Served, wait_for, webhook
 
+from flows import serve as serving
 from flows.ingestion.ingest_tables import COHORT_TABLE
 from flows.running import doors
 from flows.serve import serve
@@ -123,6 +126,28 @@ def test_a_server_beyond_loopback_is_warned_of(tmp_path, capsys):
     inside = endpoint_of(study(tmp_path, serve={"mlflow_port": 0}), "mlflow_port")
     assert inside.url == f"http://127.0.0.1:{inside.port}"
     assert capsys.readouterr().err == ""
+
+
+def test_serving_ends_at_once_where_a_service_manager_has_ended_its_servers_too(monkeypatch, capsys):
+    monkeypatch.setattr(doors, "ENDING", [])
+
+    class Unanswered:
+        """A runner whose Prefect server is gone: it asks again and again."""
+
+        started = pause_on_shutdown = True
+
+        async def astop(self) -> None:
+            await asyncio.sleep(3600)
+
+    async def ended() -> bool:
+        work = asyncio.create_task(asyncio.sleep(3600))
+        gone = SimpleNamespace(process=SimpleNamespace(poll=lambda: 0))
+        await asyncio.wait_for(serving._stop(Unanswered(), work, [gone]), 30)
+        return work.cancelled()
+
+    assert asyncio.run(ended())
+    assert doors.ENDING, "its runs are not reported as crashed"
+    assert "could not be reported to Prefect (a server has ended)" in capsys.readouterr().err
 
 
 @dataclass
