@@ -19,9 +19,11 @@ from pipeline.imaging.registration import Registration, register, stay, warped
 from pipeline.imaging.space import (
     Matrix,
     field_of_view,
+    shows_body,
     smooth_on_template,
     smoothing_sigma_mm,
     to_template,
+    upper_end,
     without_erased_planes,
 )
 from pipeline.imaging.suvr import composites, keep_brain, regional_table, to_suvr
@@ -29,7 +31,7 @@ from pipeline.scan import Fact, FloatArray, Volume
 
 __all__ = ["Normalised", "claims_template", "normalise", "read_derivative", "write_derivative"]
 
-REVISION = 5
+REVISION = 6
 """Raised whenever a change of code changes what a scan becomes: what was made before no longer holds."""
 _SMALLEST_MM = 10.0
 _LARGEST_ML = 2.0e6
@@ -83,9 +85,9 @@ def normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
 def _normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
     _check_field_of_view(volume)
     measured, invalid, whole = *_finite(volume), volume.affine
-    volume = without_erased_planes(measured)
+    volume = without_erased_planes(upper_end(measured))
     window = choose_window(volume, settings)
-    findings = _window_findings(window)
+    findings = [*_window_findings(window), *_body_findings(measured)]
     frames = realign(volume, window)
     findings.append(judge("frame-motion", frames.motion_mm))
     native_mm, resolution_finding = _resolution(volume)
@@ -174,6 +176,11 @@ def _window_findings(window: Window) -> list[Finding]:
     count = len(window.frames)
     averaged = f"Averaged {count} frames" if count > 1 else "1 frame"
     return [note("window", "pass", f"{averaged}, {span}", window.overlap)]
+
+
+def _body_findings(volume: Volume) -> list[Finding]:
+    message = "The scan shows more than the head: its upper end alone was taken"
+    return [note("body", "pass", message)] if shows_body(volume) else []
 
 
 def _side_finding(volume: Volume) -> Finding:

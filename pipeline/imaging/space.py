@@ -73,6 +73,55 @@ def without_erased_planes(volume: Volume) -> Volume:
     return replace(volume, array=volume.array[tuple(parts)], affine=affine)
 
 
+def shows_body(volume: Volume) -> bool:
+    """Return whether a scan is longer than any of the head."""
+    axis = _upright(volume)
+    return bool(volume.array.shape[axis] * volume.spacing_mm[axis] > _LONGEST_HEAD_SCAN_MM)
+
+
+def _upright(volume: Volume) -> int:
+    """Return the axis of the array that runs along the body."""
+    return int(np.argmax(np.abs(volume.affine[2, :3]) / volume.spacing_mm))
+
+
+def upper_end(volume: Volume) -> Volume:
+    """Cut a scan of half the body or all of it down to the height of a head, from the vertex on.
+
+    A scan of usual length is returned as it is. The header states which end is up; arms above the head are
+    taken for one, and refused later.
+
+    Examples
+    --------
+    >>> body = Volume(np.ones((30, 30, 300), dtype=np.float32), np.diag([7.0, 7.0, 4.0, 1.0]), "counts")
+    >>> upper_end(body).array.shape, float(upper_end(body).affine[2, 3])
+    ((30, 30, 58), 968.0)
+    """
+    if not shows_body(volume):
+        return volume
+    array = volume.array if volume.array.ndim == 3 else volume.array.max(axis=3)
+    axis = _upright(volume)
+    others = tuple(a for a in range(3) if a != axis)
+    area_mm2 = np.prod([volume.spacing_mm[a] for a in others])
+    filled = (array > 0.1 * np.percentile(array, 99)).sum(axis=others) * area_mm2 > _LEAST_AREA_MM2
+    places, height = np.flatnonzero(filled), round(_HEAD_MM / volume.spacing_mm[axis])
+    if not len(places):
+        return volume
+    upward = volume.affine[2, axis] > 0
+    top = int(places[-1]) + 1 if upward else int(places[0])
+    kept = slice(max(0, top - height), top) if upward else slice(top, top + height)
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, axis] * kept.start
+    parts = tuple(kept if a == axis else slice(None) for a in range(3))
+    return replace(volume, array=volume.array[parts], affine=affine)
+
+
+_LONGEST_HEAD_SCAN_MM = 400.0
+"""Scanners see 150 to 320 mm in one bed position; head and chest take two."""
+_HEAD_MM = 230.0
+"""From the vertex to below the jaw; the cerebellum ends 160 mm below the vertex."""
+_LEAST_AREA_MM2 = 1000.0
+
+
 def coarse_volume(volume: Volume, spacing_mm: float, sigma_mm: float = 0.0) -> Volume:
     """Bring a 3D volume onto an isotropic grid along the RAS axes, for registration only.
 

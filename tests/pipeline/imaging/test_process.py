@@ -54,6 +54,34 @@ def test_half_a_derivative_is_told(normalised, tmp_path):
         read_derivative(tmp_path, "sub-01")
 
 
+def with_body(volume, *, downward):
+    """A scan of a metre, with trunk, liver and bladder below the head; stored from above or from below."""
+    height = round(780 / volume.spacing_mm[2])
+    shape = (*volume.array.shape[:2], height)
+    affine = volume.affine.copy()
+    affine[2, 3] -= height * volume.spacing_mm[2]
+    x, y, z = np.tensordot(affine[:3], np.array([*np.indices(shape), np.ones(shape)]), axes=1)
+    trunk = ((x / 120) ** 2 + (y / 100) ** 2 < 1) & (z < -190)
+    liver = ((x - 50) ** 2 + y**2 + (z + 450) ** 2) < 70**2
+    bladder = (x**2 + y**2 + (z + 750) ** 2) < 40**2
+    body = 5000 * (0.4 * trunk + 6 * liver + 30 * bladder)
+    array = np.concatenate([body.astype(np.float32), volume.array], axis=2)
+    if downward:
+        array = array[..., ::-1]
+        affine[:3, 3] += affine[:3, 2] * (array.shape[2] - 1)
+        affine[:3, 2] *= -1
+    return replace(volume, array=np.ascontiguousarray(array), affine=affine)
+
+
+@pytest.mark.parametrize("downward", [False, True])
+def test_of_a_scan_of_the_whole_body_the_head_is_taken(head, normalised, downward):
+    whole = normalise(with_body(head.volume, downward=downward), ImagingSettings())
+    for name, value in normalised.composites.items():
+        assert whole.composites[name] == pytest.approx(value, rel=0.01)
+    assert "body" in {finding.rule for finding in whole.findings}
+    assert "body" not in {finding.rule for finding in normalised.findings}
+
+
 def test_a_flat_volume_is_no_brain():
     with pytest.raises(RefusedScan, match="voxels of the scan have the same value") as refusal:
         normalise(Volume(np.zeros((20, 20, 20)), np.diag([4, 4, 4, 1]), "Bq/mL"), ImagingSettings())
