@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.atlas import AFFINE, load_atlas
 from pipeline.imaging.head import Mask
 from pipeline.imaging.space import Matrix
-from pipeline.scan import FloatArray
+from pipeline.scan import Fact, FloatArray
 
 _FEW_VOXELS = 20
 """This many may share the largest value by chance, or as a hot vessel does in an image stored coarsely."""
@@ -46,8 +46,10 @@ class Missing:
         return f"{self.voxels} voxels, " + (where if self.worst > 0 else "none of them in the brain")
 
 
-def doubtful_values(array: FloatArray) -> list[str]:
+def doubtful_values(array: FloatArray, noted: Fact = None) -> list[str]:
     """Return in words where stored values look cut off at the largest one, or overflown.
+
+    What was noted of them when they were read comes first.
 
     Examples
     --------
@@ -55,10 +57,10 @@ def doubtful_values(array: FloatArray) -> list[str]:
     ['100 voxels hold the largest value: the scan may have been cut off there']
     """
     top, low = (float(ufunc.reduce(array, axis=None)) for ufunc in (np.fmax, np.fmin))
+    found = [str(noted)] if noted else []
     if not 0 < top < np.inf:
-        return []
+        return found
     count = int(np.count_nonzero(array == top))
-    found = []
     if max(_FEW_VOXELS, 1e-5 * array.size) < count < 0.5 * array.size:
         found.append(f"{count} voxels hold the largest value: the scan may have been cut off there")
     if low < -0.5 * top:

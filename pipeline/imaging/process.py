@@ -194,7 +194,7 @@ def _side_finding(volume: Volume) -> Finding:
 
 
 def _stored_finding(volume: Volume) -> Finding:
-    doubts = "; ".join(doubtful_values(volume.array))
+    doubts = "; ".join(doubtful_values(volume.array, volume.facts.get("values_note")))
     if doubts:
         return note("stored-values", "warn", doubts[0].upper() + doubts[1:])
     return note("stored-values", "pass", "No value looks cut off or overflown")

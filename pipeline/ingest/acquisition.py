@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
+from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
+
 from pipeline.errors import RefusedScan
 from pipeline.ingest.headers import SeriesHeader, philips_scale, private_text
 from pipeline.ingest.planes import acquisition_moment
@@ -54,7 +56,8 @@ def acquisition_facts(header: SeriesHeader, moments: Sequence[Moment | None], un
         ``tracer`` (canonical; words of the header; ``"unrecognised"``), ``radionuclide``, ``manufacturer``,
         ``model``, ``injected_activity_bq``, ``weight_kg``, ``scan_after_injection_s``, ``decay_correction``,
         ``attenuation_corrected``, ``series_description``, ``reconstruction``, ``resolution_mm``,
-        ``suv_factor``, ``suv_note``, ``half_life_s``, ``slices_declared``, ``synthetic``, ``time_note``.
+        ``suv_factor``, ``suv_note``, ``half_life_s``, ``slices_declared``, ``synthetic``, ``time_note``,
+        ``values_note``.
 
     Raises
     ------
@@ -97,7 +100,19 @@ def acquisition_facts(header: SeriesHeader, moments: Sequence[Moment | None], un
         "slices_declared": header.whole("NumberOfSlices"),
         "synthetic": is_synthetic(header) or None,
         "time_note": note or assumed,
+        "values_note": _lossy(header),
     }
+
+
+def _lossy(header: SeriesHeader) -> str | None:
+    """Return a warning where values are no longer those of the scanner."""
+    if header.syntax not in _LOSSY_SYNTAXES and header.text("LossyImageCompression") != "01":
+        return None
+    return "the images were compressed with loss (0028,2110): values differ from the scanner's"
+
+
+_LOSSY_SYNTAXES = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+"""JPEG 2000 may be either, and states it in Lossy Image Compression."""
 
 
 def _are_blanked(header: SeriesHeader, moments: Sequence[Moment], injection: Injection) -> bool:

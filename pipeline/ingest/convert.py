@@ -130,7 +130,8 @@ def _check_tracer(volume: Volume, wanted: str) -> list[str]:
 
 def _warnings(volume: Volume) -> list[str]:
     facts = volume.facts
-    notes = [str(facts[k]) for k in ("time_note", "tracer_note", "geometry_note", "suv_note") if facts.get(k)]
+    noted = ("time_note", "tracer_note", "geometry_note", "suv_note", "values_note")
+    notes = [str(facts[k]) for k in noted if facts.get(k)]
     declared, slices = facts.get("slices_declared"), volume.array.shape[2]
     if isinstance(declared, int) and declared > slices:
         notes.append(f"the header declares {declared} slices, {slices} are there without a gap")

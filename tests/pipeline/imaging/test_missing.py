@@ -138,6 +138,11 @@ def test_a_whole_scan_is_not_doubted(activity, kind):
     assert doubtful_values(noisy) == []
 
 
+@pytest.mark.parametrize("factor", [1, 0, np.nan])
+def test_what_was_noted_when_the_values_were_read_is_a_doubt(activity, factor):
+    assert doubtful_values(activity * factor, "compressed with loss")[0] == "compressed with loss"
+
+
 @pytest.mark.parametrize("strange", [np.nan, np.inf])
 def test_what_is_not_a_number_is_counted_elsewhere(activity, strange):
     values = activity.astype(np.float32)

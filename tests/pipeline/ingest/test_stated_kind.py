@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 
 import nibabel as nib
 import numpy as np
@@ -11,7 +13,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from pipeline.errors import RefusedScan
-from pipeline.ingest.convert import read_found
+from pipeline.ingest.convert import convert_scan, read_found
+from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.dicom import read_series
 from pipeline.ingest.sources import find_scans
 from tests.helpers.changed_series import setting
@@ -103,6 +106,34 @@ def test_a_slice_of_zeros_with_a_slope_of_zero_is_read(make_series):
     np.testing.assert_allclose(volume.array[..., 1:4], series.values[..., 1:4], rtol=1e-6)
     with pytest.raises(RefusedScan, match=r"Rescale Slope \(0028,1053\) is 0, expected a positive number"):
         read_series(make_series(series.folder.parent / "other", edit=setting(RescaleSlope="0")).folder)
+
+
+@pytest.mark.parametrize("stated", ["01", "00", None])
+def test_values_that_were_compressed_with_loss_are_a_warning(make_series, tmp_path, stated):
+    how = {"LossyImageCompression": stated} if stated else {}
+    (scan,) = find_scans(make_series(edit=setting(**how)).folder).scans
+    converted = convert_scan(scan, tmp_path / "bids", Pseudonymiser(bytes(32)), "AV1451")
+    assert [note for note in converted.warnings if "with loss" in note] == (
+        ["the images were compressed with loss (0028,2110): values differ from the scanner's"]
+        if stated == "01"
+        else []
+    )
+
+
+def test_a_transfer_syntax_with_loss_is_known_by_itself(make_series, tmp_path):
+    dcmcjpeg = shutil.which("dcmcjpeg")
+    if dcmcjpeg is None:
+        pytest.skip("needs dcmcjpeg (Debian: dcmtk)")
+
+    def in_bytes(ds, _slice, _frame):
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 8, 8, 7, 0
+        ds.PixelData = bytes(range(ds.Rows * ds.Columns))
+
+    series = make_series(shape=(16, 16, 3), edit=in_bytes)
+    (tmp_path / "lossy").mkdir()
+    for path in series.folder.iterdir():
+        subprocess.run([dcmcjpeg, "+eb", path, tmp_path / "lossy" / path.name], check=True)
+    assert "with loss" in str(read_series(tmp_path / "lossy").facts["values_note"])
 
 
 @pytest.fixture
