@@ -8,8 +8,9 @@ import getpass
 import hashlib
 import json
 import os
+import secrets
 import socket
-import tempfile
+import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +30,8 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def written_whole(path: Path) -> Iterator[Path]:
     """Yield a path beside `path`; on success it is renamed to `path`, on failure it is removed.
 
-    The path has the same suffixes, for writers that look at them (``.nii.gz``).
+    The path has the same suffixes, for writers that look at them (``.nii.gz``). The file has the permissions
+    of every new file of this user (``umask``), whatever its writer gave it.
 
     Raises
     ------
@@ -47,14 +49,15 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_BESIDE, suffix="-" + path.name)
+        beside = path.parent / f"{_BESIDE}{secrets.token_hex(4)}-{path.name}"
+        handle = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
         os.close(handle)
     except OSError as error:
         raise not_writable(path.parent, error) from error
-    beside = Path(name)
     try:
         yield beside
-        beside.chmod(0o644)
+        beside.chmod(mode)
         beside.replace(path)
     except OSError as error:
         if error.errno in NO_ROOM:

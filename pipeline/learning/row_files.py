@@ -161,7 +161,6 @@ def _write(path: Path, shape: tuple[int, ...], dtype: type[np.generic], rows: Ro
             _put(file, end + 8 * number, _sum_of(row).to_bytes(8, "little"))
         os.fsync(file.fileno())
         file.truncate(end)
-    part.chmod(0o644)
     part.replace(path)
 
 

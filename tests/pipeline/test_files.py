@@ -31,6 +31,19 @@ def test_a_failed_writer_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
+def test_a_file_has_the_permissions_that_its_user_gives_to_new_files(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        path = write_text(tmp_path / "a.txt", "x")
+        with written_whole(tmp_path / "b.txt") as beside:
+            beside.write_text("x")
+            beside.chmod(0o400)  # as a writer does that copies a file of the scanner
+    finally:
+        os.umask(before)
+    assert [p.stat().st_mode & 0o777 for p in (path, tmp_path / "b.txt")] == [mode, mode]
+
+
 def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is where the output folder should be"):
