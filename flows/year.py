@@ -225,14 +225,14 @@ def what_came(before: BatchSettings, now: BatchSettings, classes: Sequence[str])
     changes = []
     if now.prevalence != before.prevalence:
         shares = zip(classes, now.prevalence, strict=False)
-        words = ", ".join(f"{name} {share:.0%}" for name, share in shares)
+        words = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares)
         changes.append(f"prevalence becomes {words or 'that of the start'}")
     for words, was, has in (
         ("a new scanner", before.new_scanner, now.new_scanner),
         ("a broken reconstruction", before.broken, now.broken),
     ):
         if has > 0 and was == 0:
-            changes.append(f"{words} for {has:.0%} of scans")
+            changes.append(f"{words} for {100 * has:.0f} % of scans")
         elif has == 0 and was > 0:
             changes.append(f"{words} no more")
     return ", ".join(changes)

@@ -148,9 +148,9 @@ def test_what_changes_is_told_once_and_what_ends_too():
     ]
     assert told == [
         "",
-        "a new scanner for 50% of scans",
+        "a new scanner for 50 % of scans",
         "",
-        "prevalence becomes CN 50%, MCI 30%, AD 20%",
-        "a broken reconstruction for 25% of scans",
+        "prevalence becomes CN 50 %, MCI 30 %, AD 20 %",
+        "a broken reconstruction for 25 % of scans",
     ]
     assert what_came(broken, doubled, ("CN", "MCI", "AD")) == "a broken reconstruction no more"

@@ -196,7 +196,8 @@ def _class_mix(
     before, after = (estimate_prevalence(p.probabilities, counts / counts.sum()) for p in (then, now))
     worst = int(np.abs(after - before).argmax())
     sentence = (
-        f"{then.class_names[worst]} is estimated at {after[worst]:.0%} of scans, before {before[worst]:.0%}"
+        f"{then.class_names[worst]} is estimated at {100 * after[worst]:.0f} % of scans, before "
+        f"{100 * before[worst]:.0f} %"
     )
     return "class mix", float(np.abs(after - before)[worst]), p_value, sentence
 

@@ -42,12 +42,15 @@ class ExpectedPerformance:
     values : dict of str to Interval
         ``"accuracy"``, ``"negative_log_likelihood"``, ``"coverage"`` and ``"recall."`` with a class; the
         interval is for the value that the diagnoses of these subjects will show.
+    level : float
+        Of the intervals.
     """
 
     subjects: int
     withheld: str
     prevalence: tuple[float, ...] = ()
     values: dict[str, Interval] | None = None
+    level: float = 0.95
 
     def sentences(self) -> tuple[str, ...]:
         """Return what to print."""
@@ -59,7 +62,7 @@ class ExpectedPerformance:
             f"{titles[name]} {found.value:.2f} [{found.low:.2f} to {found.high:.2f}]"
             for name, found in self.values.items()
         )
-        return (f"{start} are still calibrated: {parts}.",)
+        return (f"{start} are still calibrated ({100 * self.level:g} % intervals): {parts}.",)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able values."""
@@ -132,8 +135,8 @@ def expected_performance(
     if rise >= _LEAST_RISE and rate_p_value(reference, out_of_distribution) <= _RISEN_LEVEL:
         return ExpectedPerformance(
             n,
-            f"{out_of_distribution.mean():.0%} of the scans are out of distribution, before "
-            f"{reference.mean():.0%}",
+            f"{100 * out_of_distribution.mean():.0f} % of the scans are out of distribution, before "
+            f"{100 * reference.mean():.0f} %",
         )
     estimated = estimate_prevalence(period.probabilities, period.trained, prior_scans=KNOWN_SCANS)
     at_estimate = adjust_prevalence(period.probabilities, period.trained, estimated)
@@ -144,7 +147,7 @@ def expected_performance(
         for name, value in values.items()
         if not math.isnan(value[0])
     }
-    return ExpectedPerformance(n, "", tuple(estimated.tolist()), found)
+    return ExpectedPerformance(n, "", tuple(estimated.tolist()), found, level)
 
 
 def _drawn_scores(period: Unlabelled, draws: int, rng: np.random.Generator) -> dict[str, Floats]:

@@ -97,7 +97,7 @@ def test_it_is_withheld_where_it_cannot_be_known():
     risen[:12] = True
     found = expected_performance(period, risen, NONE)
     assert found.values is None
-    assert "20% of the scans are out of distribution, before 0%" in found.sentences()[0]
+    assert "20 % of the scans are out of distribution, before 0 %" in found.sentences()[0]
     assert expected_performance(period, NONE, risen, draws=20).values is not None, "a fall is no alarm"
 
 
