@@ -112,7 +112,8 @@ def show_results(results: Results) -> None:
 
 
 def _title(results: Results) -> str:
-    return f"Test: {results.scans} scans of {results.subjects} subjects, 95 % intervals over subjects"
+    level = f"{100 * results.level:g} %"
+    return f"Test: {results.scans} scans of {results.subjects} subjects, {level} intervals over subjects"
 
 
 def _table(results: Results) -> tuple[list[str], list[list[str]]]:

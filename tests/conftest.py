@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from page_check import contradictions
+from page_grammar import slips
+from page_losses import comparison_contradictions
 from page_reads import agreement_contradictions, list_contradictions
-from page_tables import comparison_contradictions, study_contradictions
+from page_tables import study_contradictions
 from page_week import week_contradictions
 
 from flows.running.environment import set_quiet_defaults
@@ -59,7 +61,8 @@ def no_loop_left_running() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def every_page_agrees_with_itself() -> Iterator[None]:
-    """Check the page of a scan, a study, a comparison, of reads or a week wherever a test makes one."""
+    """Check every page that a test makes; those of a scan, a study, a comparison, of reads or a week also
+    against their JSON."""
     checks = {
         ScanReport: contradictions,
         StudyReport: study_contradictions,
@@ -73,6 +76,7 @@ def every_page_agrees_with_itself() -> Iterator[None]:
         html = made(page)
         if check := checks.get(type(page.report)):
             assert check(html, page.report.model_dump(mode="json")) == []
+        assert slips(html) == []
         return html
 
     with pytest.MonkeyPatch.context() as patch:

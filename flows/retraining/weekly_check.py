@@ -150,6 +150,6 @@ def _show(study: Study, report: WeekReport) -> None:
     rows = [{"answers": n.label, "scans": n.value} for n in report.decisions]
     show_rows("week", rows, "Answers of the week")
     where = answers_in_mlflow(tracking.store_of(study.tracking, study.output))
-    lines = [f"**{report.advice}.** {report.scans} scans since {report.since}.", *report.reasons]
+    lines = [f"**{report.advice}.** {report.answered}.", *report.reasons]
     text = "\n\n".join([*lines, *report.performance, where])
     show_text("weekly-check", text, "What to expect, and whether the scans have changed")

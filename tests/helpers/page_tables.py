@@ -1,158 +1,137 @@
-"""Whether tables and sentences of a study's or a comparison's page agree with the figures of its JSON."""
+"""Whether tables and sentences of a study's page agree with the figures of its JSON."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from page_seen import rows_of, states, text_of
+from page_cells import (
+    NUMBER,
+    Found,
+    cell_agrees,
+    is_change,
+    is_written,
+    metrics_agree,
+    one_line,
+    table_with,
+    tables_of,
+)
+from page_seen import states, text_of
 from scipy import stats
 
-Found = Iterator[str]
-_NUMBER = r"[-+\u2212]?\d+(?:\.\d+)?"
-_CELL = re.compile(rf"({_NUMBER})( %)? ({_NUMBER}) to ({_NUMBER})(?: noise ({_NUMBER})(?: %)?)?")
-_OPENINGS = {"better": "better than", "worse": "worse than", "not significant": "not significantly different"}
+from pipeline.evaluation.metrics import metric_named
 
 
 def study_contradictions(html: str, report: Mapping[str, Any]) -> list[str]:
     """Return every contradiction of the page of a study with its JSON."""
-    tables = _tables(html)
-    found = [*_metrics(tables, "Source of the probabilities", {r["name"]: r for r in report["metrics"]})]
-    for check in (_conclusion, _gains, _candidates, _coverage, _decided, _plausible, _slopes, _parts):
+    tables = tables_of(html)
+    found = [*metrics_agree(tables, "Source of the probabilities", {r["name"]: r for r in report["metrics"]})]
+    own = (_conclusion, _gains, _candidates, _coverage, _decided, _plausible, _slopes, _parts)
+    for check in (*own, _levels, _few_scans, _confusion):
         found += check(text_of(html), tables, report)
     return found
 
 
-def comparison_contradictions(html: str, report: Mapping[str, Any]) -> list[str]:
-    """Return every contradiction of the page of a comparison with its JSON."""
-    found: list[str] = []
-    stages = {stage["name"]: {loss["name"]: loss for loss in stage["losses"]} for stage in report["stages"]}
-    for name, losses in stages.items():
-        for label in ("Metrics", "Further metrics"):
-            found += _metrics(_tables(_labelled(html, f"{label}, {name};")), "Loss", losses)
-        found += _differences(
-            _tables(_labelled(html, f"Differences to {report['baseline']}, {name};")), losses
-        )
-        for loss in losses.values():
-            found += _sentence(loss)
-    for stage in report["stages"]:
-        for shares, losses in (stage.get("tests") or {}).items():
-            shown = _tables(_labelled(html, f"Test, {shares}, {stage['name']};"))
-            found += _test_at_shares(shown[0] if shown else ((),), losses)
-    summary = html[html.index('<div class="decision report">') :].partition("</div>")[0]
-    last = [_one_line(loss["sentence"]) for loss in report["stages"][-1]["losses"]]
-    stated = [_one_line(text_of(item)) for item in re.findall(r"<li>(.*?)</li>", summary, re.DOTALL)]
-    return found + [f"the summary has {stated}, the last stage {last}"] * (stated != last)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.replace("\u00a0", " ").replace("−", "-").split())
-
-
-def _labelled(html: str, label: str) -> str:
-    parts = html.split('aria-label="')[1:]
-    return "".join(p.partition("</table>")[0] + "</table>" for p in parts if text_of(p).startswith(label))
-
-
-def _tables(html: str) -> list[tuple[tuple[str, ...], ...]]:
-    return [rows for t in re.findall(r"<table.*?</table>", html, re.DOTALL) if (rows := rows_of(t))]
-
-
-def _table(tables: Sequence[tuple[tuple[str, ...], ...]], *first: str) -> list[dict[str, str]]:
-    """Return the rows of the table with these first headings, by heading."""
-    of = next((t for t in tables if t[0][: len(first)] == first), ((),))
-    return [dict(zip(of[0], row, strict=False)) for row in of[1:]]
-
-
-def _is(text: str, value: float) -> bool:
-    """Return whether a written number is a value, to the digits it has."""
-    return abs(float(text.replace("\u2212", "-")) - value) <= 0.5001 * 10.0 ** -len(text.partition(".")[2])
-
-
-def _agrees(cell: str, found: Mapping[str, float] | None, noise: float | None = None) -> bool:
-    if found is None:
-        return cell == "\u2013"
-    read = _CELL.fullmatch(cell)
-    if read is None:
-        return False
-    scale = 100 if read[2] else 1
-    same = all(
-        _is(t, scale * found[k]) for t, k in zip(read.group(1, 3, 4), ("value", "low", "high"), strict=True)
-    )
-    return same and (read[5] is None) == (noise is None) and (noise is None or _is(read[5], scale * noise))
-
-
-def _metrics(
-    tables: Sequence[tuple[tuple[str, ...], ...]], heading: str, rows: Mapping[str, Mapping[str, Any]]
-) -> Found:
-    """Hold each cell of a table of metrics against one metric of its row, no metric twice."""
-    by_name = {_one_line(name): row for name, row in rows.items()}
-    for row in _table(tables, heading):
-        known = by_name.get(row[heading])
-        if known is None:
-            yield f"a row of metrics is of {row[heading]}"
-            continue
-        for title, cell in row.items():
-            if title in (heading, "Seeds") or (cell == "\u2013"):
-                continue
-            noise = known.get("noise", {})
-            if not any(_agrees(cell, m, noise.get(name)) for name, m in known["metrics"].items()):
-                yield f"{row[heading]}, {title}: {cell} is no metric of this row"
+_CONCLUSIONS = {
+    "Calibration lowered": lambda gain: gain["high"] < 0,
+    "Calibration raised": lambda gain: gain["low"] > 0,
+    "Whether calibration changed": lambda gain: gain["low"] <= 0 <= gain["high"],
+}
 
 
 def _conclusion(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Found:
     gain = report["gain"].get("negative_log_likelihood")
     stated = re.search(
-        rf"Calibration (lowered|made|did not)[^:]*: difference ({_NUMBER}) \(({_NUMBER}) to ({_NUMBER})\)",
+        rf"({'|'.join(_CONCLUSIONS)})[^:]*: difference ({NUMBER}) "
+        rf"\(([\d.]+) % interval ({NUMBER}) to ({NUMBER})\)",
         text,
     )
     if (gain is None or report["chosen"] == "identity") != (stated is None):
         yield f"the conclusion is {stated and stated[0]}, the difference {gain}"
     if stated is None or gain is None:
         return
-    verb = "lowered" if gain["high"] < 0 else "made" if gain["low"] > 0 else "did not"
-    if stated[1] != verb or not all(
-        _is(stated[n], gain[k]) for n, k in ((2, "value"), (3, "low"), (4, "high"))
-    ):
+    numbers = ((2, gain["value"]), (3, 100 * report["level"]), (4, gain["low"]), (5, gain["high"]))
+    if not _CONCLUSIONS[stated[1]](gain) or not all(is_written(stated[n], value) for n, value in numbers):
         yield f"the conclusion is {stated[0]}, the difference {gain}"
 
 
+def _levels(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Found:
+    """Hold the level that every bootstrap is said to have against the one it has."""
+    for stated in re.findall(r"([\d.]+) % intervals from a bootstrap", text):
+        if float(stated) != round(100 * report["level"], 6):
+            yield f"intervals of {100 * report['level']:g} % are called {stated} %"
+
+
+def _few_scans(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Found:
+    """Hold what is stated of classes with few test scans, or none, against the confusion."""
+    counts = dict(zip(report["class_names"], map(sum, report["confusion"]), strict=True))
+    none = re.search(r"No test scan is of (.*?): nothing here shows", text)
+    few = re.search(r"Few test scans are of (.*?): with fewer than 10", text)
+    stated = re.split(r", | or ", none[1]) if none else []
+    stated += re.split(r", | and ", few[1]) if few else []
+    wanted = [name for name, n in counts.items() if not n]
+    wanted += [f"{name} ({n})" for name, n in counts.items() if 0 < n < 10]
+    if stated != list(map(one_line, wanted)):
+        yield f"few or no scans are of {wanted}, the page names {stated}"
+
+
+def _confusion(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Found:
+    names = report["class_names"]
+    rows = table_with(tables, "Diagnosis", *map(one_line, names))
+    wanted = [
+        (name, [f"{n} {f'{100 * n / sum(row):.0f} %' if sum(row) else '–'}" for n in row])
+        for name, row in zip(names, report["confusion"], strict=True)
+    ]
+    stated = [
+        (
+            row["Diagnosis"],
+            [row[one_line(n)].replace("<1 %", "0 %").replace(">99 %", "100 %") for n in names],
+        )
+        for row in rows
+    ]
+    if stated != [(one_line(name), cells) for name, cells in wanted]:
+        yield f"the confusion is {wanted}, the page has {stated}"
+
+
 def _gains(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Found:
-    """Hold each row of the paired differences against the metric of its place."""
-    rows = _table(tables, "Metric", "Difference")
+    """Hold each row of the paired differences against the metric of its place, and its unit."""
+    rows, interval = table_with(tables, "Metric", "Difference"), f"{100 * report['level']:g} % interval"
     if not rows:
         return
     if len(rows) != len(report["gain"]):
         yield f"{len(rows)} differences are shown, the JSON has {len(report['gain'])}"
-    for row, gain in zip(rows, report["gain"].values(), strict=False):
-        stated = f"{row['Difference']} {row['95 % interval']}"
-        if not _agrees(stated, gain):
+    for row, (name, gain) in zip(rows, report["gain"].items(), strict=False):
+        stated = f"{row['Difference']} {row[interval]}"
+        if not is_change(stated, gain) or ("points" in stated) != metric_named(name).percent:
             yield f"the difference in {row['Metric']} is {stated}, in JSON {gain}"
 
 
 def _candidates(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Found:
-    rows, known = _table(tables, "Calibrator"), report["selection"]
+    rows, known = table_with(tables, "Calibrator"), report["selection"]
     if [r["Calibrator"] for r in rows] != [c["name"] for c in known]:
         yield f"the candidates are {[c['name'] for c in known]}, the page has {rows}"
         return
     for row, candidate in zip(rows, known, strict=True):
-        nll = re.fullmatch(rf"({_NUMBER}) \(({_NUMBER})\)", row["NLL (standard error)"])
-        if not nll or not (_is(nll[1], candidate["nll"]) and _is(nll[2], candidate["nll_se"])):
+        nll = re.fullmatch(rf"({NUMBER}) \(({NUMBER})\)", row["NLL (standard error)"])
+        if not nll or not (is_written(nll[1], candidate["nll"]) and is_written(nll[2], candidate["nll_se"])):
             yield f"{candidate['name']}: NLL {row['NLL (standard error)']}, in JSON {candidate['nll']}"
         if (row.get("") == "chosen") != (candidate["name"] == report["chosen"]):
             yield f"{candidate['name']}: {row.get('')!r}, chosen is {report['chosen']}"
 
 
 def _coverage(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Found:
-    rows = _table(tables, "Class", "Sets with the diagnosis")
+    rows = table_with(tables, "Class", "Sets with the diagnosis")
     if [r["Class"] for r in rows] != [c["name"] for c in report["coverage"]]:
         yield f"coverage is stated of {[r['Class'] for r in rows]}"
         return
     for row, c in zip(rows, report["coverage"], strict=True):
         counts = (row["Sets with the diagnosis"], row["Test scans"])
         share = row["Share"].removesuffix(" %")
-        right = share == "\u2013" if not c["scans"] else states(share, c["covered"] / c["scans"])
+        right = share == row["95 % interval"] == "\u2013"
+        if c["scans"]:  # only all is 100 %, only none is 0 %
+            right = states(share, c["covered"] / c["scans"])
+            right &= (share == "100") == (c["covered"] == c["scans"]) and (share == "0") == (not c["covered"])
         if counts != (str(c["covered"]), str(c["scans"])) or not right:
             yield f"{c['name']}: {row}, counted {c['covered']} of {c['scans']}"
 
@@ -160,8 +139,9 @@ def _coverage(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Fo
 def _decided(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Found:
     d, scans = report["decided"], report["test_scans"]
     sizes = re.search(
-        rf"A set has ({_NUMBER}) classes on average\. (\d+) of (\d+) sets have more than (\d+): these scans "
-        rf"are referred\.(?: Sets made .*? would have ({_NUMBER}) on average, and (\d+) of (\d+) would be)?",
+        rf"A set has ({NUMBER}) classes on average\. (?:(None|\d+) of (?:the )?(\d+) sets ha(?:s|ve) "
+        rf"more than (\d+) class(?:es)?)(?:: th(?:is scan is|ese scans are) referred)?\."
+        rf"(?: Sets made .*? would have ({NUMBER}) on average, and (\d+) of (\d+) would be)?",
         text,
     )
     given = re.search(r"(\d+) of (\d+) test scans get a finding; .*? in (\d+) of these (\d+)\.", text)
@@ -171,11 +151,11 @@ def _decided(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Fou
     if d is None or sizes is None or (given is None) != none:
         yield from ["sets and findings are not stated"] if (d is None) != (sizes is None) else []
         return
-    counts = (d["too_large"], scans, d["largest_set"])
-    if not _is(sizes[1], d["mean_size"]) or sizes.group(2, 3, 4) != tuple(map(str, counts)):
+    counts = (d["too_large"] or None, scans, d["largest_set"])
+    if not is_written(sizes[1], d["mean_size"]) or sizes.group(2, 3, 4) != tuple(map(str, counts)):
         yield f"sets are {d}, the page has {sizes[0]}"
     if (sizes[5] is None) != (d["true_size"] is None) or (
-        sizes[5] and (not _is(sizes[5], d["true_size"]) or sizes[6] != str(d["true_too_large"]))
+        sizes[5] and (not is_written(sizes[5], d["true_size"]) or sizes[6] != str(d["true_too_large"]))
     ):
         yield f"sets of the true posterior are {d}, the page has {sizes[0]}"
     if given and given.groups() != tuple(map(str, (d["answered"], scans, d["right"], d["answered"]))):
@@ -188,7 +168,7 @@ def _decided(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Fou
         for c in report["coverage"]
         if c["scans"] and stats.binom.cdf(c["covered"], c["scans"], d["promised"]) < 0.025
     ]
-    if (missed[1].split(", ") if missed else []) != low:
+    if (re.split(r", | and ", missed[1]) if missed else []) != list(map(one_line, low)):
         yield f"too rarely held are {low}, the page names {missed and missed[1]}"
     promise = re.search(r"made to contain the diagnosis of (\S+) % of the scans", text)
     if promise is None or not states(promise[1], d["promised"]):
@@ -196,7 +176,7 @@ def _decided(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Fou
 
 
 def _plausible(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Found:
-    rows, known = _table(tables, "Ranges of"), report["plausible"]
+    rows, known = table_with(tables, "Ranges of"), report["plausible"]
     if bool(rows) == (known is None) or (known is None) != ("Whether the plausible range" in text):
         yield f"plausible ranges are {known}, the page has {rows}"
     rare = "In this study the ranges hold it less often than in 80 % of the cases." in text
@@ -204,20 +184,20 @@ def _plausible(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> F
         yield f"plausible ranges are {known}, that they fail is stated: {rare}"
     for row, kind in zip(rows, ("_first", ""), strict=False):
         held, width = row["Hold the true probability"].removesuffix(" %"), row["Mean width"].split()[0]
-        if not states(held, known[f"held{kind}"]) or not _is(width, 100 * known[f"width{kind}"]):
+        if not states(held, known[f"held{kind}"]) or not is_written(width, 100 * known[f"width{kind}"]):
             yield f"plausible ranges are {known}, the page has {row}"
 
 
 def _slopes(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Found:
-    rows = _table(tables, "Source of the probabilities", "Slope")
-    if [r["Source of the probabilities"] for r in rows] != [_one_line(s["name"]) for s in report["slopes"]]:
+    rows = table_with(tables, "Source of the probabilities", "Slope")
+    if [r["Source of the probabilities"] for r in rows] != [one_line(s["name"]) for s in report["slopes"]]:
         yield f"slopes are stated of {rows}"
         return
     for row, s in zip(rows, report["slopes"], strict=True):
         cells = [(row["Slope"], s["slope"])]
         cells += [(row[f"Intercept, {c}"], s["intercepts"].get(c)) for c in report["class_names"]]
         yield from (
-            f"{s['name']}: {cell}, in JSON {found}" for cell, found in cells if not _agrees(cell, found)
+            f"{s['name']}: {cell}, in JSON {found}" for cell, found in cells if not cell_agrees(cell, found)
         )
 
 
@@ -227,69 +207,8 @@ def _parts(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Found
         yield f"the confusion does not hold {report['test_scans']} test scans"
     if flow["parts"]["test"][0] != report["test_scans"]:
         yield f"the flow has {flow['parts']['test'][0]} test scans, the page {report['test_scans']}"
-    for row in _table(tables, "Part"):
+    for row in table_with(tables, "Part"):
         if (int(row["Scans"]), int(row["Subjects"])) != tuple(flow["parts"][row["Part"]]):
             yield f"the part {row['Part']} has {row}, the flow {flow['parts'][row['Part']]}"
     if report["cross_fitted"] != ("were dealt into folds" in text):
         yield "cross-fitting is not stated, or stated without need"
-
-
-_DIFFERENCE = re.compile(
-    rf"({_NUMBER})( better| worse)? ({_NUMBER}) to ({_NUMBER}) p (?:= ({_NUMBER})|< 0\.001)"
-    rf"(?: 80 % power: ({_NUMBER}))?"
-)
-
-
-def _test_at_shares(rows: Sequence[tuple[str, ...]], losses: Sequence[Mapping[str, Any]]) -> Found:
-    """Hold value and difference of each loss and metric at other class shares against the JSON."""
-    if [row[0] for row in rows[1:]] != [_one_line(loss["name"]) for loss in losses]:
-        yield f"a test at other class shares has rows {[row[0] for row in rows[1:]]}"
-        return
-    for row, loss in zip(rows[1:], losses, strict=True):
-        for place, metric in ((1, "negative_log_likelihood"), (3, "accuracy")):
-            if not _agrees(row[place], loss["metrics"].get(metric)):
-                yield f"{row[0]}: {metric} is not {row[place]}"
-            known, stated = loss["difference"].get(metric), row[place + 1]
-            read = _DIFFERENCE.fullmatch(stated)
-            if stated != "\u2013" if known is None else read is None or not _is_difference(read, known):
-                yield f"{row[0]}: the difference in {metric} is not {stated}"
-
-
-def _differences(tables: Sequence[Any], losses: Mapping[str, Mapping[str, Any]]) -> Found:
-    by_name = {_one_line(name): loss for name, loss in losses.items()}
-    for row in _table(tables, "Loss"):
-        known = by_name[row["Loss"]]["difference"].values()
-        for title, cell in row.items():
-            read = _DIFFERENCE.fullmatch(cell)
-            if title == "Loss" or cell == "\u2013":
-                continue
-            if read is None or not any(_is_difference(read, d) for d in known):
-                yield f"{row['Loss']}, {title}: {cell} is no difference of this loss"
-
-
-def _is_difference(read: re.Match[str], known: Mapping[str, Any]) -> bool:
-    verdict = known["verdict"] if known["verdict"] in ("better", "worse") else ""
-    return (
-        all(_is(read[n], known[k]) for n, k in ((1, "value"), (3, "low"), (4, "high")))
-        and (read[2] or "").strip() == verdict
-        and (known["p"] < 0.001 if read[5] is None else _is(read[5], known["p"]))
-        and (bool(verdict) or not known["detectable"]) == (read[6] is None)
-        and (read[6] is None or _is(read[6], known["detectable"]))
-    )
-
-
-def _sentence(loss: Mapping[str, Any]) -> Found:
-    """Hold the sentence of a loss against its differences: every number, and as many verdicts as it names."""
-    own, text = loss["difference"].values(), _one_line(loss["sentence"])
-    if not any(opening in text for opening in _OPENINGS.values()):
-        return
-    for verdict, opening in _OPENINGS.items():
-        named = any(d["verdict"] == verdict for d in own)
-        if named != (opening in text):
-            yield f"{text} The verdicts are {[d['verdict'] for d in own]}"
-    for read in re.finditer(rf"\(({_NUMBER}) \[({_NUMBER}), ({_NUMBER})\], p", text):
-        if not any(
-            all(_is(t, d[k]) for t, k in zip(read.groups(), ("value", "low", "high"), strict=True))
-            for d in own
-        ):
-            yield f"{text} The differences are {list(own)}"

@@ -82,6 +82,8 @@ class Results:
         Class name to (scans whose conformal set holds it, scans).
     decisions : DecisionCounts, optional
         Missing in results of older versions.
+    level : float
+        Of the intervals, in (0, 1).
     """
 
     rows: tuple[Row, ...]
@@ -93,6 +95,7 @@ class Results:
     likeness: tuple[tuple[float, float, int, int], ...]
     coverage: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     decisions: DecisionCounts | None = None
+    level: float = 0.95
 
     def with_decisions(self, decisions: DecisionCounts) -> Results:
         """Return the results with what the classifier decided on the test scans."""
@@ -184,6 +187,7 @@ def evaluate(
         scans=len(test),
         subjects=len(set(test.subjects)),
         likeness=_likeness(shipped, test.labels),
+        level=settings.level,
     )
 
 

@@ -221,7 +221,7 @@ def _affordable_folds(predictions: Predictions, subjects: Ints, folds: int) -> t
 def _caveats(calibrator: Calibrator, predictions: Predictions) -> str:
     caveats = ""
     if calibrator.may_change_class:
-        caveats += " It may change the predicted class."
+        caveats += " The calibration may change the predicted class."
     present = set(predictions.labels.tolist())
     absent = [name for k, name in enumerate(predictions.class_names) if k not in present]
     if absent:

@@ -12,6 +12,8 @@ from pipeline.evaluation.comparison.tuning import GRIDS
 
 FEWEST = 3
 """Seeds or folds below which chance in training is hardly known."""
+NO_COMPARISON = "This is no comparison"
+"""Opens the sentences by which nothing was compared."""
 
 
 def cautions_of(study: Study, results: Sequence[CellResult]) -> tuple[str, ...]:
@@ -23,7 +25,7 @@ def cautions_of(study: Study, results: Sequence[CellResult]) -> tuple[str, ...]:
 
 def _losses(results: Sequence[CellResult]) -> Iterator[str]:
     if len({result.loss for result in results}) < 2:
-        yield "This is no comparison: there are results of one loss only."
+        yield f"{NO_COMPARISON}: there are results of one loss only."
 
 
 def _runs(results: Sequence[CellResult]) -> Iterator[str]:
@@ -32,7 +34,7 @@ def _runs(results: Sequence[CellResult]) -> Iterator[str]:
         runs = len(seeds) * len(folds)
         number = "one run" if runs == 1 else f"{runs} runs"
         yield (
-            f"This is no comparison: each loss was trained with {number} (seeds x folds), so a difference "
+            f"{NO_COMPARISON}: each loss was trained with {number} (seeds x folds), so a difference "
             f"may be chance in training. Use {FEWEST} seeds or folds at least."
         )
     elif len(seeds) == 1:

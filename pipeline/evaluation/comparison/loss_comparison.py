@@ -36,6 +36,7 @@ from pipeline.evaluation.metrics import METRICS, metric_named
 
 __all__ = ["DEFAULT_METRICS", "Comparison", "Difference", "LossResult", "Run", "Verdict", "compare_runs"]
 
+_ROUNDING = 1e-9
 DEFAULT_METRICS = ("negative_log_likelihood", "classwise_ece_above_noise", "balanced_accuracy")
 
 
@@ -167,6 +168,7 @@ def _differences(
             interval = table.draws.interval(table.gaps(metric, loss, baseline, keys), metric)
             verdict = _verdict(metric, interval.value, p_holm, alpha)
             least = detectable(*tested[loss][1:], alpha / len(compared))
+            least = least if least > _ROUNDING else 0.0  # of two that are the same
             found[loss] += (Difference(metric, interval, p_values[loss], p_holm, verdict, least),)
     return found
 

@@ -137,13 +137,16 @@ def sentence_on(
 def _in_numbers(difference: Difference) -> str:
     found = difference.interval
     p = "p < 0.001" if difference.p_holm < 0.001 else f"p = {difference.p_holm:.3f}"
-    return f"{_title(difference)} ({found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {p})"
+    scale, digits, unit = metric_named(difference.metric).steps
+    value, low, high = (f"{scale * x:+.{digits}f}" for x in (found.value, found.low, found.high))
+    return f"{_title(difference)} ({value}{unit} [{low}, {high}], {p})"
 
 
 def _with_power(difference: Difference) -> str:
     if not difference.detectable:
         return _title(difference)
-    return f"{_title(difference)} (80 % power for {difference.detectable:.2g})"
+    scale, _, unit = metric_named(difference.metric).steps
+    return f"{_title(difference)} (80 % power for {scale * difference.detectable:.2g}{unit})"
 
 
 def _title(difference: Difference) -> str:

@@ -104,6 +104,11 @@ class Metric:
         low, high = (self.number(x).removesuffix(unit) for x in (found.low, found.high))
         return self.number(found.value), f"{low} to {high}"
 
+    @property
+    def steps(self) -> tuple[float, int, str]:
+        """How a difference is written: factor, digits, unit; percentage points where it is in percent."""
+        return (100, 1, " points") if self.percent else (1, 3, "")
+
     def number(self, value: float) -> str:
         """Return a value of it as tables show it, with its unit."""
         return f"{100 * value:.1f} %" if self.percent else f"{value:.2f}"
@@ -221,12 +226,13 @@ def _above_noise_over_draws(sample: Sample, weights: Floats, *, name: str) -> Fl
 def _above_noise(name: str) -> Metric:
     error, weighted = METRICS[name], partial(_above_noise_over_draws, name=name)
     return Metric(
-        f"{name}{_ABOVE}", f"{error.title} above noise", percent=error.percent, noisy=True,
+        f"{name}{ABOVE}", f"{error.title} above noise", percent=error.percent, noisy=True,
         function=partial(on_sample, weighted), weighted=weighted,
     )  # fmt: skip
 
 
-_ABOVE = "_above_noise"
+ABOVE = "_above_noise"
+"""Ends the name of what lies above the noise floor of an error."""
 ABOVE_NOISE = _catalogue(*map(_above_noise, NOISY))
 """Each calibration error minus its noise floor, named as the error with ``_above_noise`` after it.
 

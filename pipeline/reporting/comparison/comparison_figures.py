@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -12,25 +11,18 @@ from matplotlib.figure import Figure
 from pipeline.evaluation.metrics import metric_named
 from pipeline.reporting.comparison import loss_figures as figures_of_losses
 from pipeline.reporting.comparison.comparison_numbers import ComparisonReport, LossReliability, LossRisk
-from pipeline.reporting.page.charts import ReportFigure, svg
+from pipeline.reporting.page.charts import Picture, ReportFigure, svg
+from pipeline.reporting.page.facts import Measured
 from pipeline.reporting.page.html import data_uri
 
 DRAWN = (
-    "balanced_accuracy",
-    "macro_auroc",
     "negative_log_likelihood",
     "classwise_ece_above_noise",
+    "balanced_accuracy",
+    "macro_auroc",
     "posterior_error",
 )
-"""Metrics that the first figure shows."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A part of a figure that a page shows by itself, so that a narrow screen can stack the parts."""
-
-    alt: str
-    address: str
+"""Metrics that the first figure shows, in the order of tables and sentences."""
 
 
 def comparison_figures(report: ComparisonReport) -> dict[str, ReportFigure]:
@@ -64,17 +56,28 @@ def _forest(report: ComparisonReport) -> ReportFigure:
         for loss in last.losses
         if m in loss.metrics
     ]
-    values = {m: [(loss.name, loss.metrics[m]) for loss in last.losses if m in loss.metrics] for m in drawn}
+    values = {
+        m: [(loss.name, _in_unit(loss.metrics[m], m)) for loss in last.losses if m in loss.metrics]
+        for m in drawn
+    }
     level = f"{100 * report.level:g} %"
     words = (
         "Metrics of each loss",
         f"Metrics of every loss, {last.name}, with {level} intervals",
-        f"{str(last.name).capitalize()}. Dot: mean over seeds; bar: {level} interval over subjects and "
-        "seeds. Bars of two losses may overlap although their paired difference is clear, and the other way "
-        "round: the summary above uses the paired differences.",
+        f"{str(last.name).capitalize()}. Dot: mean over seeds; bar: {level} interval over "
+        f"{report.over}. Bars of two losses may overlap although their paired difference is clear, and the "
+        "other way round: the summary above uses the paired differences.",
     )
-    figure = figures_of_losses.forest_figure(values, {m: metric_named(m).heading for m in drawn})
+    units = {m: ", %" if metric_named(m).percent else "" for m in drawn}
+    titles = {m: f"{metric_named(m).heading}{units[m]}" for m in drawn}
+    figure = figures_of_losses.forest_figure(values, titles)
     return ReportFigure.of("forest", words, figure, pd.DataFrame(rows))
+
+
+def _in_unit(found: Measured, metric: str) -> Measured:
+    """Return a metric as tables write it: in percent where it is."""
+    scale = 100 if metric_named(metric).percent else 1
+    return Measured(value=scale * found.value, low=scale * found.low, high=scale * found.high)
 
 
 def _how_to_read_reliability(report: ComparisonReport) -> str:
@@ -155,7 +158,7 @@ def reliability_pictures(report: ComparisonReport) -> tuple[Picture, ...]:
     for name in dict.fromkeys(panel.name for panel in panels):
         mine = [panel for panel in panels if panel.name == name]
         drawn = figures_of_losses.reliability_of_losses(mine, most=most)
-        found.append(Picture(f"Reliability of {name}: {listed}", _address(drawn)))
+        found.append(Picture(f"Reliability of {name}: {listed}", _address(drawn), name))
     return tuple(found)
 
 

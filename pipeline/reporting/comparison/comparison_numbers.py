@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from pipeline.evaluation.comparison.cautions import NO_COMPARISON
 from pipeline.reporting.page.facts import Facts, Measured, Named, Rated, Text
 
 
@@ -126,3 +127,14 @@ class ComparisonReport(Facts):
     published: tuple[Text, ...] = ()
     failed: tuple[Named, ...] = ()
     versions: tuple[Named, ...] = ()
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Those cautions by which the run is no comparison: they stand before what it found."""
+        return tuple(c for c in self.cautions if c.startswith(NO_COMPARISON))
+
+    @property
+    def over(self) -> str:
+        """What the bootstrap of the intervals draws."""
+        several = any(loss.seeds > 1 for stage in self.stages for loss in stage.losses)
+        return "subjects and seeds" if several else "subjects"

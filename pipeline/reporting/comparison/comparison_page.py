@@ -9,12 +9,13 @@ import pandas as pd
 
 from pipeline.evaluation.comparison.stages import AT_SHARES
 from pipeline.evaluation.metrics import ABOVE_NOISE, METRICS, TABLE
+from pipeline.evaluation.metrics.catalogue import ABOVE
 from pipeline.files import written_whole
 from pipeline.reporting.comparison.comparison_figures import comparison_figures, pictures_of
 from pipeline.reporting.comparison.comparison_numbers import ComparisonReport
 from pipeline.reporting.page.charts import ReportFigure
 from pipeline.reporting.page.html import Page, data_uri
-from pipeline.reporting.page.words import interval_text, metric_heading, noise_text
+from pipeline.reporting.page.words import change_text, interval_text, metric_heading, noise_text, size_text
 
 FURTHER = (
     "brier_score",
@@ -34,8 +35,13 @@ COLUMNS = (
     "set_size",
 )
 """What its first table shows."""
-TESTED_COLUMNS = (*COLUMNS, *ABOVE_NOISE, *FURTHER)
-"""What the table of differences can show."""
+TESTED_COLUMNS = tuple(
+    shown
+    for name in (*COLUMNS, *FURTHER)
+    for shown in (name, f"{name}{ABOVE}")
+    if shown in {name, *ABOVE_NOISE}
+)
+"""What the table of differences can show: what lies above noise stands in the place of its error."""
 
 
 def comparison_table(report: ComparisonReport) -> pd.DataFrame:
@@ -92,6 +98,9 @@ def comparison_page(report: ComparisonReport, figures: Mapping[str, ReportFigure
         "forest": data_uri(figures["forest"].svg, "image/svg+xml") if "forest" in figures else "",
         "pictures": pictures_of(report, figures),
         "cell": interval_text,
+        "change": change_text,
+        "size": size_text,
+        "powered": any("80 % power" in loss.sentence for loss in report.stages[-1].losses),
         "noisy": any(loss.noise for stage in report.stages for loss in stage.losses),
         "floor": noise_text,
         "level": f"{100 * report.level:g} %",
@@ -111,4 +120,4 @@ def _test_in_words(report: ComparisonReport) -> str:
         return "corrected resampled t-test over folds (Nadeau and Bengio)"
     if any(loss.seeds > 1 for loss in losses):
         return "t-test with the variance over subjects and that over seeds"
-    return "t-test with the variance over subjects; one seed shows nothing of the randomness of training"
+    return "t-test with the variance over subjects, which shows nothing of the randomness of training"

@@ -17,11 +17,11 @@ from pipeline.evaluation.metrics import METRICS, metric_named
 from pipeline.evaluation.metrics.catalogue import ABOVE_NOISE
 from pipeline.files import today, written_whole
 from pipeline.reporting.page.charts import AMBER, BLUE, INK, ReportFigure, new_figure, quiet
-from pipeline.reporting.page.facts import Facts, Measured, Named, Text, measured
+from pipeline.reporting.page.facts import Facts, Measured, Named, Text, counted, measured
 from pipeline.reporting.page.html import Page, data_uri
-from pipeline.reporting.page.words import interval_text, metric_heading, noise_text
+from pipeline.reporting.page.words import change_text, interval_text, metric_heading, noise_text
 
-COLUMNS = ("negative_log_likelihood", "classwise_ece", "macro_auroc", "balanced_accuracy", "posterior_error")
+COLUMNS = ("negative_log_likelihood", "classwise_ece", "balanced_accuracy", "macro_auroc", "posterior_error")
 """What the table shows, in order; the posterior error where it is known."""
 
 
@@ -74,8 +74,9 @@ class CurveReport(Facts):
         seeds = f"seed{'s' * (len(self.seeds) > 1)} {', '.join(map(str, self.seeds))}"
         folds = f"{self.folds} fold{'s' * (self.folds > 1)}"
         return (
-            f"{self.loss}, {self.calibration}: {self.test_scans} test scans of {self.test_subjects} subjects "
-            f"at every size, {seeds}, {folds}, {100 * self.level:g} % intervals"
+            f"{self.loss}, {self.calibration}: {counted(self.test_scans, 'test scan')} of "
+            f"{counted(self.test_subjects, 'subject')} at every size, {seeds}, {folds}, "
+            f"{100 * self.level:g} % intervals"
         )
 
 
@@ -175,6 +176,7 @@ def write_curve(report: CurveReport, folder: Path, *, pdf: bool = True) -> dict[
         "columns": {n: metric_heading(n) for n in COLUMNS if n in report.sizes[0].metrics},
         "cell": interval_text,
         "floor": noise_text,
+        "change": change_text,
         "checked": {one.metric: metric_named(one.metric).title for one in report.projections if one.check},
     }
     written = Page("curve.html.j2", report, report.title, drawn).write(folder, "curve", pdf=pdf)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from pipeline.reporting.comparison.comparison_numbers import LossReliability, LossRisk
 from pipeline.reporting.page.charts import (
@@ -19,6 +20,7 @@ from pipeline.reporting.page.charts import (
     ChartStyle,
     draw_rated,
     new_figure,
+    percent_ticks,
     quiet,
     share_axes,
 )
@@ -74,7 +76,8 @@ def reliability_of_losses(panels: Sequence[LossReliability], *, most: float | No
         mine = [panel for panel in panels if panel.name == name]
         _diagram(upper, mine, looks)
         _counts(lower, mine, looks, most or most_scans(panels))
-        upper.set_title(name, fontsize=9, color=INK)
+        if not single:  # alone, the page names it: its fonts have letters and lines that a chart lacks
+            upper.set_title(textwrap.fill(name, 24), fontsize=9, color=INK)
         if column == 0:
             upper.set_ylabel("observed, %", fontsize=8)
             lower.set_ylabel("scans", fontsize=8)
@@ -209,7 +212,7 @@ def _risks(axes: Axes, curves: Sequence[LossRisk], looks: Mapping[str, ChartStyl
     axes.set_xlabel("share of scans answered", fontsize=8)
     axes.set_ylabel("share of answers wrong", fontsize=8)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+        percent_ticks(axis)
 
 
 def forest_figure(values: Mapping[str, Sequence[tuple[str, Measured]]], titles: Mapping[str, str]) -> Figure:
@@ -226,5 +229,5 @@ def forest_figure(values: Mapping[str, Sequence[tuple[str, Measured]]], titles: 
         axes.set_yticks(range(len(found)), [name for name, _ in found])
         axes.grid(axis="x", color=PALE, linewidth=0.6)
         axes.xaxis.set_major_locator(MaxNLocator(3))
-    panels[0].invert_yaxis()
+    panels[0].set_ylim(rows - 0.4, -0.6)  # the first row on top, none on the edge
     return figure

@@ -9,9 +9,11 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from pipeline.files import written_whole
 from pipeline.reporting.page.facts import Rated
@@ -92,11 +94,36 @@ def share_axes(axes: Axes) -> None:
     axes.set_aspect("equal")
 
 
+def percent_ticks(axis: Axis) -> None:
+    """Mark shares in percent at round numbers, so that no label is a rounded one."""
+    axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 6):g} %"))
+
+
 def draw_rated(axes: Axes, point: Rated, look: ChartStyle, *, bar: float = 3, size: float = 4.5) -> None:
     """Draw observed against predicted frequency, over the bar of its interval."""
     x = point.stated
     axes.plot([x, x], [point.low, point.high], color=look.colour, alpha=0.35, linewidth=bar, zorder=2)
     axes.plot(x, point.came_true, look.marker, color=look.colour, mfc=look.face, markersize=size, zorder=3)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A part of a figure that a page shows by itself, so that a narrow screen can stack the parts.
+
+    Parameters
+    ----------
+    alt : str
+        What it shows, for who cannot see it.
+    address : str
+        The picture itself, as an address that needs no request.
+    title : str
+        Stands above it on the page, whose fonts have letters and lines that a chart lacks.
+    """
+
+    alt: str
+    address: str
+    title: str = ""
 
 
 @dataclass(frozen=True, eq=False)

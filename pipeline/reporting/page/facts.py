@@ -126,6 +126,28 @@ def percent(share: float, digits: int = 0) -> str:
     return f"{f'{100 * share:.{digits}f}' if digits else _whole(share)}{NBSP}%"
 
 
+def counted_share(count: int, of: int) -> str:
+    """Return a counted share in percent: 0 and 100 where none or all were counted, a dash of nothing.
+
+    Examples
+    --------
+    >>> [counted_share(n, of).replace(NBSP, " ") for n, of in ((0, 5), (14, 14), (199, 200), (2, 3), (0, 0))]
+    ['0 %', '100 %', '>99 %', '67 %', '–']
+    """
+    return exact_percent(count / of) if of else "–"
+
+
+def exact_percent(value: float) -> str:
+    """Return a share that was counted in percent; only none is 0, only all is 100.
+
+    Examples
+    --------
+    >>> [exact_percent(p).replace(NBSP, " ") for p in (0.0, 0.001, 1.0)]
+    ['0 %', '<1 %', '100 %']
+    """
+    return f"{100 * value:.0f}{NBSP}%" if value in (0, 1) else percent(value)
+
+
 def percent_range(low: float, high: float) -> str:
     """Return two shares as one range in whole percent.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.atlas import META_ROI, META_ROI_DEFINITIONS
 from pipeline.evaluation.metrics import metric_named
-from pipeline.reporting.page.facts import NBSP, Measured, Named
+from pipeline.reporting.page.facts import NBSP, Measured, Named, number, signed
 
 CLASS_TITLES = {
     "CN": "cognitively normal",
@@ -173,3 +173,30 @@ def interval_text(found: Measured, metric: str) -> tuple[str, str]:
     """Return value and interval of a metric as tables show them, with true minus signs."""
     value, interval = metric_named(metric).parts(found)
     return value.replace("-", "−"), interval.replace("-", "−")
+
+
+def change_text(found: Measured, metric: str) -> tuple[str, str]:
+    """Return a difference of a metric and its interval with signs; of one in percent, percentage points.
+
+    Examples
+    --------
+    >>> change_text(Measured(value=-0.0294, low=-0.05, high=0.001), "classwise_ece_above_noise")
+    ('−2.9 points', '−5.0 to +0.1')
+    >>> change_text(Measured(value=0.0214, low=0.01, high=0.03), "accuracy")
+    ('+0.021', '+0.010 to +0.030')
+    """
+    scale, digits, unit = metric_named(metric).steps
+    value, low, high = (signed(scale * x, digits) for x in (found.value, found.low, found.high))
+    return f"{value}{unit}", f"{low} to {high}"
+
+
+def size_text(size: float, metric: str) -> str:
+    """Return the size of a difference of a metric, without a sign.
+
+    Examples
+    --------
+    >>> size_text(0.0321, "classwise_ece_above_noise"), size_text(0.04, "accuracy")
+    ('3.2 points', '0.040')
+    """
+    scale, digits, unit = metric_named(metric).steps
+    return f"{number(scale * size, digits)}{unit}"

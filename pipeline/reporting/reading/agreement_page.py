@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.files import write_text
-from pipeline.reporting.page.facts import Facts, Named, Text, percent, percent_range
+from pipeline.reporting.page.facts import Facts, Named, Text, counted_share, percent_range
 from pipeline.reporting.page.html import Page
 
 if TYPE_CHECKING:  # the list of reports does without statistics
@@ -49,8 +49,7 @@ class RateRow(Facts):
         """The share with its interval; of no read nothing is known."""
         if not self.reads:
             return "no read"
-        shown = "0 %" if not self.overrides else "100 %" if self.overrides == self.reads else ""
-        return f"{shown or percent(self.share)} ({percent_range(self.low, self.high)})"
+        return f"{counted_share(self.overrides, self.reads)} ({percent_range(self.low, self.high)})"
 
 
 class AgreementReport(Facts):

@@ -20,6 +20,7 @@ from pipeline.learning.predictions import Predictions
 from pipeline.reporting.page.facts import Measured, Named, measured
 from pipeline.reporting.study.study_decisions import coverage_of, decided_of, plausible_of, slopes_of
 from pipeline.reporting.study.study_numbers import (
+    SMALL_SLICE,
     CandidateRow,
     CohortRow,
     EpochRow,
@@ -36,8 +37,6 @@ from pipeline.reporting.study.study_numbers import (
 from pipeline.scan import PARTS, Cohort, Split
 
 RELIABILITY_BINS = 10
-SMALL_SLICE = 20
-"""A subgroup with fewer scans gets no interval: it would look like evidence."""
 SLICED_BY = ("sex", "site", "manufacturer")
 
 
@@ -110,6 +109,7 @@ def build_study_report(sources: StudySources) -> StudyReport:
             for r in results.rows
         ),
         cross_fitted=sources.split.cross_fitted,
+        level=results.level,
         gain=measured(results.gain.items()),
         test_scans=results.scans,
         test_subjects=results.subjects,
@@ -223,7 +223,7 @@ def _slices(sources: StudySources) -> Iterator[SliceRow]:
     facts = [scan.facts for scan in sources.cohort.subset(test.scan_ids).scans]
     for key in SLICED_BY:
         values = np.array([str(f.get(key, "")) for f in facts])
-        names = sorted(set(values.tolist()) - {""})
+        names = sorted(set(values.tolist()) - {""}, key=_in_order)
         for name in names if len(names) > 1 else ():
             rows = np.flatnonzero(values == name)
             subjects = [test.subjects[i] for i in rows]
@@ -231,10 +231,17 @@ def _slices(sources: StudySources) -> Iterator[SliceRow]:
             if len(rows) >= SMALL_SLICE:
                 titles = {"accuracy": "accuracy", "nll": "negative_log_likelihood"}
                 p, y = sources.probabilities[rows], test.labels[rows]
-                found = bootstrap(p, y, subjects, tuple(titles.values()), draws=1000)
+                found = bootstrap(
+                    p, y, subjects, tuple(titles.values()), draws=1000, level=sources.results.level
+                )
                 intervals = measured((title, found[name]) for title, name in titles.items())
             title, people = f"{key}: {name}", len(set(subjects))
             yield SliceRow(slice=title, scans=len(rows), subjects=people, **intervals)
+
+
+def _in_order(name: str) -> tuple[int, str]:
+    """Sort numbers of sites as numbers."""
+    return (int(name), "") if name.isdecimal() else (-1, name)
 
 
 def _epochs(history: Sequence[Mapping[str, Any]]) -> Iterator[EpochRow]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from pipeline.reporting.page.charts import (
     AMBER,
@@ -17,13 +19,17 @@ from pipeline.reporting.page.charts import (
     MUTED,
     PALE,
     ChartStyle,
+    Picture,
     ReportFigure,
     draw_rated,
     new_figure,
+    percent_ticks,
     quiet,
     share_axes,
+    svg,
 )
 from pipeline.reporting.page.facts import Facts
+from pipeline.reporting.page.html import data_uri
 from pipeline.reporting.study.study_numbers import (
     EpochRow,
     PosteriorPoint,
@@ -32,14 +38,18 @@ from pipeline.reporting.study.study_numbers import (
     StudyReport,
 )
 
+TOP_LABEL = "top label"
+"""How `pipeline.evaluation.metrics.reliability` names the curve of the most probable class."""
+
 _WORDS = {
     "reliability": (
         "Reliability",
-        "Reliability diagrams before and after calibration, for the top label and for each class",
+        "Reliability diagrams before and after calibration, for the most probable class and for each class",
         "Each dot is a group of test scans with similar stated probability. Horizontal: the stated "
-        "probability. Vertical: how often it was right. On the diagonal the two agree; below it the "
-        "classifier is overconfident. The number is the count of scans, the bar the 95 % interval of the "
-        "observed share. With few scans, a dot off the diagonal proves nothing.",
+        "probability. Vertical: how often the class was the diagnosis. On the diagonal the two agree; below "
+        "it the stated probability is too high. The number above each dot, at the upper edge, is the count "
+        "of its scans; the bar is the 95 % interval of the observed share (Wilson; scans are counted as "
+        "independent). With few scans, a dot off the diagonal proves nothing.",
     ),
     "risk_coverage": (
         "Risk and coverage",
@@ -51,8 +61,8 @@ _WORDS = {
     "confusion": (
         "Confusion",
         "Test scans by diagnosis and by most probable class",
-        "Rows: the diagnosis. Columns: the most probable class. Counts, and their share of the row. "
-        "Scans that would be referred to an expert are included.",
+        "Rows: the diagnosis. Columns: the most probable class. Counts, and their share of the row: the "
+        "darker, the larger. Scans that would be referred to an expert are included.",
     ),
     "training": (
         "Training",
@@ -107,34 +117,32 @@ def _points(report: StudyReport) -> pd.DataFrame:
     )
 
 
-def reliability_figure(panels: Sequence[ReliabilityPanel]) -> Figure:
-    """Draw one panel a curve; before and after calibration in rows, top label and classes in columns."""
+def reliability_figure(panels: Sequence[ReliabilityPanel], *, titled: bool = True) -> Figure:
+    """Draw one panel a curve: before and after calibration beside each other, a row for each name."""
     stages = list(dict.fromkeys(p.stage for p in panels))
     names = list(dict.fromkeys(p.name for p in panels))
-    figure = new_figure(2.15 * len(names) + 0.3, 2.0 * len(stages) + 0.35)
-    grid = figure.subplots(len(stages), len(names), squeeze=False)
+    figure = new_figure(2.15 * len(stages) + 0.1, 2.4 * len(names))
+    grid = figure.subplots(len(names), len(stages), squeeze=False)
     for panel in panels:
-        row, column = stages.index(panel.stage), names.index(panel.name)
+        row, column = names.index(panel.name), stages.index(panel.stage)
         axes = grid[row][column]
         share_axes(axes)
         axes.plot([0, 1], [0, 1], color=PALE, linewidth=1.2, zorder=1)
-        for p in panel.points:
-            draw_rated(axes, p, ChartStyle())
-            axes.annotate(
-                str(p.scans),
-                (p.stated, p.came_true),
-                (4, 3),
-                textcoords="offset points",
-                fontsize=7,
-                color=MUTED,
-            )
-        if row == 0:
-            axes.set_title(panel.name, fontsize=9, color=INK)
-        if column == 0:
-            axes.set_ylabel(f"{panel.stage}\nobserved", fontsize=8)
-        if row == len(stages) - 1:
-            axes.set_xlabel("stated", fontsize=8)
+        for n, point in enumerate(panel.points):
+            draw_rated(axes, point, ChartStyle())
+            # Two lines of counts: beside the dots, those of neighbours would run into one number.
+            place = (point.stated, 1.02 + 0.07 * (n % 2))
+            look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 6.5, "color": MUTED}
+            axes.text(*place, str(point.scans), transform=axes.get_xaxis_transform(), **look)
+        title = f"{_top(panel.name)}, {panel.stage}" if titled else str(panel.stage)
+        axes.set_title(textwrap.fill(title, 30), fontsize=8, color=INK, pad=24)
+        axes.set_ylabel("observed" if column == 0 else "", fontsize=8)
+        axes.set_xlabel("stated", fontsize=8)
     return figure
+
+
+def _top(name: str) -> str:
+    return "most probable class" if name == TOP_LABEL else name
 
 
 def risk_figure(points: Sequence[RiskPoint], operating_point: float | None) -> Figure:
@@ -142,38 +150,46 @@ def risk_figure(points: Sequence[RiskPoint], operating_point: float | None) -> F
     figure = new_figure(4.6, 3.0)
     axes = figure.subplots()
     quiet(axes)
-    axes.step([p.coverage for p in points], [p.risk for p in points], where="post", color=BLUE, linewidth=1.8)
+    curve: dict[str, Any] = {"where": "post", "color": BLUE, "linewidth": 1.8, "clip_on": False}
+    axes.step([p.coverage for p in points], [p.risk for p in points], **curve)
     answered = [p for p in points if operating_point is not None and p.threshold >= operating_point]
     if answered:
         last = answered[-1]
         named = f"confidence ≥ {100 * (operating_point or 0):.0f} %"
-        axes.plot(last.coverage, last.risk, "o", mfc="white", mec=AMBER, mew=2, markersize=8, label=named)
+        ring: dict[str, Any] = {"mfc": "white", "mec": AMBER, "mew": 2, "markersize": 8, "clip_on": False}
+        axes.plot(last.coverage, last.risk, "o", label=named, zorder=3, **ring)
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, max(0.05, 1.15 * max((p.risk for p in points), default=0)))
     if answered:  # where the curve leaves room: beside the ring it would be struck through
         axes.legend(loc="best", frameon=False, fontsize=8, labelcolor=AMBER, numpoints=1)
     axes.set_xlabel("share of scans answered", fontsize=9)
     axes.set_ylabel("share of answers wrong", fontsize=9)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    percent_ticks(axes.xaxis)
+    percent_ticks(axes.yaxis)
     return figure
 
 
 def confusion_figure(counts: Sequence[Sequence[int]], class_names: Sequence[str]) -> Figure:
-    """Draw counts with the share of their row."""
-    size = len(class_names)
-    figure = new_figure(1.0 * size + 1.3, 0.85 * size + 1.0)
+    """Draw counts with the share of their row; a class without test scans has none."""
+    names = [textwrap.fill(name, 14) for name in class_names]
+    lines = 1 + max(name.count("\n") for name in names)
+    size, room = len(names), 0.075 * max(len(line) for name in names for line in name.split("\n"))
+    figure = new_figure(
+        max(1.0, room) * size + room + 0.9, max(0.85, 0.16 * lines) * size + 0.16 * lines + 0.7
+    )
     axes = figure.subplots()
     table = np.asarray(counts, dtype=float)
-    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.25)
+    totals = table.sum(axis=1, keepdims=True)
+    shares = table / np.maximum(totals, 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.25, aspect="auto")
     for row in range(size):
         for column in range(size):
-            text = f"{counts[row][column]}\n{100 * shares[row, column]:.0f} %"
+            share = f"{100 * shares[row, column]:.0f} %" if totals[row] else "–"
             colour = "white" if shares[row, column] > 0.7 else INK
+            text = f"{counts[row][column]}\n{share}"
             axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
-    axes.set_xticks(range(size), list(class_names))
-    axes.set_yticks(range(size), list(class_names))
+    axes.set_xticks(range(size), names)
+    axes.set_yticks(range(size), names)
     axes.set_xlabel("most probable class", fontsize=9, color=MUTED)
     axes.set_ylabel("diagnosis", fontsize=9, color=MUTED)
     axes.tick_params(length=0, labelsize=9)
@@ -186,36 +202,92 @@ def training_figure(epochs: Sequence[EpochRow]) -> Figure:
     """Draw training loss and validation NLL, and validation balanced accuracy beside them."""
     figure = new_figure(7.2, 2.8)
     left, right = figure.subplots(1, 2)
-    x = [e.epoch + 1 for e in epochs]
-
-    def line(axes: Axes, values: list[float | None], label: str, colour: str, style: str) -> None:
-        y = [np.nan if v is None else v for v in values]
-        axes.plot(x, y, style, color=colour, linewidth=1.6, label=label)
-
-    line(left, [e.loss for e in epochs], "training loss", MUTED, "--")
-    line(left, [e.validation_nll for e in epochs], "validation NLL", BLUE, "-")
-    line(right, [e.validation_balanced_accuracy for e in epochs], "validation balanced accuracy", BLUE, "-")
-    for axes in (left, right):
-        quiet(axes)
-        axes.set_xlabel("epoch", fontsize=9)
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    right.set_ylim(0, 1)
-    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    _losses(left, epochs)
+    _balanced_accuracy(right, epochs)
     return figure
+
+
+def _losses(axes: Axes, epochs: Sequence[EpochRow]) -> None:
+    _by_epoch(axes, epochs, [e.loss for e in epochs], ("training loss", MUTED, "--"))
+    _by_epoch(axes, epochs, [e.validation_nll for e in epochs], ("validation NLL", BLUE, "-"))
+
+
+def _balanced_accuracy(axes: Axes, epochs: Sequence[EpochRow]) -> None:
+    values = [e.validation_balanced_accuracy for e in epochs]
+    _by_epoch(axes, epochs, values, ("validation balanced accuracy", BLUE, "-"))
+    axes.set_ylim(0, 1.02)
+
+
+def _by_epoch(
+    axes: Axes, epochs: Sequence[EpochRow], values: list[float | None], look: tuple[str, str, str]
+) -> None:
+    label, colour, style = look
+    y = [np.nan if v is None else v for v in values]
+    marker = "o" if len(epochs) == 1 else ""  # of one epoch there is no line
+    x = [e.epoch + 1 for e in epochs]
+    axes.plot(x, y, linestyle=style, marker=marker, color=colour, linewidth=1.6, label=label)
+    quiet(axes)
+    axes.set_xlabel("epoch", fontsize=9)
+    axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def posterior_figure(points: Sequence[PosteriorPoint], class_names: Sequence[str]) -> Figure:
     """Draw stated against true probability, one panel a class."""
     figure = new_figure(2.3 * len(class_names) + 0.3, 2.6)
     for axes, name in zip(figure.subplots(1, len(class_names), squeeze=False)[0], class_names, strict=True):
-        share_axes(axes)
-        mine = [p for p in points if p.name == name]
-        axes.plot([0, 1], [0, 1], color=PALE, linewidth=1.2)
-        axes.plot(
-            [p.true for p in mine], [p.stated for p in mine], "o", color=BLUE, markersize=4, alpha=0.55, mew=0
-        )
-        axes.set_title(name, fontsize=9, color=INK)
-        axes.set_xlabel("true probability", fontsize=8)
-    figure.axes[0].set_ylabel("stated", fontsize=8)
+        _stated_and_true(axes, [p for p in points if p.name == name])
+        axes.set_title(textwrap.fill(name, 24), fontsize=9, color=INK)
     return figure
+
+
+def _stated_and_true(axes: Axes, points: Sequence[PosteriorPoint]) -> None:
+    share_axes(axes)
+    axes.plot([0, 1], [0, 1], color=PALE, linewidth=1.2)
+    marks: dict[str, Any] = {"color": BLUE, "markersize": 4, "alpha": 0.55, "mew": 0}
+    axes.plot([p.true for p in points], [p.stated for p in points], "o", **marks)
+    axes.set_xlabel("true probability", fontsize=8)
+    axes.set_ylabel("stated", fontsize=8)
+
+
+def study_pictures(report: StudyReport, names: Collection[str]) -> dict[str, tuple[Picture, ...]]:
+    """Return the parts in which a page shows the figures of these names; the confusion is a table there."""
+    drawn = {
+        "reliability": _reliability_pictures,
+        "risk_coverage": _risk_picture,
+        "training": _training_pictures,
+        "posterior": _posterior_pictures,
+    }
+    return {name: tuple(drawn[name](report)) for name in names if name in drawn}
+
+
+def _risk_picture(report: StudyReport) -> Iterator[Picture]:
+    yield _picture(_WORDS["risk_coverage"][1], risk_figure(report.risk, report.operating_point))
+
+
+def _training_pictures(report: StudyReport) -> Iterator[Picture]:
+    for what, draw in (
+        ("Training loss and validation NLL", _losses),
+        ("Validation balanced accuracy", _balanced_accuracy),
+    ):
+        figure = new_figure(3.6, 2.6)
+        draw(figure.subplots(), report.training)
+        yield _picture(f"{what} by epoch", figure)
+
+
+def _reliability_pictures(report: StudyReport) -> Iterator[Picture]:
+    for name in dict.fromkeys(panel.name for panel in report.reliability):
+        mine = [panel for panel in report.reliability if panel.name == name]
+        alt = f"Reliability of {_top(name)}, before and after calibration"
+        yield _picture(alt, reliability_figure(mine, titled=False), _top(name))
+
+
+def _posterior_pictures(report: StudyReport) -> Iterator[Picture]:
+    for name in report.class_names:
+        figure = new_figure(2.3, 2.3)
+        _stated_and_true(figure.subplots(), [p for p in report.posterior if p.name == name])
+        yield _picture(f"Stated against true probability of {name}", figure, name)
+
+
+def _picture(alt: str, drawn: Figure, title: str = "") -> Picture:
+    return Picture(alt, data_uri(svg(drawn), "image/svg+xml"), title)

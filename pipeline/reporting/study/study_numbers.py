@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pipeline.reporting.page.facts import Facts, Measured, Named, Rated, Text
+from pipeline.reporting.page.facts import Facts, Measured, Named, Rated, Text, listed, signed
 
 RANGE_SHARE = 0.8
 """Share of the true probabilities that plausible ranges were made to hold."""
+SMALL_SLICE = 20
+"""A subgroup with fewer scans gets no interval: it would look like evidence."""
+FEW_SCANS = 10
+"""Of a class in the test part: a bootstrap of fewer gives intervals that are too narrow."""
 
 
 class Refusals(Facts):
@@ -113,6 +117,15 @@ class Decided(Facts):
     true_size: float | None = None
     true_too_large: int | None = None
 
+    def referred(self, scans: int) -> str:
+        """How many of the sets of so many scans are too large, in words."""
+        size = f"{self.largest_set} class{'es' * (self.largest_set != 1)}"
+        if not self.too_large:
+            return f"None of the {scans} sets has more than {size}."
+        one = self.too_large == 1
+        verb, whose = ("has", "this scan is") if one else ("have", "these scans are")
+        return f"{self.too_large} of {scans} sets {verb} more than {size}: {whose} referred."
+
 
 class PlausibleRanges(Facts):
     """Share of plausible ranges that hold the true probability, and their mean width.
@@ -190,6 +203,7 @@ class StudyReport(Facts):
     metrics: tuple[MetricsRow, ...]
     gain: dict[str, Measured]
     cross_fitted: bool = False
+    level: float = 0.95
     test_scans: int
     test_subjects: int
     chosen: Text
@@ -211,6 +225,25 @@ class StudyReport(Facts):
     versions: tuple[Named, ...] = ()
 
     @property
+    def few_scans(self) -> tuple[str, ...]:
+        """Which classes have no test scans or few, and what that does to the metrics, a sentence each."""
+        counts = {str(c): sum(row) for c, row in zip(self.class_names, self.confusion, strict=True)}
+        none = [c for c, n in counts.items() if not n]
+        few = [f"{c} ({n})" for c, n in counts.items() if 0 < n < FEW_SCANS]
+        found = []
+        if none:
+            found.append(
+                f"No test scan is of {listed(none, 'or')}: nothing here shows how it is recognised, and "
+                "balanced accuracy and AUROC leave it out."
+            )
+        if few:
+            found.append(
+                f"Few test scans are of {listed(few)}: with fewer than {FEW_SCANS} of a class, intervals of "
+                "metrics that depend on it are probably too narrow."
+            )
+        return tuple(found)
+
+    @property
     def conclusion(self) -> str:
         """What the test scans show about calibration, in a sentence."""
         gain = self.gain.get("negative_log_likelihood")
@@ -218,13 +251,12 @@ class StudyReport(Facts):
             return ""
         if self.chosen == "identity":
             return "No calibration was applied: the network's own probabilities are used"
-        seen = f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})".replace("-", "−")
+        ends = f"{signed(gain.low, 3)} to {signed(gain.high, 3)}"
+        seen = f"{signed(gain.value, 3)} ({100 * self.level:g} % interval {ends})"
         if gain.high < 0:
             found = "Calibration lowered the negative log-likelihood of the test scans"
         elif gain.low > 0:
-            found = (
-                "Calibration made the probabilities of the test scans worse by the negative log-likelihood"
-            )
+            found = "Calibration raised the negative log-likelihood of the test scans, which is worse"
         else:
-            found = "Calibration did not significantly change the negative log-likelihood of the test scans"
+            found = "Whether calibration changed the negative log-likelihood of the test scans is not clear"
         return f"{found}: difference {seen}, paired by subject."

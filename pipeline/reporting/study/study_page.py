@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pipeline.evaluation.metrics import TABLE
 from pipeline.reporting.page.charts import ReportFigure
-from pipeline.reporting.page.html import Page, data_uri
-from pipeline.reporting.page.words import interval_text, metric_heading, noise_text
-from pipeline.reporting.study.study_figures import study_figures
-from pipeline.reporting.study.study_numbers import StudyReport
+from pipeline.reporting.page.html import Page
+from pipeline.reporting.page.words import change_text, interval_text, metric_heading, noise_text
+from pipeline.reporting.study.study_figures import study_figures, study_pictures
+from pipeline.reporting.study.study_numbers import SMALL_SLICE, StudyReport
 
 CHECKLIST = (
     ("1 Title", "Title"),
@@ -70,11 +70,15 @@ def study_page(report: StudyReport, figures: Sequence[ReportFigure]) -> Page:
     drawn = {
         "calibrated": bool(report.gain) and report.chosen != "identity",
         "figures": {f.name: f for f in figures},
-        "pictures": {f.name: data_uri(f.svg, "image/svg+xml") for f in figures},
+        "pictures": study_pictures(report, [f.name for f in figures]),
         "columns": {k: metric_heading(k) for k in TABLE if any(k in r.metrics for r in report.metrics)},
         "cell": interval_text,
         "floor": noise_text,
+        "change": change_text,
+        "level": f"{100 * report.level:g} %",
+        "small_slice": SMALL_SLICE,
         "column_title": metric_heading,
         "checklist": CHECKLIST,
+        "shade": lambda count, row: f"s{round(4 * count / sum(row))}" if sum(row) else "s0",
     }
     return Page("study.html.j2", report, report.title, drawn)

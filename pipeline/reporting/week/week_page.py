@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.evaluation.monitoring.agreement import OverrideRate
 from pipeline.evaluation.monitoring.answered import RecordedAnswer, subject_of
 from pipeline.evaluation.monitoring.shift import Answer, ShiftTest
-from pipeline.reporting.page.facts import Facts, Named, Text, percent, percent_range
+from pipeline.reporting.page.facts import Facts, Named, Text, counted_share, percent_range
 from pipeline.reporting.page.html import Page
 
 DECISIONS = {"report": "reported", "refer": "referred to an expert", "refused": "refused"}
@@ -56,12 +56,9 @@ class WeekReads(Facts):
         """The counts in words."""
         text = "Readers answered none."
         if self.reads:
-            share = {0: "0 %", self.reads: "100 %"}.get(self.overrides) or percent(
-                self.overrides / self.reads
-            )
             changed = f"Readers changed {self.overrides} of the {self.reads} answer{_s(self.reads)}"
             interval = f"95 % interval {percent_range(self.low, self.high)}"
-            text = f"{changed} that they read: {share} ({interval})."
+            text = f"{changed} that they read: {counted_share(self.overrides, self.reads)} ({interval})."
         earlier = f"Before this week they changed {self.overrides_before} of {self.reads_before}."
         return f"{text} {earlier}" if self.reads_before else text
 
@@ -96,6 +93,11 @@ class WeekReport(Facts):
     reads: WeekReads = WeekReads()
 
     @property
+    def box(self) -> str:
+        """The style of the box with that advice."""
+        return "untested" if not self.tests else "report" if self.answer == "nothing" else "refer"
+
+    @property
     def answered(self) -> str:
         """How many scans were answered."""
         scans, subjects = f"{self.scans} scan{_s(self.scans)}", f"{self.subjects} subject{_s(self.subjects)}"
@@ -112,6 +114,8 @@ class WeekReport(Facts):
     @property
     def advice(self) -> str:
         """What the answer of the shift check asks for."""
+        if not self.tests:
+            return "Not tested"  # without a test nothing is known of a change
         if self.answer == "nothing":
             return "No action is needed"
         return f"{self.answer.capitalize()} the champion"

@@ -88,6 +88,7 @@ class YearReport(Facts):
     report_date: Text
     run_id: Text
     synthetic: bool = True
+    level: float = 0.95
     months: tuple[MonthRow, ...]
     spans: tuple[Span, ...]
     sentences: tuple[Text, ...]
@@ -121,7 +122,7 @@ def build_year_report(  # noqa: PLR0913 - three facts of the page, three of each
         _month(n, *of_month) for n, of_month in enumerate(zip(events, periods, decided, strict=True), start=1)
     ]
     parts = {
-        f"months {n + 1} to {min(n + _PERIOD_MONTHS, len(periods))}": periods[n : n + _PERIOD_MONTHS]
+        _months(n + 1, min(n + _PERIOD_MONTHS, len(periods))): periods[n : n + _PERIOD_MONTHS]
         for n in range(0, len(periods), _PERIOD_MONTHS)
     } | {"the year": periods}
     spans = [_span(name, part, settings, seed) for name, part in parts.items() if any(map(len, part))]
@@ -129,10 +130,15 @@ def build_year_report(  # noqa: PLR0913 - three facts of the page, three of each
         title=title,
         report_date=report_date,
         run_id=run_id,
+        level=settings.level,
         months=tuple(rows),
         spans=tuple(spans),
         sentences=tuple(_sentence(other, spans[-1]) for other in spans[-1].differences),
     )
+
+
+def _months(first: int, last: int) -> str:
+    return f"month {first}" if first == last else f"months {first} to {last}"
 
 
 def _month(n: int, events: str, period: PeriodPredictions, decided: Mapping[str, Any]) -> MonthRow:
@@ -251,6 +257,7 @@ def year_page(report: YearReport) -> Page:
         "events": [Named(label=f"month {m.month}", value=m.events) for m in report.months if m.events],
         "chart": data_uri(charts.svg(year_figure(report)), "image/svg+xml"),
         "cell": interval_text,
+        "level": f"{100 * report.level:g} %",
     }
     return Page("year.html.j2", report, report.title, drawn)
 

@@ -59,7 +59,7 @@ def test_adaptive_temperature_ships_whatever_the_scores_and_the_reason_states_th
         "Adaptive temperature scaling was applied: the cross-validated NLL was "
         f"{nll['identity']:.3f} without calibration and {nll['adaptive_temperature']:.3f} with it. "
         f"The best other candidate, temperature scaling, had {nll['temperature']:.3f}. "
-        "It may change the predicted class."
+        "The calibration may change the predicted class."
     )
 
 
@@ -242,7 +242,7 @@ def test_a_calibrator_that_may_change_the_class_says_so():
     biased = replace(scans, logits=scans.logits + np.array([2.0, 0.0, 0.0]))
     selection = select(biased, ("temperature", "vector"), method="auto")
     assert selection.chosen == "vector"
-    assert selection.reason.endswith("It may change the predicted class.")
+    assert selection.reason.endswith("The calibration may change the predicted class.")
     assert "predicted class" not in select(biased, ("temperature",), method="temperature").reason
 
 

@@ -3,9 +3,10 @@ import re
 
 import pandas as pd
 import pytest
-from page_tables import comparison_contradictions
+from page_losses import comparison_contradictions
 
-from pipeline.reporting.comparison.comparison_figures import comparison_figures
+from pipeline.evaluation.comparison.stages import TESTED
+from pipeline.reporting.comparison.comparison_figures import DRAWN, comparison_figures
 from pipeline.reporting.comparison.comparison_numbers import (
     ComparisonReport,
     DifferenceRow,
@@ -15,7 +16,11 @@ from pipeline.reporting.comparison.comparison_numbers import (
     PooledPoint,
     Stage,
 )
-from pipeline.reporting.comparison.comparison_page import comparison_page, write_comparison_report
+from pipeline.reporting.comparison.comparison_page import (
+    TESTED_COLUMNS,
+    comparison_page,
+    write_comparison_report,
+)
 from pipeline.reporting.page.facts import Measured
 
 
@@ -134,6 +139,57 @@ def test_both_tests_the_choices_and_what_the_run_cannot_show_are_on_the_page(ful
     ):
         assert written in html
         assert comparison_contradictions(html.replace(written, other, 1), facts)
+
+
+def test_differences_of_a_metric_in_percent_are_in_percentage_points(report):
+    worse = DifferenceRow(value=0.029, low=0.011, high=0.047, p=0.002, verdict="worse", detectable=0.02)
+    loss = _loss("gce", "one temperature", classwise_ece_above_noise=worse)
+    losses = (report.stages[1].losses[0], loss)
+    changed = report.model_copy(update={"stages": (report.stages[1].model_copy(update={"losses": losses}),)})
+    html, facts = comparison_html(changed), changed.model_dump(mode="json")
+    assert "<strong>+2.9 points worse</strong><br>" in html
+    assert "+1.1 to +4.7<br>" in html
+    for written, other in (("+2.9 points", "+2.9"), ("+2.9 points", "+2.8 points"), ("+1.1 to", "+1.2 to")):
+        assert comparison_contradictions(html.replace(written, other, 1), facts)
+
+
+def test_that_no_significant_difference_is_no_equality_is_stated_with_the_power(report):
+    note = "Not significantly different does not mean equal"
+    assert note not in comparison_html(report)
+    row = report.stages[-1].losses[1]
+    told = row.model_copy(update={"sentence": "gce differs (80 % power for 0.1) as to ce."})
+    last = report.stages[-1].model_copy(update={"losses": (report.stages[-1].losses[0], told)})
+    assert note in comparison_html(report.model_copy(update={"stages": (report.stages[0], last)}))
+
+
+def test_a_run_that_is_no_comparison_states_it_before_what_it_found(report):
+    doubt, other = "This is no comparison: there are results of one loss only.", "There is one split."
+    changed = report.model_copy(update={"cautions": (doubt, other)})
+    html, facts = comparison_html(changed), changed.model_dump(mode="json")
+    box = html.index('<div class="decision refer">')
+    assert box < html.index(doubt) < html.index("<ul>", box)
+    assert html.count(doubt) == 1
+    assert f"<li>{other}</li>" in html
+    assert comparison_contradictions(html.replace("decision refer", "decision report"), facts)
+    assert "decision report" in comparison_html(report)
+
+
+def test_one_seed_has_no_intervals_over_seeds(report):
+    assert "bootstrap over subjects and seeds." in comparison_html(report)
+    losses = tuple(loss.model_copy(update={"seeds": 1}) for loss in report.stages[-1].losses)
+    one = report.model_copy(update={"stages": (report.stages[1].model_copy(update={"losses": losses}),)})
+    html = comparison_html(one)
+    assert "bootstrap over subjects." in html
+    assert "interval over subjects." in html
+    assert "shows nothing of the randomness of training; they are adjusted" in html
+
+
+def test_metrics_have_one_order_in_figure_tables_and_sentences():
+    order = [name.removesuffix("_above_noise") for name in TESTED]
+    for shown in (DRAWN, TESTED_COLUMNS):
+        mine = [n.removesuffix("_above_noise") for n in shown if n in TESTED]
+        assert mine == [name for name in order if name in mine]
+        assert len(mine) == len(TESTED)
 
 
 def test_only_what_a_test_told_apart_is_bold(report):

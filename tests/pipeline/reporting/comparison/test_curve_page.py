@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -68,8 +69,17 @@ def test_the_page_states_what_is_known_and_what_is_not(written):
         "SYNTHETIC",
     ):
         assert words in page
-    assert page.count("<td>yes</td>") == 2
-    assert page.count("<td>no</td>") == 1
+    assert page.count("<td>no</td>") == 2, "two of three checks do not speak against a projection"
+    assert page.count("<td>yes</td>") == 1
+    assert "−1.0 to +1.0" in page, "the check of an error in percent is in percentage points"
+    assert "0.0 points" in page
+
+
+def test_one_scan_of_one_subject_is_singular(found, tmp_path):
+    study = Study(name="mine", output=tmp_path, cohort={"path": tmp_path})
+    one = replace(found, scans=1, subjects=1, seeds=(3,), folds=1)
+    lead = curve_report(study, one, {}, run_id="none", synthetic=False).lead
+    assert "1 test scan of 1 subject at every size, seed 3, 1 fold," in lead
 
 
 def test_page_table_json_and_figure_have_the_same_numbers(found, written):

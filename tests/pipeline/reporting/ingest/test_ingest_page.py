@@ -83,6 +83,15 @@ def test_the_page_has_the_style_and_the_policy_of_all_reports(html):
     assert not re.search(r"https?://", html)
 
 
+def test_one_scan_of_one_subject_is_singular(tmp_path):
+    cohort = Cohort((scan("A", "1", "CN"),), CLASSES)
+    html = write_ingest_page(
+        build_ingest_report([ScanOutcome("sub-A_ses-1", "accepted")], {}, "bids", cohort), tmp_path
+    ).read_text()
+    assert "1 PET scan (bids layout)" in html
+    assert "1 subject in all" in html
+
+
 def test_without_refusals_there_is_no_such_heading(tmp_path):
     bare = build_ingest_report([ScanOutcome("sub-A_ses-1", "accepted")], {}, "bids", Cohort((), CLASSES))
     html = write_ingest_page(bare, tmp_path).read_text()

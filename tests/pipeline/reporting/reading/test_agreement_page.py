@@ -114,6 +114,7 @@ def test_a_share_of_none_or_all_is_stated_as_such(tmp_path):
 def test_one_is_singular(tmp_path):
     found = page_of(reads_of_a_year()[:1], tmp_path)
     assert "1 read of 1 scan by 1 reader" in text_of(found)
+    assert "In 1 of 1 read of a finding that states a class it is" in text_of(found)
 
 
 @pytest.mark.parametrize("synthetic", [True, False])

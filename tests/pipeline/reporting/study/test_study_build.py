@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.reporting.study.study_build import SMALL_SLICE, build_study_report
+from pipeline.reporting.study.study_build import build_study_report
+from pipeline.reporting.study.study_numbers import SMALL_SLICE
 
 
 def test_every_scan_found_is_accounted_for(report):

@@ -28,8 +28,25 @@ def test_reliability_draws_each_dot_with_its_interval_and_count(panels):
     assert [[0.8, 0.6]] in drawn
     assert [[0.8, 0.3], [0.8, 0.85]] in drawn
     assert [text.get_text() for text in axes[0].texts] == ["12"]
-    assert axes[1].get_title() == "AD"
+    titles = [" ".join(a.get_title().split()) for a in axes]
+    assert titles == [
+        f"{name}, {stage} calibration"
+        for name in ("most probable class", "AD")
+        for stage in ("before", "after")
+    ]
     assert axes[2].get_xlabel() == "stated"
+
+
+def test_counts_of_neighbouring_dots_do_not_run_into_one_number():
+    points = [
+        ReliabilityPoint(stated=0.05 + n / 10, came_true=1.0, low=0.2, high=1.0, scans=111) for n in range(10)
+    ]
+    drawn = figures.reliability_figure([ReliabilityPanel(name="AD", stage="before", points=tuple(points))])
+    drawn.canvas.draw()
+    boxes = [text.get_window_extent() for text in drawn.axes[0].texts]
+    title = drawn.axes[0].title.get_window_extent()
+    assert len(boxes) == 10
+    assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in [*boxes[:n], title])
 
 
 def test_the_ring_stands_at_the_operating_point():
@@ -64,7 +81,34 @@ def test_no_ring_where_nothing_is_answered(operating_point):
 
 def test_confusion_writes_counts_and_row_shares():
     texts = [t.get_text() for t in figures.confusion_figure([[3, 1], [0, 0]], ["A", "B"]).axes[0].texts]
-    assert texts == ["3\n75 %", "1\n25 %", "0\n0 %", "0\n0 %"]
+    assert texts == ["3\n75 %", "1\n25 %", "0\n–", "0\n–"]
+
+
+def test_long_names_of_classes_neither_overlap_nor_squeeze_the_confusion():
+    names = ["mild cognitive impairment, amyloid positive", "dementia of the Alzheimer type", "CN"]
+    drawn = figures.confusion_figure([[3, 1, 0]] * 3, names)
+    drawn.canvas.draw()
+    axes = drawn.axes[0]
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
+    assert axes.get_window_extent().width > 0.5 * drawn.bbox.width
+
+
+def test_marks_of_an_axis_in_percent_are_exact():
+    points = [RiskPoint(threshold=0.4, coverage=1, risk=0.17), RiskPoint(threshold=0.3, coverage=1, risk=0.1)]
+    drawn = figures.risk_figure(points, None)
+    drawn.canvas.draw()
+    axis = drawn.axes[0].yaxis
+    for place, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True):
+        assert float(label.get_text().removesuffix(" %")) == pytest.approx(100 * place)
+
+
+def test_of_one_epoch_a_dot_is_drawn():
+    one = [EpochRow(epoch=0, loss=1.0, validation_nll=0.9, validation_balanced_accuracy=0.5)]
+    lines = [line for axes in figures.training_figure(one).axes for line in axes.lines]
+    assert {line.get_marker() for line in lines} == {"o"}
+    ticks = figures.training_figure(one).axes[0].get_xticks()
+    assert all(tick == round(tick) for tick in ticks)
 
 
 def test_training_leaves_gaps_where_nothing_was_measured():

@@ -7,8 +7,11 @@ from pipeline.reporting.page.facts import Measured
     ("gain", "words"),
     [
         ((-0.2, -0.3, -0.1), "Calibration lowered the negative log-likelihood of the test scans"),
-        ((0.2, 0.1, 0.3), "made the probabilities of the test scans worse"),
-        ((0.0, -0.1, 0.1), "did not significantly change"),
+        ((0.2, 0.1, 0.3), "raised the negative log-likelihood of the test scans, which is worse"),
+        (
+            (0.0, -0.1, 0.1),
+            "Whether calibration changed the negative log-likelihood of the test scans is not clear",
+        ),
     ],
 )
 def test_the_conclusion_follows_the_interval(report, gain, words):

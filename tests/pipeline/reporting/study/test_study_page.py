@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from page_seen import rows_of
+from page_words import words_seen
 
 from pipeline.reporting.page.pdf import why_no_pdf
 from pipeline.reporting.study.study_build import build_study_report
@@ -48,7 +50,7 @@ def test_the_first_line_names_the_target(html, report):
         "a computed phantom",
         "contain the diagnosis of 80\u00a0% of the scans of each class",
         "For MCI they contain it less often than chance explains.",
-        "A set has 1.60 classes on average. 4 of 45 sets have more than 2: these scans are referred.",
+        "A set has 1.60 classes on average. 4 of 45 sets have more than 2 classes: these scans are referred.",
         "would have 1.25 on average, and 0 of 45 would be that large.",
         "38 of 45 test scans get a finding; the most likely class is the diagnosis in 29 of these 38.",
         "Calibration slope and intercepts",
@@ -59,6 +61,67 @@ def test_the_first_line_names_the_target(html, report):
 )
 def test_the_page_says(html, words):
     assert words in html
+
+
+def test_every_class_has_its_pictures_under_its_name_as_the_browser_writes_it(html):
+    for name in ("most probable class", "CN", "MCI", "AD"):
+        assert re.search(rf'<p>{name}</p><img src="[^"]+" alt="Reliability of {name}, before and after', html)
+    for name in ("CN", "MCI", "AD"):
+        assert re.search(
+            rf'<p>{name}</p><img src="[^"]+" alt="Stated against true probability of {name}"', html
+        )
+
+
+def page_of(report) -> str:
+    return words_seen(study_page(report, ()).html())
+
+
+def test_the_level_is_that_of_the_intervals(sources):
+    results = replace(sources.results, level=0.9)
+    page = page_of(build_study_report(replace(sources, results=results)))
+    assert page.count("90 % intervals from a bootstrap") == 2
+    assert "(90 % interval" in page
+    assert "95 % intervals from" not in page
+
+
+def test_classes_with_few_test_scans_or_none_are_named(report):
+    confusion = ((20, 0, 0), (1, 3, 0), (0, 0, 0))
+    told = report.model_copy(update={"confusion": confusion}).few_scans
+    assert told[0].startswith("No test scan is of AD: nothing here shows how it is recognised")
+    assert told[1].startswith("Few test scans are of MCI (4): with fewer than 10 of a class, intervals")
+    enough = report.model_copy(update={"confusion": ((20, 0, 0), (0, 20, 0), (0, 0, 20))})
+    assert enough.few_scans == ()
+
+
+@pytest.mark.parametrize(
+    ("too_large", "words"),
+    [
+        (0, "None of the 45 sets has more than 2 classes."),
+        (1, "1 of 45 sets has more than 2 classes: this scan is referred."),
+        (3, "3 of 45 sets have more than 2 classes: these scans are referred."),
+    ],
+)
+def test_sets_that_are_too_large_are_counted_in_words(report, too_large, words):
+    decided = report.decided.model_copy(update={"too_large": too_large, "answered": 30})
+    assert words in page_of(report.model_copy(update={"decided": decided}))
+
+
+def test_a_share_of_all_is_100_percent_and_one_of_none_is_no_number(report):
+    all_held = report.coverage[0].model_copy(update={"covered": 22, "scans": 22})
+    report = report.model_copy(update={"coverage": (all_held, *report.coverage[1:])})
+    rows = rows_of(study_page(report, ()).html())
+    shown = {row[0]: row for row in rows if len(row) == 5 and row[0] in ("CN", "AD")}
+    assert shown["CN"][3] == "100 %"
+    assert shown["AD"][3:] == ("–", "–")
+
+
+def test_sites_are_in_the_order_of_their_numbers(sources):
+    scans = tuple(
+        replace(scan, facts={**scan.facts, "site": (2, 10, 1)[n % 3]})
+        for n, scan in enumerate(sources.cohort.scans)
+    )
+    report = build_study_report(replace(sources, cohort=replace(sources.cohort, scans=scans)))
+    assert [s.slice for s in report.slices if "site" in s.slice] == ["site: 1", "site: 2", "site: 10"]
 
 
 def test_every_item_of_the_checklist_is_on_the_page_once(html):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -53,6 +53,12 @@ QUIET["reads"] = WeekReads()
 WEEKS = {
     "a change": report_of(
         [Given("sub-A_ses-1"), Given("sub-A_ses-2", answer=REFERRED), Given("sub-B_ses-1")]
+    ),
+    "a new scanner": report_of(
+        [Given("sub-A_ses-1")],
+        answer="nothing",
+        reasons=("Scanner PET-2 made 20 of 34 scans, before 0 of 300.", "No action is needed."),
+        tests=week_page.tests_of((replace(TESTS[1], changed=True),)),
     ),
     "one scan": report_of([Given("sub-A_ses-1", diagnosis="AD")], **QUIET),
     "nothing": report_of([], **QUIET, champion=None),
@@ -110,6 +116,24 @@ def test_a_contradiction_would_be_found(key, value):
     assert week_contradictions(html_of(WEEKS["a change"]), facts) != []
 
 
+def test_where_nothing_was_tested_nothing_is_called_unchanged():
+    for name in ("one scan", "nothing"):
+        html = html_of(WEEKS[name])
+        assert "<strong>Not tested.</strong>" in html
+        assert 'class="decision untested"' in html
+        assert "No action is needed" not in html
+    quiet = report_of([Given("sub-A_ses-1")], answer="nothing", tests=week_page.tests_of(TESTS[1:]))
+    assert "<strong>No action is needed.</strong>" in html_of(quiet)
+    assert "Of few scans only large changes are found" in html_of(quiet)
+
+
+def test_reasons_have_a_minus_and_names_their_hyphens():
+    gap = {"decision": "refused", "reasons": ["sub-7: 3 slices are missing at z = -340.5 mm"]}
+    assert "sub-7: 3 slices are missing at z = −340.5 mm" in html_of(
+        report_of([Given("sub-A_ses-1", answer=gap)])
+    )
+
+
 def test_page_and_json_are_written(tmp_path):
     written = write_week_page(WEEKS["a change"], tmp_path)
     assert {path.name for path in written.values()} >= {"week.html", "week.json"}
@@ -122,5 +146,5 @@ def test_the_override_rate_has_its_interval_and_what_was_before():
     )
     assert WeekReads().sentence == "Readers answered none."
     assert WeekReads(overrides=0, reads=1, high=0.79).sentence.startswith(
-        "Readers changed 0 of the 1 answer that they read: 0 % (95"
+        "Readers changed 0 of the 1 answer that they read: 0\u00a0% (95"
     )

@@ -9,6 +9,7 @@ import pytest
 from pipeline.config import EvaluationSettings
 from pipeline.evaluation.monitoring.prospective import PeriodPredictions, PolicyPredictions
 from pipeline.reporting.year.year_page import (
+    _months,
     build_year_report,
     write_year_report,
     year_figure,
@@ -82,6 +83,20 @@ def test_the_files_hold_the_numbers_and_nothing_is_run(report, tmp_path):
     assert "&lt;b&gt;SUVR" in html
     assert "SYNTHETIC" in html
     assert "Research use only" in html
+
+
+def test_the_level_of_the_intervals_is_stated_and_none_is_0_percent(report):
+    never = {p: m.model_copy(update={"referred": 0.0}) for p, m in report.months[0].policies.items()}
+    first = report.months[0].model_copy(update={"policies": never})
+    changed = report.model_copy(update={"level": 0.9, "months": (first, *report.months[1:])})
+    html = year_page(changed).html().replace("\u00a0", " ")
+    assert "90 % intervals from a bootstrap" in html
+    assert html.count('<td class="n">0 %</td>') == 3
+    assert "&lt;1 %" not in html
+
+
+def test_a_quarter_of_one_month_is_named_so():
+    assert (_months(4, 4), _months(4, 5)) == ("month 4", "months 4 to 5")
 
 
 def test_the_chart_draws_each_policy_and_marks_what_came(report):
