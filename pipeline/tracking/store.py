@@ -117,6 +117,14 @@ class Store:
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
 
+    def _without_encoding(self) -> InputError:
+        return InputError(
+            "The database has no encoding (SQL_ASCII), so that text cannot be read from it; UTF8 is expected",
+            where=self.address,
+            hint="make another one, `createdb --encoding UTF8 --template template0 NAME`, and name it in "
+            "tracking.uri",
+        )
+
     def _hint(self, error: Exception) -> str:
         if isinstance(error, ImportError):
             return "install taucal[postgresql]; an address looks like postgresql+psycopg://USER@HOST/DATABASE"
@@ -169,7 +177,12 @@ class Store:
             from sqlalchemy import create_engine, text
             from sqlalchemy.pool import NullPool
 
-            with create_engine(self.uri, poolclass=NullPool).connect() as connection:
+            engine = create_engine(self.uri, poolclass=NullPool)
+            try:
+                opened = engine.connect()
+            except TypeError as error:  # psycopg reads no text, but bytes, where there is no encoding
+                raise self._without_encoding() from error
+            with opened as connection:
                 if self.uri.startswith("postgresql"):
                     connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
                 yield

@@ -36,10 +36,10 @@ class Cluster:
     def address(self, database: str, password: str = PASSWORD) -> str:
         return f"postgresql+psycopg://keeper:{password}@127.0.0.1:{self.port}/{database}"
 
-    def new_database(self, name: str) -> str:
+    def new_database(self, name: str, encoding: str = "UTF8") -> str:
         engine = create_engine(self.address("postgres"), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
+            connection.execute(text(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0"))
         engine.dispose()
         return self.address(name)
 
@@ -192,6 +192,16 @@ def test_a_store_that_is_not_there_is_told_at_once_without_the_password(cluster,
         assert secret not in str(error.value)
         assert secret not in repr(store)
     assert "keeper@127.0.0.1" in str(error.value)
+
+
+def test_a_database_without_an_encoding_is_told_with_the_one_to_make(cluster, tmp_path):
+    # What a server whose locale is C, as that of a bare machine, makes of `createdb NAME`.
+    address = cluster.new_database("ascii", encoding="SQL_ASCII")
+    store = tracking.store_of(TrackingSettings(uri=address), tmp_path)
+    with pytest.raises(InputError, match=r"no encoding \(SQL_ASCII\).*createdb --encoding UTF8") as error:
+        store.client()
+    assert PASSWORD not in str(error.value)
+    assert "SQL_ASCII" in tracking.try_store(store)
 
 
 def test_the_password_may_stand_in_the_environment(store, tmp_path):
