@@ -149,7 +149,7 @@ def assemble(headers: Sequence[SeriesHeader]) -> Volume:
     if factor != 1.0:
         array *= np.float32(factor)
     facts = acquisition_facts(header, [plane.moment for plane in planes], unit)
-    notes = (facts["time_note"], note, doubt)
+    notes = (facts["time_note"], note, doubt, _lacking_frames(header, len(frames)))
     facts["time_note"] = "; ".join(str(one) for one in notes if one) or None
     if facts["decay_correction"] == "NONE" and len(frames) > 1:
         array = _decay_corrected(array, times, half_life)
@@ -219,6 +219,12 @@ def _check_frames_are_stated(frames: Sequence[Sequence[Plane]], header: SeriesHe
             hint="Export one reconstruction alone, each image once; or a dynamic series with its frame times",
             measured=f"{len(frames)} images of each place",
         )
+
+
+def _lacking_frames(header: SeriesHeader, count: int) -> str | None:
+    """Return a note on frames that a dynamic series declares and lacks."""
+    declared = header.whole("NumberOfTimeSlices") or 0
+    return f"the header declares {declared} frames, {count} are there" if 1 < count < declared else None
 
 
 def stack_images(headers: Sequence[SeriesHeader]) -> Volume:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from pipeline.errors import RefusedScan
@@ -103,6 +104,17 @@ def test_a_frame_that_lacks_a_slice_refuses_the_whole_scan(frame, tmp_path):
     with pytest.raises(RefusedScan, match="1 slices are missing") as refused:
         read_found(scan)
     assert refused.value.rule == "missing-slices"
+
+
+@pytest.mark.parametrize(("lost", "noted"), [((10, 15), True), ((0, 0), False), ((5, 30), False)])
+def test_frames_that_a_series_declares_and_lacks_are_noted(make_series, lost, noted):
+    series = make_series(frames=6)
+    for path in series.folder.iterdir():
+        if lost[0] < dcmread(path).InstanceNumber <= lost[1]:
+            path.unlink()
+    (scan,) = find_scans(series.folder).scans
+    note = str(read_found(scan).facts["time_note"])
+    assert ("the header declares 6 frames, 5 are there" in note) == noted
 
 
 @pytest.mark.parametrize("name", ["S001_tau_frame{}", "vol{:04}", "S001_fr-{}_av1451", "tau_Frame_{:03}"])
