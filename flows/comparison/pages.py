@@ -19,6 +19,7 @@ from pipeline.evaluation.metrics import METRICS, Metric, metric_named
 from pipeline.files import fingerprint
 from pipeline.reporting.comparison.comparison_build import build_comparison_report
 from pipeline.reporting.comparison.comparison_page import write_comparison_report
+from pipeline.reporting.comparison.comparison_summary import summary_of
 
 FOLDER = "comparison"
 SHOWN = (
@@ -149,8 +150,8 @@ def show(found: Findings) -> None:
             f"{100 * comparison.level:g} % intervals over subjects and seeds"
         )
         show_table(title, ["loss", *(metric.title for metric in columns)], rows)
-        for result in comparison.results[1:]:
-            say(f"  {result.sentence}")
+        for sentence in summary_of(comparison)[1:]:
+            say(f"  {sentence}")
     last, of_stage = list(found.stages.items())[-1]
     for shares, test in of_stage.tests.items():
         columns = [metric_named(name) for name in test.results[0].metrics if name in METRICS]

@@ -34,9 +34,38 @@ def comparison_contradictions(html: str, report: Mapping[str, Any]) -> list[str]
     none = any(caution.startswith("This is no comparison") for caution in report["cautions"])
     if none != (style == "refer") or none != ("This is no comparison" in summary):
         found.append(f"the summary is drawn as {style}, the cautions are {report['cautions']}")
-    last = [one_line(loss["sentence"]) for loss in report["stages"][-1]["losses"]]
+    last = report["stages"][-1]
+    sentences = last.get("summary") or [loss["sentence"] for loss in last["losses"]]
+    wanted = [one_line(sentence) for sentence in sentences]
     stated = [one_line(text_of(item)) for item in re.findall(r"<li>(.*?)</li>", summary, re.DOTALL)]
-    return found + [f"the summary has {stated}, the last stage {last}"] * (stated != last)
+    if stated != wanted:
+        found.append(f"the summary has {stated}, the last stage {wanted}")
+    return [*found, *_shared(stated, last["losses"])]
+
+
+def _shared(stated: Sequence[str], losses: Sequence[Mapping[str, Any]]) -> Found:
+    """Hold sentences that losses share: every loss is in one sentence, and none of theirs is significant."""
+    shared = [sentence for sentence in stated if sentence.startswith("No significant difference")]
+    without = [loss for loss in losses if one_line(loss["sentence"]) not in stated]
+    named = [
+        name for s in shared for name in re.split(r", | and ", s.rpartition(": ")[2].rpartition(" (")[0])
+    ]
+    if sorted(named) != sorted(one_line(loss["name"]) for loss in without):
+        yield f"the sentences {shared} name {named}, without one of their own are {without}"
+    for sentence in shared:
+        mine = [loss for loss in without if one_line(loss["name"]) in sentence]
+        verdicts = {d["verdict"] for loss in mine for d in loss["difference"].values()}
+        if verdicts != {"not significant"}:
+            yield f"{sentence} The verdicts are {verdicts}"
+        for least, most, unit in _POWERS.findall(sentence):
+            power = [d["detectable"] for loss in mine for d in loss["difference"].values() if d["detectable"]]
+            scale = 100 if unit else 1
+            for end in filter(None, (least, most)):
+                if not any(f"{scale * value:.2g}" == end for value in power):
+                    yield f"{sentence} No loss has a power of {end}"
+
+
+_POWERS = re.compile(rf"80 % power for ({NUMBER})(?: to ({NUMBER}))?( points)?")
 
 
 def _labelled(html: str, label: str) -> str:

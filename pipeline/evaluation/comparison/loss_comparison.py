@@ -13,6 +13,7 @@ from pipeline.evaluation.comparison.loss_results import (
     Difference,
     LossResult,
     Verdict,
+    ground_of,
     sentence_on,
 )
 from pipeline.evaluation.comparison.seed_runs import (
@@ -108,8 +109,9 @@ def compare_runs(  # noqa: PLR0913 - what is judged, by what, and three keywords
     differences = _differences(table, metrics, compared, baseline)
     results = [_result(table, baseline, frozenset(of_baseline), (), f"{baseline} is the baseline.")]
     for loss, keys in compared.items():
-        sentence = sentence_on(loss, baseline, differences[loss], keys, len(compared))
-        results.append(_result(table, loss, keys, differences[loss], sentence))
+        ground = ground_of(keys, len(compared))
+        sentence = sentence_on(loss, baseline, differences[loss], ground)
+        results.append(_result(table, loss, keys, differences[loss], sentence, ground))
     return Comparison(
         baseline=baseline,
         results=tuple(results),
@@ -126,6 +128,7 @@ def _result(
     keys: frozenset[Key],
     differences: tuple[Difference, ...],
     sentence: str,
+    ground: str = "",
 ) -> LossResult:
     intervals = table.intervals(loss, keys)
     return LossResult(
@@ -138,6 +141,7 @@ def _result(
         differences=differences,
         sentence=sentence,
         noise=table.noise(loss, keys),
+        ground=ground,
     )
 
 

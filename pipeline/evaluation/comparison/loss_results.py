@@ -57,6 +57,8 @@ class LossResult:
         Noise floor of each calibration error: what these probabilities would show if they were true.
     differences : tuple of Difference
         Empty for the baseline.
+    ground : str
+        What the verdicts rest on, as ``"3 seeds x 5 folds, Holm over 10 losses"``; empty for the baseline.
     """
 
     loss: str
@@ -68,6 +70,12 @@ class LossResult:
     sentence: str
     coverage: tuple[Interval, ...] = ()
     noise: Mapping[str, float] = field(default_factory=dict)
+    ground: str = ""
+
+    @property
+    def shows_no_difference(self) -> bool:
+        """Whether it was compared with the baseline, and differs from it significantly in nothing."""
+        return bool(self.differences) and all(d.verdict == "not significant" for d in self.differences)
 
 
 @dataclass(frozen=True)
@@ -98,18 +106,19 @@ class Comparison:
         return asdict(self)
 
 
-def sentence_on(
-    loss: str, baseline: str, differences: tuple[Difference, ...], keys: frozenset[Key], losses: int
-) -> str:
-    """Sum up how a loss differs from the baseline, and what the verdicts rest on.
+def ground_of(keys: frozenset[Key], losses: int) -> str:
+    """Return what verdicts rest on: the seeds and folds that both have, and how many losses are compared."""
+    seeds, folds = len({seed for seed, _ in keys}), len({fold for _, fold in keys})
+    ground = f"{seeds} seed{'s' * (seeds > 1)} x {folds} fold{'s' * (folds > 1)}"
+    if losses > 1:
+        ground += f", Holm over {losses} losses"
+    if seeds * folds == 1:
+        ground += "; one run each, so chance in training is not covered"
+    return ground
 
-    Parameters
-    ----------
-    keys : frozenset of Key
-        The seeds and folds that both have.
-    losses : int
-        How many are compared with the baseline.
-    """
+
+def sentence_on(loss: str, baseline: str, differences: tuple[Difference, ...], ground: str) -> str:
+    """Sum up how a loss differs from the baseline, and what the verdicts rest on."""
     openings: dict[Verdict, str] = {
         "better": f"better than {baseline} in",
         "worse": f"worse than {baseline} in",
@@ -125,12 +134,6 @@ def sentence_on(
         ]
         if parts:
             clauses.append(f"{opening} {', '.join(parts)}")
-    seeds, folds = len({seed for seed, _ in keys}), len({fold for _, fold in keys})
-    ground = f"{seeds} seed{'s' * (seeds > 1)} x {folds} fold{'s' * (folds > 1)}"
-    if losses > 1:
-        ground += f", Holm over {losses} losses"
-    if seeds * folds == 1:
-        ground += "; one run each, so chance in training is not covered"
     return f"{loss} is {'; '.join(clauses)} ({ground})."
 
 

@@ -26,6 +26,7 @@ from pipeline.reporting.comparison.comparison_numbers import (
     Stage,
     TunedRow,
 )
+from pipeline.reporting.comparison.comparison_summary import summary_of
 from pipeline.reporting.page.facts import Named, measured
 
 
@@ -73,6 +74,7 @@ def build_comparison_report(
                 name=name,
                 note=_note(stage, study),
                 losses=tuple(_row(result, class_names) for result in stage.comparison.results),
+                summary=summary_of(stage.comparison),
                 tests={
                     title: tuple(_row(result, ()) for result in test.results)
                     for title, test in stage.tests.items()

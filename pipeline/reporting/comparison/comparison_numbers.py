@@ -46,11 +46,14 @@ class Stage(Facts):
     """All losses before a calibrator, or after one; `note` states what was done to the logits.
 
     `tests` has the same predictions on the test scans weighted to other class shares, by what those are.
+    `summary` has the sentences of the losses, with one for all that differ from the baseline in nothing;
+    older reports have none.
     """
 
     name: Text
     note: Text = ""
     losses: tuple[LossRow, ...]
+    summary: tuple[str, ...] = ()
     tests: dict[Text, tuple[LossRow, ...]] = Field(default_factory=dict)
 
 

@@ -250,6 +250,27 @@ def test_names_are_escaped_and_nothing_is_fetched(report):
     assert not re.search(r"https?://", html)
 
 
+def test_a_sentence_that_losses_share_is_held_against_their_verdicts_and_powers(report):
+    unclear = DifferenceRow(value=0.0, low=-0.1, high=0.1, p=1.0, verdict="not significant")
+    losses = [
+        _loss(name, "the end", balanced_accuracy=unclear.model_copy(update={"detectable": power}))
+        for name, power in (("gce", 0.04), ("focal", 0.016), ("mbls", 0.03))
+    ]
+    own = "ce is told about the end."
+    shared = "No significant difference from ce in accuracy (80 % power for 0.016 to 0.04, by loss): "
+    shared += "gce, focal and mbls (3 seeds x 1 fold, Holm over 3 losses)."
+    last = Stage(name="the end", losses=(_loss("ce", "the end"), *losses), summary=(own, shared))
+    found = report.model_copy(update={"stages": (report.stages[0], last)})
+    html, facts = comparison_html(found), found.model_dump(mode="json")
+    assert comparison_contradictions(html, facts) == []
+    for wrong in (shared.replace("0.016", "0.017"), shared.replace("gce, focal", "focal")):
+        facts["stages"][-1]["summary"] = [own, wrong]
+        assert comparison_contradictions(html.replace(shared, wrong), facts), wrong
+    facts["stages"][-1]["summary"] = [own, shared]
+    facts["stages"][-1]["losses"][2]["difference"]["balanced_accuracy"]["verdict"] = "worse"
+    assert any("The verdicts are" in text for text in comparison_contradictions(html, facts))
+
+
 def test_the_table_has_a_row_for_each_loss_stage_and_metric(report, tmp_path):
     written = write_comparison_report(report, tmp_path, pdf=False)
     table = pd.read_csv(written["csv"])
