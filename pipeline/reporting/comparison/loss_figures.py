@@ -93,7 +93,7 @@ _LEGEND = {"frameon": False, "fontsize": 8, "labelcolor": INK, "numpoints": 1}
 
 def legend_of_stages(stages: Sequence[str]) -> Figure:
     """Draw the mark and the line of each stage."""
-    figure = new_figure(1.5 * len(stages), 0.3)
+    figure = new_figure(sum(0.75 + 0.085 * len(stage) for stage in stages), 0.3)
     figure.legend(handles=_handles(stage_looks(stages)), loc="center", ncols=len(stages), **_LEGEND)
     return figure
 
@@ -218,14 +218,14 @@ def _risks(axes: Axes, curves: Sequence[LossRisk], looks: Mapping[str, ChartStyl
 def forest_figure(values: Mapping[str, Sequence[tuple[str, Measured]]], titles: Mapping[str, str]) -> Figure:
     """Draw one panel a metric, one row a name: value and interval."""
     rows = max((len(v) for v in values.values()), default=1)
-    figure = new_figure(2.3 * max(len(values), 1) + 0.8, 0.26 * rows + 0.8)
+    figure = new_figure(1.75 * max(len(values), 1) + 0.8, 0.26 * rows + 0.95)
     panels = figure.subplots(1, max(len(values), 1), squeeze=False, sharey=True)[0]
     for axes, (metric, found) in zip(panels, values.items(), strict=False):
         quiet(axes)
         for n, (_, m) in enumerate(found):
             axes.plot([m.low, m.high], [n, n], color=BLUE, alpha=0.35, linewidth=3)
             axes.plot(m.value, n, "o", color=BLUE, markersize=4.5)
-        axes.set_title(titles[metric], fontsize=9, color=INK)
+        axes.set_title(textwrap.fill(titles[metric], 20), fontsize=9, color=INK)
         axes.set_yticks(range(len(found)), [name for name, _ in found])
         axes.grid(axis="x", color=PALE, linewidth=0.6)
         axes.xaxis.set_major_locator(MaxNLocator(3))

@@ -297,6 +297,16 @@ def test_the_same_comparison_gives_the_same_bytes(report):
 
 
 @pytest.mark.slow
+def test_charts_before_and_after_calibration_stand_side_by_side(report, browser, tmp_path):
+    (tmp_path / "page.html").write_text(comparison_html(report))
+    page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+    page.goto((tmp_path / "page.html").as_uri())
+    boxes = [image.bounding_box() for image in page.locator("figure.risk_coverage img").all()]
+    assert len({box["y"] for box in boxes}) == 1
+    assert len({box["x"] for box in boxes}) == 2
+
+
+@pytest.mark.slow
 def test_axe_finds_no_violation(report, violations):
     assert violations(comparison_html(report)) == []
 

@@ -83,6 +83,25 @@ def test_losses_are_drawn_the_same_every_time():
     assert draws[0] == draws[1]
 
 
+def test_long_names_of_stages_are_not_cut():
+    stages = ["uncalibrated, batch 16", "ensemble of temperatures, batch 128"]
+    drawn = figures_of_losses.legend_of_stages(stages)
+    drawn.canvas.draw()
+    (legend,) = drawn.legends
+    box = legend.get_window_extent()
+    assert drawn.bbox.x0 <= box.x0
+    assert box.x1 <= drawn.bbox.x1
+
+
+def test_titles_of_metrics_do_not_run_into_each_other():
+    m = Measured(value=0.5, low=0.4, high=0.6)
+    titles = {str(n): "Classwise ECE above noise ↓, %" for n in range(5)}
+    drawn = figures_of_losses.forest_figure({n: [("ce", m), ("gce", m)] for n in titles}, titles)
+    drawn.canvas.draw()
+    boxes = [axes.title.get_window_extent() for axes in drawn.axes]
+    assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
+
+
 def test_forest_has_a_row_a_loss_from_the_top_down():
     m = Measured(value=0.5, low=0.4, high=0.6)
     axes = figures_of_losses.forest_figure({"nll": [("ce", m), ("gce", m)]}, {"nll": "NLL ↓"}).axes[0]
