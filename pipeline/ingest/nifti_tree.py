@@ -80,7 +80,9 @@ def _scan_of(path: Path, source: Path, stem: str) -> tuple[FoundScan, tuple[str,
     subject, folders = subject_of(path.relative_to(source).parts[:-1], stem)
     # A report is of one file: there, the folders above are read too. An ingest refuses the scan.
     label = subject or subject_of(path.absolute().parts[1:-1], stem)[0] or stem
-    counted = subject == stem and COUNTED.fullmatch(own_words(stem, of_file=True).lower())
+    own = own_words(stem, of_file=True).lower()
+    # S001/S001_0001 and S001_0002 may be one person's, or people of a group S001.
+    counted = COUNTED.fullmatch(own) or re.sub(r"_\d+$", "", own) in map(str.lower, folders or ())
     found = FoundScan(
         files=(path,),
         format="nifti",
@@ -91,7 +93,7 @@ def _scan_of(path: Path, source: Path, stem: str) -> tuple[FoundScan, tuple[str,
         image_id=path.relative_to(source).as_posix(),
         sidecars=sidecars_beside(path),
         description=" ".join(filter(None, (stem, tracer_above(path.relative_to(source), stem)))),
-        notes=(_BY_NUMBER,) if counted and folders else (),
+        notes=(_BY_NUMBER,) if subject == stem and counted and folders else (),
         doubt=None if subject else _NAMELESS,
     )
     return found, folders

@@ -143,6 +143,10 @@ def test_what_a_number_in_a_file_is_taken_as_is_stated_with_the_way_to_state_it(
     scans = found(tmp_path, "Smith/pet_1.nii", "Smith/pet_2.nii").values()
     assert {scan.subject_label for scan in scans} == {"pet_1", "pet_2"}
     assert all("call it sub-NAME" in scan.notes[0] for scan in scans)
+    named = found(tmp_path / "named", "S001/S001_tau_0001.nii", "S001/s001_tau_0002.nii", "S001/S002_3.nii")
+    assert {scan.subject_label: bool(scan.notes) for scan in named.values()} == {
+        "S001_tau_0001": True, "s001_tau_0002": True, "S002_3": False
+    }  # fmt: skip
     stated = found(tmp_path / "stated", "sub-Smith/pet_1.nii", "sub-Smith/pet_2.nii").values()
     assert {(scan.subject_label, scan.notes) for scan in stated} == {("Smith", ())}
     assert not any(scan.notes for scan in found(tmp_path / "flat", "pet_1.nii", "pet_2.nii").values())
