@@ -23,6 +23,7 @@ from flows.serving.schedules import (
     NAMED_BEFORE,
     SCHEDULES,
     Schedule,
+    check_name,
     deployment_of,
     forget_schedules,
     planned,
@@ -67,6 +68,7 @@ def serve(study: Study) -> None:
             runs = "flow run of a killed process is" if orphans == 1 else "flow runs of a killed process are"
             say(f"{orphans} {runs} marked as crashed.")
             send_notice(study, "failure", {"kind": "Crashed", "runs": orphans})
+        check_name(study)
         remove_renamed(study)
         asyncio.run(_run(study, schedules, servers))
     say("Ended; nothing is left running.")

@@ -187,7 +187,9 @@ def _dataset(found: StudyStatus, study: Study, file: Path) -> str:
         return f"{found.scans} in the dataset"
     if found.champion is None or study.cohort.kind != "bids":
         return "no dataset yet"
-    return f"no dataset at {study.cohort.path}; {dataset_hint(study, file)}"
+    place = shlex.quote(str(study.cohort.path))
+    again = f"if it was lost, `taucal ingest SOURCE --out {place}` makes it again"
+    return f"no dataset at {study.cohort.path}; {dataset_hint(study, file)}; {again}"
 
 
 def _rows(found: StudyStatus, dataset: str) -> list[list[str]]:

@@ -7,7 +7,15 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
 from flows.running.doors import check_reachable, store_study
-from flows.serving.schedules import APPROVE, BY_HAND, Schedule, deployment_of, planned, remove_renamed
+from flows.serving.schedules import (
+    APPROVE,
+    BY_HAND,
+    Schedule,
+    check_name,
+    deployment_of,
+    planned,
+    remove_renamed,
+)
 from pipeline.config import Study
 from pipeline.errors import ConfigError, InputError
 
@@ -51,6 +59,7 @@ def deploy(study: Study, pool: str, *, image: str | None = None, study_file: str
                 hint=f"`prefect work-pool create {pool} --type process` makes one; "
                 "`prefect work-pool ls` lists them",
             ) from error
+    check_name(study)
     remove_renamed(study)
     path = study_file or store_study(study)
     made = []

@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -28,8 +29,9 @@ from pydantic import ValidationError
 
 from flows.running.console import say
 from flows.running.doors import deployment_name
-from pipeline.config import Study
-from pipeline.errors import ConfigError
+from pipeline.config import Study, load_study
+from pipeline.errors import ConfigError, InputError
+from pipeline.tracking.study_status import is_served
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,46 @@ def _door(study: str) -> None:
     study : str
         Path of a resolved study file.
     """
+
+
+def check_name(study: Study) -> None:
+    """Refuse the name of another study that is served now: its schedules would be replaced by these.
+
+    Where the other one is not served, as the original of a study that was copied, that is only stated.
+
+    Raises
+    ------
+    InputError
+        Naming the other study.
+    """
+    with get_client(sync_client=True) as client:
+        for flow in SCHEDULES.values():
+            with contextlib.suppress(ObjectNotFound):
+                found = client.read_deployment_by_name(f"{flow.name}/{deployment_name(study)}")
+                other = _output_of(str((found.parameters or {}).get("study", "")))
+                if other is not None and other != study.output.resolve():
+                    _warn_or_refuse(study, other)
+                    return
+
+
+def _output_of(stored: str) -> Path | None:
+    """Return the folder of a study whose stored file is on this machine and whose folder is still there."""
+    file = Path(stored).expanduser()
+    if not file.is_file():
+        return None
+    output = load_study(file).output
+    return output.resolve() if output.is_dir() else None
+
+
+def _warn_or_refuse(study: Study, other: Path) -> None:
+    problem = f"Prefect has the schedules of another study of the name {study.name!r}, in {other}"
+    if is_served(other):
+        raise InputError(
+            f"{problem}, which is served now: these would replace them",
+            where="name",
+            hint="give one of the two studies another name, or end that `taucal serve`",
+        )
+    say(f"{problem}: they are replaced. If both are in use, give one another name.")
 
 
 def remove_renamed(study: Study) -> None:

@@ -130,7 +130,7 @@ def status_of(study: Study, moment: datetime | None = None) -> StudyStatus:
         study=study.name,
         output=str(output),
         champion=champion,
-        serving=_serving(output / ".serve" / "lock"),
+        serving=is_served(output),
         runs=_runs(study, audit, moment or datetime.now(UTC)),
         shift=_shift(output, version),
         performance=_performance(output, version),
@@ -246,10 +246,10 @@ def _reported(folder: Path) -> Iterator[str]:
             yield f"sub-{found['subject']}_ses-{found['session']}"
 
 
-def _serving(lock: Path) -> bool | None:
-    """Return whether the process that a lock file names still runs."""
+def is_served(output: Path) -> bool | None:
+    """Return whether `taucal serve` runs for the study of a folder; None where another machine started it."""
     try:
-        holder = read_json(lock)
+        holder = read_json(output / ".serve" / "lock")
         process, host, since = int(holder["process"]), holder["host"], str(holder["since"])
     except (OSError, ValueError, TypeError, KeyError):
         return False

@@ -66,6 +66,7 @@ def test_the_status_says_where_the_dataset_probably_is(moved):
     new = moved.output.parent
     hint = f"correctcohort.pathin{moved.output}/study.yamlto{new}/bids"
     assert f"nodatasetat{new.parent}/old/bids;itmayhavebeenmovedwiththestudy:{hint}" in status(moved.output)
+    assert f"ifitwaslost,`taucalingestSOURCE--out{new.parent}/old/bids`makesitagain" in status(moved.output)
     assert json.loads(status(moved.output, "--json"))["output"] == str(moved.output)
     corrected(moved)
     assert "1inthedataset" in status(moved.output)

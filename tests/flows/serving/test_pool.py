@@ -17,8 +17,9 @@ from flows.ingestion.ingest_tables import COHORT_TABLE
 from flows.running.lifetime import watched
 from flows.serving.pool import deploy
 from flows.serving.schedules import Schedule, ServedFlow, deployment_of
-from pipeline.config import PhantomSettings, Study
-from pipeline.errors import ConfigError
+from pipeline.config import PhantomSettings, Study, load_study
+from pipeline.errors import ConfigError, InputError
+from pipeline.files import exclusive
 from pipeline.phantom import write_cohort
 from pipeline.scan import Cohort
 
@@ -94,6 +95,40 @@ def test_a_flow_that_has_another_name_now_is_scheduled_once(server, tmp_path):
     # What a worker of another version has registered can still be started.
     assert found["reports"].entrypoint == before.entrypoint
     assert import_object(before.entrypoint).name == "reports"
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_the_schedules_of_another_study_of_the_same_name_are_not_replaced(
+    server, tmp_path, monkeypatch, capsys
+):
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    first, second = (
+        Study(name="twice", output=tmp_path / place, cohort={"path": tmp_path / "bids"}) for place in "ab"
+    )
+    first.output.mkdir()
+    with (
+        temporary_settings({PREFECT_API_URL: f"{server[0].url}/api"}),
+        get_client(sync_client=True) as client,
+    ):
+        client.create_work_pool(WorkPoolCreate(name="two", type="process"))
+        deploy(first, "two")
+        deploy(first, "two")
+        assert "another study" not in capsys.readouterr().err
+        with (
+            exclusive(first.output / ".serve" / "lock", "schedules"),
+            pytest.raises(InputError, match=rf"of the name 'twice', in {first.output}, which is served now"),
+        ):
+            deploy(second, "two")
+        stored = client.read_deployment_by_name("shift/twice").parameters["study"]
+        assert load_study(Path(stored)).output == first.output
+        (first.output / ".serve" / "lock").unlink()  # it names this process, which lives on
+        deploy(second, "two")
+        assert f"in {first.output}: they are replaced" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.slow
