@@ -111,7 +111,8 @@ class Metric:
 
     def number(self, value: float) -> str:
         """Return a value of it as tables show it, with its unit."""
-        return f"{100 * value:.1f} %" if self.percent else f"{value:.2f}"
+        digits, scale, unit = (1, 100, " %") if self.percent else (2, 1, "")
+        return f"{round(scale * value, digits) + 0.0:.{digits}f}{unit}"  # never -0.00
 
     def text(self, found: IntervalLike) -> str:
         """Return value and interval in one line, as in ``'12.3 % [10.0 to 15.0]'``."""

@@ -155,7 +155,8 @@ def risk_of_losses(
     looks = loss_looks(names, baseline, named_losses(curves, baseline) if named is None else named)
     top = top or highest_risk(curves)
     rows = min(len(names), NAMED)
-    figure = new_figure(4.6 * len(stages), 2.9 + 0.17 * -(-rows // 2))
+    lines = max((_label(c).count("\n") + 1 for c in curves), default=1)
+    figure = new_figure(4.6 * len(stages), 2.9 + 0.17 * lines * -(-rows // 2))
     for axes, stage in zip(figure.subplots(1, len(stages), squeeze=False)[0], stages, strict=True):
         mine = sorted((c for c in curves if c.stage == stage), key=lambda c: c.area)
         _risks(axes, mine, looks)
@@ -163,6 +164,11 @@ def risk_of_losses(
         axes.set_title(stage, fontsize=9, color=INK)
         axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, handlelength=3.5, **_LEGEND)
     return figure
+
+
+def _label(curve: LossRisk) -> str:
+    """Return name and area in lines of which the legend can have two beside each other."""
+    return textwrap.fill(f"{curve.name}  {curve.area:.3f}", 26)
 
 
 def highest_risk(curves: Sequence[LossRisk]) -> float:
@@ -198,7 +204,7 @@ def _risks(axes: Axes, curves: Sequence[LossRisk], looks: Mapping[str, ChartStyl
     rest = sum(looks[curve.name] is _REST for curve in curves)
     for n, curve in enumerate(curves):
         look = looks[curve.name]
-        label = f"{curve.name}  {curve.area:.3f}"
+        label = _label(curve)
         if look is _REST:
             label, rest = (f"{rest} others", 0) if rest else ("", 0)
         axes.plot(

@@ -146,3 +146,9 @@ def test_what_needs_more_than_probabilities_and_labels_cannot_be_called():
     p, y, _ = simulated(n=5)
     with pytest.raises(InputError, match="posterior error cannot be computed from probabilities and labels"):
         PER_SCAN["posterior_error"](p, y)
+
+
+def test_what_rounds_to_nothing_has_no_sign():
+    assert METRICS["negative_log_likelihood"].number(-0.004) == "0.00"
+    assert METRICS["classwise_ece"].number(-0.0004) == "0.0 %"
+    assert METRICS["classwise_ece"].number(-0.0006) == "-0.1 %"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from pipeline.reporting.comparison import loss_figures as figures_of_losses
 from pipeline.reporting.comparison.comparison_numbers import LossReliability, LossRisk, PooledPoint
@@ -83,10 +84,25 @@ def test_losses_are_drawn_the_same_every_time():
     assert draws[0] == draws[1]
 
 
+def test_long_names_of_losses_leave_the_chart_of_risks_its_room():
+    curves = [
+        risk(f"generalised cross-entropy of {n}, w=0.5, q=0.7, from scratch", "after", 0.1 + n / 10)
+        for n in range(3)
+    ]
+    drawn = figures_of_losses.risk_of_losses(curves, curves[0].name)
+    FigureCanvasAgg(drawn).draw()  # which lays it out
+    (axes,) = drawn.axes
+    assert axes.get_window_extent().width > 0.7 * drawn.bbox.width
+    box = axes.get_legend().get_window_extent()
+    assert drawn.bbox.x0 <= box.x0
+    assert box.x1 <= drawn.bbox.x1
+    assert drawn.bbox.y0 <= box.y0
+
+
 def test_long_names_of_stages_are_not_cut():
     stages = ["uncalibrated, batch 16", "ensemble of temperatures, batch 128"]
     drawn = figures_of_losses.legend_of_stages(stages)
-    drawn.canvas.draw()
+    FigureCanvasAgg(drawn).draw()  # which lays it out
     (legend,) = drawn.legends
     box = legend.get_window_extent()
     assert drawn.bbox.x0 <= box.x0
@@ -97,7 +113,7 @@ def test_titles_of_metrics_do_not_run_into_each_other():
     m = Measured(value=0.5, low=0.4, high=0.6)
     titles = {str(n): "Classwise ECE above noise ↓, %" for n in range(5)}
     drawn = figures_of_losses.forest_figure({n: [("ce", m), ("gce", m)] for n in titles}, titles)
-    drawn.canvas.draw()
+    FigureCanvasAgg(drawn).draw()  # which lays it out
     boxes = [axes.title.get_window_extent() for axes in drawn.axes]
     assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from pipeline.reporting.study import study_figures as figures
 from pipeline.reporting.study.study_numbers import (
@@ -42,7 +43,7 @@ def test_counts_of_neighbouring_dots_do_not_run_into_one_number():
         ReliabilityPoint(stated=0.05 + n / 10, came_true=1.0, low=0.2, high=1.0, scans=111) for n in range(10)
     ]
     drawn = figures.reliability_figure([ReliabilityPanel(name="AD", stage="before", points=tuple(points))])
-    drawn.canvas.draw()
+    FigureCanvasAgg(drawn).draw()  # which lays it out
     boxes = [text.get_window_extent() for text in drawn.axes[0].texts]
     title = drawn.axes[0].title.get_window_extent()
     assert len(boxes) == 10
@@ -65,7 +66,7 @@ def test_the_name_of_the_ring_is_not_struck_through_by_the_curve():
         RiskPoint(threshold=1 - n / 20, coverage=(n + 1) / len(risks), risk=r) for n, r in enumerate(risks)
     ]
     drawn = figures.risk_figure(points, 0.6)
-    drawn.canvas.draw()
+    FigureCanvasAgg(drawn).draw()  # which lays it out
     (name,), axes = drawn.axes[0].get_legend().get_texts(), drawn.axes[0]
     box = name.get_window_extent().transformed(axes.transData.inverted())
     below = [p for p in points if box.x0 <= p.coverage <= box.x1]
@@ -87,7 +88,7 @@ def test_confusion_writes_counts_and_row_shares():
 def test_long_names_of_classes_neither_overlap_nor_squeeze_the_confusion():
     names = ["mild cognitive impairment, amyloid positive", "dementia of the Alzheimer type", "CN"]
     drawn = figures.confusion_figure([[3, 1, 0]] * 3, names)
-    drawn.canvas.draw()
+    FigureCanvasAgg(drawn).draw()  # which lays it out
     axes = drawn.axes[0]
     boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
     assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
@@ -97,7 +98,7 @@ def test_long_names_of_classes_neither_overlap_nor_squeeze_the_confusion():
 def test_marks_of_an_axis_in_percent_are_exact():
     points = [RiskPoint(threshold=0.4, coverage=1, risk=0.17), RiskPoint(threshold=0.3, coverage=1, risk=0.1)]
     drawn = figures.risk_figure(points, None)
-    drawn.canvas.draw()
+    FigureCanvasAgg(drawn).draw()  # which lays it out
     axis = drawn.axes[0].yaxis
     for place, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True):
         assert float(label.get_text().removesuffix(" %")) == pytest.approx(100 * place)
