@@ -21,8 +21,8 @@ import flows.cli
 from flows.running.lifetime import watched
 def work(standalone_mode):
     started = subprocess.Popen(watched(["sleep", "600"]), stdin=subprocess.PIPE)
-    print("begun", flush=True)
     try:
+        print("begun", flush=True)  # the signal can follow at once
         time.sleep(600)
     except KeyboardInterrupt:
         print("the terminal is gone", flush=True)

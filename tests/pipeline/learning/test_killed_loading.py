@@ -81,6 +81,8 @@ def test_what_was_abandoned_for_another_setting_or_a_finished_cohort_is_removed(
 def both(clinic: Clinic, *cohorts: tuple[int, ...]) -> None:
     """Prepare cohorts in processes that start at the same time."""
     clinic.pause = 0.05
+    for scans in cohorts:
+        clinic.cohort(*scans)  # else both would write the volumes while they read them
     start = FORK.Barrier(len(cohorts))
     processes = [
         FORK.Process(target=lambda scans=scans: (start.wait(), clinic.load(*scans))) for scans in cohorts
