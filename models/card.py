@@ -86,6 +86,8 @@ class Card(_Facts):
         Training scans of each class.
     noise : dict of str to float
         For each calibration error in `metrics`, what the same probabilities would show if they were true.
+    level : float
+        Of the intervals in `metrics`, in (0, 1).
     coverage : dict of str to (int, int)
         For each class the test scans whose prediction set holds it, and all test scans of it.
 
@@ -109,6 +111,7 @@ class Card(_Facts):
     class_counts: dict[str, int] = Field(default_factory=dict)
     metrics: dict[str, MetricInterval] = Field(default_factory=dict)
     noise: dict[str, float] = Field(default_factory=dict)
+    level: float = Field(default=0.95, exclude_if=lambda level: level == 0.95)
     coverage: dict[str, tuple[int, int]] = Field(default_factory=dict)
     likeness: tuple[ConfidenceBin, ...] = ()
     norms: tuple[RegionNorm, ...] = ()

@@ -127,7 +127,7 @@ def _tested_on(card: Card) -> list[str]:
         return ["No test results are recorded."]
     return [
         f"{_parts(card, 'test')}, none of which was used for training or calibration. The intervals are over "
-        "subjects, at 95 % unless the study sets another level." + (f" {_NOISE}" if card.noise else ""),
+        f"subjects, at {100 * card.level:g} %." + (f" {_NOISE}" if card.noise else ""),
         "",
         *_table(
             ("metric", "value [interval]", *(["noise"] if card.noise else [])),

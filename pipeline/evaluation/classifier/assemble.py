@@ -112,6 +112,7 @@ def card_of(study: Study, scans: SplitCohort, results: Results, regions: RegionT
         class_counts=dict(zip(volumes.class_names, scans.part("train").class_counts, strict=True)),
         metrics={name: MetricInterval(**vars(interval)) for name, interval in shipped.metrics.items()},
         noise=dict(shipped.noise),
+        level=results.level,
         coverage=dict(results.coverage),
         likeness=tuple(ConfidenceBin(*counts) for counts in results.likeness),
         norms=() if regions is None else regions.norms(sorted(first.values())),

@@ -36,6 +36,7 @@ def model_facts(classifier: CalibratedClassifier, version: str) -> ModelFacts:
             MetricRow(name=name, value=m.value, low=m.low, high=m.high, noise=card.noise.get(name))
             for name, m in card.metrics.items()
         ),
+        level=card.level,
         typical_scans=tuple(
             TypicalTau(status=t.status, meta_roi=t.meta_roi, among=t.among, synthetic=card.synthetic)
             for t in classifier.typical_scans

@@ -155,14 +155,14 @@ class FindingRow(Facts):
 
 
 class MetricRow(Measured):
-    """A metric on the test scans with its 95 % interval; a calibration error with its noise floor."""
+    """A metric on the test scans with its interval; a calibration error with its noise floor."""
 
     name: Text
     noise: float | None = None
 
 
 class ModelFacts(Facts):
-    """What the model is for, what it was trained on, and its limitations.
+    """What the model is for, what it was trained on, its metrics with intervals at `level`, and its limits.
 
     References
     ----------
@@ -186,6 +186,7 @@ class ModelFacts(Facts):
         "Another mix of patients: probabilities assume the prevalence stated beside them.",
     )
     metrics: tuple[MetricRow, ...] = ()
+    level: float = 0.95
     versions: tuple[Named, ...] = ()
     typical_scans: tuple[TypicalTau, ...] = ()
 

@@ -99,6 +99,7 @@ def scan_page(
         "noted": [f for f in report.findings if f.verdict != "pass"],
         "passed": [rows for rows in (passed[:half], passed[half:]) if rows],
         "metrics": _metrics(report.model.metrics),
+        "level": f"{100 * report.model.level:g} %",
         "noisy": any(row.noise is not None for row in report.model.metrics),
         "say": sentences,
         "checks": checks(report),

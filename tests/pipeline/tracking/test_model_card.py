@@ -35,6 +35,7 @@ def test_calibration_errors_stand_beside_their_noise_and_are_headlined_above_it(
     assert "| Classwise ECE ↓ | 12.0 % [10.0 to 16.0] | 8.0 % |" in card
     assert "| NLL ↓ | 0.81 [0.52 to 1.14] |  |" in card
     assert "only what lies above it is an error" in card
+    assert "The intervals are over subjects, at 95 %." in card
     first = description(card)
     assert "classwise ECE above noise 4.0 % [2.0 to 8.0]" in first
     assert "prior-corrected balanced accuracy 0.66 [0.55 to 0.75]" in first

@@ -25,6 +25,13 @@ def test_the_target_is_named_in_words(small_classifier):
     assert model_facts(other, "3").target == "amyloid status"
 
 
+def test_the_level_of_the_intervals_is_that_of_the_study(small_classifier):
+    assert model_facts(small_classifier, "3").level == 0.95
+    wide = replace(small_classifier, card=small_classifier.card.model_copy(update={"level": 0.9}))
+    assert model_facts(wide, "3").level == 0.9
+    assert Card.from_dict(wide.card.to_dict()).level == 0.9
+
+
 def test_classes_with_few_calibration_scans_are_a_limitation(small_classifier):
     few = (
         "Classes with few calibration scans (10 of CN, 10 of MCI and 10 of AD): their prediction sets can be"

@@ -137,7 +137,9 @@ def test_metrics_of_the_model_are_written_as_in_every_table(scan, context, predi
         MetricRow(name="classwise_ece", value=0.148, low=0.13, high=0.26),
         MetricRow(name="balanced_accuracy", value=0.56, low=0.39, high=0.8),
     )
-    model = context.model.model_copy(update={"metrics": metrics})
+    model = context.model.model_copy(update={"metrics": metrics, "level": 0.9})
     report = build_scan_report(scan, replace(context, model=model), prediction)
-    assert "Classwise ECE ↓14.8 %13.0 to 26.0" in words_seen(scan_page(report, None).html())
-    assert "Balanced accuracy ↑0.560.39 to 0.80" in words_seen(scan_page(report, None).html())
+    seen = words_seen(scan_page(report, None).html())
+    assert "Classwise ECE ↓14.8 %13.0 to 26.0" in seen
+    assert "Value90 % interval" in seen
+    assert "Balanced accuracy ↑0.560.39 to 0.80" in seen
