@@ -20,6 +20,9 @@ from pipeline.learning import rank_group, training
 from pipeline.learning.devices import join_ranks, ranks
 join_ranks()
 volumes, folder = make_volumes(), Path({folder!r})
+def tell(text):
+    # With its end of line at once: both ranks write to one pipe.
+    print(f"rank {{ranks().rank}}: {{text}}\\n", end="", flush=True)
 def train(**settings):
     return training.train(volumes, make_split(volumes), make_study(folder, **settings), folder)
 """
@@ -51,7 +54,7 @@ def worse(*given):
     return own(*given) * (1 if ranks().rank == 0 else -1)
 training._logits = worse
 epochs = len(train(patience=2, epochs=12, optimizer="sgd", learning_rate=0.05).history)
-print(f"rank {ranks().rank}: {epochs} epochs", flush=True)
+tell(f"{epochs} epochs")
 """)
     assert done.returncode == 0, done.stderr
     first, second = sorted(line for line in done.stdout.splitlines() if line.startswith("rank "))
@@ -81,7 +84,7 @@ volumes.volumes[11] = float("nan")
 try:
     train()
 except TrainingError as error:
-    print(f"rank {ranks().rank}: {error}", flush=True)
+    tell(str(error))
 """)
     named = [line for line in done.stdout.splitlines() if line.startswith("rank ")]
     assert len(named) == 2, done.stderr
