@@ -33,7 +33,10 @@ def quotes_advice(words: Sequence[str], problem: str) -> str:
             if _exists(path):
                 return f"This path contains a space: write it in quotes, {shlex.quote(path)}."
     missing = _NO_FILE in problem and any(f"'{word}'" in problem for run in runs if run[1:] for word in run)
-    return "A path that contains a space needs quotes." if missing or _LEFT_OVER in problem else ""
+    typed = [word for run in runs for word in run]
+    # Where each word is a path of its own, no quotes are missing.
+    left_over = _LEFT_OVER in problem and not all(map(_exists, typed))
+    return "A path that contains a space needs quotes." if missing or left_over else ""
 
 
 def _runs(words: Sequence[str]) -> Iterator[list[str]]:

@@ -248,15 +248,12 @@ def _check_kind(stated: Mapping[str, Any]) -> None:
 
 
 def _check_attenuation(stated: Mapping[str, Any]) -> None:
-    given = next((stated[key] for key in _CORRECTION if key in stated), None)
-    listed = given if isinstance(given, list) else [given]
-    values = ["false" if one is False else text_in({"": one}, "") for one in listed]
-    known = [value for value in values if value is not None]
+    key, known = next(((key, words) for key in _CORRECTION if (words := _words_in(stated, key))), ("", []))
     names = [text_in(stated, key) for key in ("SeriesDescription", IMAGE_NAME)]
     if known and all(NOT_CORRECTED.fullmatch(squeeze(value)) for value in known):
         raise RefusedScan(
             "not-attenuation-corrected",
-            f"The image is not corrected for attenuation: AttenuationCorrection is {known[0]}",
+            f"The image is not corrected for attenuation: {key} is {known[0]}",
             hint="take the attenuation corrected image",
             measured="none",
         )
@@ -268,6 +265,14 @@ def _check_attenuation(stated: Mapping[str, Any]) -> None:
             hint="take the attenuation corrected image, or state AttenuationCorrection in the sidecar",
             measured="named so",
         )
+
+
+def _words_in(stated: Mapping[str, Any], key: str) -> list[str]:
+    """Return what one entry states, which may be a list; nothing where that is no word."""
+    given = stated.get(key)
+    listed = given if isinstance(given, list) else [given]
+    values = ["false" if one is False else text_in({"": one}, "") for one in listed]
+    return [value for value in values if value is not None]
 
 
 def _is_fact(value: object) -> bool:

@@ -69,3 +69,10 @@ def test_of_a_path_that_is_not_there_yet_quotes_are_advised(line, monkeypatch, c
 )
 def test_another_error_advises_no_quotes(line, monkeypatch, capsys):
     assert "quotes" not in _typed(line, monkeypatch, capsys)
+
+
+@pytest.mark.usefixtures("_files")
+def test_an_argument_too_many_that_is_a_path_of_its_own_lacks_no_quotes(monkeypatch, capsys):
+    printed = _typed("reports pet/tau", monkeypatch, capsys)
+    assert "unexpected extra argument" in printed
+    assert _NEEDED not in " ".join(printed.split())

@@ -154,9 +154,10 @@ def dataset(tmp_path):
     return write
 
 
-def test_a_sidecar_of_dcm2niix_states_the_correction_as_its_method(dataset):
-    with pytest.raises(RefusedScan, match="AttenuationCorrection is NONE") as refused:
-        read_found(dataset({"AttenuationCorrectionMethod": "NONE"}))
+@pytest.mark.parametrize("general", [{}, {"AttenuationCorrection": "n/a"}])
+def test_a_sidecar_of_dcm2niix_states_the_correction_as_its_method(dataset, general):
+    with pytest.raises(RefusedScan, match="AttenuationCorrectionMethod is NONE") as refused:
+        read_found(dataset(general | {"AttenuationCorrectionMethod": "NONE"}))
     assert refused.value.rule == "not-attenuation-corrected"
 
 
