@@ -43,7 +43,9 @@ class Missing:
 
     def __str__(self) -> str:
         where = f"{self.in_brain:.1%} of the brain, most in {self.region.replace('_', ' ')}"
-        return f"{self.voxels} voxels, " + (where if self.worst > 0 else "none of them in the brain")
+        return f"{self.voxels} voxel{'s' * (self.voxels != 1)}, " + (
+            where if self.worst > 0 else "none of them in the brain"
+        )
 
 
 def doubtful_values(array: FloatArray, noted: Fact = None) -> list[str]:

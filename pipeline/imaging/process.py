@@ -84,7 +84,7 @@ def normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
 
 def _normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
     _check_field_of_view(volume)
-    measured, invalid, whole = *_finite(volume), volume.affine
+    measured, invalid = _finite(volume)
     volume = without_erased_planes(upper_end(measured))
     window = choose_window(volume, settings)
     findings = [*_window_findings(window), *_body_findings(measured)]
@@ -95,7 +95,7 @@ def _normalise(volume: Volume, settings: ImagingSettings) -> Normalised:
     registration, how = _locate(frames.average, native_mm, claimed=claims_template(volume))
     matrices = [m @ registration.matrix for m in frames.matrices]
     # Before all that may be wrong because of it.
-    findings.insert(0, _invalid_finding(invalid, window, matrices, whole))
+    findings.insert(0, _invalid_finding(invalid, measured, window, matrices))
     findings += [*how, _side_finding(volume)]
     refuse_if_needed(findings)
     if settings.registration == "warp" and not np.isnan(registration.turned_gain):
@@ -154,12 +154,18 @@ def _finite(volume: Volume) -> tuple[Volume, Mask | None]:
     return volume, bad if lost else None
 
 
-def _invalid_finding(bad: Mask | None, window: Window, matrices: list[Matrix], affine: Matrix) -> Finding:
+def _invalid_finding(bad: Mask | None, volume: Volume, window: Window, matrices: list[Matrix]) -> Finding:
+    """Judge where `volume`, which is the whole of what was read, holds no number."""
     if bad is None:
         return judge("invalid-voxels", 0.0)
     frames = [bad[..., k] for k in window.frames] if bad.ndim == 4 else [bad]
-    found = locate(frames, matrices, affine)
+    found = locate(frames, matrices, volume.affine)
     finding = judge("invalid-voxels", found.worst, str(found))
+    if found.worst == 0 and volume.facts.get("padded_voxels") == int(bad.sum()):
+        message = (
+            f"{found.voxels} voxels hold no measurement (Pixel Padding Value), none of them in the brain"
+        )
+        return note("invalid-voxels", "pass", message)
     if finding.verdict == "pass" and found.voxels:
         message = f"Some voxels are NaN or infinite and count as 0: {found}"
         return note("invalid-voxels", "warn", message, found.worst)

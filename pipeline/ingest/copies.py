@@ -136,12 +136,12 @@ def _equal_values(
     first: list[tuple[tuple[float, ...], FloatArray]], second: list[tuple[tuple[float, ...], FloatArray]]
 ) -> bool:
     """Return whether planes agree but for the rounding of another scale; images of zeros are no evidence."""
-    peak = max((float(values.max()) for _, values in first), default=0.0)
+    peak = max((float(np.fmax.reduce(values, axis=None)) for _, values in first), default=0.0)
     return (
         peak > 0
         and len(first) == len(second)
         and all(
-            here == there and np.allclose(a, b, rtol=1e-4, atol=1e-4 * peak)
+            here == there and np.allclose(a, b, rtol=1e-4, atol=1e-4 * peak, equal_nan=True)
             for (here, a), (there, b) in zip(first, second, strict=True)
         )
     )

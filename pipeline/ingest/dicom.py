@@ -149,6 +149,7 @@ def assemble(headers: Sequence[SeriesHeader]) -> Volume:
     if factor != 1.0:
         array *= np.float32(factor)
     facts = acquisition_facts(header, [plane.moment for plane in planes], unit)
+    facts["padded_voxels"] = int(np.isnan(array).sum()) if any(plane.padding for plane in planes) else None
     notes = (facts["time_note"], note, doubt, _lacking_frames(header, len(frames)))
     facts["time_note"] = "; ".join(str(one) for one in notes if one) or None
     if facts["decay_correction"] == "NONE" and len(frames) > 1:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.uid import UID, ExplicitVRBigEndian
 
 from pipeline.errors import RefusedScan
-from pipeline.ingest.headers import MALFORMED, SeriesHeader, no_geometry
+from pipeline.ingest.headers import SeriesHeader, no_geometry
+from pipeline.ingest.pixels import padding_of, stored_pixels
 from pipeline.ingest.times import Moment, parse_datetime, parse_moment
 from pipeline.scan import FloatArray
 
@@ -44,6 +42,8 @@ class Plane:
         What the values are decay corrected to; one for all planes of a series.
     decay_factor : float or None
         The factor by which the scanner multiplied the plane; None where it is not stated, or 1.
+    padding : (float, float) or None
+        Lowest and highest stored value that stand for no measurement, where they would not be read as 0.
     """
 
     stored: NDArray[np.generic]
@@ -59,6 +59,7 @@ class Plane:
     order: int | None
     reference: tuple[str | None, ...]
     decay_factor: float | None
+    padding: tuple[float, float] | None
 
     @property
     def acquired(self) -> float | None:
@@ -108,6 +109,8 @@ def are_equal(first: list[Plane], second: list[Plane]) -> bool:
 def fill(values: FloatArray, plane: Plane) -> None:
     """Write the values of a plane, slope and intercept applied, into an array of shape (rows, columns).
 
+    Pixels that stand for no measurement are no number there.
+
     Raises
     ------
     RefusedScan
@@ -118,6 +121,10 @@ def fill(values: FloatArray, plane: Plane) -> None:
             # In double precision first: 32767 times a slope of 7e-5 must not lose its last bits twice.
             scaled = np.multiply(plane.stored, plane.slope, dtype=np.float64)
             scaled += plane.intercept
+            if plane.padding is not None:
+                low, high = plane.padding
+                stored = plane.stored.astype(np.float64)
+                scaled[(stored >= low) & (stored <= high)] = np.nan
             values[...] = scaled
     except FloatingPointError as error:
         raise RefusedScan(
@@ -126,72 +133,6 @@ def fill(values: FloatArray, plane: Plane) -> None:
             hint="Export the series again",
             measured=f"{plane.slope:g}",
         ) from error
-
-
-def stored_pixels(header: SeriesHeader) -> NDArray[np.generic]:
-    """Return stored values, shape (frames, rows, columns), before any slope.
-
-    Raises
-    ------
-    RefusedScan
-        ``"truncated-file"`` or ``"unreadable-codec"``.
-    """
-    rows, columns = header.whole("Rows") or 0, header.whole("Columns") or 0
-    frames = header.whole("NumberOfFrames") or 1
-    if not (0 < rows <= 8192 and 0 < columns <= 8192 and 0 < frames <= 100_000):
-        raise _truncated(f"{rows} x {columns} pixels in {frames} frames")
-    if (header.whole("SamplesPerPixel") or 1) != 1:
-        raise _unreadable("a colour image")
-    syntax = UID(header.syntax)
-    if not syntax.is_transfer_syntax:
-        raise _unreadable("an unknown transfer syntax")
-    if syntax.is_compressed and not syntax.is_deflated:
-        return _decoded(header, syntax, (frames, rows, columns))
-    return _native(header, syntax, (frames, rows, columns))
-
-
-def _native(header: SeriesHeader, syntax: UID, shape: tuple[int, int, int]) -> NDArray[np.generic]:
-    order = ">" if syntax == ExplicitVRBigEndian else "<"
-    bits = header.whole("BitsAllocated") or 16
-    integer = f"{'i' if header.whole('PixelRepresentation') else 'u'}{bits // 8}"
-    kinds = {"PixelData": integer, "FloatPixelData": "f4", "DoubleFloatPixelData": "f8"}
-    keyword, data = next(((k, d) for k in kinds if isinstance(d := header.get(k), bytes)), ("", b""))
-    if not keyword:
-        raise _truncated("no pixel data")
-    if keyword == "PixelData" and bits not in (8, 16, 32):
-        raise _unreadable(f"{bits} bits allocated")
-    dtype, count = np.dtype(order + kinds[keyword]), math.prod(shape)
-    if len(data) < count * dtype.itemsize:
-        raise _truncated(f"{len(data)} of {count * dtype.itemsize} bytes")
-    stored = np.frombuffer(data, dtype, count=count).reshape(shape)
-    return (
-        _significant_bits(stored, header.whole("BitsStored") or bits, bits) if dtype.kind in "iu" else stored
-    )
-
-
-def _significant_bits(stored: NDArray[np.generic], used: int, allocated: int) -> NDArray[np.generic]:
-    """Drop what overlays left in the unused high bits; extend the sign where there is one."""
-    if not 0 < used < allocated:
-        return stored
-    native = stored.astype(stored.dtype.newbyteorder("="))
-    spare = allocated - used
-    result: NDArray[np.generic] = (native << spare) >> spare
-    return result
-
-
-def _decoded(header: SeriesHeader, syntax: UID, shape: tuple[int, int, int]) -> NDArray[np.generic]:
-    if header.image is None or not isinstance(header.get("PixelData"), bytes):
-        raise _truncated("no pixel data")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            stored = np.asarray(header.image.pixel_array)
-        except (*MALFORMED, RuntimeError) as error:
-            # The sequence delimiter ends every encapsulated stream that was written to its end.
-            raise _unreadable(syntax.name) from error
-    if stored.size != math.prod(shape):
-        raise _truncated(f"{stored.size} of {math.prod(shape)} pixels")
-    return stored.reshape(shape)
 
 
 def _plane(header: SeriesHeader, stored: NDArray[np.generic], *, must_scale: bool) -> Plane:
@@ -206,6 +147,7 @@ def _plane(header: SeriesHeader, stored: NDArray[np.generic], *, must_scale: boo
     duration = header.number("ActualFrameDuration") or header.number("FrameAcquisitionDuration")
     reference, factor = header.number("FrameReferenceTime"), header.number("DecayFactor")
     slope, intercept = _rescale(header, must_scale=must_scale, empty=not stored.any())
+    padding = padding_of(header)
     return Plane(
         stored=stored,
         slope=slope,
@@ -220,6 +162,7 @@ def _plane(header: SeriesHeader, stored: NDArray[np.generic], *, must_scale: boo
         order=_order(header),
         reference=_decay_reference(header),
         decay_factor=factor if factor and factor > 1 else None,
+        padding=None if padding == (0.0, 0.0) and intercept == 0 else padding,
     )
 
 
@@ -280,21 +223,3 @@ def _rescale(header: SeriesHeader, *, must_scale: bool, empty: bool) -> tuple[fl
             measured=seen,
         )
     return slope, intercept or 0.0
-
-
-def _truncated(seen: str) -> RefusedScan:
-    return RefusedScan(
-        "truncated-file",
-        f"The pixel data is incomplete: {seen}",
-        hint="Fetch the series again",
-        measured=seen,
-    )
-
-
-def _unreadable(seen: str) -> RefusedScan:
-    return RefusedScan(
-        "unreadable-codec",
-        f"The pixel data cannot be decoded: {seen}",
-        hint="Export the series as Explicit VR Little Endian",
-        measured=seen,
-    )

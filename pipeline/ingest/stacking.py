@@ -173,11 +173,12 @@ def check_filled(array: FloatArray) -> None:
         ``"missing-slices"``.
     """
     frames = [array] if array.ndim == 3 else [array[..., t] for t in range(array.shape[3])]
-    means = [float(frame.mean()) for frame in frames] if len(frames) > 1 else [1.0]
-    for values in (frame for frame, mean in zip(frames, means, strict=True) if mean > 0.5 * max(means)):
+    totals = [float(np.nansum(frame)) for frame in frames] if len(frames) > 1 else [1.0]
+    for values in (frame for frame, total in zip(frames, totals, strict=True) if total > 0.5 * max(totals)):
         for axis in range(3):
             others = tuple(n for n in range(3) if n != axis)
-            filled = np.flatnonzero(values.min(axis=others) != values.max(axis=others)).tolist()
+            lowest, highest = (np.asarray(f.reduce(values, axis=others)) for f in (np.fmin, np.fmax))
+            filled = np.flatnonzero(lowest < highest).tolist()
             lacking = sorted({*range(min(filled), max(filled))} - {*filled}) if filled else []
             if lacking:
                 seen = f"{len(lacking)} slices along {'xyz'[axis]}, the first is number {lacking[0] + 1}"

@@ -54,7 +54,7 @@ def test_a_single_voxel_that_is_no_number_in_the_brain_warns(head):
     found = normalise(with_block(head, "left_middle_temporal", np.nan, half=0), SETTINGS)
     (finding,) = [f for f in found.findings if f.rule == "invalid-voxels"]
     assert finding.verdict == "warn"
-    assert "1 voxels" in finding.message
+    assert "(1 voxel, " in finding.message
     assert "middle temporal" in finding.message
 
 
@@ -67,6 +67,22 @@ def test_a_background_that_is_no_number_warns_and_changes_no_value(head):
     assert "none of them in the brain" in finding.message
     there = normalise(head.volume, SETTINGS)
     assert found.composites["meta_roi"] == pytest.approx(there.composites["meta_roi"], rel=2e-3)
+
+
+def test_padding_beside_the_brain_is_noted_and_in_it_refused(head):
+    array = head.volume.array.copy()
+    array[:6] = np.nan
+    beside = replace(
+        head.volume, array=array, facts={**head.volume.facts, "padded_voxels": int(np.isnan(array).sum())}
+    )
+    (finding,) = [f for f in normalise(beside, SETTINGS).findings if f.rule == "invalid-voxels"]
+    assert finding.verdict == "pass"
+    assert "hold no measurement (Pixel Padding Value), none of them in the brain" in finding.message
+    middle = np.array(array.shape) // 2
+    array[tuple(slice(n - 9, n + 9) for n in middle)] = np.nan
+    inside = replace(beside, array=array, facts={**beside.facts, "padded_voxels": int(np.isnan(array).sum())})
+    with pytest.raises(RefusedScan, match="of the brain, most in"):
+        normalise(inside, SETTINGS)
 
 
 @pytest.mark.parametrize("value", [0.0, 4000.0])
