@@ -8,6 +8,7 @@ that mean the same as a region of the atlas define its truth in that person.
 from __future__ import annotations
 
 import functools
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +55,34 @@ _LEFT_OF = {31: 32, 47: 48, 36: 37, 57: 58, 55: 56, 59: 60, 23: 30, 61: 62}
 CEREBELLAR_GREY = _TISSUES["cerebellar_grey"]
 VENTRICLES = _TISSUES["lateral_ventricle"]
 FLUID = (*VENTRICLES, *_TISSUES["csf"])
-_HIPPOCAMPI = (47, 48)
+_BRAINSTEM = _TISSUES["brainstem"]
 _SPACING_MM = (0.5, 2.5)
+_DIRECTIONS = (
+    ((47,), (48,), "The right hippocampus (label 47) does not lie to the right of the left one (48)"),
+    (
+        (120, 121),
+        (108, 109),
+        "The frontal poles (120, 121) do not lie in front of calcarine cortex (108, 109)",
+    ),
+    (
+        (182, 183, 176, 177),
+        (132, 133),
+        "The central gyri (176, 182) do not lie above the temporal lobe (132)",
+    ),
+)
+"""Along each axis, labels that lie ahead of others: within 30 degrees in 135 real people."""
+_ENDS = (("left", "right"), ("back", "front"), ("bottom", "top"))
+_CUT_CM2 = 20.0
+"""The last slice of a whole brain shows less of it; see `_check_whole`."""
+_UNREADABLE = (
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+    OSError,
+    EOFError,
+    ValueError,
+    MemoryError,
+    zlib.error,
+)
 
 
 def left_of(label: int) -> int:
@@ -107,7 +134,7 @@ class LabelVolume:
 
 
 def list_people(folder: Path) -> tuple[Path, ...]:
-    """Return the NIfTI files of a folder by name.
+    """Return the NIfTI files of a folder by name; hidden ones are left out.
 
     Raises
     ------
@@ -120,7 +147,8 @@ def list_people(folder: Path) -> tuple[Path, ...]:
             where=str(folder),
             hint="set phantom.anatomies to a folder of NIfTI label volumes, one a person",
         )
-    found = tuple(sorted(p for p in folder.iterdir() if p.name.endswith((".nii", ".nii.gz"))))
+    visible = (p for p in folder.iterdir() if not p.name.startswith("."))
+    found = tuple(sorted(p for p in visible if p.name.lower().endswith((".nii", ".nii.gz"))))
     if not found:
         raise InputError(
             "The folder holds no label volume. Expected NIfTI files (.nii or .nii.gz), one a person",
@@ -149,31 +177,36 @@ def read_person(path: Path) -> LabelVolume:
     ------
     InputError
         If the file is no three-dimensional NIfTI volume of whole numbers with voxels of 0.5 to 2.5 mm, holds
-        a label that the numbering does not have, lacks one that the phantom needs, or has left and right
-        exchanged.
+        a label that the numbering does not have, lacks one that the phantom needs, shows a brain that is cut,
+        or a head that lies otherwise than the header states.
     """
     try:
         image = nib.as_closest_canonical(nib.load(path))
         values = np.asarray(image.dataobj)
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+    except _UNREADABLE as error:
         raise InputError(
-            f"The file cannot be read as NIfTI ({error})", where=str(path), hint="export it again"
+            f"The file cannot be read as NIfTI ({str(error) or type(error).__name__})",
+            where=str(path),
+            hint="export it again",
         ) from error
+    while values.ndim > 3 and values.shape[-1] == 1:
+        values = values[..., 0]
     if values.ndim != 3:
         raise InputError(
             f"The volume has the shape {values.shape}. Expected three axes",
             where=str(path),
             hint="export one label volume a file",
         )
-    if not np.array_equal(values, np.rint(values)):
+    if values.dtype.kind not in "iuf" or not np.array_equal(values, np.rint(values)):
         raise InputError(
-            "The volume holds numbers that are not whole. Expected labels",
+            "The volume holds values that are not whole numbers. Expected labels",
             where=str(path),
             hint="export the labels themselves, to the nearest voxel, not an image or probabilities",
         )
-    volume = LabelVolume(values.astype(np.int16), np.asarray(image.affine, dtype=np.float64))
-    check_labels(volume.labels, volume.affine, path.name)
-    return volume
+    affine = np.asarray(image.affine, dtype=np.float64)
+    # Checked before they become short: 65583 would turn into 47.
+    check_labels(values.astype(np.int64), affine, path.name)
+    return LabelVolume(values.astype(np.int16), affine)
 
 
 def check_labels(labels: NDArray[np.integer], affine: Floats, where: str) -> None:
@@ -185,13 +218,20 @@ def check_labels(labels: NDArray[np.integer], affine: Floats, where: str) -> Non
         See `read_person`.
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if spacing.min() < _SPACING_MM[0] or spacing.max() > _SPACING_MM[1]:
+    if not (spacing.min() >= _SPACING_MM[0] and spacing.max() <= _SPACING_MM[1]):
         raise InputError(
             f"Voxels are {' x '.join(f'{s:.3g}' for s in spacing)} mm. Expected {_SPACING_MM[0]} to "
             f"{_SPACING_MM[1]} mm along each axis",
             where=where,
-            hint="resample the labels to 1 or 2 mm, to the nearest voxel",
+            hint="resample the labels to 1 or 2 mm, to the nearest voxel; the header's unit must be mm",
         )
+    _check_numbers(labels, where)
+    _check_whole(labels, spacing, where)
+    _check_directions(labels, affine, where)
+
+
+def _check_numbers(labels: NDArray[np.integer], where: str) -> None:
+    """Refuse a label that the numbering does not have, and the lack of one that the phantom needs."""
     numbers, counts = np.unique(labels, return_counts=True)
     for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
         if number and number not in painted_like() and number not in OUTSIDE:
@@ -209,10 +249,35 @@ def check_labels(labels: NDArray[np.integer], affine: Floats, where: str) -> Non
                 where=where,
                 hint="use a volume that labels the whole brain, cerebellum included",
             )
-    right, left = ((np.argwhere(labels == n).mean(axis=0) @ affine[:3, :3].T)[0] for n in _HIPPOCAMPI)
-    if right < left:
-        raise InputError(
-            "The right hippocampus (label 47) lies left of the left one (48): header and labels disagree",
-            where=where,
-            hint="correct the orientation in the file's header",
-        )
+
+
+def _check_whole(labels: NDArray[np.integer], spacing: Floats, where: str) -> None:
+    """Refuse a brain that ends in a flat cut: half a cerebellum would be measured as a whole one.
+
+    A brain tapers off; only its stem may be cut.
+    """
+    tissue = ~np.isin(labels, (0, *FLUID, *OUTSIDE, *_BRAINSTEM))
+    for axis, names in enumerate(_ENDS):
+        others = tuple(a for a in range(3) if a != axis)
+        area_cm2 = tissue.sum(axis=others) * np.prod(spacing[list(others)]) / 100
+        filled = np.flatnonzero(area_cm2)
+        for name, last in zip(names, (filled[0], filled[-1]), strict=True):
+            if area_cm2[last] > _CUT_CM2:
+                raise InputError(
+                    f"The labels end at the {name} with {area_cm2[last]:.0f} cm2 of brain: it is cut there",
+                    where=where,
+                    hint="use a volume that labels the whole brain, cerebellum included",
+                )
+
+
+def _check_directions(labels: NDArray[np.integer], affine: Floats, where: str) -> None:
+    """Refuse a head that lies otherwise than its header states: its lower cerebellum would be another."""
+    for axis, (ahead, behind, otherwise) in enumerate(_DIRECTIONS):
+        ends = (np.argwhere(np.isin(labels, numbers)).mean(axis=0) for numbers in (ahead, behind))
+        along = affine[:3, :3] @ np.subtract(*ends)
+        if along[axis] <= 0 or np.argmax(np.abs(along)) != axis:
+            raise InputError(
+                f"{otherwise}: header and labels disagree",
+                where=where,
+                hint="correct the orientation in the file's header",
+            )
