@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-from models.arrays import Floats
+from models.arrays import Floats, Ints
 
 _ROUNDING = 1e-9
 """Tolerance, so that 100 * 0.55 does not round up to 56."""
 _SMALLEST = 1e-12
+_BEYOND_ONE = 1e-4
+"""How far rounding may take a probability above 1."""
 _PULL = 20
 """Scans of a class at which its own threshold and the one of all classes weigh the same."""
 
@@ -34,10 +36,11 @@ class ConformalSets:
     The common threshold is one of the odds of a class over the odds of its share of the scans, which is
     another score for each class. One score for all would be what the common classes need: with 45 scans of
     the phantom, five of them AD, the pull to it left 40 % of AD in the sets at 80 %. As it is, every class of
-    exchangeable scans is held as often as stated, on average over calibration sets, from five scans a class
-    on. Where all scans together are too few for a threshold, all classes are in every set. Held-out scores of
-    cross-fitting are of other networks than the average that is used, so with them coverage is approximate:
-    measured in tests/benchmarks/RESULTS.md.
+    exchangeable scans is held as often as stated at 80 and 90 %, on average over calibration sets, from five
+    scans a class on. At 95 % a class of fewer than 19 scans is held in 92 to 95 %. Where all scans together
+    are too few for a threshold, all classes are in every set. Held-out scores of cross-fitting are of other
+    networks than the average that is used, so with them coverage is approximate: measured in
+    tests/benchmarks/RESULTS.md.
 
     Thresholds in bundles of older versions have no pull and may be infinite; they are used as they are.
 
@@ -71,8 +74,7 @@ class ConformalSets:
     coverage: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.coverage < 1:
-            raise ValueError(f"coverage is {self.coverage:g}. Expected a number between 0 and 1.")
+        _check_coverage(self.coverage)
         if len(self.thresholds) != len(self.counts):
             raise ValueError(
                 f"There are {len(self.thresholds)} thresholds and {len(self.counts)} counts. "
@@ -96,16 +98,18 @@ class ConformalSets:
         Raises
         ------
         ValueError
-            If the shapes do not fit, a label is no class, or coverage lies outside (0, 1).
+            If the shapes do not fit, a probability is none, a label is no class, or coverage lies outside
+            (0, 1).
         """
+        _check_coverage(coverage)
         p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
         if p.ndim != 2 or y.shape != p.shape[:1]:
             raise ValueError(
                 f"Probabilities have shape {p.shape} and labels {y.shape}. "
                 "Expected (scans, classes) and (scans,)."
             )
-        if len(y) and not (y.min() >= 0 and y.max() < p.shape[1]):
-            raise ValueError(f"Labels range from {y.min()} to {y.max()}. Expected 0 to {p.shape[1] - 1}.")
+        _check_probabilities(p)
+        y = _class_indices(y, p.shape[1])
         counts = np.bincount(y, minlength=p.shape[1])
         # Half a scan more of each class, so that one without scans has a share too.
         odds = logit((counts + 0.5) / (len(y) + 0.5 * len(counts)))
@@ -135,15 +139,20 @@ class ConformalSets:
         Raises
         ------
         ValueError
-            If the number of classes differs from that of `fit`.
+            If the number of classes differs from that of `fit`, a probability is none, or `shown` is not of
+            the same shape.
         """
         p = np.asarray(probabilities, dtype=np.float64)
         if p.ndim != 2 or p.shape[1] != len(self.thresholds):
             raise ValueError(
                 f"Probabilities have shape {p.shape}. Expected (scans, {len(self.thresholds)}) as in `fit`."
             )
-        inside = 1 - p <= np.array(self.thresholds)
         stated = p if shown is None else np.asarray(shown, dtype=np.float64)
+        if stated.shape != p.shape:
+            raise ValueError(f"The shown probabilities have shape {stated.shape}. Expected {p.shape}.")
+        _check_probabilities(p)
+        _check_probabilities(stated)
+        inside = 1 - p <= np.array(self.thresholds)
         inside[np.arange(len(p)), stated.argmax(axis=1)] = True
         return np.asarray(inside)
 
@@ -163,6 +172,26 @@ class ConformalSets:
             counts=tuple(int(n) for n in stored["counts"]),
             coverage=float(stored["coverage"]),
         )
+
+
+def _check_coverage(coverage: float) -> None:
+    if not 0 < coverage < 1:
+        raise ValueError(f"coverage is {coverage:g}. Expected a number between 0 and 1.")
+
+
+def _check_probabilities(p: Floats) -> None:
+    if not ((p >= 0) & (p <= 1 + _BEYOND_ONE)).all():  # NaN is neither
+        raise ValueError(f"Probabilities range from {p.min():g} to {p.max():g}. Expected 0 to 1.")
+
+
+def _class_indices(labels: NDArray[Any], classes: int) -> Ints:
+    if not labels.size:  # an empty list has no integer type
+        return np.zeros(0, dtype=np.int64)
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"Labels are {labels.dtype}. Expected integers.")
+    if not (labels.min() >= 0 and labels.max() < classes):
+        raise ValueError(f"Labels range from {labels.min()} to {labels.max()}. Expected 0 to {classes - 1}.")
+    return labels.astype(np.int64)
 
 
 def _pulled(own: Floats, common: float, coverage: float) -> float:

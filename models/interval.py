@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,12 +73,17 @@ def plausible_range(stated: Floats, drawn: Floats, factor: float | None) -> tupl
     drawn : ndarray, shape (D, N, K)
         Probabilities of single networks under single draws of the calibrator, at the same prevalence.
     factor : float or None
-        See `choose_range_factor`. None gives the percentiles as they are, as classifiers of older versions
-        have them, widened where needed to contain the stated value.
+        Above 0, see `choose_range_factor`. None gives the percentiles as they are, as classifiers of older
+        versions have them, widened where needed to contain the stated value.
 
     Returns
     -------
     tuple of ndarray, shape (N, K) each
+
+    Raises
+    ------
+    ValueError
+        If the factor is not a finite number above 0.
 
     Notes
     -----
@@ -95,9 +101,12 @@ def plausible_range(stated: Floats, drawn: Floats, factor: float | None) -> tupl
     if factor is None:
         low, high = np.percentile(drawn, _PERCENTILES, axis=0)
         return np.minimum(low, stated), np.maximum(high, stated)
+    if not 0 < factor < math.inf:
+        raise ValueError(f"The factor of the range is {factor}. Expected a finite number above 0.")
     below, above = _distances(stated, drawn)
     centre = _log_odds(stated)
     low, high = expit(centre - factor * below), np.minimum(expit(centre + factor * above), 1 - _ROUNDING)
+    low = np.where(stated < _SMALLEST, 0.0, low)  # log-odds do not reach further down
     inside = (stated > 0) & (stated < 1 - 2 * _ROUNDING)
     return np.where(inside, low, stated), np.where(inside, high, stated)
 

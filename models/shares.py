@@ -38,7 +38,7 @@ def read_shares(
                 f"The prevalence has {len(stated)} shares. "
                 f"Expected one for each of {', '.join(class_names or ())}."
             )
-        stated = dict(zip(class_names or (), map(float, stated), strict=True))
+        stated = dict(zip(class_names or (), stated, strict=True))
     if class_names is not None:
         if set(stated) != set(class_names):
             raise ValueError(
@@ -46,6 +46,11 @@ def read_shares(
                 f"Expected a share for each of {', '.join(class_names)}."
             )
         stated = {name: stated[name] for name in class_names}
+    try:
+        stated = {name: float(value) for name, value in stated.items()}
+    except (TypeError, ValueError):
+        given = ", ".join(f"{name} {value!r}" for name, value in stated.items())
+        raise ValueError(f"The shares of the classes are {given}. Expected a number for each.") from None
     total = math.fsum(stated.values())
     whole = next((w for w in (1, 100) if abs(total / w - 1) <= _ROUNDING + 1e-9), None)
     if whole is None or min(stated.values()) < 0:

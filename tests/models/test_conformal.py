@@ -182,8 +182,29 @@ def test_refusals():
         ConformalSets.fit(p, y + 1, 0.9)
     with pytest.raises(ValueError, match=r"shape \(30, 2\)\. Expected \(scans, 3\) as in `fit`"):
         ConformalSets.fit(p, y, 0.9).sets(p[:, :2])
+    with pytest.raises(ValueError, match=r"coverage is nan\. Expected a number between 0 and 1"):
+        ConformalSets.fit(p, y, np.nan)
+    with pytest.raises(ValueError, match=r"Labels are <U2\. Expected integers"):
+        ConformalSets.fit(p, ["CN"] * 30, 0.9)
+    with pytest.raises(ValueError, match=r"Labels are float64\. Expected integers"):
+        ConformalSets.fit(p, y.astype(float), 0.9)
+    found = ConformalSets.fit(p, y, 0.9)
+    for wrong in (np.log(p), np.where(p == p.max(), np.nan, p), 100 * p):
+        with pytest.raises(ValueError, match=r"Probabilities range from .*Expected 0 to 1"):
+            ConformalSets.fit(wrong, y, 0.9)
+        with pytest.raises(ValueError, match=r"Probabilities range from .*Expected 0 to 1"):
+            found.sets(wrong)
+    with pytest.raises(ValueError, match=r"shown probabilities have shape \(2, 3\)\. Expected \(30, 3\)"):
+        found.sets(p, p[:2])
     with pytest.raises(ValueError, match="There are 1 thresholds and 2 counts"):
         ConformalSets((0.1,), (1, 2), 0.9)
+
+
+def test_without_a_calibration_scan_every_class_is_in_every_set():
+    found = ConformalSets.fit(np.zeros((0, 3)), [], 0.9)
+    assert found.counts == (0, 0, 0)
+    assert found.sets([[0.98, 0.01, 0.01]]).tolist() == [[True, True, True]]
+    assert found.sets(np.zeros((0, 3))).shape == (0, 3)
 
 
 def test_binomial_limits_on_one_held_out_set():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -67,6 +68,21 @@ def test_zero_and_one_are_their_own_range():
     stated = np.array([[0.0, 1.0]])
     low, high = plausible_range(stated, np.array([[[0.1, 0.9]]]), 2.0)
     assert low.tolist() == high.tolist() == stated.tolist()
+
+
+@pytest.mark.parametrize("stated", [5e-324, 1e-310, 5e-301, 1e-300])
+def test_the_smallest_stated_value_is_inside(stated):
+    drawn = np.array([[[1e-308, 1.0]], [[1e-280, 1.0]]])
+    low, high = plausible_range(np.array([[stated, 1 - stated]]), drawn, 1.6)
+    assert 0 <= low[0, 0] < stated < high[0, 0]
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, np.nan, np.inf])
+def test_a_factor_that_makes_no_range_is_refused(factor):
+    with pytest.raises(
+        ValueError, match=f"factor of the range is {factor}. Expected a finite number above 0"
+    ):
+        plausible_range(np.array([[0.6, 0.4]]), np.array([[[0.5, 0.5]]]), factor)
 
 
 def test_one_network_without_draws_is_not_certain():

@@ -50,6 +50,8 @@ def test_the_order_is_that_of_the_classes():
         ({"CN": 2}, "CN 2; their sum is 2"),
         ({"CN": 0, "AD": 0}, "their sum is 0"),
         ({}, "are missing; their sum is 0"),
+        ({"CN": "60 %", "AD": 40}, r"are CN '60 %', AD 40\. Expected a number for each"),
+        ({"CN": None, "AD": 1}, r"are CN None, AD 1\. Expected a number for each"),
     ],
 )
 def test_anything_else_is_an_error_with_the_values(stated, message):

@@ -155,7 +155,7 @@ def select_calibrator(predictions: Predictions, settings: CalibrationSettings, s
     scores, repeats = cross_validate(predictions, subjects, names, used, seed)
     fold = deal_subjects(predictions.labels, subjects, used, seed)
     calibrator = _to_ship(predictions, settings, scores, fold)
-    why = _reason(calibrator.name, scores, auto=settings.method == AUTO)
+    why = _reason(calibrator.name, scores, settings)
     caveats = _caveats(calibrator, predictions)
     others = {s.name: _fitted(s.name, predictions) for s in scores if s.name != calibrator.name}
     return Selection(calibrator, calibrator.name, scores, used, f"{why}{note}{caveats}", repeats, others)
@@ -226,7 +226,8 @@ def _caveats(calibrator: Calibrator, predictions: Predictions) -> str:
     absent = [name for k, name in enumerate(predictions.class_names) if k not in present]
     if absent:
         caveats += (
-            f" There was no calibration scan of {', '.join(absent)}, so its probabilities are not checked."
+            f" There was no calibration scan of {', '.join(absent)}, so "
+            f"{'its' if len(absent) == 1 else 'their'} probabilities are not checked."
         )
     return caveats
 
@@ -267,19 +268,36 @@ def _lost_accuracy(name: str, predictions: Predictions, fold: Ints) -> str:
     return f"in cross-validation it lowers the accuracy from {right[0]:.3f} to {right[1]:.3f}"
 
 
-def _reason(shipped: str, scores: tuple[CandidateScore, ...], *, auto: bool) -> str:
+def _reason(shipped: str, scores: tuple[CandidateScore, ...], settings: CalibrationSettings) -> str:
     """Return what was applied, and the NLL without calibration, with it, and with the best other."""
     by_name = {score.name: score for score in scores}
     identity, mine = by_name["identity"], by_name[shipped]
     other = min((s for s in scores if s.name not in ("identity", shipped)), key=lambda s: s.nll, default=None)
-    best_other = f" The best other candidate, {_METHODS[other.name]}, had {other.nll:.3f}." if other else ""
-    because = "because its cross-validated NLL was the least" if auto else "as calibration.method demands"
+    best_other = f" {_best_other(other, mine, settings)}" if other else ""
     if shipped == "identity":
+        because = _because(mine, other) if settings.method == AUTO else "as calibration.method demands"
         return f"No calibration was applied, {because}: {identity.nll:.3f}.{best_other}"
     return (
         f"{_named(shipped)} was applied: the cross-validated NLL was {identity.nll:.3f} without calibration "
         f"and {mine.nll:.3f} with it.{best_other}"
     )
+
+
+def _because(identity: CandidateScore, other: CandidateScore | None) -> str:
+    """Return why ``auto`` applied no calibration."""
+    if other is None or identity.nll <= other.nll:
+        return "because its cross-validated NLL was the least"
+    return "because no candidate that may be applied had a lower cross-validated NLL"
+
+
+def _best_other(other: CandidateScore, mine: CandidateScore, settings: CalibrationSettings) -> str:
+    """Return the NLL of the best of the others, and why ``auto`` did not take it if that is lower."""
+    candidate = other.name in settings.candidates
+    found = f"The best other {'candidate' if candidate else 'calibrator'}, {_METHODS[other.name]}, had "
+    found += f"{other.nll:.3f}"
+    if settings.method != AUTO or other.nll >= mine.nll:
+        return f"{found}."
+    return f"{found}, but {'it lowers the accuracy' if candidate else 'is not among the candidates'}."
 
 
 def _named(name: str) -> str:

@@ -18,6 +18,8 @@ _CONVERGED = 1e-6
 _SINGULAR = 1e-10
 _UNDETERMINED = 1e4
 """A standard error beyond this is that of a fit whose likelihood still rises, ever more slowly."""
+_STEEP = 5.0
+"""Mean spread of a scan's log-probabilities above which the search starts at a smaller slope."""
 _CELLS_AT_ONCE = 2_000_000
 
 
@@ -95,7 +97,7 @@ def _fit(sample: Sample, weights: Floats) -> Floats:
     found = np.full((len(weights), 1 + sample.num_classes), np.nan)
     draws = np.flatnonzero(((weights @ sample.onehot) > 0).sum(axis=1) > 1)
     problem = _SlopeFits(log_p, sample, weights[draws])
-    at = np.tile(np.eye(1, 1 + sample.num_classes), (len(draws), 1))
+    at = np.tile(_first_slope(log_p) * np.eye(1, 1 + sample.num_classes), (len(draws), 1))
     value, q = problem.loss(at)
     for _ in range(_STEPS):
         if not len(draws):
@@ -108,6 +110,14 @@ def _fit(sample: Sample, weights: Floats) -> Floats:
         problem = problem.of(going)
         at, value, q = _descend(problem, at, value, step)
     return found
+
+
+def _first_slope(log_p: Floats) -> float:
+    """Return where the search starts: 1, or less where that leaves every probability at 0 or 1.
+
+    There the likelihood is flat to rounding, and no step from it is determined.
+    """
+    return min(1.0, _STEEP / max(float(log_p.std(axis=1).mean()), _STEEP))
 
 
 def _descend(problem: _SlopeFits, at: Floats, value: Floats, step: Floats) -> tuple[Floats, Floats, Floats]:

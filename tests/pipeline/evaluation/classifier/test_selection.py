@@ -98,6 +98,30 @@ def test_auto_takes_the_candidate_of_least_cross_validated_loss(seed):
     assert next(s for s in selection.scores if s.nll == min(t.nll for t in selection.scores)).behind == 0
 
 
+def test_the_reason_does_not_call_a_loss_the_least_beside_a_lower_one():
+    equal = replace(predictions(60), logits=np.zeros((60, 3)), labels=np.array([0] * 40 + [1] * 15 + [2] * 5))
+    selection = select(equal, ("identity", "temperature"), method="auto")
+    nll = {score.name: f"{score.nll:.3f}" for score in selection.scores}
+    assert nll["adaptive_temperature"] < nll["identity"] == nll["temperature"]
+    reason = selection.reason
+    assert "the least" not in reason
+    assert "no candidate that may be applied had a lower cross-validated NLL: 1.099. The best other" in reason
+    found = (
+        f"adaptive temperature scaling, had {nll['adaptive_temperature']}, but is not among the candidates."
+    )
+    assert f"The best other calibrator, {found}" in reason
+
+
+def test_the_reason_says_that_a_better_candidate_was_left_out_for_its_accuracy(monkeypatch):
+    lost = "pipeline.evaluation.classifier.selection._lost_accuracy"
+    monkeypatch.setattr(lost, lambda name, *_: "" if name == "identity" else "in cross-validation it lowers")
+    reason = select(predictions(100, scale=2.5), method="auto").reason
+    assert reason.startswith(
+        "No calibration was applied, because no candidate that may be applied had a lower"
+    )
+    assert ", but it lowers the accuracy." in reason
+
+
 @pytest.mark.parametrize("n", [50, 200])
 @pytest.mark.parametrize("growing", [True, False])
 def test_held_out_loss_of_what_ships_is_not_above_the_identitys(n, growing):

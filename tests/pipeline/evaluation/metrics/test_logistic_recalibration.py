@@ -101,6 +101,24 @@ def test_probabilities_of_zero_and_one_are_fitted():
     assert 0 < calibration_slope(p, y) < before - 0.1
 
 
+@pytest.mark.parametrize("surest", [1e-4, 1e-9, 1e-14, 0.0])
+def test_however_overconfident_a_slope_that_exists_is_found(surest):
+    """Nine of ten scans of each certain answer are right, so the log-odds of 9 are what it should state."""
+    p = [[1 - surest, surest]] * 10 + [[surest, 1 - surest]] * 10
+    y = [0] * 9 + [1] + [1] * 9 + [0]
+    stated = np.log(max(1 - surest, 2.3e-16)) - np.log(max(surest, np.finfo(float).eps))
+    assert calibration_slope(p, y) == pytest.approx(np.log(9) / stated, rel=1e-4)
+    assert calibration_intercepts(p, y) == pytest.approx([0, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize("k", [2, 3, 10])
+def test_logits_of_a_thousand_have_a_slope(k):
+    p, y = drawn(60, k, intercepts=(0.0,) * k)
+    surer = softmax(200 * np.log(p), axis=1)
+    assert 0 < calibration_slope(surer, y) < 0.3
+    assert np.isfinite(calibration_intercepts(surer, y)[np.unique(y)]).all()
+
+
 def test_draws_are_fits_of_their_own_and_chunks_make_no_difference(monkeypatch):
     p, y = drawn(40)
     weights = np.random.default_rng(1).integers(0, 4, size=(12, 40)).astype(float)
