@@ -35,6 +35,8 @@ __all__ = ["GateCheck", "Judged", "Look", "Verdict", "judge", "spent_after"]
 
 DECIDING = "negative_log_likelihood"
 _ROUNDING = 1e-12
+_NEVER_CHOSEN = 1e12
+"""A count of scans: the probability of a class divided by it is smaller than any other's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +200,9 @@ def _losses(test: Judged, rival: Floats) -> Floats:
 
 
 def _guards(test: Judged, champion: Floats, settings: GateSettings, seed: int) -> Iterator[GateCheck]:
-    counts = np.bincount(test.labels, minlength=len(test.class_names)) + 0.5
+    counts = np.bincount(test.labels, minlength=len(test.class_names))
+    # Balanced accuracy is a mean over the classes that have a scan, so no other class may be the answer.
+    counts = np.where(counts > 0, counts + 0.5, _NEVER_CHOSEN)
     # Noise floors depend on the order of scans a little; the verdict shall not.
     order = np.lexsort((*test.challenger.T, test.labels, np.asarray(test.subjects)))
     labels, subjects = test.labels[order], [test.subjects[row] for row in order]

@@ -402,6 +402,28 @@ def test_a_class_with_too_few_test_scans_is_said_not_failed():
     assert Verdict.from_dict(stored).to_dict() == verdict.to_dict()
 
 
+def test_a_class_without_a_test_scan_does_not_fail_a_better_challenger():
+    """Balanced accuracy has no such class, so no scan may be said to be of it, however rare it is."""
+    for seed in range(5):
+        evidence, labels, subjects = world(seed=seed)
+        kept = labels != 2
+        z, labels = evidence[kept], labels[kept]
+        noisy = 1.4 * z + np.random.default_rng(seed).normal(scale=0.9, size=z.shape)
+        test = judged(
+            softmax(z),
+            softmax(noisy),
+            labels=labels,
+            subjects=tuple(np.asarray(subjects)[kept]),
+            sets=np.ones((len(z), 3), dtype=bool),
+        )
+        check = check_of(judge(test, SETTINGS, 0), "balanced_accuracy")
+        assert check.passed
+        of_two = METRICS["balanced_accuracy"](
+            prior_corrected(softmax(z[:, :2]), (np.bincount(labels) + 0.5) / (len(labels) + 1)), labels
+        )
+        assert f"Prior-corrected balanced accuracy is {of_two:.3f}" in check.sentence
+
+
 def test_reasons_are_the_failures_or_all():
     evidence = world()[0]
     good = judge(judged(champion=softmax(evidence)), SETTINGS, 0)
