@@ -202,16 +202,23 @@ def _rows(found: StudyStatus, dataset: str) -> list[list[str]]:
     if found.shift is None:
         rows.append(["last shift test", "none of this champion yet"])
     else:
-        reasons = " ".join(found.shift["reasons"] or ())
-        answer = found.shift["answer"]
-        advice = "no action is needed" if answer == "nothing" else f"{answer} the champion"
-        state = f"{_time(found.shift['time'])}, {found.shift['scans']} new scans. Advice: {advice}. {reasons}"
-        rows.append(["last shift test", state])
+        rows.append(["last shift test", _shift_test(found.shift)])
     rows.append(["last performance", " ".join(found.performance) or "no weekly check of this champion yet"])
     rows.append(["scans", dataset])
     rows.append(["wait for a report", _some(found.without_report)])
     rows.append(["wait for a reader", _some(found.without_read)])
     return rows
+
+
+def _shift_test(found: dict[str, Any]) -> str:
+    from pipeline.evaluation.monitoring.advice import advice_of
+
+    number = found["scans"]
+    scans = "" if number is None else f", {number} new scan{'' if number == 1 else 's'}"
+    reasons = " ".join(found["reasons"])
+    advice = advice_of(found["answer"], tested=found["tested"])
+    shown = reasons if reasons.startswith(advice) else f"{advice}. {reasons}"
+    return f"{_time(found['time'])}{scans}. {shown}"
 
 
 def _champion(found: StudyStatus) -> str:

@@ -78,10 +78,12 @@ def shift(config: Config, overrides: Overrides = None) -> Any:
     check_cohort(study, config)
     from flows.retraining.shift_check import shift as door
     from flows.running.doors import run_door
+    from pipeline.evaluation.monitoring.advice import advice_of
 
     checked = run_door(door, study)
-    advice = "no action is needed" if checked.answer == "nothing" else f"{checked.answer} the champion"
-    say(f"{checked.scans} new scans, champion: {checked.champion or 'none'}. Advice: {advice}.")
+    scans = "1 new scan" if checked.scans == 1 else f"{checked.scans} new scans"
+    advice = advice_of(checked.answer, tested=checked.tested)
+    say(f"{scans}, champion: {checked.champion or 'none'}. {advice}.")
     return asdict(checked)
 
 

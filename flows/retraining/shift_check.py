@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow
 
@@ -16,6 +16,7 @@ from flows.running.task_runs import log_shared, step
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.errors import CohortError
+from pipeline.evaluation.monitoring.advice import standing_answer
 from pipeline.evaluation.monitoring.agreement import OverrideTest, check_overrides
 from pipeline.evaluation.monitoring.answered import Reference
 from pipeline.evaluation.monitoring.challenger import scans_of_others
@@ -26,8 +27,6 @@ from pipeline.evaluation.monitoring.shift import check_shift as compare_periods
 from pipeline.files import fingerprint, read_json, write_json
 from pipeline.learning.predictions import Predictions
 from pipeline.scan import Cohort
-
-_STRENGTH: dict[Answer, int] = {"nothing": 0, "recalibrate": 1, "retrain": 2}
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,12 @@ class ShiftResult:
     answer : {"nothing", "recalibrate", "retrain"}
         The strongest since this champion was made, of this check or an earlier one.
     reasons : tuple of str
-        Of this check.
+        Of this check; where an earlier one has the stronger answer, its reasons too.
     performance : tuple of str
         What to expect of the champion on its latest scans before their diagnoses are known, and whether the
         diagnoses that came agree.
+    tested : bool
+        Whether this check tested anything: not where no scan is new, or too few are.
     """
 
     champion: int | None
@@ -54,6 +55,7 @@ class ShiftResult:
     answer: Answer
     reasons: tuple[str, ...]
     performance: tuple[str, ...] = ()
+    tested: bool = False
 
 
 @flow(name="shift", flow_run_name=name_run, validate_parameters=False, on_crashed=[report_crash])
@@ -105,11 +107,13 @@ def compare_new_scans(study: Study, champion: Champion, cohort: Cohort) -> Shift
         new = tuple(i for i in cohort.scan_ids if i not in champion.scan_ids and i not in seen)
         write_json(mine, _test_period(study, champion, cohort, new))
     found = read_json(mine)
-    answers: list[Answer] = [read_json(path)["answer"] for path in sorted(folder.glob("*.json"))]
-    overridden = _check_readers(study, champion.version)
-    strongest = max([*answers, *(test.answer for test in overridden)], key=_STRENGTH.__getitem__)
-    risen = [test.sentence for test in overridden if test.answer != "nothing"]
-    return ShiftResult(champion.version, found["scans"], strongest, (*found["reasons"], *risen[-1:]))
+    others = sorted((p for p in folder.glob("*.json") if p != mine), key=lambda path: path.stat().st_mtime)
+    risen = [t for t in _check_readers(study, champion.version) if t.answer != "nothing"]
+    answer, reasons = standing_answer(found, [read_json(path) for path in others])
+    if risen:
+        answer, reasons = "retrain", (*reasons, risen[-1].sentence)
+    tested = bool(found["tests"])
+    return ShiftResult(champion.version, found["scans"], cast(Answer, answer), reasons, tested=tested)
 
 
 def _check_readers(study: Study, version: int) -> list[OverrideTest]:

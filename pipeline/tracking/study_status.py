@@ -14,6 +14,7 @@ from cronsim import CronSim, CronSimError
 
 from pipeline.config import Study
 from pipeline.errors import CohortError
+from pipeline.evaluation.monitoring.advice import standing_answer
 from pipeline.files import read_json
 from pipeline.tracking.audit import Audit, Entry, audit_of
 from pipeline.tracking.read_ledger import audited_reads
@@ -81,7 +82,8 @@ class StudyStatus:
     serving : bool or None
         Whether `taucal serve` runs the schedules on this machine; None where it was started on another.
     shift : dict or None
-        Of the newest test for shift of the champion: time, scans, answer, reasons.
+        Of the newest test for shift of the champion: time, scans, reasons, and whether anything was tested;
+        its answer is the strongest of all of this champion's tests, which holds until there is another.
     performance : tuple of str
         What the newest weekly check of the champion expects, and how many answers were right.
     scans : int or None
@@ -190,12 +192,19 @@ def _newest(paths: Iterable[Path]) -> str | None:
 
 
 def _shift(output: Path, version: int | None) -> dict[str, Any] | None:
-    path = _latest(output.glob(f"shift/version-{version}/*.json"))
+    folder = output / "shift" / f"version-{version}"
+    *others, path = sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime) or [None]
     if path is None:
         return None
-    found = _read(path)
-    facts = {key: found.get(key) for key in ("scans", "answer", "reasons")}
-    return {"time": _newest([path]), **facts}
+    newest = _read(path)
+    of_readers = [
+        {"answer": test["answer"], "reasons": test.get("reasons") or [test["sentence"]]}
+        for test in map(_read, folder.glob("readers/*.json"))
+    ]
+    answer, reasons = standing_answer(newest, [*of_readers, *map(_read, others)])
+    tested = bool(newest.get("tests"))
+    return {"time": _newest([path]), "scans": newest.get("scans"), "answer": answer, "reasons": reasons,
+        "tested": tested}  # fmt: skip
 
 
 def _performance(output: Path, version: int | None) -> tuple[str, ...]:
@@ -203,10 +212,6 @@ def _performance(output: Path, version: int | None) -> tuple[str, ...]:
     found = {} if path is None else _read(path)
     same = version is not None and found.get("champion", version) == version
     return tuple(found.get("performance", ())) if same else ()
-
-
-def _latest(paths: Iterable[Path]) -> Path | None:
-    return max(paths, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -146,10 +146,14 @@ def test_a_scanner_that_biases_calls_for_retraining_until_another_champion_comes
     found = check_shift(study)
     assert (found.answer, found.scans) == ("retrain", 20), found.reasons
     assert check_shift(study) == found
+    clinic.add(2)
+    later = check_shift(study)
+    assert (later.answer, later.tested, later.scans) == ("retrain", False, 2)
+    assert later.reasons[1].removeprefix("An earlier check found: ") == found.reasons[0]
     # What a weekly look has found is not forgotten by the monthly retraining, which finds no scan new.
     done = retrain_study(study, "test")
     assert (done.action, done.outcome) == ("retrain", "promoted"), done.reasons
-    assert check_shift(study).answer == "nothing"
+    assert (check_shift(study).answer, check_shift(study).tested) == ("nothing", False)
 
 
 def test_a_cross_fitted_champion_is_recalibrated_on_new_scans_alone(clinic, monkeypatch):

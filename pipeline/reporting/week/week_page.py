@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pipeline.evaluation.monitoring.advice import advice_of
 from pipeline.evaluation.monitoring.agreement import OverrideRate
 from pipeline.evaluation.monitoring.answered import RecordedAnswer, subject_of
 from pipeline.evaluation.monitoring.shift import Answer, ShiftTest
@@ -114,11 +115,7 @@ class WeekReport(Facts):
     @property
     def advice(self) -> str:
         """What the answer of the shift check asks for."""
-        if not self.tests:
-            return "Not tested"  # without a test nothing is known of a change
-        if self.answer == "nothing":
-            return "No action is needed"
-        return f"{self.answer.capitalize()} the champion"
+        return advice_of(self.answer, tested=bool(self.tests))
 
 
 def _s(number: int) -> str:

@@ -10,8 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.commands import first_steps
+from flows.commands import first_steps, operation
 from flows.commands.options import check_cohort
+from flows.retraining.shift_check import ShiftResult
 from pipeline.config import load_study
 from pipeline.errors import ConfigError, InputError
 
@@ -113,6 +114,41 @@ def test_status_is_a_table_or_json(here):
     found = json.loads(answer.stdout)
     assert (found["study"], found["champion"], found["waits_for_approval"]) == ("mine", None, None)
     assert [run["what"] for run in found["runs"]] == ["ingest", "reports", "shift", "week", "retrain"]
+
+
+@pytest.mark.parametrize(
+    ("found", "state"),
+    [
+        (
+            {"scans": 0, "tested": False, "reasons": ("No scan is new.",)},
+            ", 0 new scans. Not tested. No scan",
+        ),
+        ({"tested": True, "reasons": ("None of 5.",)}, ", 20 new scans. No action is needed. None of 5."),
+        ({"scans": 1, "tested": False, "reasons": ("Not tested: few.",)}, ", 1 new scan. Not tested: few."),
+        ({"answer": "retrain", "tested": True, "reasons": ("More.",)}, ". Retrain the champion. More."),
+        (
+            {"answer": "unknown", "scans": None, "reasons": ("x cannot be read.",)},
+            " UTC. Not known. x cannot",
+        ),
+    ],
+    ids=["no scan", "tested", "few scans", "retrain", "cannot be read"],
+)
+def test_status_states_what_a_shift_test_found_or_that_none_was_made(found, state):
+    given = {"time": "2026-11-30T05:00:00Z", "scans": 20, "answer": "nothing", "tested": False, **found}
+    assert state in first_steps._shift_test(given)
+
+
+@pytest.mark.parametrize(
+    ("tested", "told"), [(False, "0 new scans, champion: 3. Not tested."), (True, "No action is needed.")]
+)
+def test_shift_states_that_nothing_was_tested(here, monkeypatch, capsys, tested, told):
+    first_steps.init(Path("mine"), Path("scans"))
+    monkeypatch.setattr(operation, "check_cohort", lambda *_given: None)
+    done = ShiftResult(3, 0, "nothing", ("No scan is new.",), tested=tested)
+    monkeypatch.setattr("flows.running.doors.run_door", lambda *_given: done)
+    found = operation.shift(Path("mine/taucal.yaml"))
+    assert told in capsys.readouterr().err
+    assert found["tested"] is tested
 
 
 def test_status_of_a_folder_without_a_study_file_says_what_to_name(here):

@@ -151,10 +151,43 @@ def test_the_champion_has_the_decision_that_made_it(study, small_classifier):
     assert status_of(study, MOMENT).performance == ()
 
 
-def test_a_result_that_cannot_be_read_is_not_one_that_is_absent(study, monkeypatch):
+@pytest.fixture
+def first_champion(monkeypatch):
+    """Version 1 is the champion, without an entry in the audit log."""
     monkeypatch.setattr("pipeline.tracking.study_status.champion_version", lambda _store: 1)
     monkeypatch.setattr("pipeline.tracking.study_status.decision_of", lambda _store, _version: None)
     monkeypatch.setattr("pipeline.tracking.study_status.registered_ms", lambda _store, _version: 0)
+
+
+def put_shift(study, name, age, **found):
+    path = study.output / "shift" / "version-1" / name
+    write_json(path, {"scan_ids": [], "scans": 0, "answer": "nothing", "reasons": [], "tests": [], **found})
+    os.utime(path, (1e9 - age, 1e9 - age))
+
+
+@pytest.mark.usefixtures("first_champion")
+def test_an_answer_holds_after_a_check_that_tested_nothing(study):
+    put_shift(study, "new.json", 0, reasons=["No scan is new."])
+    found = status_of(study, MOMENT).shift
+    assert (found["answer"], found["tested"], found["reasons"]) == ("nothing", False, ("No scan is new.",))
+    put_shift(study, "old.json", 9, answer="retrain", reasons=["SUVR differs."], tests=[{}], scans=20)
+    found = status_of(study, MOMENT).shift
+    assert (found["answer"], found["tested"], found["scans"]) == ("retrain", False, 0)
+    assert found["reasons"] == ("No scan is new.", "An earlier check found: SUVR differs.")
+
+
+@pytest.mark.usefixtures("first_champion")
+def test_an_answer_of_readers_holds_too(study):
+    put_shift(study, "new.json", 0, reasons=["No scan is new."], tests=[{}])
+    readers = study.output / "shift" / "version-1" / "readers" / "7.json"
+    write_json(readers, {"to": 7, "reads": 12, "p_value": 0.0, "answer": "retrain", "sentence": "9 of 12."})
+    found = status_of(study, MOMENT).shift
+    assert (found["answer"], found["tested"]) == ("retrain", True)
+    assert found["reasons"][-1] == "An earlier check found: 9 of 12."
+
+
+@pytest.mark.usefixtures("first_champion")
+def test_a_result_that_cannot_be_read_is_not_one_that_is_absent(study):
     for path in (Path("shift/version-1/a.json"), Path("week/2026-11-29/week.json")):
         (study.output / path).parent.mkdir(parents=True)
         (study.output / path).write_text("{")
