@@ -8,6 +8,7 @@ import numpy as np
 
 from models.classifier import CalibratedClassifier
 from models.interval import calibrator_draws
+from pipeline.evaluation.monitoring.advice import subjects_in_words
 from pipeline.evaluation.monitoring.period import PeriodScans
 from pipeline.evaluation.monitoring.without_labels import (
     FEWEST_SUBJECTS,
@@ -61,7 +62,7 @@ def performance_sentences(
     diagnosed = rows[predictions.labels[rows] >= 0]
     if len(diagnosed):
         z = calibration_z(stated[diagnosed], predictions.labels[diagnosed])
-        sentences += (_in_words(z, len(diagnosed)),) if math.isfinite(z) else ()
+        sentences += () if math.isnan(z) else (_in_words(z, len(diagnosed)),)
     return sentences
 
 
@@ -70,4 +71,4 @@ def _in_words(z: float, subjects: int) -> str:
     if abs(z) > _UNUSUAL:
         few = "fewer" if z < 0 else "more"
         meaning = f"{few} findings were right than stated, by more than chance explains in 19 of 20 periods"
-    return f"Of the {subjects} subjects diagnosed since, {meaning} (z = {z:+.1f})."
+    return f"Of the {subjects_in_words(subjects)} diagnosed since, {meaning} (z = {z:+.1f})."

@@ -14,6 +14,7 @@ from models.prevalence import adjust_prevalence, estimate_prevalence
 from pipeline.evaluation.inference.intervals import Interval, percentile_interval, subject_draws
 from pipeline.evaluation.inference.two_samples import rate_p_value
 from pipeline.evaluation.metrics import PROBABILITY_FLOOR
+from pipeline.evaluation.monitoring.advice import subjects_in_words
 
 FEWEST_SUBJECTS = 30
 """Of fewer the intervals would be too wide to be of use."""
@@ -130,7 +131,10 @@ def expected_performance(
     """
     n = len(period.probabilities)
     if n < FEWEST_SUBJECTS:
-        return ExpectedPerformance(n, f"there are {n} subjects, and it needs {FEWEST_SUBJECTS}")
+        return ExpectedPerformance(
+            n,
+            f"there {'is' if n == 1 else 'are'} {subjects_in_words(n)}, and it needs {FEWEST_SUBJECTS}",
+        )
     rise = float(out_of_distribution.mean() - reference.mean()) if len(reference) else 0.0
     if rise >= _LEAST_RISE and rate_p_value(reference, out_of_distribution) <= _RISEN_LEVEL:
         return ExpectedPerformance(
@@ -194,8 +198,8 @@ def calibration_z(probabilities: Floats, labels: Ints) -> float:
     Returns
     -------
     float
-        Beyond 2 or -2 in 5 % of periods by chance; below where the classifier is over-confident. NaN where
-        the probabilities leave nothing open.
+        Beyond 2 or -2 in 5 % of periods by chance; below where the classifier is over-confident. Where the
+        probabilities leave nothing open, NaN if every finding was right and minus infinity if one was wrong.
 
     References
     ----------
@@ -211,4 +215,7 @@ def calibration_z(probabilities: Floats, labels: Ints) -> float:
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
     spread = math.sqrt(float((confidence * (1 - confidence)).sum()))
-    return float((right - confidence).sum()) / spread if spread > 0 else math.nan
+    surplus = float((right - confidence).sum())
+    if spread > 0:
+        return surplus / spread
+    return -math.inf if surplus < 0 else math.nan

@@ -84,12 +84,16 @@ def test_the_z_of_a_calibrated_classifier_is_standard_normal():
     z = np.array([calibration_z(period.probabilities, y) for period, y in (month(60, s) for s in range(200))])
     assert abs(z.mean()) < 0.2
     assert z.std() == pytest.approx(1, abs=0.15)
-    assert np.isnan(calibration_z(np.array([[1.0, 0.0]]), np.array([0])))
+    sure = np.array([[1.0, 0.0], [1.0, 0.0]])
+    assert np.isnan(calibration_z(sure, np.array([0, 0])))
+    assert calibration_z(sure, np.array([0, 1])) == -np.inf, "one wrong is more than certainty allows"
 
 
 def test_it_is_withheld_where_it_cannot_be_known():
     period, _ = month(FEWEST_SUBJECTS - 1, 0)
     few = expected_performance(period, NONE[:29], NONE)
+    one = expected_performance(month(1, 0)[0], NONE[:1], NONE)
+    assert one.withheld == "there is 1 subject, and it needs 30"
     assert few.values is None
     assert "there are 29 subjects, and it needs 30" in few.sentences()[0]
     period, _ = month(60, 0)
