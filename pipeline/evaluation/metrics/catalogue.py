@@ -246,10 +246,10 @@ PER_SCAN = _catalogue(
     Metric("posterior_error", "posterior error"),
     Metric("excess_nll", "NLL above the oracle"),
     Metric("above_oracle", "expected NLL above the oracle"),
-    Metric("set_coverage", "coverage of sets", "nominal"),
+    Metric("set_coverage", "coverage of sets", "nominal", percent=True),
     Metric("set_size", "classes in a set"),
-    Metric("coverage", "coverage of sets", "nominal"),
-    Metric("referred", "referred", "nominal"),
+    Metric("coverage", "coverage of sets", "nominal", percent=True),
+    Metric("referred", "scans referred", "nominal", percent=True),
 )
 """Measures that need more than probabilities and labels, by name; most are means of one value a scan."""
 

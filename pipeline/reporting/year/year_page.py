@@ -24,7 +24,7 @@ from pipeline.files import written_whole
 from pipeline.reporting.page import charts
 from pipeline.reporting.page.facts import Facts, Measured, Named, Text, number, signed
 from pipeline.reporting.page.html import Page, data_uri
-from pipeline.reporting.page.words import interval_text, metric_heading
+from pipeline.reporting.page.words import NBSP, interval_text, metric_heading
 
 OURS = "gate"
 TITLES = {
@@ -257,6 +257,7 @@ def year_page(report: YearReport) -> Page:
         "events": [Named(label=f"month {m.month}", value=m.events) for m in report.months if m.events],
         "chart": data_uri(charts.svg(year_figure(report)), "image/svg+xml"),
         "cell": interval_text,
+        "share": lambda referred: metric_named("referred").number(referred).replace(" ", NBSP),
         "level": f"{100 * report.level:g} %",
     }
     return Page("year.html.j2", report, report.title, drawn)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -91,8 +93,15 @@ def test_the_level_of_the_intervals_is_stated_and_none_is_0_percent(report):
     changed = report.model_copy(update={"level": 0.9, "months": (first, *report.months[1:])})
     html = year_page(changed).html().replace("\u00a0", " ")
     assert "90 % intervals from a bootstrap" in html
-    assert html.count('<td class="n">0 %</td>') == 3
-    assert "&lt;1 %" not in html
+    assert html.count('<td class="n">0.0 %</td>') == 3
+
+
+def test_a_share_has_one_name_and_one_form_in_all_tables(report):
+    html = year_page(report).html().replace("\u00a0", " ")
+    assert html.count("50.0 %") == 3 * (MONTHS - 1) + 3 * len(report.spans)
+    assert html.count("Scans referred") == 1 + 3, "of the spans, and of each policy's months"
+    assert "Referred" not in html
+    assert '>100.0 %<span class="range">' in re.sub(r"\s*<br>\s*", "", html), "coverage as well"
 
 
 def test_a_quarter_of_one_month_is_named_so():
