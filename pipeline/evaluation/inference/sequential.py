@@ -88,6 +88,7 @@ def skewed_limits(values: ArrayLike, subjects: Sequence[str], z: float) -> tuple
     of the mean, and where those are missing from the sample, mean and standard error are both too small. So
     the limits are corrected for the third moment, by a transformation that is monotone: a larger z always
     gives wider limits, and a lower limit does not climb above the mean however small the error that is spent.
+    Of fewer than about 20 subjects no correction makes up for what is missing: the limits are too narrow.
 
     Parameters
     ----------

@@ -12,9 +12,13 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
+from scipy.optimize import brentq
 
 from models.arrays import Floats
 from pipeline.errors import InputError
+
+_AS_GOOD_AS_NORMAL = 1e4
+"""Degrees of freedom."""
 
 
 def holm(p_values: ArrayLike) -> Floats:
@@ -135,15 +139,21 @@ def detectable(variance: float, degrees: float, alpha: float, power: float = 0.8
 
     References
     ----------
-    Cohen, Statistical Power Analysis for the Behavioral Sciences, 1988, section 2.4; normal approximation of
-    the non-central t.
+    Cohen, Statistical Power Analysis for the Behavioral Sciences, 1988, section 2.4; the non-central t
+    itself, because the usual normal approximation of it is 10 % too small with four degrees of freedom.
 
     Examples
     --------
     >>> round(detectable(0.01, float("inf"), 0.05), 3)  # (1.960 + 0.842) standard errors
     0.28
+    >>> round(detectable(0.01, 4, 0.05), 3)
+    0.376
     """
-    far = stats.t.isf(alpha / 2, degrees) + stats.t.isf(1 - power, degrees)
+    limit, beyond = stats.t.isf(alpha / 2, degrees), stats.norm.isf(1 - power)
+    if degrees > _AS_GOOD_AS_NORMAL:
+        far = limit + beyond
+    else:
+        far = brentq(lambda at: stats.nct.sf(limit, degrees, at) - power, 0.0, 10 * (limit + beyond))
     return float(far * math.sqrt(max(variance, 0.0)))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -50,11 +52,22 @@ def test_components_t_test_has_the_two_tests_it_joins_as_limits():
     assert components_t_test(0.2, 0.01, values) > components_t_test(0.2, 0.01, [0.2])
 
 
-@pytest.mark.parametrize("degrees", [9, 40])
-def test_a_difference_that_is_called_detectable_is_found_in_four_of_five_studies(rng, degrees):
-    truth, found = detectable(0.04, degrees, 0.05), 0
+@pytest.mark.parametrize(
+    ("degrees", "alpha"), [(2, 0.05), (2, 0.05 / 22), (4, 0.05 / 22), (9, 0.05), (40, 0.05)]
+)
+def test_a_difference_that_is_called_detectable_is_found_in_four_of_five_studies(rng, degrees, alpha):
+    truth, found = detectable(0.04, degrees, alpha), 0
     for _ in range(4000):
         mean = truth + 0.2 * rng.standard_normal()
         variance = 0.04 * rng.chisquare(degrees) / degrees
-        found += t_test(mean, variance, degrees) <= 0.05
+        found += t_test(mean, variance, degrees) <= alpha
     assert found / 4000 == pytest.approx(0.8, abs=0.025)
+
+
+@pytest.mark.parametrize("degrees", [1, 2.3, 30, 9999, 10001, math.inf])
+@pytest.mark.parametrize("alpha", [0.5, 0.05, 0.0005])
+def test_the_power_of_what_is_detectable_is_that_of_the_noncentral_t(degrees, alpha):
+    limit, shift = stats.t.isf(alpha / 2, degrees), detectable(1.0, degrees, alpha)
+    power = stats.nct.sf(limit, degrees, shift) if degrees < 1e5 else stats.norm.sf(limit - shift)
+    assert power == pytest.approx(0.8, abs=1e-3)
+    assert detectable(0.0, degrees, alpha) == 0
