@@ -34,17 +34,19 @@ LOSS_NAMES = (
     "gce",
     "gce_logit_adjusted",
 )
-CALIBRATOR_NAMES = (
-    "identity",
-    "temperature",
-    "bias_corrected_temperature",
-    "adaptive_temperature",
-    "ensemble_temperature",
-    "vector",
-    "dirichlet",
-    "isotonic",
-    "histogram",
-)
+CALIBRATOR_TITLES = {
+    "identity": "uncalibrated",
+    "temperature": "temperature scaling",
+    "bias_corrected_temperature": "bias-corrected temperature scaling",
+    "adaptive_temperature": "adaptive temperature scaling",
+    "ensemble_temperature": "ensemble temperature scaling",
+    "vector": "vector scaling",
+    "dirichlet": "Dirichlet calibration",
+    "isotonic": "isotonic regression",
+    "histogram": "histogram binning",
+}
+"""What pages, sentences and the terminal call each calibrator; settings and files have its name."""
+CALIBRATOR_NAMES = tuple(CALIBRATOR_TITLES)
 NETWORK_NAMES = (
     "small_cnn",
     "densenet121",

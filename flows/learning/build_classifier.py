@@ -15,6 +15,7 @@ from flows.running.locks import locked
 from flows.running.steps import run_once
 from flows.running.task_runs import shared_progress, step
 from models.classifier import CalibratedClassifier
+from models.names import CALIBRATOR_TITLES
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.evaluation.classifier.assemble import assemble, card_of
@@ -140,7 +141,7 @@ def calibrate_and_test(study: Study, scans: SplitCohort, files: StudyFiles) -> I
     trained = TrainedEnsemble.load(files.network)
     calibration, test = files.read_predictions()
     selection = _select(study, calibration)
-    say(f"Calibrator: {selection.chosen}. {selection.reason}")
+    say(f"Calibrator: {CALIBRATOR_TITLES[selection.chosen]}. {selection.reason}")
     regions = region_table(study)
     rivals = Rivals.of(scans, regions, trained.prevalence, study.seed)
     results = evaluate(test, selection, rivals, study.evaluation, seed=study.seed)

@@ -49,7 +49,7 @@ class CompareSettings(Section):
     """All losses are compared at each of these; at `training.batch_size` where none is given."""
     tune: bool = True
     """Whether a loss whose main option is not stated is trained with three values of it for the first seed;
-    the least validation NLL after one temperature chooses, fold by fold."""
+    the least validation NLL after temperature scaling chooses, fold by fold."""
     baseline: str = "ce"
     """Name or label of the loss that others are compared with."""
     calibrators: Annotated[tuple[str, ...], Field(min_length=1)] = ("temperature", "adaptive_temperature")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from models.card import Card, MetricInterval
 from models.classifier import CalibratedClassifier
+from models.names import CALIBRATOR_TITLES
 from pipeline.evaluation.metrics import metric_named
 
 RESEARCH_USE = "Research use only - not for diagnostic use."
@@ -147,8 +148,9 @@ def _floor(card: Card, name: str) -> list[str]:
 
 def _calibration(classifier: CalibratedClassifier) -> list[str]:
     card = classifier.card
+    title = CALIBRATOR_TITLES.get(card.calibrator.name, card.calibrator.name)
     lines = [
-        f"- calibrator: {card.calibrator.name}. {card.calibrator.reason}".rstrip(),
+        f"- calibrator: {title}. {card.calibrator.reason}".rstrip(),
         f"- prediction sets hold the true class of {classifier.conformal.coverage:.0%} of the scans of every "
         "class, if new scans resemble the calibration scans",
         *_held(card),

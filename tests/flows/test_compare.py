@@ -62,7 +62,11 @@ def test_every_loss_and_seed_leaves_logits_and_the_table_holds_all(compared):
     ]  # fmt: skip
     table = pd.read_csv(result["csv"])
     assert set(table["loss"]) == {"ce", "gce"}
-    assert set(table["calibration"]) == {"uncalibrated", "one temperature", "adaptive temperature"}
+    assert set(table["calibration"]) == {
+        "uncalibrated",
+        "temperature scaling",
+        "adaptive temperature scaling",
+    }
     assert {"negative_log_likelihood", "recall: bright", "set_coverage", "set_coverage: dark"} <= set(
         table["metric"]
     )
@@ -85,9 +89,9 @@ def test_any_calibrator_can_be_asked_for_and_needs_no_other_training(compared, t
         pd.read_csv(r["csv"]).set_index(["loss", "calibration", "metric"]) for r in (result, before)
     )
     assert set(found.index.get_level_values("calibration")) == {
-        "uncalibrated", "one temperature", "adaptive temperature", "ensemble of temperatures",
+        "uncalibrated", "temperature scaling", "adaptive temperature scaling", "ensemble temperature scaling",
         "vector scaling", "Dirichlet calibration", "isotonic regression", "histogram binning",
-        "temperature and offsets",
+        "bias-corrected temperature scaling",
     }  # fmt: skip
     pd.testing.assert_frame_equal(found.loc[first.index], first)
     assert Path(result["html"]).read_text().count("gce is ") == 9
@@ -112,10 +116,10 @@ def test_figures_pool_the_seeds_and_count_each_test_scan_once(compared):
     assert len(scans) == 2 * 3
     np.testing.assert_allclose(scans, 24)
     risks = pd.read_csv(Path(result["figures"]) / "risk_coverage.csv")
-    mine = risks[(risks["loss"] == "gce") & (risks["calibration"] == "one temperature")]
+    mine = risks[(risks["loss"] == "gce") & (risks["calibration"] == "temperature scaling")]
     table = pd.read_csv(result["csv"]).set_index(["loss", "calibration", "metric"])["value"]
     # With a point for each of the 24 scans, the mean risk is the area.
-    assert mine["risk"].mean() == pytest.approx(table["gce", "one temperature", "risk_coverage_area"])
+    assert mine["risk"].mean() == pytest.approx(table["gce", "temperature scaling", "risk_coverage_area"])
     logged = (
         tracking.store_of(made.tracking, made.output).client().list_artifacts(result["run_id"], "figures")
     )
@@ -137,10 +141,10 @@ def test_a_cell_is_a_child_run_with_settings_curves_and_metrics_logged_once(comp
     history = store.client().get_metric_history(one.info.run_id, "loss")
     assert [point.step for point in history] == [0, 1]
     table = pd.read_csv(result["csv"]).set_index(["loss", "calibration", "metric"])["value"]
-    both = [cells[f"gce, seed {seed}"].data.metrics["one_temperature.classwise_ece"] for seed in (0, 1)]
-    assert np.mean(both) == pytest.approx(table["gce", "one temperature", "classwise_ece"])
-    kept = parent.data.metrics["one_temperature.gce.classwise_ece"]
-    assert kept == pytest.approx(table["gce", "one temperature", "classwise_ece"])
+    both = [cells[f"gce, seed {seed}"].data.metrics["temperature_scaling.classwise_ece"] for seed in (0, 1)]
+    assert np.mean(both) == pytest.approx(table["gce", "temperature scaling", "classwise_ece"])
+    kept = parent.data.metrics["temperature_scaling.gce.classwise_ece"]
+    assert kept == pytest.approx(table["gce", "temperature scaling", "classwise_ece"])
     assert parent.data.tags["compare.losses"] == "ce, gce"
 
 
@@ -245,7 +249,7 @@ def test_folds_on_workers_test_every_subject_once_against_the_known_posterior(sc
     assert sorted(tested[0] + tested[1]) == [f"{n:02}" for n in range(32)]
     table = pd.read_csv(result["csv"]).set_index(["loss", "calibration", "metric"])
     assert (table["folds"] == 2).all()
-    error = table.loc[("gce", "one temperature", "posterior_error")]
+    error = table.loc[("gce", "temperature scaling", "posterior_error")]
     assert 0 < error["value"] < 1
     assert np.isfinite(error["difference_p"])
     truth = pd.read_csv(scans / COHORT_TABLE, sep="\t", dtype={"subject": str}).set_index("subject")
@@ -268,7 +272,7 @@ def test_folds_on_workers_test_every_subject_once_against_the_known_posterior(sc
             for n, half in enumerate(halves)
         ]
     )
-    calibrated = table.loc[("ce", "one temperature", "negative_log_likelihood"), "value"]
+    calibrated = table.loc[("ce", "temperature scaling", "negative_log_likelihood"), "value"]
     assert calibrated == pytest.approx(nll.mean())
 
 
@@ -295,7 +299,7 @@ def test_tuned_losses_try_three_values_once_and_every_batch_size_has_its_tables(
     assert [stage["name"] for stage in report["stages"]] == [
         f"{stage}, batch {size}"
         for size in (8, 16)
-        for stage in ("uncalibrated", "one temperature", "adaptive temperature")
+        for stage in ("uncalibrated", "temperature scaling", "adaptive temperature scaling")
     ]
     assert set(pd.read_csv(result["csv"])["loss"]) == {"ce", "focal"}
     written = {p: p.stat().st_mtime_ns for p in made.output.glob("cells/*/test.npz")}

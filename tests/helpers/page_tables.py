@@ -20,6 +20,7 @@ from page_cells import (
 from page_seen import states, text_of
 from scipy import stats
 
+from models.names import CALIBRATOR_TITLES
 from pipeline.evaluation.metrics import metric_named
 
 
@@ -109,7 +110,7 @@ def _gains(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Found
 
 def _candidates(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Found:
     rows, known = table_with(tables, "Calibrator"), report["selection"]
-    if [r["Calibrator"] for r in rows] != [c["name"] for c in known]:
+    if [r["Calibrator"] for r in rows] != [CALIBRATOR_TITLES[c["name"]] for c in known]:
         yield f"the candidates are {[c['name'] for c in known]}, the page has {rows}"
         return
     for row, candidate in zip(rows, known, strict=True):

@@ -11,6 +11,7 @@ import numpy as np
 
 from models.arrays import Floats, Ints
 from models.calibrators import softmax
+from models.names import CALIBRATOR_TITLES
 from pipeline.config import EvaluationSettings
 from pipeline.evaluation.classifier.decision import likeness_counts
 from pipeline.evaluation.classifier.decision_counts import DecisionCounts
@@ -191,6 +192,10 @@ def evaluate(
     )
 
 
+def _calibrated_by(name: str) -> str:
+    return UNCALIBRATED if name == "identity" else f"network + {CALIBRATOR_TITLES[name]}"
+
+
 def _likeness(probabilities: Floats, labels: Ints) -> tuple[tuple[float, float, int, int], ...]:
     counts = [likeness_counts(probabilities, labels, (tenth + 0.5) / 10) for tenth in range(10)]
     return tuple((c.low, c.high, c.scans, c.right) for c in counts)
@@ -200,9 +205,9 @@ def _sources(test: Predictions, selection: Selection, rivals: Rivals) -> Sequenc
     found: list[tuple[str, str, Floats]] = [(UNCALIBRATED, "network", softmax(test.logits))]
     for name, fitted in selection.others.items():
         if name != "identity":
-            found.append((f"network + {name}", "calibrated", fitted.transform(test.logits)))
+            found.append((_calibrated_by(name), "calibrated", fitted.transform(test.logits)))
     shipped = selection.calibrator.transform(test.logits)
-    found.append((f"network + {selection.chosen} (chosen)", "chosen", shipped))
+    found.append((f"{_calibrated_by(selection.chosen)} (chosen)", "chosen", shipped))
     if rivals.baseline is not None:
         found.append((BASELINE, "baseline", rivals.baseline))
     if rivals.posterior is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from models.arrays import Floats, Ints
 from models.calibrators import CALIBRATORS, Calibrator, build_calibrator, softmax
 from models.calibrators.one_vs_rest import OneVsRest
-from models.names import nearest
+from models.names import CALIBRATOR_TITLES, nearest
 from pipeline.config import CalibrationSettings
 from pipeline.errors import InputError
 from pipeline.evaluation.classifier.candidate_scores import (
@@ -24,18 +24,6 @@ from pipeline.evaluation.classifier.candidate_scores import (
 from pipeline.learning.predictions import Predictions
 
 AUTO = "auto"
-_METHODS = {
-    "identity": "no calibration",
-    "temperature": "temperature scaling",
-    "bias_corrected_temperature": "bias-corrected temperature scaling",
-    "adaptive_temperature": "adaptive temperature scaling",
-    "ensemble_temperature": "ensemble temperature scaling",
-    "vector": "vector scaling",
-    "dirichlet": "Dirichlet calibration",
-    "isotonic": "isotonic regression",
-    "histogram": "histogram binning",
-}
-"""What sentences call a calibrator."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,7 +281,9 @@ def _because(identity: CandidateScore, other: CandidateScore | None) -> str:
 def _best_other(other: CandidateScore, mine: CandidateScore, settings: CalibrationSettings) -> str:
     """Return the NLL of the best of the others, and why ``auto`` did not take it if that is lower."""
     candidate = other.name in settings.candidates
-    found = f"The best other {'candidate' if candidate else 'calibrator'}, {_METHODS[other.name]}, had "
+    found = (
+        f"The best other {'candidate' if candidate else 'calibrator'}, {CALIBRATOR_TITLES[other.name]}, had "
+    )
     found += f"{other.nll:.3f}"
     if settings.method != AUTO or other.nll >= mine.nll:
         return f"{found}."
@@ -301,4 +291,4 @@ def _best_other(other: CandidateScore, mine: CandidateScore, settings: Calibrati
 
 
 def _named(name: str) -> str:
-    return _METHODS[name][0].upper() + _METHODS[name][1:]
+    return CALIBRATOR_TITLES[name][0].upper() + CALIBRATOR_TITLES[name][1:]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from models.names import CALIBRATOR_TITLES
 from models.prevalence import adjust_prevalence
 from pipeline.config import Study
 from pipeline.evaluation.comparison.cell_result import CellResult
@@ -43,18 +44,6 @@ AT_SHARES = ("negative_log_likelihood", "accuracy")
 AT_TRAINING, BALANCED = "class shares of training", "balanced"
 PRIOR_CORRECTED = "{}, prior-corrected"
 """Title of the row with the probabilities of cross-entropy at equal class shares."""
-
-_TITLES = {
-    "identity": "uncalibrated",
-    "temperature": "one temperature",
-    "bias_corrected_temperature": "temperature and offsets",
-    "adaptive_temperature": "adaptive temperature",
-    "ensemble_temperature": "ensemble of temperatures",
-    "vector": "vector scaling",
-    "dirichlet": "Dirichlet calibration",
-    "isotonic": "isotonic regression",
-    "histogram": "histogram binning",
-}
 
 
 @dataclass(frozen=True)
@@ -120,7 +109,7 @@ class Findings:
 
 def stage_titles(study: Study) -> dict[str, str]:
     """Return the stages at which a study compares its losses: title -> name of the calibrator."""
-    return {_TITLES.get(name, name): name for name in ("identity", *study.compare.calibrators)}
+    return {CALIBRATOR_TITLES.get(name, name): name for name in ("identity", *study.compare.calibrators)}
 
 
 def cell_metrics(study: Study, result: CellResult) -> dict[str, float]:

@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from models.card import Card
+from models.names import CALIBRATOR_TITLES
 from pipeline.reporting.page.facts import Named, listed
 from pipeline.reporting.scan.scan_numbers import Likeness, MetricRow, ModelFacts, SetCount
 from pipeline.reporting.scan.tau_status import TypicalTau
@@ -74,7 +75,7 @@ def model_versions(classifier: CalibratedClassifier, version: str) -> dict[str, 
         "model version": version,
         "network": classifier.network_title,
         "loss": card.loss.name,
-        "calibrator": card.calibrator.name,
+        "calibrator": CALIBRATOR_TITLES.get(card.calibrator.name, card.calibrator.name),
         "data digest": card.data_digest,
         "split digest": card.split_digest,
     }

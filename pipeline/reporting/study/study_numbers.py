@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from models.names import CALIBRATOR_TITLES
 from pipeline.reporting.page.facts import Facts, Measured, Named, Rated, Text, listed, signed
 
 RANGE_SHARE = 0.8
@@ -68,6 +69,11 @@ class CandidateRow(Facts):
     behind: float
     chosen: bool
     noise: float | None = None
+
+    @property
+    def title(self) -> str:
+        """What pages call it."""
+        return CALIBRATOR_TITLES.get(self.name, self.name)
 
 
 class ReliabilityPoint(Rated):
@@ -242,6 +248,11 @@ class StudyReport(Facts):
                 "metrics that depend on it are probably too narrow."
             )
         return tuple(found)
+
+    @property
+    def calibrator(self) -> str:
+        """What pages call the calibrator that was chosen."""
+        return CALIBRATOR_TITLES.get(self.chosen, self.chosen)
 
     @property
     def conclusion(self) -> str:

@@ -33,7 +33,7 @@ def findings() -> Findings:
     tests = {AT_TRAINING: compared(few), BALANCED: compared(few)}
     tuned = (TunedOption("focal", 0, None, ("gamma=1", "gamma=2", "gamma=3"), (0.5, 0.4, 0.6)),)
     stage = StageFindings("temperature", compared(METRICS), {}, {}, tests)
-    return Findings({"one temperature": stage}, (), tuned, ("There is one split.",))
+    return Findings({"temperature scaling": stage}, (), tuned, ("There is one split.",))
 
 
 @pytest.fixture
@@ -57,8 +57,9 @@ def test_every_value_interval_and_name_is_whole_in_120_columns(printed):
 
 
 def test_both_tests_the_choices_and_the_cautions_are_printed(printed):
-    assert "one temperature, test at class shares of training" in printed
-    assert "one temperature, test weighted to be balanced" in printed
+    in_one_line = " ".join(printed.split())  # titles wrap above narrow tables
+    assert "temperature scaling, test at class shares of training" in in_one_line
+    assert "temperature scaling, test weighted to be balanced" in in_one_line
     assert "focal: gamma=1, 2, 3 tried; chosen gamma=2" in printed
     assert "There is one split." in printed
 

@@ -34,7 +34,7 @@ from pipeline.evaluation.metrics import (
 from pipeline.learning.predictions import Predictions
 from pipeline.learning.prior_correction import PriorCorrection
 
-STAGES = ("uncalibrated", "one temperature")
+STAGES = ("uncalibrated", "temperature scaling")
 NOTHING = PriorCorrection(torch.ones(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
 
 
@@ -91,7 +91,7 @@ def found(study, results):
 
 
 def test_every_stage_has_statistics_and_curves_of_every_loss(found, study):
-    assert stage_titles(study) == {"uncalibrated": "identity", "one temperature": "temperature"}
+    assert stage_titles(study) == {"uncalibrated": "identity", "temperature scaling": "temperature"}
     assert tuple(found.stages) == STAGES
     for stage in found.stages.values():
         assert [result.loss for result in stage.comparison.results] == ["ce", "GCE w=1"]
@@ -122,7 +122,7 @@ def test_calibration_errors_come_with_their_noise_and_are_tested_above_it(found,
 
 def test_flat_names_are_those_that_mlflow_accepts(found):
     flat = found.flat()
-    assert "one_temperature.GCE_w_1.negative_log_likelihood" in flat
+    assert "temperature_scaling.GCE_w_1.negative_log_likelihood" in flat
     assert all(math.isfinite(value) for value in flat.values())
     value = found.stages["uncalibrated"].comparison.results[0].metrics["classwise_ece"].value
     assert flat["uncalibrated.ce.classwise_ece"] == value

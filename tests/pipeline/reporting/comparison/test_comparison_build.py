@@ -36,7 +36,7 @@ def found() -> Findings:
     curves = {"ce": pooled_reliability([run])}, {"ce": mean_risk([run])}
     stages = {
         "uncalibrated": StageFindings("identity", comparison, *curves),
-        "one temperature": StageFindings("temperature", comparison, *curves),
+        "temperature scaling": StageFindings("temperature", comparison, *curves),
     }
     return Findings(stages, ("Published: 1.07.",))
 
@@ -63,7 +63,7 @@ def build(found: Findings, **settings: bool):
 
 def test_numbers_of_every_stage_and_loss_reach_the_report(found):
     report = build(found)
-    assert [stage.name for stage in report.stages] == ["uncalibrated", "one temperature"]
+    assert [stage.name for stage in report.stages] == ["uncalibrated", "temperature scaling"]
     row = report.stages[1].losses[1]
     assert (row.name, row.seeds, row.folds) == ("gce", 2, 3)
     assert row.metrics["accuracy"].value == 0.6
@@ -89,7 +89,7 @@ def test_what_is_not_defined_is_left_out(found):
 def test_curves_hold_the_bins_that_have_scans(found):
     report = build(found)
     assert [(panel.name, panel.stage) for panel in report.reliability] == [
-        ("ce", "uncalibrated"), ("ce", "one temperature"),
+        ("ce", "uncalibrated"), ("ce", "temperature scaling"),
     ]  # fmt: skip
     assert [(point.bin, point.scans) for point in report.reliability[0].points] == [(6, 2.0), (9, 1.0)]
     assert report.risk[0].coverage[-1] == 1

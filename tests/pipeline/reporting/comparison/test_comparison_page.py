@@ -63,7 +63,7 @@ def _curves(stage: str, names: tuple[str, ...]) -> tuple[list[LossReliability], 
 @pytest.fixture
 def report() -> ComparisonReport:
     better = DifferenceRow(value=0.05, low=0.02, high=0.08, p=0.01, verdict="better")
-    curves = [_curves(s, ("ce", "gce", "<i>focal</i>")) for s in ("uncalibrated", "one temperature")]
+    curves = [_curves(s, ("ce", "gce", "<i>focal</i>")) for s in ("uncalibrated", "temperature scaling")]
     stages = tuple(
         Stage(
             name=stage,
@@ -73,7 +73,7 @@ def report() -> ComparisonReport:
                 _loss("<i>focal</i>", stage),
             ),
         )
-        for stage in ("uncalibrated", "one temperature")
+        for stage in ("uncalibrated", "temperature scaling")
     )
     return ComparisonReport(
         title="adrenal",
@@ -92,9 +92,9 @@ def report() -> ComparisonReport:
 
 def test_the_page_tells_of_every_loss_at_every_stage(report):
     html = comparison_html(report)
-    for stage in ("uncalibrated", "one temperature"):
+    for stage in ("uncalibrated", "temperature scaling"):
         assert f"gce is told about {stage}." in html
-    assert html.count("gce is told about one temperature.") == 1
+    assert html.count("gce is told about temperature scaling.") == 1
     assert "5.1 %" in html  # calibration errors are shown in percent
     assert html.count("noise\u00a04.3\u00a0%") == 6  # three losses at two stages
     assert "compared with ce by the error above noise" in html
@@ -143,7 +143,7 @@ def test_both_tests_the_choices_and_what_the_run_cannot_show_are_on_the_page(ful
 
 def test_differences_of_a_metric_in_percent_are_in_percentage_points(report):
     worse = DifferenceRow(value=0.029, low=0.011, high=0.047, p=0.002, verdict="worse", detectable=0.02)
-    loss = _loss("gce", "one temperature", classwise_ece_above_noise=worse)
+    loss = _loss("gce", "temperature scaling", classwise_ece_above_noise=worse)
     losses = (report.stages[1].losses[0], loss)
     changed = report.model_copy(update={"stages": (report.stages[1].model_copy(update={"losses": losses}),)})
     html, facts = comparison_html(changed), changed.model_dump(mode="json")
@@ -198,14 +198,14 @@ def test_only_what_a_test_told_apart_is_bold(report):
     assert "p = 0.010" in html
     assert "variance over subjects and that over seeds" in html
     losses = [loss.model_copy(update={"folds": 5}) for loss in report.stages[-1].losses]
-    folds = report.model_copy(update={"stages": (Stage(name="one temperature", losses=tuple(losses)),)})
+    folds = report.model_copy(update={"stages": (Stage(name="temperature scaling", losses=tuple(losses)),)})
     assert "corrected resampled t-test over folds (Nadeau and Bengio)" in comparison_html(folds)
 
 
 def test_every_loss_has_a_diagram_and_each_end_a_chart_of_risks(report):
     html = comparison_html(report)
     assert html.count('alt="Reliability of ') == 3
-    assert 'alt="Reliability of gce: uncalibrated, one temperature"' in html
+    assert 'alt="Reliability of gce: uncalibrated, temperature scaling"' in html
     assert html.count('alt="Wrong answers against scans answered, ') == 2
     assert "each test scan counts once" in html
 
@@ -278,7 +278,7 @@ def test_the_table_has_a_row_for_each_loss_stage_and_metric(report, tmp_path):
     assert table[table.metric == "classwise_ece"].noise.tolist() == [0.043] * 6
     gain = table[
         (table.loss == "gce")
-        & (table.calibration == "one temperature")
+        & (table.calibration == "temperature scaling")
         & (table.metric == "balanced_accuracy")
     ]
     assert gain.difference_value.item() == 0.05
@@ -320,7 +320,7 @@ def test_axe_finds_no_violation(report, violations):
         ("+0.050 better", "+0.060 better"),
         ("+0.050 better", "+0.050 worse"),
         ("p = 0.010", "p = 0.020"),
-        ("<li>gce is told about one temperature.", "<li>gce is better."),
+        ("<li>gce is told about temperature scaling.", "<li>gce is better."),
     ],
 )
 def test_a_figure_of_the_page_that_is_changed_is_found(report, written, other):

@@ -28,7 +28,7 @@ def point(title: str, scans: float, nll: float) -> SizePoint:
 def found() -> SampleSizeCurve:
     return SampleSizeCurve(
         loss="gce",
-        calibration="adaptive temperature",
+        calibration="adaptive temperature scaling",
         level=0.95,
         scans=120,
         subjects=100,
@@ -62,8 +62,8 @@ def test_the_page_states_what_is_known_and_what_is_not(written):
         "the interval of the change is −2.0 to +1.0 percentage points.",
         "The curve does not show what twice the training scans would bring in macro AUROC: "
         "the smaller sizes do not predict what was measured with all scans",
-        "gce, adaptive temperature: 120 test scans of 100 subjects at every size, seeds 0, 1, 5 folds, 95 % "
-        "intervals",
+        "gce, adaptive temperature scaling: 120 test scans of 100 subjects at every size, seeds 0, 1, 5 "
+        "folds, 95 % intervals",
         "Two seeds are few.",
         "loss &lt;nan&gt;",
         "SYNTHETIC",

@@ -10,7 +10,7 @@ from pipeline.reporting.comparison.comparison_numbers import LossReliability, Lo
 from pipeline.reporting.page import charts as figures
 from pipeline.reporting.page.facts import Measured
 
-STAGES = ("uncalibrated", "one temperature", "adaptive temperature")
+STAGES = ("uncalibrated", "temperature scaling", "adaptive temperature scaling")
 EDGES = tuple(n / 10 for n in range(11))
 
 

@@ -57,7 +57,7 @@ def test_tested_sets_are_in_the_order_of_the_classes():
 def test_versions_name_what_made_the_classifier(small_classifier):
     versions = model_versions(small_classifier, "3")
     assert versions["model version"] == "3"
-    assert versions["calibrator"] == "temperature"
+    assert versions["calibrator"] == "temperature scaling"
     assert "taucal" in versions
 
 

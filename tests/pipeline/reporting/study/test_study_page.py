@@ -9,6 +9,7 @@ import pytest
 from page_seen import rows_of
 from page_words import words_seen
 
+from models.names import CALIBRATOR_TITLES
 from pipeline.reporting.page.pdf import why_no_pdf
 from pipeline.reporting.study.study_build import build_study_report
 from pipeline.reporting.study.study_figures import study_figures
@@ -61,6 +62,15 @@ def test_the_first_line_names_the_target(html, report):
 )
 def test_the_page_says(html, words):
     assert words in html
+
+
+def test_calibrators_have_the_names_that_people_use_and_never_those_of_settings(html, report):
+    page = page_of(report)
+    assert {row.name for row in report.selection} >= {"identity", "adaptive_temperature"}
+    for row in report.selection:
+        assert CALIBRATOR_TITLES[row.name] in page
+        assert row.name not in page or row.name in CALIBRATOR_TITLES[row.name]
+    assert f"Calibrator: {CALIBRATOR_TITLES[report.chosen]}." in page
 
 
 def test_every_class_has_its_pictures_under_its_name_as_the_browser_writes_it(html):
