@@ -193,9 +193,10 @@ def _newest(paths: Iterable[Path]) -> str | None:
 
 def _shift(output: Path, version: int | None) -> dict[str, Any] | None:
     folder = output / "shift" / f"version-{version}"
-    *others, path = sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime) or [None]
-    if path is None:
+    tests = sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime)
+    if not tests:
         return None
+    *others, path = tests
     newest = _read(path)
     of_readers = [
         {"answer": test["answer"], "reasons": test.get("reasons") or [test["sentence"]]}

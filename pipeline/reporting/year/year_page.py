@@ -22,9 +22,9 @@ from pipeline.evaluation.monitoring.prospective import (
 )
 from pipeline.files import written_whole
 from pipeline.reporting.page import charts
-from pipeline.reporting.page.facts import Facts, Measured, Named, Text, number, signed
+from pipeline.reporting.page.facts import NBSP, Facts, Measured, Named, Text, number, signed
 from pipeline.reporting.page.html import Page, data_uri
-from pipeline.reporting.page.words import NBSP, interval_text, metric_heading
+from pipeline.reporting.page.words import interval_text, metric_heading
 
 OURS = "gate"
 TITLES = {
