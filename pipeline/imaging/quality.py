@@ -108,6 +108,9 @@ _LOOK = "open the scan in a viewer and check it"
 _WHOLE = "use a scan of the whole head"
 _EXPORT = "export the series again"
 _UNCUT = "use a scan that is not cut or masked"
+_TRACER = "check the tracer, and open the scan in a viewer"
+_OFFSET = "check the intercept: nothing may be added to all values"
+_SIDES = "look for a lesion of the cerebellum, or wrong attenuation of one side"
 LIMITS: dict[str, Limit] = {
     "invalid-voxels": Limit("Share of NaN or infinite voxels in a region", 0.0, 0.01, "above", _EXPORT),
     "constant-voxels": Limit("Share of a region with one constant value", 0.02, 0.1, "above", _UNCUT),
@@ -121,12 +124,15 @@ LIMITS: dict[str, Limit] = {
     "head-turned": Limit("Rotation of the head (degrees)", 40.0, 60.0, "above", "check the orientation"),
     "brain-overlap": Limit("Dice overlap with the template's brain", 0.8, 0.7, "below", _LOOK),
     "brain-coverage": Limit("Share of the brain in the field of view", 0.98, 0.93, "below", _WHOLE),
+    "region-coverage": Limit("Share of a region outside the field of view", 0.05, 0.5, "above", _WHOLE),
     "reference-coverage": Limit("Share of the cerebellum in the field of view", 0.98, 0.9, "below", _WHOLE),
     "reference-uniformity": Limit("Variation in the reference region (SD/mean)", 0.21, 0.26, "above", _LOOK),
-    "cerebellum-ratio": Limit("Upper over lower cerebellum, usual is 1", 1.18, 1.26, "above", _LOOK),
-    "cerebellar-white-ratio": Limit("White over grey cerebellum, usual is 1", 1.18, 1.25, "above", _LOOK),
-    "pons-ratio": Limit("Pons over cerebellum, usual is 1", 1.32, 1.55, "above", "check the tracer"),
+    "reference-sides": Limit("One side of the reference region over the other", 1.15, 1.35, "above", _SIDES),
+    "cerebellum-ratio": Limit("Upper over lower cerebellum, by the usual", 1.18, 1.26, "above", _LOOK),
+    "cerebellar-white-ratio": Limit("White over grey cerebellum, by the usual", 1.18, 1.25, "above", _TRACER),
+    "pons-ratio": Limit("Pons over cerebellum, by the usual", 1.32, 1.55, "above", _TRACER),
     "reference-pattern": Limit("Reference region unlike sound ones (SD)", 4.1, 4.6, "above", _LOOK),
+    "air-level": Limit("Level of the air against the reference region", 0.08, 0.25, "above", _OFFSET),
     "noise": Limit("Noise in white matter (SD/mean)", 0.25, 0.5, "above", "average more frames"),
     "implausible-suvr": Limit("Median cortical SUVR, or its inverse", 3.5, 5.5, "above", "check the tracer"),
 }  # fmt: skip

@@ -50,7 +50,10 @@ def to_suvr(image: FloatArray) -> FloatArray:
         raise RefusedScan(
             "no-reference",
             f"The mean of the reference region is {mean:.4g}, expected a positive value",
-            hint="check that the cerebellum lies in the field of view",
+            # Where nothing was measured the mean is 0, not below.
+            hint="check slope and intercept of the values"
+            if mean < 0
+            else "check that the cerebellum lies in the field of view",
             measured=f"{mean:.4g}",
         )
     return (image / mean).astype(np.float32)

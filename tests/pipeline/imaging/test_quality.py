@@ -18,6 +18,7 @@ from pipeline.errors import RefusedScan
 from pipeline.imaging.measures import (
     coefficient_of_variation,
     deep_white_matter,
+    judge_air,
     judge_pattern,
     judge_reference,
 )
@@ -181,3 +182,46 @@ def test_a_refused_value_never_reads_like_its_limit(measured, shown):
             refuse_if_needed([finding])
         assert refused.value.measured == shown
         assert f" is {shown} (" in refused.value.problem
+
+
+@pytest.mark.parametrize(("share", "sign"), [(0.15, "+"), (-0.15, "-")])
+def test_a_constant_added_to_all_values_is_told(make_head, share, sign):
+    sound = make_head(3, tau=1.0).volume
+    offset = sound.with_array(sound.array + np.float32(share * 5000))
+    found = normalise(offset, SETTINGS)
+    before = normalise(sound, SETTINGS).composites["meta_roi"]
+    assert abs(found.composites["meta_roi"] / before - 1) > 0.04
+    (air,) = [f for f in found.findings if f.rule == "air-level"]
+    assert air.verdict == "warn"
+    assert air.detail.startswith(sign)
+    assert "intercept" in air.message
+    far = sound.with_array(sound.array + np.float32(3 * share * 5000))
+    with pytest.raises(RefusedScan, match=r"Level of the air against the reference region is") as refusal:
+        normalise(far, SETTINGS)
+    assert refusal.value.rule == "air-level"
+
+
+def test_an_image_without_air_is_not_judged_by_it():
+    air = judge_air(np.ones((96, 112, 96), np.float32), load_atlas().brain)
+    assert (air.verdict, air.measured, air.detail) == ("pass", 0.0, "no air in the field of view")
+
+
+def test_a_region_at_the_edge_of_the_field_of_view_is_told(make_head):
+    """A fiftieth of the brain may be half of a region."""
+    sound = make_head(3, tau=1.0)
+    left = (np.linalg.inv(sound.volume.affine) @ sound.matrix @ [-70.0, -30.0, -12.0, 1.0])[0]
+    cut = Volume(sound.volume.array[: int(left)], sound.volume.affine, "Bq/mL", facts=sound.volume.facts)
+    found = {f.rule: f for f in normalise(cut, SETTINGS).findings}
+    assert found["brain-coverage"].verdict == "pass"
+    assert found["region-coverage"].verdict == "warn"
+    assert found["region-coverage"].detail.startswith("most of left ")
+
+
+def test_a_cerebellum_that_is_darker_on_one_side_is_told(make_head):
+    suvr = normalise(make_head(4, tau=0.5).volume, SETTINGS).suvr.array
+    right = np.broadcast_to((np.arange(96) >= 48)[:, None, None], suvr.shape)
+    for loss, verdict in ((0.0, "pass"), (0.2, "warn"), (0.4, "refuse")):
+        dark = np.where(right & load_atlas().reference, suvr * (1 - loss), suvr)
+        found = {f.rule: f for f in judge_reference(dark, load_atlas().reference)}
+        assert found["reference-sides"].verdict == verdict
+    assert found["reference-sides"].detail == "left is higher"

@@ -23,11 +23,12 @@ def test_ratio_is_free_of_scale(image):
     np.testing.assert_allclose(to_suvr(7 * image), to_suvr(image), rtol=1e-6)
 
 
-@pytest.mark.parametrize("level", [0.0, -1.0])
-def test_an_empty_reference_is_refused(level):
+@pytest.mark.parametrize(("level", "advice"), [(0.0, "cerebellum lies in"), (-1.0, "slope and intercept")])
+def test_an_empty_reference_is_refused(level, advice):
     with pytest.raises(RefusedScan, match="expected a positive value") as refusal:
         to_suvr(np.full(SHAPE, level, np.float32))
     assert refusal.value.rule == "no-reference"
+    assert advice in refusal.value.hint
 
 
 def test_table_holds_every_region_once_a_side(image):
