@@ -128,9 +128,11 @@ LIMITS: dict[str, Limit] = {
     "reference-coverage": Limit("Share of the cerebellum in the field of view", 0.98, 0.9, "below", _WHOLE),
     "reference-uniformity": Limit("Variation in the reference region (SD/mean)", 0.21, 0.26, "above", _LOOK),
     "reference-sides": Limit("One side of the reference region over the other", 1.15, 1.35, "above", _SIDES),
-    "cerebellum-ratio": Limit("Upper over lower cerebellum, by the usual", 1.18, 1.26, "above", _LOOK),
-    "cerebellar-white-ratio": Limit("White over grey cerebellum, by the usual", 1.18, 1.25, "above", _TRACER),
-    "pons-ratio": Limit("Pons over cerebellum, by the usual", 1.32, 1.55, "above", _TRACER),
+    "cerebellum-ratio": Limit("Fold difference of upper to lower cerebellum", 1.18, 1.26, "above", _LOOK),
+    "cerebellar-white-ratio": Limit(
+        "Fold difference of white to grey cerebellum", 1.18, 1.25, "above", _TRACER
+    ),
+    "pons-ratio": Limit("Fold difference of pons to cerebellum", 1.32, 1.55, "above", _TRACER),
     "reference-pattern": Limit("Reference region unlike sound ones (SD)", 4.1, 4.6, "above", _LOOK),
     "air-level": Limit("Level of the air against the reference region", 0.08, 0.25, "above", _OFFSET),
     "noise": Limit("Noise in white matter (SD/mean)", 0.25, 0.5, "above", "average more frames"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,9 +82,16 @@ class ScanOutcome:
             "warned" if rules else "accepted",
             "done",
             ", ".join(dict.fromkeys(rules)),
-            ", ".join(f"{f.measured:.3g}" for f in warned),  # as their messages state it
+            _values(warned),
             "; ".join([*(f.message for f in warned), *warnings, *label_notes]),
         )
+
+
+def _values(findings: Sequence[FindingLike]) -> str:
+    """Return the values of findings as their messages state them; nothing where none was measured."""
+    if all(math.isnan(f.measured) for f in findings):
+        return ""
+    return ", ".join("n/a" if math.isnan(f.measured) else f"{f.measured:.3g}" for f in findings)
 
 
 def write_outcomes(outcomes: Sequence[ScanOutcome], folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 
 import nibabel as nib
@@ -220,6 +221,12 @@ def test_a_scan_without_a_diagnosis_is_accepted_and_states_why():
     notes = ["no diagnosis is known"]
     outcome = ScanOutcome.of_findings("sub-A_ses-1", [Finding("noise", "pass", 0.1, "fine")], [], notes)
     assert (outcome.verdict, outcome.rule, outcome.message) == ("accepted", "", "no diagnosis is known")
+
+
+def test_what_was_not_measured_is_no_number():
+    unknown, noisy = Finding("window", "warn", math.nan, "unknown"), Finding("noise", "warn", 0.3, "noisy")
+    assert ScanOutcome.of_findings("sub-A_ses-1", [unknown]).measured == ""
+    assert ScanOutcome.of_findings("sub-A_ses-1", [unknown, noisy]).measured == "n/a, 0.3"
 
 
 def test_the_table_has_a_row_for_each_scan(tmp_path):
