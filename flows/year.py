@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,7 @@ def _retrain(study: Study, month: int) -> dict[str, Any]:
     done: dict[str, Any]
     if not decisions:
         result = retrain_study(mine, who=who, time=_time_of(month))
-        shift = result.shift.answer if result.shift else ""
+        shift = _answer_of(asdict(result.shift) if result.shift else None)
         done = {"action": result.action, "outcome": _in_plain_words(result.outcome)}
         done |= {"reasons": list(result.reasons)}
     else:
@@ -158,10 +159,17 @@ def _retrain(study: Study, month: int) -> dict[str, Any]:
         settle(store, mine.output)
         if entry.kind in ("reject", "wait") and entry.version not in (None, tracking.champion_version(store)):
             tracking.challenge(store, int(entry.version))
-        shift = (entry.facts["shift"] or {}).get("answer", "")
+        shift = _answer_of(entry.facts["shift"])
         done = {"action": entry.facts["action"], "outcome": _OUTCOMES[entry.kind]}
         done |= {"reasons": list(entry.reasons)}
     return {**done, "shift": shift, "champion": tracking.champion_version(store)}
+
+
+def _answer_of(shift: Mapping[str, Any] | None) -> str:
+    """Return the answer of a shift check; nothing where it tested nothing and no earlier answer holds."""
+    if shift is None or (shift["answer"] == "nothing" and not shift.get("tested", True)):
+        return ""
+    return str(shift["answer"])
 
 
 def _time_of(month: int) -> str:

@@ -58,7 +58,7 @@ def retrain(
         show_table(f"The gate: version {done.challenger}", ["check", "outcome", "why"], rows)
     approval = f"`taucal promote --approve NAME --study {shlex.quote(str(config))}`"
     outcomes = {
-        "unchanged": f"No retraining was needed; version {done.version} is still the champion.",
+        "unchanged": f"Nothing was retrained; version {done.version} is still the champion.",
         "promoted": f"Version {done.version} is the champion.",
         "held": f"Version {done.challenger} waits for approval: {approval} makes it the champion.",
         "undecided": f"Version {done.challenger} waits for later scans; "

@@ -62,6 +62,14 @@ def lived(whole_way, tmp_path_factory):
     return Lived(study, run_year(study))
 
 
+def test_a_month_without_a_test_has_no_answer_of_the_shift_check():
+    nothing = {"answer": "nothing", "reasons": ["No scan is new."]}
+    assert year._answer_of(None) == year._answer_of({**nothing, "tested": False}) == ""
+    assert year._answer_of({**nothing, "tested": True}) == "nothing"
+    assert year._answer_of(nothing) == "nothing", "as written before it was known"
+    assert year._answer_of({"answer": "retrain", "tested": False}) == "retrain"
+
+
 def test_each_month_is_judged_by_all_before_anyone_learned_from_it(lived):
     first, second = lived.predicted(1), lived.predicted(2)
     assert len(first) == len(second) == 5
