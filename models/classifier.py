@@ -154,7 +154,9 @@ class CalibratedClassifier:
         quality_reasons: Sequence[Sequence[str]] | None = None,
         prevalence: Mapping[str, float] | Sequence[float] | None = None,
     ) -> list[Prediction]:
-        """Classify several scans; parameters as in `predict`, one entry a scan."""
+        """Classify several scans, or none; parameters as in `predict`, one entry a scan."""
+        if not len(suvr):
+            return []
         found = self.logits(np.asarray(suvr))
         return self.decide(*found, quality_reasons=quality_reasons, prevalence=prevalence)
 

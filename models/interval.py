@@ -51,8 +51,8 @@ def calibrator_draws(calibrators: Sequence[Calibrator], members: Floats) -> Floa
     ndarray, shape (D, N, K)
     """
     flat = members.reshape(-1, members.shape[-1])
-    drawn = [_draws(calibrator, flat).reshape(-1, *members.shape[1:]) for calibrator in calibrators]
-    return np.concatenate(drawn)
+    drawn = np.concatenate([_draws(calibrator, flat) for calibrator in calibrators])
+    return drawn.reshape(len(drawn) * len(members), *members.shape[1:])
 
 
 def _draws(calibrator: Calibrator, logits: Floats) -> Floats:

@@ -127,7 +127,8 @@ def deal_folds(
         f" outside the test part. Cross-fitting needs at least {least} of each class: held out, for "
         "validation and to learn from"
     )
-    check_classes(class_of, sorted(set(class_of.values())), least, needs)
+    # Of every class that has scans: one may have none but the odd scan of subjects of other classes.
+    check_classes(class_of, sorted(set(label_of.values())), least, needs)
     dealt = []
     for repeat in range(settings.repeats):
         key = f"cross-fit:{seed}:{repeat}"

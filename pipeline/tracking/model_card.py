@@ -23,7 +23,7 @@ _FIRST = (
 
 _NOISE = (
     "Noise is the calibration error that these probabilities would show on as many scans if they were true; "
-    "only what lies above it is an error."
+    "only what lies above it is an error, and a part of that can be chance."
 )
 
 

@@ -32,6 +32,10 @@ def tested_agrees(seen: Seen, report: Mapping[str, Any]) -> Found:
     named = re.split(r", | or ", none[1]) if none else []
     if named != [" ".join(n.split()) for n in missing if counts]:
         yield f"classes without test scans are {missing}, the page names {named}"
+    ruled = re.search(r"Your clinic's prevalence rules out (.*?): no set contains it\.", text)
+    absent = [" ".join(c["name"].split()) for c in report["classes"] if c["clinic_share"] == 0]
+    if (re.split(r", | and ", ruled[1]) if ruled else []) != absent:
+        yield f"the clinic has no {absent}, the page has {ruled and ruled[0]!r}"
     far = any(d["value"] > d["limit"] for d in report["distances"])
     if far != ("This scan is unlike the test scans" in text):
         yield "that the scan is unlike the test scans is not stated, or stated without need"

@@ -104,6 +104,13 @@ def test_the_interval_of_an_older_bundle_is_the_percentiles_of_the_refits(classi
     np.testing.assert_allclose(p.upper, np.maximum(high, p.probabilities))
 
 
+def test_no_scan_has_no_prediction(classifier, scans):
+    assert classifier.predict_batch([]) == []
+    logits, features = classifier.logits(scans)
+    for prevalence in (None, classifier.prevalence):
+        assert classifier.decide(logits[:0], features[:0], prevalence=prevalence) == []
+
+
 def test_every_reason_to_refer_is_told(classifier, scans):
     plain = dataclasses.replace(
         classifier,

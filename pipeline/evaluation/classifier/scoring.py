@@ -69,8 +69,8 @@ class Scorer:
         return _defined(found)
 
     def noise(self, probabilities: Floats) -> dict[str, float]:
-        """Return the noise floor of every calibration error."""
-        return noise_floors(probabilities, seed=self.seed)
+        """Return the noise floor of every calibration error, the one that errors above noise are above."""
+        return noise_floors(probabilities)
 
     def intercepts(self, probabilities: Floats) -> dict[str, Interval]:
         """Return the calibration intercept of each class that has one."""

@@ -76,6 +76,12 @@ def tested_sentence(report: ScanReport) -> str:
     return f"{text} No test scan was of {listed(untested, 'or')}." if untested else text
 
 
+def ruled_out_sentence(report: ScanReport) -> str:
+    """Limit what sets are made for to the classes that the clinic has; empty where it has all."""
+    none = [c.name for c in report.classes if c.clinic_share == 0]
+    return f"Your clinic's prevalence rules out {listed(none)}: no set contains it." if none else ""
+
+
 def own_thresholds_sentence(report: ScanReport) -> str:
     """Explain a set that holds a class less likely than one outside it; empty where there is none."""
     least = min((c.shown for c in report.classes if c.in_set), default=1.0)

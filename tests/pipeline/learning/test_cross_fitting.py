@@ -79,6 +79,22 @@ def test_a_class_of_two_subjects_is_refused_by_name():
         deal_folds(split, label_of, CalibrationSettings(), 0.1, seed=0)
 
 
+def test_a_class_that_has_only_odd_scans_of_other_subjects_is_refused_by_name():
+    """Its scans may all be in one fold, whose network would then learn without the class."""
+    split, label_of = whole({"CN": 8, "MCI": 8}, visits=3)
+    label_of |= dict.fromkeys(("sub-CN000_ses-M1", "sub-MCI003_ses-M2"), "AD")
+    with pytest.raises(CohortError, match="class AD: AD has 0 subjects outside the test part"):
+        deal_folds(split, label_of, CalibrationSettings(), 0.1, seed=0)
+
+
+def test_every_network_learns_every_class_where_subjects_have_scans_of_several():
+    split, label_of = whole({"CN": 9, "MCI": 6, "AD": 4}, visits=3)
+    label_of |= {i: "MCI" for i in label_of if i.endswith("M0") and "-AD" in i}
+    for seed in range(20):
+        for network in deal_folds(split, label_of, CalibrationSettings(folds=7), 0.3, seed=seed):
+            assert {label_of[i] for i in network.split.train} == {"CN", "MCI", "AD"}
+
+
 def predictions(ids, logits, names=("CN", "AD")):
     return Predictions(
         tuple(ids),

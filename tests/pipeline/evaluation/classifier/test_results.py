@@ -28,14 +28,14 @@ def _part(size: int, rng: np.random.Generator) -> tuple[Predictions, np.ndarray]
     return Predictions(ids, subjects, 2 * np.log(posterior), labels, features, CLASSES), posterior
 
 
-def _results(scans: int) -> Results:
+def _results(scans: int, seed: int = 0) -> Results:
     rng = np.random.default_rng(3)
     calibration, _ = _part(40, rng)
     settings = CalibrationSettings(candidates=("identity",), method="temperature", folds=4)
     selection = select_calibrator(calibration, settings, 0)
     test, posterior = _part(scans, rng)
     rivals = Rivals(SHARES, None, posterior)
-    return evaluate(test, selection, rivals, EvaluationSettings(draws=200), seed=0)
+    return evaluate(test, selection, rivals, EvaluationSettings(draws=200), seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,14 @@ def test_calibration_errors_are_compared_above_noise_only(results):
     assert not set(results.gain) & set(NOISY)
     assert "classwise_ece_above_noise" in results.gain
     assert "prior_corrected_balanced_accuracy" in results.gain
+
+
+def test_the_difference_of_errors_above_noise_is_that_of_the_rows_whatever_the_seed():
+    found = _results(10, seed=7)
+    ours, other = (found.row(kind).above_noise for kind in ("chosen", "network"))
+    for name in ("classwise_ece", "expected_calibration_error"):
+        difference = ours[name].value - other[name].value
+        assert found.gain[f"{name}_above_noise"].value == pytest.approx(difference, abs=1e-12)
 
 
 def test_slope_intercepts_and_prior_corrected_accuracy_are_in_the_row_that_ships(results):

@@ -225,6 +225,19 @@ def test_figures_that_contradict_each_other_are_found(two, change):
     assert contradictions(html, change(report))
 
 
+def test_a_class_that_the_clinic_does_not_have_is_promised_to_no_set(two, at_clinic):
+    html, report = _page(replace(at_clinic(two, (0.6, 0.4, 0.0)), prediction_set=("CN", "MCI")), CARD)
+    assert contradictions(html, report) == []
+    sentence = "Your clinic&#39;s prevalence rules out AD: no set contains it."
+    assert sentence in html
+    assert "where 0\u00a0% are AD" in html
+    assert contradictions(html.replace(sentence, ""), report)
+    html, report = _page(at_clinic(two, (0.6, 0.4 - 1e-7, 1e-7)), CARD)
+    assert "rules out" not in html
+    assert "where &lt;1\u00a0% are AD" in html
+    assert contradictions(html.replace("they did not.", f"they did not. {sentence}"), report)
+
+
 def test_counts_are_those_of_the_study(two, tmp_path):
     study = {
         "coverage": {n: list(c) for n, c in CARD.coverage.items()},
