@@ -65,7 +65,10 @@ def reliability_of_losses(panels: Sequence[LossReliability], *, most: float | No
     columns = min(COLUMNS, len(names))
     rows = -(-len(names) // columns)
     single = len(names) == 1
-    figure = new_figure(2.1 * columns + 0.1, 2.75 * rows + (0 if single else 0.3))
+    width, of_stage = 2.1 * columns + 0.1, _legend_width(list(looks))
+    beside = max(1, int(width / of_stage))  # stages in a line of the legend
+    legend = 0 if single else 0.1 + 0.2 * -(-len(looks) // beside)
+    figure = new_figure(max(width, 0 if single else of_stage), 2.75 * rows + legend)
     figure.set_layout_engine("constrained", h_pad=0.02, hspace=0)
     grid = figure.subplots(2 * rows, columns, squeeze=False, gridspec_kw={"height_ratios": [3.2, 1] * rows})
     for axes in grid.ravel():
@@ -84,7 +87,7 @@ def reliability_of_losses(panels: Sequence[LossReliability], *, most: float | No
         if n + columns >= len(names):
             lower.set_xlabel("stated, %", fontsize=8)
     if not single:
-        figure.legend(handles=_handles(looks), loc="outside upper center", ncols=len(looks), **_LEGEND)
+        figure.legend(handles=_handles(looks), loc="outside upper center", ncols=beside, **_LEGEND)
     return figure
 
 
@@ -92,10 +95,15 @@ _LEGEND = {"frameon": False, "fontsize": 8, "labelcolor": INK, "numpoints": 1}
 
 
 def legend_of_stages(stages: Sequence[str]) -> Figure:
-    """Draw the mark and the line of each stage."""
-    figure = new_figure(sum(0.75 + 0.085 * len(stage) for stage in stages), 0.3)
-    figure.legend(handles=_handles(stage_looks(stages)), loc="center", ncols=len(stages), **_LEGEND)
+    """Draw the mark and the line of each stage, one below the other: so the letters fit a phone too."""
+    figure = new_figure(_legend_width(stages), 0.1 + 0.2 * len(stages))
+    figure.legend(handles=_handles(stage_looks(stages)), loc="center left", **_LEGEND)
     return figure
+
+
+def _legend_width(stages: Sequence[str]) -> float:
+    """Return how many inches one stage of a legend needs."""
+    return 0.75 + 0.085 * max(map(len, stages))
 
 
 def _handles(looks: Mapping[str, ChartStyle]) -> list[Line2D]:

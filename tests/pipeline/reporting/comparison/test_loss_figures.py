@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from models.names import CALIBRATOR_TITLES
 from pipeline.reporting.comparison import loss_figures as figures_of_losses
 from pipeline.reporting.comparison.comparison_numbers import LossReliability, LossRisk, PooledPoint
 from pipeline.reporting.page import charts as figures
@@ -99,14 +100,38 @@ def test_long_names_of_losses_leave_the_chart_of_risks_its_room():
     assert drawn.bbox.y0 <= box.y0
 
 
-def test_long_names_of_stages_are_not_cut():
-    stages = ["uncalibrated, batch 16", "ensemble of temperatures, batch 128"]
+@pytest.mark.parametrize(
+    "stages",
+    [
+        ["uncalibrated, batch 16", "ensemble temperature scaling, batch 128"],
+        ["temperature scaling"],
+        list(CALIBRATOR_TITLES.values())[:5],
+    ],
+    ids=["two", "one", "five"],
+)
+def test_names_of_stages_are_neither_cut_nor_small(stages):
     drawn = figures_of_losses.legend_of_stages(stages)
     FigureCanvasAgg(drawn).draw()  # which lays it out
     (legend,) = drawn.legends
     box = legend.get_window_extent()
     assert drawn.bbox.x0 <= box.x0
     assert box.x1 <= drawn.bbox.x1
+    assert drawn.bbox.y0 <= box.y0
+    assert box.y1 <= drawn.bbox.y1
+    assert drawn.get_figwidth() <= 4.2, "wider, it would be scaled down beside the charts"
+
+
+@pytest.mark.parametrize("losses", [2, 3, 5])
+def test_the_legend_of_several_losses_is_not_cut(losses):
+    stages = list(CALIBRATOR_TITLES.values())[:4]
+    drawn = figures_of_losses.reliability_of_losses(
+        [panel(f"loss {n}", stage, 20) for n in range(losses) for stage in stages]
+    )
+    FigureCanvasAgg(drawn).draw()  # which lays it out
+    box = drawn.legends[0].get_window_extent()
+    assert drawn.bbox.x0 <= box.x0
+    assert box.x1 <= drawn.bbox.x1
+    assert not any(box.overlaps(axes.get_window_extent()) for axes in drawn.axes)
 
 
 def test_titles_of_metrics_do_not_run_into_each_other():
