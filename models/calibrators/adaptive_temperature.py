@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import scipy
 
-from .calibrator import Floats, Ints, softmax
+from .calibrator import Floats, Ints, check_whole, softmax
 from .pieces import match_pieces
 from .temperature import DrawnTemperature, best_log_temperature
 
@@ -91,10 +91,10 @@ class AdaptiveTemperature(DrawnTemperature):
     edges: Floats = field(default_factory=lambda: np.zeros(0), init=False)
 
     def __post_init__(self) -> None:
-        if self.min_per_piece < 1:
-            raise ValueError(
-                f"min_per_piece={self.min_per_piece} is not valid. Expected a number of at least 1."
-            )
+        check_whole("min_per_piece", self.min_per_piece)
+        for name in ("offsets", "plain", "interpolate"):
+            if getattr(self, name) not in (True, False):
+                raise ValueError(f"{name}={getattr(self, name)!r} is not valid. Expected True or False.")
 
     @property
     def may_change_class(self) -> bool:

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from functools import partial
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -68,7 +69,7 @@ class Calibrator(ABC):
         Raises
         ------
         ValueError
-            If shapes disagree, no scan is given, a logit is not finite or a label is no class.
+            If shapes disagree, no scan is given, a logit is no finite number or a label is no class.
         """
         scores = _checked_logits(logits)
         classes = _checked_labels(labels, scores)
@@ -201,7 +202,11 @@ def _decode(value: Any) -> Any:
 
 
 def _checked_logits(logits: ArrayLike) -> Floats:
-    scores = np.asarray(logits, dtype=np.float64)
+    try:
+        given = np.asarray(logits)
+        scores = given.astype(np.float64, casting="same_kind" if given.dtype.kind == "c" else "unsafe")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"The logits cannot be read as an array of real numbers: {error}.") from None
     if scores.ndim != 2 or scores.shape[1] < 2:
         raise ValueError(
             f"Logits have shape {scores.shape}. Expected (scans, classes) with at least 2 classes."
@@ -226,6 +231,12 @@ def _checked_labels(labels: ArrayLike, logits: Floats) -> Ints:
             f"Expected classes 0 to {logits.shape[1] - 1}."
         )
     return classes.astype(np.int64)
+
+
+def check_whole(name: str, value: object) -> None:
+    """Refuse an option that is no whole number of at least 1."""
+    if not (isinstance(value, Integral) and int(value) >= 1):
+        raise ValueError(f"{name}={value!r} is not valid. Expected a whole number of at least 1.")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import ClassVar
 
 import numpy as np
@@ -27,7 +28,8 @@ class Vector(Calibrator):
     The logits are first divided by the best single temperature, and scales and biases are then
     drawn back to it. Classes without a calibration scan keep that temperature and no bias; the others are
     fitted among themselves, so scans of one class leave one temperature. One scan is enough to fit; equal
-    logits are answered part of the way from uniform to the class shares.
+    logits are answered part of the way from uniform to the class shares. Scales differ between classes, so a
+    constant that is added to all logits of a scan changes its answer, as with no other calibrator.
 
     Parameters
     ----------
@@ -192,6 +194,6 @@ def _least(
     return parameters
 
 
-def _check_penalty(name: str, value: float) -> None:
-    if not (value >= 0 and math.isfinite(value)):
-        raise ValueError(f"{name}={value} is not valid. Expected a finite number of at least 0.")
+def _check_penalty(name: str, value: object) -> None:
+    if not (isinstance(value, Real) and 0 <= float(value) < math.inf):
+        raise ValueError(f"{name}={value!r} is not valid. Expected a finite number of at least 0.")

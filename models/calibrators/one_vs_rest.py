@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import scipy
 
-from .calibrator import Calibrator, Floats, Ints, softmax
+from .calibrator import Calibrator, Floats, Ints, check_whole, softmax
 
 
 @dataclass(eq=False)
@@ -120,8 +120,7 @@ class Histogram(OneVsRest):
     outputs: Floats = field(default_factory=lambda: np.zeros((1, 1)), init=False)
 
     def __post_init__(self) -> None:
-        if self.bins < 1:
-            raise ValueError(f"bins={self.bins} is not valid. Expected a number of at least 1.")
+        check_whole("bins", self.bins)
         if self.scheme not in ("mass", "width"):
             raise ValueError(f"scheme={self.scheme!r} is not valid. Expected 'mass' or 'width'.")
 

@@ -128,8 +128,12 @@ class Temperature(DrawnTemperature):
         if self.prior is None or isinstance(self.prior, str):
             valid = self.prior in (None, "learned")
         else:
-            self.prior = (float(self.prior[0]), float(self.prior[1]))
-            valid = math.isfinite(self.prior[0]) and 0 < self.prior[1] < math.inf
+            try:
+                mean, width = map(float, self.prior)
+                self.prior = (mean, width)
+                valid = math.isfinite(mean) and 0 < width < math.inf
+            except (TypeError, ValueError):
+                valid = False
         if not valid:
             raise ValueError(
                 f"prior={self.prior!r} is not valid. "
