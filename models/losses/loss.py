@@ -143,8 +143,9 @@ class Loss(nn.Module, ABC):
         """Return logits, shape (N, K), whose softmax is calibrated to the class frequencies of training.
 
         A loss that weights classes or adds their prior to the logits makes the network answer as if classes
-        were equally frequent. This corrects for it, class by class and exactly at the minimum of the loss;
-        most losses need no correction.
+        were equally frequent. This corrects for it, class by class and exactly at the minimum of the loss.
+        The other losses leave the class shares alone. Where their minimum is not the posterior, as with focal
+        losses, label smoothing and the margin of LDAM, that is for a calibrator to correct.
         """
         return logits
 
