@@ -212,7 +212,7 @@ def coverage_by_class(
     Raises
     ------
     InputError
-        If the shapes do not fit.
+        If the shapes do not fit, or a label is no class.
 
     Examples
     --------
@@ -223,6 +223,8 @@ def coverage_by_class(
     held, y = np.asarray(sets, dtype=bool), np.asarray(labels)
     if held.shape != (len(y), len(class_names)):
         raise InputError(f"The sets have shape {held.shape}, expected {(len(y), len(class_names))}")
+    if len(y) and not (y.min() >= 0 and y.max() < len(class_names)):
+        raise InputError(f"Labels range from {y.min()} to {y.max()}, expected 0 to {len(class_names) - 1}")
     found = []
     for k, name in enumerate(class_names):
         own = held[y == k]

@@ -112,6 +112,8 @@ def test_coverage_is_counted_class_by_class(rng):
     assert (absent.scans, absent.low, absent.high) == (0, 0, 1)
     with pytest.raises(InputError, match=r"The sets have shape \(200, 3\), expected \(200, 2\)"):
         coverage_by_class(sets, y, ("CN", "MCI"))
+    with pytest.raises(InputError, match=r"Labels range from 0 to 3, expected 0 to 2"):
+        coverage_by_class(np.ones((2, 3), dtype=bool), [0, 3], ("CN", "MCI", "AD"))
 
 
 def test_sizes_of_sets_and_how_many_are_too_large(rng):
