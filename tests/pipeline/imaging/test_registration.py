@@ -94,6 +94,20 @@ def test_doubt_about_the_right_way_up_is_settled_by_the_finer_model(head, monkey
         assert register(head.volume.with_array(np.flip(head.volume.array, axis)), 6.0).turned_gain > 0.08
 
 
+def test_a_first_look_that_errs_is_made_good_by_the_finer_model(make_head, monkeypatch):
+    """Of strong tau the coarse model may make a head that is tilted by 40 degrees more."""
+    head = make_head(3, tau=1.0)
+    start, over, gain = registration._best_start(prepare(head.volume, 6.0))
+    turn = np.eye(4)
+    cosine, sine = np.cos(np.deg2rad(50)), np.sin(np.deg2rad(50))
+    turn[1:3, 1:3] = [[cosine, -sine], [sine, cosine]]
+    monkeypatch.setattr(registration, "_best_start", lambda image: (start @ turn, over, gain))
+    found = register(head.volume, 6.0)
+    assert found.explained > 0.8
+    assert head.error_mm(found.matrix).mean() <= 1.0
+    assert not np.allclose(found.rigid, start @ turn)
+
+
 def test_an_image_in_template_space_lies_where_it_is(make_head):
     head = make_head(3)
     image = to_template([head.volume.array], [1.0], [head.matrix], head.volume.affine)
