@@ -31,7 +31,7 @@ from pipeline.scan import Fact, FloatArray, Volume
 
 __all__ = ["Normalised", "claims_template", "normalise", "read_derivative", "write_derivative"]
 
-REVISION = 6
+REVISION = 7
 """Raised whenever a change of code changes what a scan becomes: what was made before no longer holds."""
 _SMALLEST_MM = 10.0
 _LARGEST_ML = 2.0e6
