@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from operator_pages import RUN_LIST, SIZE, browser_page, keep, open_link, open_page, sees, sees_inside
+from operator_pages import (
+    RUN_LIST,
+    SIZE,
+    browser_page,
+    keep,
+    open_link,
+    open_page,
+    open_until_seen,
+    sees,
+    sees_inside,
+)
 
 from flows.serving.servers import free_endpoint, mlflow_server, wait_until_ready
 from pipeline import tracking
@@ -107,8 +117,8 @@ def test_an_answered_scan_has_its_report_and_its_diagnosis(operator):
     answers = {e.trace_id: e for e in tracking.answered_scans(operator.store, scan=operator.labelled)}
     entry = answers[operator.trace]
     assert (entry.diagnosis, entry.answer["most_likely"]) == ("AD", "CN")
-    open_page(page, f"{operator.mlflow}/#/experiments/{experiment}/traces?traceId={operator.trace}")
-    sees(page, "decision", "probabilities", "Download text/html", "most_likely")
+    address = f"{operator.mlflow}/#/experiments/{experiment}/traces?traceId={operator.trace}"
+    open_until_seen(page, address, "decision", "probabilities", "Download text/html", "most_likely")
     keep(page, "mlflow trace")
     page.locator("button", has_text="Assess").first.click()
     sees(page, "diagnosis", "AD")

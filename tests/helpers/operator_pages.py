@@ -54,6 +54,18 @@ def open_page(page: Any, address: str) -> None:
     page.goto(address, timeout=PATIENCE_MS)
 
 
+def open_until_seen(page: Any, address: str, *texts: str) -> None:
+    """Open an address, once more where a text stays away: MLflow asks for an attachment once."""
+    from playwright.sync_api import TimeoutError as StaysAway
+
+    open_page(page, address)
+    try:
+        sees(page, *texts)
+    except StaysAway:
+        open_page(page, address)
+        sees(page, *texts)
+
+
 def open_link(page: Any, name: str) -> Any:
     """Follow a link of a description, which MLflow opens in another tab; return that."""
     with page.expect_popup() as opened:
