@@ -115,7 +115,7 @@ def _report_found(
     writer = ReportWriter.of(tracking.store_at(request.output), request.model, study_at(request.output))
     shares = None if request.prevalence is None else check_prevalence(writer.classifier, request.prevalence)
     key_file = key_for(request)
-    pseudonymiser = Pseudonymiser(load_or_make_key(key_file, request.out))
+    pseudonymiser = Pseudonymiser(load_or_make_key(key_file, _protected_by(key_file, request)))
     found = under_known_names(places, key_file, pseudonymiser, request.output)
     remember_sources(key_file, found, pseudonymiser)
     written, cohort = [], _cohort_of(request.output)
@@ -168,6 +168,14 @@ def key_for(request: Request) -> Path:
             "--key-file."
         )
     return known or key_beside(request.out)
+
+
+def _protected_by(key_file: Path, request: Request) -> Path:
+    """Return the folder that a key must not lie in; reports may lie around a dataset and its key."""
+    known = key_of_study(request.output)
+    dataset = dataset_of_study(request.output)
+    same = known is not None and known.resolve() == key_file.resolve()
+    return dataset if same and dataset is not None else request.out
 
 
 def _digest(scan: FoundScan) -> str:

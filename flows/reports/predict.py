@@ -14,7 +14,12 @@ from pipeline import tracking
 from pipeline.errors import InputError, TaucalError
 from pipeline.files import digest_of_path
 from pipeline.ingest.archives import opened
-from pipeline.ingest.deidentify import Pseudonymiser, key_of_study, load_or_make_key
+from pipeline.ingest.deidentify import (
+    Pseudonymiser,
+    dataset_of_study,
+    key_of_study,
+    load_or_make_key,
+)
 from pipeline.one_scan import Answer, answer_with_measures, check_prevalence
 from pipeline.reporting.page.facts import listed
 
@@ -85,7 +90,7 @@ def identify(path: Path, key_file: Path | None, study: Path) -> tuple[str, str]:
     digest = digest_of_path(path)
     if key_file is not None:
         with contextlib.suppress(TaucalError, OSError):  # as the answer states
-            names = Pseudonymiser(load_or_make_key(key_file, study))
+            names = Pseudonymiser(load_or_make_key(key_file, dataset_of_study(study) or study))
             with opened(path) as view:
                 found = under_known_names([scans_at(path, view)], key_file, names, study)
             if len(found) == 1:

@@ -159,7 +159,8 @@ def load_or_make_key(path: Path, dataset: Path) -> bytes:
     path : Path
         The key file.
     dataset : Path
-        The dataset; the key must not lie inside, or it would travel with what it protects.
+        The dataset, or the folder of reports; the key must not lie inside, or it would travel with what it
+        protects.
 
     Raises
     ------
@@ -170,11 +171,13 @@ def load_or_make_key(path: Path, dataset: Path) -> bytes:
     --------
     >>> load_or_make_key(Path("bids/key"), Path("bids"))
     Traceback (most recent call last):
-    pipeline.errors.InputError: bids/key: The key file is inside the dataset. Choose another --key-file.
+    pipeline.errors.InputError: bids/key: The key file is inside the folder bids. Choose another --key-file.
     """
     if path.resolve().is_relative_to(dataset.resolve()):
         raise InputError(
-            "The key file is inside the dataset", where=str(path), hint="choose another --key-file"
+            f"The key file is inside the folder {dataset}",
+            where=str(path),
+            hint="choose another --key-file",
         )
     try:
         if not path.exists():

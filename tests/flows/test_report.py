@@ -122,6 +122,14 @@ class TestOnePatientHasOnePseudonym:
         assert len(names[0]) == 2
         assert not (tmp_path / "a.key").exists()
 
+    def test_and_may_lie_around_the_reports_with_its_dataset(self, bids, tmp_path, trained):
+        beside = self.labels(report_scans([bids], Request(tmp_path / "a", "@x", trained, pdf=False)))
+        assert self.labels(report_scans([bids], Request(tmp_path, "@x", trained, pdf=False))) == beside
+        (tmp_path / "b").mkdir()
+        own = (tmp_path / "data.key").rename(tmp_path / "b" / "own.key")
+        with pytest.raises(InputError, match=r"own\.key: The key file is inside the folder \S+/b"):
+            report_scans([bids], Request(tmp_path / "b", "@x", trained, key_file=own, pdf=False))
+
     def test_and_the_way_back_is_found_by_the_command(self, bids, tmp_path, trained):
         label = min(self.labels(report_scans([bids], Request(tmp_path / "a", "@x", trained, pdf=False))))
         answer = CliRunner().invoke(app, ["who", label, "--study", str(trained), "--json"])
@@ -203,3 +211,6 @@ def test_predict_gives_a_person_the_pseudonym_of_the_ingest(bids, tmp_path):
     label, digest = identify(path, key_file, tmp_path / "study")
     assert label.startswith(f"sub-{names.subject('2')}_")
     assert identify(path, None, tmp_path / "study") == (f"scan-{digest}", digest)
+    around = f"name: x\noutput: {tmp_path}\ncohort: {{path: {bids}}}\n"
+    (tmp_path / "study.yaml").write_text(around)  # as in the demo, dataset and key are in the study's folder
+    assert identify(path, key_file, tmp_path) == (label, digest)

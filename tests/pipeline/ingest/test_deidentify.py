@@ -81,10 +81,10 @@ class TestKey:
         assert [p.name for p in path.parent.iterdir()] == ["key"]
 
     def test_must_lie_outside_the_dataset(self, tmp_path):
-        with pytest.raises(InputError, match="The key file is inside the dataset"):
+        with pytest.raises(InputError, match=r"The key file is inside the folder \S+bids"):
             load_or_make_key(tmp_path / "bids" / "sub" / "key", tmp_path / "bids")
         (tmp_path / "way").symlink_to(tmp_path / "bids", target_is_directory=True)
-        with pytest.raises(InputError, match="The key file is inside the dataset"):
+        with pytest.raises(InputError, match=r"way/key: The key file is inside"):
             load_or_make_key(tmp_path / "way" / "key", tmp_path / "bids")
 
     def test_that_others_can_read_is_refused(self, tmp_path):
