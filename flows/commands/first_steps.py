@@ -15,6 +15,7 @@ from flows.commands.options import StudyOption
 from flows.commands.study_place import WRITTEN_BY_INIT, locate
 from flows.running.console import say, show_result
 from pipeline.errors import ConfigError, InputError
+from pipeline.wording import counted
 
 if TYPE_CHECKING:
     from pipeline.config import Study
@@ -214,7 +215,7 @@ def _shift_test(found: dict[str, Any]) -> str:
     from pipeline.evaluation.monitoring.advice import advice_of
 
     number = found["scans"]
-    scans = "" if number is None else f", {number} new scan{'' if number == 1 else 's'}"
+    scans = "" if number is None else f", {counted(number, 'new scan')}"
     reasons = " ".join(found["reasons"])
     advice = advice_of(found["answer"], tested=found["tested"])
     shown = reasons if reasons.startswith(advice) else f"{advice}. {reasons}"

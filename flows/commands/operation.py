@@ -21,6 +21,7 @@ from flows.commands.study_place import StudyPlace, find_studies, locate
 from flows.running.console import say, show_result, show_table
 from flows.running.environment import server_may_be_known
 from pipeline.errors import InputError
+from pipeline.wording import counted
 
 if TYPE_CHECKING:
     from pipeline.tracking import Entry, Store
@@ -81,9 +82,8 @@ def shift(config: Config, overrides: Overrides = None) -> Any:
     from pipeline.evaluation.monitoring.advice import advice_of
 
     checked = run_door(door, study)
-    scans = "1 new scan" if checked.scans == 1 else f"{checked.scans} new scans"
     advice = advice_of(checked.answer, tested=checked.tested)
-    say(f"{scans}, champion: {checked.champion or 'none'}. {advice}.")
+    say(f"{counted(checked.scans, 'new scan')}, champion: {checked.champion or 'none'}. {advice}.")
     return asdict(checked)
 
 

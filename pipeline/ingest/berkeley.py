@@ -13,6 +13,7 @@ from pipeline.ingest.date_columns import with_iso_dates
 from pipeline.ingest.side_files import SideFileError, is_missing, number_of, read_table
 from pipeline.ingest.times import parse_date
 from pipeline.ingest.vocabulary import canonical_tracer, squeeze, tracer_of
+from pipeline.wording import counted
 
 REFERENCE_COLUMN = "INFERIORCEREBELLUM_SUVR"
 _TABLE_HINT = "give UC Berkeley's table of tau PET, UCBERKELEY_TAU_6MM or UCBERKELEYAV1451"
@@ -268,4 +269,4 @@ def are(count: int, what: str) -> str:
     >>> are(1, "row"), are(2, "row")
     ('1 row is', '2 rows are')
     """
-    return f"{count} {what} is" if count == 1 else f"{count} {what}s are"
+    return f"{counted(count, what)} {'is' if count == 1 else 'are'}"

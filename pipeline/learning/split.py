@@ -12,6 +12,7 @@ from pipeline.diagnoses import ClassWords, spelling
 from pipeline.errors import CohortError
 from pipeline.learning.class_labels import merge_line, quoted
 from pipeline.scan import PARTS, Cohort, Split
+from pipeline.wording import counted
 
 
 def split_subjects(
@@ -228,23 +229,22 @@ def check_classes(
     present = [name for name in class_names if counts[name]]
     if len(present) < 2:
         absent = ", ".join(n for n in class_names if n not in present) or "another class"
+        only = f"{present[0]} ({counted(counts[present[0]], 'subject')})"
         raise CohortError(
-            f"The only class is {present[0]} ({_people(counts[present[0]])}). Expected at least two classes",
+            f"The only class is {only}. Expected at least two classes",
             hint=f"Add subjects of {absent}",
         )
     few = [name for name in class_names if counts[name] < least]
     if few:
-        found = ", ".join(f"{name} has {_people(counts[name])}" for name in (present if fewer else few))
+        found = ", ".join(
+            f"{name} has {counted(counts[name], 'subject')}" for name in (present if fewer else few)
+        )
         ways = _ways(few, counts, words or ClassWords(tuple(class_names)), least)
         raise CohortError(
             f"{found}{needs}",
             where=f"class {', '.join(few)}",
             hint=", or ".join(filter(None, (fewer, *ways))),
         )
-
-
-def _people(count: int) -> str:
-    return "1 subject" if count == 1 else f"{count} subjects"
 
 
 def _ways(few: list[str], counts: Mapping[str, int], words: ClassWords, least: int) -> list[str]:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from pipeline.evaluation.comparison.seed_runs import Run
 from pipeline.evaluation.metrics.calibration_error import classwise_ece, expected_calibration_error
 from pipeline.evaluation.metrics.scores import accuracy
+from pipeline.wording import counted
 
 BINS = 20
 """Of the published calibration errors; our own tables use 15."""
@@ -106,10 +107,9 @@ class PublishedComparison:
         """
         sd = "" if math.isnan(self.sd) else f"SD {self.sd:.2f}, "
         theirs = self.published
-        seeds = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"
         return (
-            f"{self.loss}, {theirs.metric}: {self.percent:.2f} ({sd}{seeds}); "
-            f"published {theirs.percent:.2f} ({theirs.seeds} seeds; {theirs.source})"
+            f"{self.loss}, {theirs.metric}: {self.percent:.2f} ({sd}{counted(self.seeds, 'seed')}); "
+            f"published {theirs.percent:.2f} ({counted(theirs.seeds, 'seed')}; {theirs.source})"
         )
 
 

@@ -30,11 +30,6 @@ def advice_of(answer: str, *, tested: bool) -> str:
     return "Not known" if answer == "unknown" else f"{answer.capitalize()} the champion"
 
 
-def subjects_in_words(number: int) -> str:
-    """Return a number of subjects, as in ``'1 subject'``."""
-    return f"{number} subject{'' if number == 1 else 's'}"
-
-
 def standing_answer(
     newest: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]
 ) -> tuple[str, tuple[str, ...]]:

@@ -8,7 +8,6 @@ import numpy as np
 
 from models.classifier import CalibratedClassifier
 from models.interval import calibrator_draws
-from pipeline.evaluation.monitoring.advice import subjects_in_words
 from pipeline.evaluation.monitoring.period import PeriodScans
 from pipeline.evaluation.monitoring.without_labels import (
     FEWEST_SUBJECTS,
@@ -17,6 +16,7 @@ from pipeline.evaluation.monitoring.without_labels import (
     expected_performance,
 )
 from pipeline.learning.predictions import Predictions
+from pipeline.wording import counted
 
 LATEST = 2 * FEWEST_SUBJECTS
 """Of so many subjects the performance is expected: older scans would hide a change."""
@@ -71,4 +71,4 @@ def _in_words(z: float, subjects: int) -> str:
     if abs(z) > _UNUSUAL:
         few = "fewer" if z < 0 else "more"
         meaning = f"{few} findings were right than stated, by more than chance explains in 19 of 20 periods"
-    return f"Of the {subjects_in_words(subjects)} diagnosed since, {meaning} (z = {z:+.1f})."
+    return f"Of the {counted(subjects, 'subject')} diagnosed since, {meaning} (z = {z:+.1f})."

@@ -19,8 +19,8 @@ from pipeline.evaluation.inference.two_samples import (
     rate_p_value,
     shares_p_value,
 )
-from pipeline.evaluation.monitoring.advice import subjects_in_words
 from pipeline.evaluation.monitoring.period import PeriodScans
+from pipeline.wording import counted
 
 __all__ = ["FEWEST_SUBJECTS", "Answer", "PeriodScans", "Shift", "ShiftTest", "check_shift"]
 
@@ -133,7 +133,7 @@ def check_shift(
     now = current.take(current.last_scans())
     for name, period in {"calibration split": then, "period": now}.items():
         if len(period) < FEWEST_SUBJECTS:
-            number = subjects_in_words(len(period))
+            number = counted(len(period), "subject")
             reason = f"Not tested: the {name} has {number}, and the test needs {FEWEST_SUBJECTS}."
             return Shift("nothing", (reason,), ())
     found = _tests(then, labels, now, draws, np.random.default_rng(seed))

@@ -14,7 +14,7 @@ from models.prevalence import adjust_prevalence, estimate_prevalence
 from pipeline.evaluation.inference.intervals import Interval, percentile_interval, subject_draws
 from pipeline.evaluation.inference.two_samples import rate_p_value
 from pipeline.evaluation.metrics import PROBABILITY_FLOOR
-from pipeline.evaluation.monitoring.advice import subjects_in_words
+from pipeline.wording import counted
 
 FEWEST_SUBJECTS = 30
 """Of fewer the intervals would be too wide to be of use."""
@@ -133,7 +133,7 @@ def expected_performance(
     if n < FEWEST_SUBJECTS:
         return ExpectedPerformance(
             n,
-            f"there {'is' if n == 1 else 'are'} {subjects_in_words(n)}, and it needs {FEWEST_SUBJECTS}",
+            f"there {'is' if n == 1 else 'are'} {counted(n, 'subject')}, and it needs {FEWEST_SUBJECTS}",
         )
     rise = float(out_of_distribution.mean() - reference.mean()) if len(reference) else 0.0
     if rise >= _LEAST_RISE and rate_p_value(reference, out_of_distribution) <= _RISEN_LEVEL:

@@ -17,9 +17,10 @@ from pipeline.evaluation.metrics import METRICS, metric_named
 from pipeline.evaluation.metrics.catalogue import ABOVE_NOISE
 from pipeline.files import today, written_whole
 from pipeline.reporting.page.charts import AMBER, BLUE, INK, ReportFigure, new_figure, quiet
-from pipeline.reporting.page.facts import Facts, Measured, Named, Text, counted, measured
+from pipeline.reporting.page.facts import Facts, Measured, Named, Text, measured
 from pipeline.reporting.page.html import Page, data_uri
 from pipeline.reporting.page.words import change_text, interval_text, metric_heading, noise_text
+from pipeline.wording import counted
 
 COLUMNS = ("negative_log_likelihood", "classwise_ece", "balanced_accuracy", "macro_auroc", "posterior_error")
 """What the table shows, in order; the posterior error where it is known."""

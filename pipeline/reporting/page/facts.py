@@ -93,17 +93,6 @@ def held_too_rarely(held: int, scans: int, coverage: float) -> bool:
     return scans > 0 and sum(chances) < _SURPRISING
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a count with its noun.
-
-    Examples
-    --------
-    >>> counted(1, "scan"), counted(0, "scan")
-    ('1 scan', '0 scans')
-    """
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def listed(names: Sequence[str], word: str = "and") -> str:
     """Return names as a phrase.
 

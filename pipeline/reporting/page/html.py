@@ -25,7 +25,6 @@ from pipeline.reporting.page.facts import (
     RESEARCH_USE_ONLY,
     SYNTHETIC,
     Facts,
-    counted,
     counted_share,
     exact_percent,
     listed,
@@ -36,6 +35,7 @@ from pipeline.reporting.page.facts import (
     signed,
     with_minus,
 )
+from pipeline.wording import counted
 
 POLICIES = {
     "static": (

@@ -21,6 +21,7 @@ from pipeline.reporting.page.facts import (
 from pipeline.reporting.scan.centaur_status import CentaurStatus
 from pipeline.reporting.scan.regional_numbers import Composite, MetaRoi, RegionRow
 from pipeline.reporting.scan.tau_status import TauStatus, TypicalTau
+from pipeline.wording import counted
 
 Verdict = Literal["report", "refer", "refused"]
 Quality = Literal["pass", "warn", "refuse"]
@@ -86,7 +87,7 @@ class Likeness(Facts):
             return f"No test scan had {similar}: how often such an answer is right is unknown."
         few = " These are few scans: read the counts, not a percentage." if self.count < 20 else ""
         were = "was" if self.right == 1 else "were"
-        scans = "1 test scan" if self.count == 1 else f"{self.count} test scans"
+        scans = counted(self.count, "test scan")
         return f"Of {scans} with {similar}, {self.right} {were} classified correctly.{few}"
 
 

@@ -12,6 +12,7 @@ from pipeline.evaluation.monitoring.answered import RecordedAnswer, subject_of
 from pipeline.evaluation.monitoring.shift import Answer, ShiftTest
 from pipeline.reporting.page.facts import Facts, Named, Text, counted_share, percent_range
 from pipeline.reporting.page.html import Page
+from pipeline.wording import counted
 
 DECISIONS = {"report": "reported", "refer": "referred to an expert", "refused": "refused"}
 """Decision of an answer -> its title."""
@@ -57,7 +58,7 @@ class WeekReads(Facts):
         """The counts in words."""
         text = "Readers answered none."
         if self.reads:
-            changed = f"Readers changed {self.overrides} of the {self.reads} answer{_s(self.reads)}"
+            changed = f"Readers changed {self.overrides} of the {counted(self.reads, 'answer')}"
             interval = f"95 % interval {percent_range(self.low, self.high)}"
             text = f"{changed} that they read: {counted_share(self.overrides, self.reads)} ({interval})."
         earlier = f"Before this week they changed {self.overrides_before} of {self.reads_before}."
@@ -101,7 +102,7 @@ class WeekReport(Facts):
     @property
     def answered(self) -> str:
         """How many scans were answered."""
-        scans, subjects = f"{self.scans} scan{_s(self.scans)}", f"{self.subjects} subject{_s(self.subjects)}"
+        scans, subjects = counted(self.scans, "scan"), counted(self.subjects, "subject")
         return f"{scans} of {subjects} {'was' if self.scans == 1 else 'were'} answered since {self.since}"
 
     @property
@@ -118,11 +119,7 @@ class WeekReport(Facts):
         return advice_of(self.answer, tested=bool(self.tests))
 
 
-def _s(number: int) -> str:
-    return "" if number == 1 else "s"
-
-
-def counted(values: Iterable[str], titles: dict[str, str] | None = None) -> tuple[Named, ...]:
+def frequencies(values: Iterable[str], titles: dict[str, str] | None = None) -> tuple[Named, ...]:
     """Return how often each value occurs, the most frequent first."""
     found = Counter(values).most_common()
     return tuple(Named(label=(titles or {}).get(value, value), value=n) for value, n in found)
@@ -132,13 +129,13 @@ def count_answers(entries: Sequence[RecordedAnswer]) -> dict[str, object]:
     """Return the facts of a `WeekReport` that are counts: of the last answer about each scan."""
     last = {entry.scan: entry for entry in sorted(entries, key=lambda entry: entry.time)}
     answers = [entry.answer for entry in last.values()]
-    why = counted(str(reason) for answer in answers for reason in answer.get("reasons") or ())
+    why = frequencies(str(reason) for answer in answers for reason in answer.get("reasons") or ())
     return {
         "scans": len(last),
         "subjects": len({subject_of(entry) for entry in last.values()}),
-        "decisions": counted((str(answer.get("decision", "")) for answer in answers), DECISIONS),
-        "kinds": counted(entry.kind for entry in last.values()),
-        "versions": counted(f"version {entry.version}" for entry in last.values()),
+        "decisions": frequencies((str(answer.get("decision", "")) for answer in answers), DECISIONS),
+        "kinds": frequencies(entry.kind for entry in last.values()),
+        "versions": frequencies(f"version {entry.version}" for entry in last.values()),
         "why": why[:_MOST_REASONS],
         "why_kinds": len(why),
         "diagnoses": sum(entry.diagnosis is not None for entry in last.values()),
