@@ -92,9 +92,11 @@ def read(
 
 def _show_answer(entry: LedgerEntry) -> None:
     """Show what the model answered about a scan, at the prevalence that its report shows."""
+    from pipeline.evaluation.monitoring.read_words import DECISIONS
+
     answer = entry.answer
     shares = answer.get("clinic_probabilities") or answer.get("probabilities") or {}
-    row = [str(answer.get("decision")), *(f"{100 * p:.1f} %" for p in shares.values())]
+    row = [DECISIONS.get(str(answer.get("decision")), ""), *(f"{100 * p:.1f} %" for p in shares.values())]
     row += [", ".join(answer.get("prediction_set") or ()), "; ".join(answer.get("reasons") or ())]
     title = f"The model's answer: {entry.scan}{_prevalence_of(answer) if shares else ''}"
     show_result(title, ["decision", *shares, "set", "reasons"], [row])

@@ -139,14 +139,15 @@ def reports(
     """
     place = locate(study)
     from pipeline import tracking
+    from pipeline.evaluation.monitoring.read_words import DECISIONS
 
     moment = None if since is None else since.replace(tzinfo=UTC)
     number = None if version is None else str(version)
     found = tracking.answered_scans(tracking.store_at(place.named), since=moment, version=number)
     header = ["time (UTC)", "kind", "scan", "version", "decision", "set", "diagnosis since", "read by"]
     rows = [
-        [e.time, e.kind, e.scan, e.version, str(e.answer.get("decision", "")), _set_of(e), e.diagnosis or "",
-         _readers_of(e)]
+        [e.time, e.kind, e.scan, e.version, DECISIONS.get(str(e.answer.get("decision")), ""), _set_of(e),
+         e.diagnosis or "", _readers_of(e)]
         for e in found
     ]  # fmt: skip
     if rows:

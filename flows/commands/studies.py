@@ -94,7 +94,7 @@ def phantom(
 
     The folder has the layout and tables of ADNI. One table holds the true class probabilities.
     """
-    say(f"Phantom: {scans} scans of {subjects} subjects, written to {out}.")
+    say(f"Phantom: {scans} scans of {subjects} subjects, to {out}.")
     from pipeline.config import PhantomSettings
 
     settings = section_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 
 _LEFT_OVER = "unexpected extra argument"
@@ -32,11 +33,19 @@ def quotes_advice(words: Sequence[str], problem: str) -> str:
         for path in _joined(run):
             if _exists(path):
                 return f"This path contains a space: write it in quotes, {shlex.quote(path)}."
-    missing = _NO_FILE in problem and any(f"'{word}'" in problem for run in runs if run[1:] for word in run)
+    missing = _NO_FILE in problem and any(map(_may_be_torn, runs, repeat(problem)))
     typed = [word for run in runs for word in run]
     # Where each word is a path of its own, no quotes are missing.
     left_over = _LEFT_OVER in problem and not all(map(_exists, typed))
     return "A path that contains a space needs quotes." if missing or left_over else ""
+
+
+def _may_be_torn(run: Sequence[str], problem: str) -> bool:
+    """Return whether a word that the problem names has a neighbour that is no path of its own either."""
+    absent = [not _exists(word) for word in run]
+    named = [f"'{word}'" in problem for word in run]
+    pairs = zip(range(len(run) - 1), range(1, len(run)), strict=True)
+    return any(absent[i] and absent[j] and (named[i] or named[j]) for i, j in pairs)
 
 
 def _runs(words: Sequence[str]) -> Iterator[list[str]]:

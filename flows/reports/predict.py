@@ -12,6 +12,7 @@ from flows.reports.scan_reports import record
 from flows.running.console import progress
 from pipeline import tracking
 from pipeline.errors import InputError, TaucalError
+from pipeline.evaluation.monitoring.read_words import DECISIONS
 from pipeline.files import digest_of_path
 from pipeline.ingest.archives import opened
 from pipeline.ingest.deidentify import (
@@ -112,7 +113,7 @@ def _cells(found: Answer, names: Sequence[str], *, stated: bool) -> list[str]:
     columns = [found["clinic_probabilities"], found["probabilities"]] if stated else [found["probabilities"]]
     shown = [_percent((column or {}).get(name)) for column in columns for name in names]
     in_set = listed(found["prediction_set"] or (), "or")
-    return [found["decision"], *shown, in_set, "; ".join(found["reasons"])]
+    return [DECISIONS[found["decision"]], *shown, in_set, "; ".join(found["reasons"])]
 
 
 def _percent(probability: float | None) -> str:

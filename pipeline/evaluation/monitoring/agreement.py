@@ -10,10 +10,10 @@ import numpy as np
 from scipy import stats
 
 from pipeline.evaluation.inference.two_samples import rate_p_value
+from pipeline.evaluation.monitoring.read_words import DECISIONS
 from pipeline.evaluation.monitoring.reads import REASONS, AnsweredRead
 from pipeline.evaluation.monitoring.shift import Answer
 
-DECISIONS = {"report": "finding", "refer": "referred to an expert", "refused": "refused"}
 _EDGES = (0.5, 0.7, 0.9)
 """Of the bins of confidence."""
 _BINS = ("up to 50 %", "50 to 70 %", "70 to 90 %", "above 90 %")

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.errors import InputError
 
+DECISIONS = {"report": "finding", "refer": "referred to an expert", "refused": "refused"}
+"""What an answer of the model is called, by the word that is stored of it."""
 VERDICTS = {
     "accept": "accepts the model's answer",
     "modify": "accepts part of the model's answer",

@@ -130,9 +130,9 @@ def typical_sentence(shown: Sequence[TypicalTau]) -> str:
     """Return by which rule the scans beside this one were chosen, and what their meta-ROI is."""
     if not shown:
         return ""
-    chosen = [f"of {t.among} tau-{t.status} ones that with a meta-ROI of {number(t.meta_roi)}" for t in shown]
-    first, near = ("Shown beside it is a training scan", "It has") if len(shown) == 1 else (
-        "Shown beside it are two training scans", "Each has")  # fmt: skip
+    chosen = [f"one of {t.among} tau-{t.status} scans (meta-ROI {number(t.meta_roi)})" for t in shown]
+    first, near = ("Beside it is a training scan", "It has") if len(shown) == 1 else (
+        "Beside it are two training scans", "Each has")  # fmt: skip
     text = f"{first}: {listed(chosen)}. {near} the regional SUVR nearest to the mean of its group."
     return f"{text} The training scans are synthetic: no person was scanned." if shown[0].synthetic else text
 

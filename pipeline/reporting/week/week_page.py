@@ -56,7 +56,7 @@ class WeekReads(Facts):
     @property
     def sentence(self) -> str:
         """The counts in words."""
-        text = "Readers answered none."
+        text = "No reader has answered."
         if self.reads:
             changed = f"Readers changed {self.overrides} of the {counted(self.reads, 'answer')}"
             interval = f"95 % interval {percent_range(self.low, self.high)}"

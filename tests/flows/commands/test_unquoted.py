@@ -65,7 +65,14 @@ def test_of_a_path_that_is_not_there_yet_quotes_are_advised(line, monkeypatch, c
 
 @pytest.mark.usefixtures("_files")
 @pytest.mark.parametrize(
-    "line", ["train 'my study.yaml'", "ingest nowhere --out bids", "train x.yaml --what"]
+    "line",
+    [
+        "train 'my study.yaml'",
+        "ingest nowhere --out bids",
+        "train x.yaml --what",
+        "agree none.csv 'my study.yaml'",  # the next word is a path of its own
+        "report pet/tau none --out reports",
+    ],
 )
 def test_another_error_advises_no_quotes(line, monkeypatch, capsys):
     assert "quotes" not in _typed(line, monkeypatch, capsys)

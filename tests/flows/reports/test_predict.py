@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -58,6 +59,7 @@ def test_a_refused_scan_is_an_answer_with_its_reason(study, pet_scans):
     told = predict(pet_scans["empty"], pet_scans["nifti"], "--study", study)
     assert told.exit_code == 1
     assert "refused" in told.stdout
+    assert re.search(r"│ (finding|referred to an expert) +│", told.stdout)
     assert "Research use only" in told.stdout
     assert " %" in told.stdout
     (refused,) = predict_scans([pet_scans["empty"]], "@champion", study)

@@ -87,9 +87,8 @@ def test_typical_scans_stand_beside_at_the_same_scale_with_the_rule_of_their_cho
     assert page.count("<img") == html.count("<img") + 2 * (5 + 6)
     shown = words_seen(page)
     assert (
-        "Shown beside it are two training scans: of 21 tau-negative ones that with a meta-ROI of 1.15 and "
-        "of 15 tau-positive ones that with a meta-ROI of 1.81. Each has the regional SUVR nearest to the "
-        "mean of its group."
+        "Beside it are two training scans: one of 21 tau-negative scans (meta-ROI 1.15) and one of 15 "
+        "tau-positive scans (meta-ROI 1.81). Each has the regional SUVR nearest to the mean of its group."
     ) in shown
     assert ("The training scans are synthetic: no person was scanned." in shown) == synthetic
     assert page.count("typical tau-positive (synthetic)") == (2 * 6 + 5 if synthetic else 0)
@@ -105,10 +104,7 @@ def test_one_typical_scan_stands_beside_alone(scan, context, prediction, suvr):
     model = context.model.model_copy(update={"typical_scans": facts[:1]})
     report = build_scan_report(scan, replace(context, model=model), prediction)
     shown = words_seen(scan_page(report, suvr, typical=scans[:1]).html())
-    assert (
-        "Shown beside it is a training scan: of 21 tau-negative ones that with a meta-ROI of 1.15. It has"
-        in shown
-    )
+    assert "Beside it is a training scan: one of 21 tau-negative scans (meta-ROI 1.15). It has" in shown
 
 
 def test_without_typical_scans_nothing_stands_beside(html):

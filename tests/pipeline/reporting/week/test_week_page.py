@@ -144,7 +144,7 @@ def test_the_override_rate_has_its_interval_and_what_was_before():
         "Readers changed 3 of the 20 answers that they read: 15\u00a0% (95 % interval 5 to 36\u00a0%). "
         "Before this week they changed 4 of 60."
     )
-    assert WeekReads().sentence == "Readers answered none."
+    assert WeekReads().sentence == "No reader has answered."
     assert WeekReads(overrides=0, reads=1, high=0.79).sentence.startswith(
         "Readers changed 0 of the 1 answer that they read: 0\u00a0% (95"
     )
