@@ -41,7 +41,7 @@ training:
   learning_rate: 1.0e-3
 
 # Prediction sets hold the true class in at least 90 % of the scans of each class; an answer is given
-# where the highest probability reaches a limit: with 95 % certainty, at most a fifth of such answers are wrong.
+# where the highest probability reaches a limit: with 95 % certainty, at most a fifth of these are wrong.
 decision: {{coverage: 0.9, max_risk: 0.2}}
 
 # For `taucal retrain` and `taucal serve`: cron lines in UTC; null turns one off.
