@@ -16,7 +16,7 @@ from pipeline.evaluation.monitoring.reads import (
 )
 from pipeline.reporting.page.facts import Facts, Text, listed, percent
 from pipeline.reporting.page.html import Page
-from pipeline.reporting.scan.scan_sentences import in_words
+from pipeline.reporting.page.reasons import in_words
 
 if TYPE_CHECKING:
     from pipeline.evaluation.monitoring.reads import AskedRead

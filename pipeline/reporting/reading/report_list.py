@@ -12,9 +12,9 @@ from pipeline.evaluation.monitoring.reads import AnsweredRead
 from pipeline.files import read_json, write_text
 from pipeline.reporting.page.facts import Facts, Text
 from pipeline.reporting.page.html import Page
+from pipeline.reporting.page.reasons import in_words
 from pipeline.reporting.reading.agreement_page import AGREEMENT_NAME
 from pipeline.reporting.scan.scan_numbers import Quality, Verdict
-from pipeline.reporting.scan.scan_sentences import in_words
 from pipeline.reporting.scan.tau_status import TauStatus
 from pipeline.reporting.scan.viewer_page import VIEWER_NAME
 

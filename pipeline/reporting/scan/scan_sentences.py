@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from pipeline.reporting.page.facts import (
@@ -14,6 +13,7 @@ from pipeline.reporting.page.facts import (
     signed,
     texts_apart,
 )
+from pipeline.reporting.page.reasons import in_words
 from pipeline.reporting.scan.scan_numbers import ClassProbability, ScanReport, Visit
 
 
@@ -49,15 +49,6 @@ def set_sentence(report: ScanReport) -> str:
 def reader_reasons(report: ScanReport) -> list[str]:
     """Return why a scan is referred or refused, as a reader says it: the checks have value and limit."""
     return [in_words(reason, report.prediction_set) for reason in report.reasons]
-
-
-def in_words(reason: str, prediction_set: Sequence[str]) -> str:
-    """Return a reason in words: those of `models.prediction.reasons_to_refer` about set and confidence."""
-    if re.match(r"The \d+ % prediction set contains more than ", reason):
-        return f"The model does not decide between {listed(prediction_set)}"
-    if re.match(r"The highest probability, [\d.]+ %, is below ", reason):
-        return "No class is likely enough for a finding of the model"
-    return reason
 
 
 def tested_sentence(report: ScanReport) -> str:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.evaluation.monitoring.advice import advice_of
 from pipeline.evaluation.monitoring.agreement import OverrideRate
 from pipeline.evaluation.monitoring.answered import RecordedAnswer, subject_of
+from pipeline.evaluation.monitoring.read_words import DECISIONS
 from pipeline.evaluation.monitoring.shift import Answer, ShiftTest
 from pipeline.reporting.page.facts import Facts, Named, Text, counted_share, percent_range
 from pipeline.reporting.page.html import Page
+from pipeline.reporting.page.reasons import in_words
 from pipeline.wording import counted
 
-DECISIONS = {"report": "reported", "refer": "referred to an expert", "refused": "refused"}
-"""Decision of an answer -> its title."""
 _MOST_REASONS = 10
 
 
@@ -125,11 +126,17 @@ def frequencies(values: Iterable[str], titles: dict[str, str] | None = None) -> 
     return tuple(Named(label=(titles or {}).get(value, value), value=n) for value, n in found)
 
 
+def _reasons_of(answer: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the reasons of an answer without its own numbers, so that equal ones count together."""
+    classes = answer.get("prediction_set") or ()
+    yield from (in_words(str(reason), classes) for reason in answer.get("reasons") or ())
+
+
 def count_answers(entries: Sequence[RecordedAnswer]) -> dict[str, object]:
     """Return the facts of a `WeekReport` that are counts: of the last answer about each scan."""
     last = {entry.scan: entry for entry in sorted(entries, key=lambda entry: entry.time)}
     answers = [entry.answer for entry in last.values()]
-    why = frequencies(str(reason) for answer in answers for reason in answer.get("reasons") or ())
+    why = frequencies(reason for answer in answers for reason in _reasons_of(answer))
     return {
         "scans": len(last),
         "subjects": len({subject_of(entry) for entry in last.values()}),

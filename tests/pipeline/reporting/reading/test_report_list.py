@@ -13,10 +13,10 @@ from page_reads import list_contradictions
 from pipeline.errors import RefusedScan
 from pipeline.evaluation.monitoring.reads import AnsweredRead, Read, RecordedRead
 from pipeline.files import read_json, write_json
+from pipeline.reporting.page.reasons import in_words
 from pipeline.reporting.reading.report_list import build_report_list, write_report_list
 from pipeline.reporting.scan.scan_build import build_scan_report
 from pipeline.reporting.scan.scan_page import write_scan_report
-from pipeline.reporting.scan.scan_sentences import in_words
 
 CLEAR, DOUBTFUL, REFUSED = "sub-A7KD2M_ses-20310412", "sub-B_ses-2", "sub-C_ses-3"
 

@@ -91,7 +91,15 @@ def test_each_scan_counts_once_by_its_last_answer():
     assert (found.scans, found.subjects) == (2, 2)
     assert {one.label: one.value for one in found.versions} == {"version 2": "1", "version 3": "1"}
     assert {one.label: one.value for one in found.kinds} == {"report": "1", "predict": "1"}
-    assert {one.label for one in found.decisions} == {"reported", "referred to an expert"}
+    assert {one.label for one in found.decisions} == {"finding", "referred to an expert"}
+
+
+def test_a_reason_counts_once_whatever_its_number():
+    low = [f"The highest probability, {p} %, is below 72.5 %, the least for a finding" for p in (53.7, 59.9)]
+    answers = [{"decision": "refer", "reasons": [reason]} for reason in low]
+    found = report_of([Given(f"sub-{n}_ses-1", answer=answer) for n, answer in enumerate(answers)])
+    (why,) = found.why
+    assert (why.label, why.value) == ("No class is likely enough for a finding of the model", "2")
 
 
 def test_what_is_written_is_in_the_readers_grammar():
