@@ -45,7 +45,7 @@ def test_negative_numbers_have_a_minus_and_names_keep_their_hyphens(tmp_path):
     ]
     report = build_ingest_report(outcomes, {}, "adni", Cohort((), CLASSES))
     html = write_ingest_page(report, tmp_path).read_text()
-    for text in ("z = −343.0, −340.5 mm", "at −343.0 mm", "fit turned over: −0.2, 80-100 min", "sub-C_ses-1"):
+    for text in ("z = −343.0, −340.5 mm", "at −343.0 mm", "fit turned over: −0.2, 80-100 min", ">sub-C_<"):
         assert text in html
     assert report.refused[0].measured == "at -343.0 mm", "as tables have it"
 
@@ -67,7 +67,9 @@ def test_refusals_come_first_with_rule_value_and_what_to_do(html):
     assert order == sorted(order)
     assert "2 accepted, 1 with a warning, 2 refused" in html
     assert re.search(
-        r"sub-C_ses-1</th><td>missing-slices<br>.*3 of 90; during conversion.*<td>3 slices", html
+        r">sub-C_</span><wbr><span class=.whole.>ses-1</span></th><td>missing-slices<br>.*"
+        r"3 of 90; during conversion.*<td>3 slices",
+        html,
     )
     assert "Fetch &lt;b&gt;the whole&lt;/b&gt; series." in html
     assert "CT images" in html
