@@ -19,7 +19,7 @@ import numpy as np
 from scipy import ndimage
 
 from pipeline.atlas import AFFINE, SHAPE
-from pipeline.imaging.process import ASSUMED_RESOLUTION_MM
+from pipeline.imaging.input_checks import ASSUMED_RESOLUTION_MM
 from pipeline.imaging.space import coarse_volume, smoothing_sigma_mm
 from pipeline.imaging.suvr import composites, regional_table, to_suvr
 from pipeline.scan import FloatArray, Volume

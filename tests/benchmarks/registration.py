@@ -27,7 +27,8 @@ from pipeline.atlas import AFFINE, load_atlas
 from pipeline.config import ImagingSettings, PhantomSettings
 from pipeline.imaging.frames import choose_window, realign
 from pipeline.imaging.head import brain_within, five_tissue_model, region_model, template_image
-from pipeline.imaging.process import ASSUMED_RESOLUTION_MM, normalise
+from pipeline.imaging.input_checks import ASSUMED_RESOLUTION_MM
+from pipeline.imaging.process import normalise
 from pipeline.imaging.registration import register
 from pipeline.imaging.space import coarse_volume, smoothing_sigma_mm
 from pipeline.phantom import make_scan, plan_cohort

@@ -27,7 +27,8 @@ from pipeline.imaging import process
 from pipeline.imaging.alignment import align
 from pipeline.imaging.derivative import Normalised
 from pipeline.imaging.frames import _frame_model
-from pipeline.imaging.process import ASSUMED_RESOLUTION_MM, normalise
+from pipeline.imaging.input_checks import ASSUMED_RESOLUTION_MM
+from pipeline.imaging.process import normalise
 from pipeline.imaging.quality import note
 from pipeline.imaging.registration import Registration, prepare, register, warped
 from pipeline.imaging.space import Matrix

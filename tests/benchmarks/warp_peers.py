@@ -26,7 +26,7 @@ from scipy import ndimage
 from pipeline.atlas import AFFINE, SHAPE, load_atlas
 from pipeline.config import PhantomSettings
 from pipeline.imaging.head import brain_within, template_image
-from pipeline.imaging.process import ASSUMED_RESOLUTION_MM
+from pipeline.imaging.input_checks import ASSUMED_RESOLUTION_MM
 from pipeline.imaging.registration import register, warped
 from pipeline.imaging.space import coarse_volume, smoothing_sigma_mm
 from pipeline.imaging.suvr import composites, regional_table, to_suvr

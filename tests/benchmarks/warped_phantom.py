@@ -28,7 +28,8 @@ from scipy import ndimage
 from pipeline.atlas import AFFINE, META_ROI_DEFINITIONS, SHAPE, load_atlas
 from pipeline.config import ImagingSettings, PhantomSettings
 from pipeline.errors import RefusedScan
-from pipeline.imaging.process import ASSUMED_RESOLUTION_MM, Normalised, normalise
+from pipeline.imaging.input_checks import ASSUMED_RESOLUTION_MM
+from pipeline.imaging.process import Normalised, normalise
 from pipeline.imaging.space import smooth_on_template, smoothing_sigma_mm
 from pipeline.imaging.suvr import composites, regional_table, to_suvr
 from pipeline.phantom import make_scan, plan_cohort
