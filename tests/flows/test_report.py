@@ -141,15 +141,15 @@ class TestOnePatientHasOnePseudonym:
 
     def test_one_bad_scan_does_not_stop_the_others(self, bids, tmp_path, trained, monkeypatch):
         import flows.report as door
-        from pipeline import one_scan
+        from pipeline.ingest import scan_reading
 
         def broken(found):
             if found.subject_label == "01":
                 raise ZeroDivisionError
             return read_found(found)
 
-        read_found = one_scan.read_found
-        monkeypatch.setattr(one_scan, "read_found", broken)
+        read_found = scan_reading.read_found
+        monkeypatch.setattr(scan_reading, "read_found", broken)
         written = report_scans([bids], Request(tmp_path / "a", "@x", trained, pdf=False))
         assert sum("unexpected" in files["html"].read_text() for files in written) == 1
         write, seen = door.ReportWriter.write_scan, []

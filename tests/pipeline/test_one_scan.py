@@ -12,9 +12,10 @@ import pytest
 from models.card import Card
 from pipeline import one_scan
 from pipeline.errors import ConfigError, InputError, RefusedScan
+from pipeline.ingest.scan_reading import read_scan
 from pipeline.ingest.sidecar import OWN_FACTS
 from pipeline.ingest.sources import find_scans
-from pipeline.one_scan import answer, check_prevalence, read_scan
+from pipeline.one_scan import answer, check_prevalence
 
 
 def test_an_image_inherits_what_its_dataset_tells(pet_scans, tmp_path):

@@ -21,9 +21,9 @@ from pipeline.errors import InputError, RefusedScan
 from pipeline.ingest import unpacking
 from pipeline.ingest.archives import UNREAD_ARCHIVES, opened, remove_left_over
 from pipeline.ingest.convert import read_found
+from pipeline.ingest.scan_reading import read_scan
 from pipeline.ingest.sources import find_scans, scans_at
 from pipeline.ingest.unpacking import BROKEN, LINKS, NESTED, OUTSIDE, ArchiveError
-from pipeline.one_scan import read_scan
 
 
 def pack_zip(folder, archive):

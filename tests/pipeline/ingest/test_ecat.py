@@ -14,8 +14,8 @@ from nibabel import ecat as layout
 from pipeline.errors import RefusedScan
 from pipeline.ingest.convert import read_found
 from pipeline.ingest.ecat import is_ecat, read_ecat
+from pipeline.ingest.scan_reading import read_scan
 from pipeline.ingest.sources import find_scans
-from pipeline.one_scan import read_scan
 
 SHAPE = (4, 5, 3)
 

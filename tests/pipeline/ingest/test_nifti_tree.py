@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.errors import RefusedScan
 from pipeline.ingest.convert import read_found
+from pipeline.ingest.scan_reading import read_scan
 from pipeline.ingest.sources import find_scans
-from pipeline.one_scan import read_scan
 
 
 @pytest.fixture

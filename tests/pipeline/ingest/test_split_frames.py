@@ -10,9 +10,9 @@ from pydicom.uid import generate_uid
 
 from pipeline.errors import RefusedScan
 from pipeline.ingest.convert import read_found
+from pipeline.ingest.scan_reading import read_scan
 from pipeline.ingest.sources import find_scans
 from pipeline.ingest.times import mean_count_time
-from pipeline.one_scan import read_scan
 
 HALF_LIFE_S = 6586.2
 LATER = [300.0 * t for t in range(4)]
