@@ -11,13 +11,14 @@ from prefect import flow
 
 from flows.ingest import ingest_study
 from flows.learning.build_classifier import TrainingResult, build_classifier, fit_network, save_network
-from flows.learning.cohorts import labelled_cohort, prepare_volumes, split_of, whole_cohort
+from flows.learning.cohorts import labelled_cohort, prepare_volumes
 from flows.learning.study_files import StudyFiles
 from flows.reports.study_reports import challenger_in_mlflow, report_challenger
 from flows.retraining.approval import answered, what_happened
 from flows.retraining.ask_in_prefect import ask_in_prefect
 from flows.retraining.champion import Champion
 from flows.retraining.evidence import ask_again, ask_gate, first_answer
+from flows.retraining.plan import Action, Plan, plan_of, split_for
 from flows.retraining.promotion import (
     Decision,
     hold,
@@ -29,7 +30,7 @@ from flows.retraining.promotion import (
     wait,
     waiting,
 )
-from flows.retraining.shift_check import ShiftResult, compare_new_scans
+from flows.retraining.shift_check import ShiftResult
 from flows.running.console import say
 from flows.running.doors import name_run, opened, report_crash
 from flows.running.notify import send_notice
@@ -37,31 +38,18 @@ from flows.running.task_runs import log_shared, show_rows, show_text
 from models.classifier import CalibratedClassifier
 from pipeline import tracking
 from pipeline.config import Study, check_purpose
-from pipeline.evaluation.monitoring.read_labels import diagnosed, trained_on_reads
 from pipeline.evaluation.monitoring.verdict import GateOutcome, Verdict
 from pipeline.files import fingerprint
 from pipeline.files import now as utc_now
-from pipeline.learning.cross_fitting import scheme_of
 from pipeline.learning.learning_checks import check_learning
 from pipeline.learning.loading import LabelledVolumes
 from pipeline.learning.recalibration import recalibrate
-from pipeline.learning.split import development, extend_split
 from pipeline.learning.split_cohort import SplitCohort
-from pipeline.scan import Cohort, Split
+from pipeline.scan import Cohort
 
-Action = Literal["nothing", "recalibrate", "retrain", "first"]
 Outcome = Literal["unchanged", "promoted", "held", "rejected", "undecided"]
 
 _ROLLED_BACK = "Version {} was promoted for this before, then rolled back; that is not changed."
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The action that is needed, and why."""
-
-    action: Action
-    reasons: tuple[str, ...]
-    shift: ShiftResult | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +170,7 @@ def _retrain(study: Study, store: tracking.Store, who: str, simulated: str | Non
     entry = undecided(store, study.output)
     if champion is not None and entry is not None and entry.version is not None:
         return _look_again(study, store, champion, (cohort, volumes), entry, (who, time))
-    plan = _plan(study, champion, cohort)
+    plan = plan_of(study, champion, cohort)
     version = None if champion is None else champion.version
     # The same inputs give the same key: run again after a crash, it continues and decides once.
     key = fingerprint(version, volumes.digest(), study.learning_settings(), plan.action)
@@ -194,7 +182,7 @@ def _retrain(study: Study, store: tracking.Store, who: str, simulated: str | Non
         )
         return RetrainResult("nothing", "unchanged", version, None, plan.shift, None, plan.reasons)
 
-    scans = SplitCohort(cohort, volumes, _split(study, champion, plan, cohort))
+    scans = SplitCohort(cohort, volumes, split_for(study, champion, plan, cohort))
     say(f"Split by subject: {scans.sizes()}.")
     if champion is not None:
         champion.check_never_saw(scans.split)
@@ -260,31 +248,6 @@ def _decide(study: Study, store: tracking.Store, decision: Decision, outcome: Ga
         return answered(study.output, decision.key) or "held"
     move(store, study.output, decision)
     return "promoted"
-
-
-def _plan(study: Study, champion: Champion | None, cohort: Cohort) -> Plan:
-    if champion is None:
-        return Plan("first", ("There is no champion yet.",))
-    shift = compare_new_scans(study, champion, whole_cohort(study))
-    if shift.answer != "nothing":
-        return Plan(shift.answer, shift.reasons, shift)
-    known = len(champion.scan_ids)
-    new = len(set(cohort.scan_ids) - champion.scan_ids)
-    if study.retrain.growth is not None and new >= study.retrain.growth * known:
-        grown = f"{new} labelled scans are new; the champion was made from and tested on {known}."
-        return Plan("retrain", (*shift.reasons, grown), shift)
-    return Plan("nothing", shift.reasons, shift)
-
-
-def _split(study: Study, champion: Champion | None, plan: Plan, cohort: Cohort) -> Split:
-    if champion is None:
-        return split_of(study, cohort)
-    of_diagnoses = diagnosed(cohort)
-    if plan.action == "recalibrate":  # a new calibrator needs no new training scans
-        return extend_split(champion.split, of_diagnoses, study.split, seed=study.seed, train=False)
-    extended = extend_split(champion.split, of_diagnoses, study.split, seed=study.seed)
-    cross_fit = scheme_of(study, len(of_diagnoses)) == "cross_fit"
-    return trained_on_reads(development(extended) if cross_fit else extended, cohort)
 
 
 def _make_challenger(

@@ -16,13 +16,13 @@ from models.bundle import BundleFormatError, read_bundle, write_bundle
 from models.calibrators import Calibrator
 from models.card import Card
 from models.conformal import ConformalSets
-from models.ensemble import Ensemble, build_members, member_logits, members_in, uncertainty_of
+from models.ensemble import build_members, describe_members, member_logits, members_in, uncertainty_of
 from models.interval import calibrated_members, calibrator_draws, plausible_range
 from models.networks import Network, run
 from models.outliers import OutlierDetector
 from models.prediction import Prediction, decided
 from models.preprocessing import Preprocessing
-from models.prevalence import adjust_prevalence
+from models.prevalence import adjust_draws, adjust_prevalence
 from models.saliency import saliency, to_picture
 from models.shares import read_shares
 from models.typical_scans import TypicalScan, arrays_of, typical_scans_in
@@ -32,8 +32,6 @@ __all__ = ["BundleFormatError", "CalibratedClassifier", "Prediction", "Preproces
 Suvr = NDArray[np.floating[Any]]
 _LIMITS = ("largest_set", "range_factor", "ood_quantile")
 """Bundles of older versions lack these: they refer every set of several classes."""
-_SMALLEST = 1e-300
-"""A draw that is wholly on classes a clinic rules out counts as this, not as nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,11 +222,9 @@ class CalibratedClassifier:
         ValueError
             If the card or an option is not JSON-able, or the folder holds other files.
         """
-        n = self.network
-        several = {"members": len(n), "average": n.average} if isinstance(n, Ensemble) else {}
         description = {
             "preprocessing": self.preprocessing.to_dict(),
-            "network": {"name": self.network_name, "options": dict(self.network_options)} | several,
+            "network": describe_members(self.network, self.network_name, self.network_options),
             "calibrator": self.calibrator.to_dict(),
             "refits": [c.to_dict() for c in self.refits],
             "conformal": self.conformal.to_dict(),
@@ -238,7 +234,7 @@ class CalibratedClassifier:
             "card": self.card.to_dict(),
         } | {name: getattr(self, name) for name in _LIMITS}
         arrays = self.outliers.to_arrays() | arrays_of(self.typical_scans)
-        return write_bundle(folder, description, n.state_dict(), arrays)
+        return write_bundle(folder, description, self.network.state_dict(), arrays)
 
     @classmethod
     def load(cls, folder: Path) -> CalibratedClassifier:
@@ -281,7 +277,7 @@ class CalibratedClassifier:
     def _range(self, shown: Floats, members: Floats, stated: Floats | None) -> tuple[Floats, Floats]:
         drawn = calibrator_draws(self.refits or (self.calibrator,), members)
         if stated is not None:
-            drawn = adjust_prevalence(np.maximum(drawn, _SMALLEST), self.prevalence, stated)
+            drawn = adjust_draws(drawn, self.prevalence, stated)
         return plausible_range(shown, drawn, self.range_factor)
 
     def _alike(self, stated: Floats | None) -> dict[str, Any]:

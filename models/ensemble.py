@@ -161,6 +161,12 @@ def build_members(stored: Mapping[str, Any], num_classes: int, in_shape: tuple[i
     return together(members, stored.get("average", "probabilities"))
 
 
+def describe_members(network: Network, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `build_members` reads, JSON-able; of a single network its name and options alone."""
+    several = {"members": len(network), "average": network.average} if isinstance(network, Ensemble) else {}
+    return {"name": name, "options": dict(options)} | several
+
+
 def members_in(network: Network) -> int:
     """Return the number of networks: 1 for a network that is not an ensemble."""
     return len(network) if isinstance(network, Ensemble) else 1

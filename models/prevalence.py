@@ -7,6 +7,9 @@ from numpy.typing import ArrayLike
 
 from models.arrays import Floats
 
+_SMALLEST = 1e-300
+"""A draw that is wholly on classes a clinic rules out counts as this, not as nothing."""
+
 
 def adjust_prevalence(probabilities: ArrayLike, trained: ArrayLike, stated: ArrayLike) -> Floats:
     """Return probabilities for another prevalence: ``p(k|x) stated_k / trained_k``, made to sum to one.
@@ -52,6 +55,32 @@ def adjust_prevalence(probabilities: ArrayLike, trained: ArrayLike, stated: Arra
             "State a small share instead of 0."
         )
     return np.asarray(joint / total)
+
+
+def adjust_draws(draws: ArrayLike, trained: ArrayLike, stated: ArrayLike) -> Floats:
+    """Return draws of probabilities for another prevalence, as `adjust_prevalence` does.
+
+    A draw may lie wholly on classes that `stated` rules out: its other classes then have equal
+    probabilities before the adjustment.
+
+    Parameters
+    ----------
+    draws : array_like, shape (..., K)
+        Of the probabilities of scans.
+    trained, stated : array_like, shape (K,)
+        As in `adjust_prevalence`.
+
+    Raises
+    ------
+    ValueError
+        If shares are negative, do not sum to one or do not fit the classes.
+
+    Examples
+    --------
+    >>> adjust_draws([[0.0, 0.0, 1.0]], trained=[0.25, 0.25, 0.5], stated=[0.5, 0.5, 0.0])
+    array([[0.5, 0.5, 0. ]])
+    """
+    return adjust_prevalence(np.maximum(draws, _SMALLEST), trained, stated)
 
 
 def estimate_prevalence(
