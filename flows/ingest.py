@@ -39,6 +39,7 @@ from pipeline.ingest.people import Person
 from pipeline.ingest.records import assign_sessions, read_records
 from pipeline.ingest.same_scans import as_known, compare_people, refuse_copies, release_copies
 from pipeline.ingest.source_map import known_subjects, log_failures, remember_sources
+from pipeline.wording import counts_of
 
 _NO_CLUSTER = DaskSettings()
 _SHOWN = 1000
@@ -206,7 +207,7 @@ def _checked(
     found: Found, known: Mapping[str, set[Person]], place: str, bids: Path, names: Pseudonymiser
 ) -> Found:
     """Say what was found; mark the scans that are another person's than their label says."""
-    left_alone = _in_words(found.ignored)
+    left_alone = counts_of(found.ignored) or "nothing"
     say(f"Found {len(found.scans)} PET series ({found.layout} layout); left alone: {left_alone}.")
     if found.unopened:
         shown = ", ".join(map(str, found.unopened[:5])) + (" ..." if len(found.unopened) > 5 else "")
@@ -283,7 +284,3 @@ def _show_dataset(empty: Sequence[NoScans], tables: DatasetTables) -> None:
         say(sentence)
     if tables.gone:
         say(f"Files of {len(tables.gone)} scans are missing; no table lists them: {first_of(tables.gone)}.")
-
-
-def _in_words(ignored: Mapping[str, int]) -> str:
-    return ", ".join(f"{n} {what}" for what, n in sorted(ignored.items())) or "nothing"

@@ -30,6 +30,7 @@ from pipeline.ingest.times import (
 from pipeline.ingest.units import one_unit_and_factor
 from pipeline.ingest.vocabulary import known_code
 from pipeline.scan import FloatArray, Frame, Volume
+from pipeline.wording import counts_of
 
 # F-18 loses 0.6 % in a minute. Scanners place a frame's mean by formulae that differ by seconds.
 _SAME_REFERENCE_S = 60.0
@@ -97,7 +98,7 @@ def read_files(
     series, ignored = series_of(files, series_uid)
     if not series:
         ignored.update(skipped or {})
-        seen = ", ".join(f"{n} {what}" for what, n in sorted(ignored.items())) or "no file"
+        seen = counts_of(ignored) or "no file"
         raise RefusedScan(
             "empty",
             f"No PET image here: found {seen}",

@@ -16,6 +16,7 @@ from pipeline.ingest.acquired import Acquired
 from pipeline.ingest.deidentify import Pseudonymiser
 from pipeline.ingest.folders import ANNEXED
 from pipeline.ingest.people import Person
+from pipeline.wording import counts_of
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,7 @@ class NoScans(InputError):  # noqa: N818 - what is found is an answer, an error 
 
     def __init__(self, found: Found, source: Path) -> None:
         self.found, self.source = found, source
-        seen = ", ".join(f"{n} {what}" for what, n in sorted(found.ignored.items())) or "an empty folder"
+        seen = counts_of(found.ignored) or "an empty folder"
         hint = "Name the folder that holds the scans; `taucal ingest --layout` states how it is organised"
         if ANNEXED in found.ignored:
             hint = f"Fetch the files in {source}: `datalad get .`, `git annex get .` or `git lfs pull`"

@@ -180,7 +180,7 @@ def test_a_folder_without_scans_is_told_with_its_mend(tmp_path):
     with pytest.raises(InputError, match=r"No PET scan .* an empty folder.* --layout"):
         find_scans(tmp_path)
     (tmp_path / "a.txt").write_text("no scan")
-    with pytest.raises(InputError, match="1 files that are not NIfTI"):
+    with pytest.raises(InputError, match=r"found files that are not NIfTI \(1\)"):
         find_scans(tmp_path)
     with pytest.raises(InputError, match="Unknown layout 'minc'"):
         find_scans(tmp_path, "minc")

@@ -120,7 +120,7 @@ def test_circles_and_dead_links_are_counted_and_nothing_is_read_twice(make_serie
 
 def test_a_folder_of_dead_links_says_so(tmp_path):
     (tmp_path / "a.dcm").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(RefusedScan, match="1 links that lead nowhere"):
+    with pytest.raises(RefusedScan, match=r"links that lead nowhere \(1\)"):
         read_series(tmp_path)
 
 
@@ -215,9 +215,9 @@ def test_compressed_slices_are_named_as_such(make_series):
     for path in list(series.folder.iterdir()):
         path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
-    with pytest.raises(RefusedScan, match="5 compressed files that are to be unpacked"):
+    with pytest.raises(RefusedScan, match=r"compressed files that are to be unpacked \(5\)"):
         read_series(series.folder)
-    with pytest.raises(InputError, match="5 compressed files that are to be unpacked"):
+    with pytest.raises(InputError, match=r"compressed files that are to be unpacked \(5\)"):
         find_scans(series.folder)
 
 
@@ -230,7 +230,8 @@ def test_any_file_beside_the_slices_is_left_alone_or_named(make_series, tmp_path
     try:
         read = read_series(folder).array
     except RefusedScan as refusal:
-        assert dicom or junk[:2] in (b"\x08\x00", b"\x00\x08", b"\x02\x00")
+        # DICOM without its preamble, or without its prefix.
+        assert dicom or junk[:4] == b"DICM" or junk[:2] in (b"\x08\x00", b"\x00\x08", b"\x02\x00")
         assert refusal.rule == "truncated-file"  # noqa: PT017
     else:
         np.testing.assert_allclose(read, series.values, rtol=1e-6)

@@ -42,7 +42,7 @@ def test_the_first_line_names_the_target(html, report):
     [
         "Flow of scans",
         "missing-slices",
-        "12 MR",
+        "MR (12)",
         "Choice of the calibrator",
         "oracle (true posterior)",
         "TRIPOD+AI",
