@@ -212,7 +212,9 @@ def draw_figure(results: dict[tuple[str, str, float, int], dict[str, np.ndarray]
                 axes.set_ylabel(f"{title}\nminus CE (points)", fontsize=8)
             axes.set_xticks(range(len(BATCHES)), ["32", "128", "full"])
         grid[1][column].set_xlabel("batch size")
-    grid[0][0].legend(frameon=False, fontsize=8)
+    # Beside the axes: inside, it would cover points of some results.
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
     figure.suptitle("Imbalance 100, 20 paired seeds, 95 % intervals", fontsize=10)
     out.parent.mkdir(exist_ok=True)
     figure.savefig(out, dpi=120)
