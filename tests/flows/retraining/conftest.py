@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,15 @@ def three_versions(tmp_path_factory) -> Path:
     for n in (1, 2, 3):
         client.create_model_version(store.model_name, f"file:///nowhere/{n}")
     return folder / "mlflow.db"
+
+
+@pytest.fixture
+def output(three_versions, tmp_path, monkeypatch):
+    shutil.copyfile(three_versions, tmp_path / "mlflow.db")
+    monkeypatch.setenv("TAUCAL_WHO", "operator")
+    return tmp_path
+
+
+@pytest.fixture
+def store(output):
+    return tracking.store_of(TrackingSettings(), output)
