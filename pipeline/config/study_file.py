@@ -99,7 +99,7 @@ def _read(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"This is not YAML: {_where_in_yaml(error)}", where=str(path)) from error
     if not isinstance(tree, dict):
-        found = "nothing" if tree is None else f"a {type(tree).__name__}"
+        found = {type(None): "nothing", list: "a list"}.get(type(tree), "a single value")
         raise ConfigError(
             f"A study file holds keys and values, this one holds {found}",
             where=str(path),

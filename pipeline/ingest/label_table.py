@@ -214,6 +214,10 @@ def _labelled(scan: Scan, label: str, target: str) -> Scan:
 
 def read_rows(settings: LabelSettings, target: str) -> tuple[list[LabelRow], dict[str, str], int]:
     """Return the rows with a label, the column of each role, and how many dates cannot be read."""
+    if not settings.file.is_file():
+        raise SideFileError(
+            "There is no such file", where=str(settings.file), hint="correct cohort.labels.file"
+        )
     table = read_table(settings.file)
     header = list(table[0]) if table else []
     columns = {role: name for role in _KNOWN if (name := _column(settings, role, header))}

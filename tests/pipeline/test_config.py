@@ -52,6 +52,7 @@ def test_a_value_of_the_wrong_type_says_what_it_must_be(tmp_path):
     ("text", "message"),
     [
         ("- a\n- b\n", "keys and values, this one holds a list"),
+        ("Subject,Diagnosis\nA,CN\n", "keys and values, this one holds a single value"),
         ("a: [1,\n", "not YAML: line 2, column 1"),
         ("a: b: c\n", "not YAML: line 1, column 5: mapping values are not allowed here"),
         ("\x00\x01", "not YAML"),

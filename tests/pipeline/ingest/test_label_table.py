@@ -118,6 +118,13 @@ def test_another_target_becomes_a_column(label):
     assert diagnoses(found) == [None] * 3
 
 
+def test_a_table_that_is_not_there_names_its_setting(tmp_path):
+    labels = LabelSettings(file=tmp_path / "none.csv")
+    told = r"none\.csv: There is no such file\. Correct cohort\.labels\.file"
+    with pytest.raises(InputError, match=told):
+        with_labels(Cohort((), ("CN", "AD")), labels, "diagnosis", tmp_path / "bids.key", 180)
+
+
 def test_words_without_a_meaning_are_stated(label):
     found = label("subject,dx\n07,FTD\n")
     assert found.cohort.scans[2].facts["stated_diagnosis"] == "FTD"
