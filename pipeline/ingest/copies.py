@@ -65,15 +65,6 @@ def without_exports(
     return [scan for n, scan in enumerate(scans) if n not in left_out]
 
 
-def are_copies(first: FoundScan, second: FoundScan) -> bool:
-    """Return whether two scans are the same images, however they are packed; all of their pixels are read.
-
-    Images of zeros, and what cannot be read, are no copies of anything.
-    """
-    content = content_of(first)
-    return bool(content) and content == content_of(second)
-
-
 def content_of(scan: FoundScan) -> str:
     """Return 64 hex digits that depend on the images of a scan alone, not on how they are packed.
 

@@ -52,15 +52,6 @@ class Row:
     noise: Mapping[str, float] = field(default_factory=dict)
     intercepts: Mapping[str, Interval] = field(default_factory=dict)
 
-    @property
-    def above_noise(self) -> dict[str, Interval]:
-        """Each calibration error minus its noise floor, by the error's name."""
-        errors = {name: (self.metrics[name], floor) for name, floor in self.noise.items()}
-        return {
-            name: Interval(error.value - floor, error.low - floor, error.high - floor)
-            for name, (error, floor) in errors.items()
-        }
-
 
 @dataclass(frozen=True)
 class Results:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from models.arrays import Floats
-from models.prevalence import estimate_prevalence
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics.catalogue import ABOVE_NOISE, METRICS, NOISY, Function, Metric
 from pipeline.evaluation.metrics.sample import Sample, Weighted, mean_over_draws
@@ -168,36 +167,6 @@ def bootstrap_mean(
     array = np.asarray(values, dtype=np.float64)
     parts = [mean_over_draws(w, array) for w in _weights(subjects, len(array), draws, seed)]
     return _interval(np.concatenate(parts), level)
-
-
-def bootstrap_prevalence(
-    probabilities: ArrayLike,
-    trained: ArrayLike,
-    subjects: Sequence[str],
-    *,
-    draws: int = 500,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[Interval, ...]:
-    """Return the prevalence of each class in unlabelled scans, estimated by EM, with intervals.
-
-    Parameters
-    ----------
-    probabilities : array_like, shape (N, K)
-        Calibrated at the prevalence `trained`.
-    trained : array_like, shape (K,)
-    subjects, draws, level, seed
-        As in `bootstrap`. The interval covers the drawing of subjects, not that of the calibration.
-    """
-    array = np.asarray(probabilities, dtype=np.float64)
-    estimates = np.stack(
-        [
-            estimate_prevalence(array, trained, weights=row)
-            for chunk in _weights(subjects, len(array), draws, seed)
-            for row in chunk
-        ]
-    )
-    return tuple(_interval(column, level) for column in estimates.T)
 
 
 def _named(metrics: Metrics) -> Mapping[str, Function]:

@@ -14,7 +14,6 @@ from pipeline.evaluation.inference.intervals import (
     Interval,
     bootstrap,
     bootstrap_mean,
-    bootstrap_prevalence,
     paired_bootstrap,
 )
 from pipeline.evaluation.metrics import METRICS, Metric, classwise_ece, expected_calibration_error
@@ -155,20 +154,6 @@ def test_a_class_of_one_subject_may_be_missing_from_draws():
     assert 0 <= found.low <= found.value <= found.high <= 1
     one_class = bootstrap(p, 0 * y, [f"s{n}" for n in range(30)], ["macro_auroc"], draws=20)["macro_auroc"]
     assert np.isnan([one_class.value, one_class.low, one_class.high]).all()
-
-
-def test_prevalence_interval_covers_and_narrows(rng):
-    stated = np.array([0.2, 0.5, 0.3])
-    y = rng.choice(3, size=600, p=stated)
-    x = rng.normal(size=(600, 3)) + 2.5 * np.eye(3)[y]
-    p = np.exp(2.5 * x)  # the posterior at equal shares
-    p /= p.sum(axis=1, keepdims=True)
-    subjects = [f"s{n}" for n in range(600)]
-    found = bootstrap_prevalence(p, [1 / 3] * 3, subjects, draws=200)
-    assert sum(i.value for i in found) == pytest.approx(1)
-    for interval, true in zip(found, stated, strict=True):
-        assert interval.low < true < interval.high
-        assert interval.high - interval.low < 0.15
 
 
 def test_refusals():
