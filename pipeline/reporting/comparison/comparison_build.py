@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.config import Study
 from pipeline.evaluation.comparison.loss_comparison import LossResult
-from pipeline.evaluation.comparison.pooled_curves import PooledReliability
+from pipeline.evaluation.comparison.pooled_curves import MeanRisk, PooledReliability
 from pipeline.evaluation.comparison.stages import Findings, StageFindings
 from pipeline.evaluation.comparison.tuning import tuned_in_words
 from pipeline.evaluation.inference.intervals import Interval
@@ -70,17 +70,7 @@ def build_comparison_report(
         choices=tuned_in_words(found.tuned),
         tuned=tuple(TunedRow(**asdict(one), chosen=one.chosen) for one in found.tuned),
         stages=tuple(
-            Stage(
-                name=name,
-                note=_note(stage, study),
-                losses=tuple(_row(result, class_names) for result in stage.comparison.results),
-                summary=summary_of(stage.comparison),
-                tests={
-                    title: tuple(_row(result, ()) for result in test.results)
-                    for title, test in stage.tests.items()
-                },
-            )
-            for name, stage in found.stages.items()
+            _stage(name, stage, _note(stage, study), class_names) for name, stage in found.stages.items()
         ),
         reliability=tuple(
             _reliability(loss, name, curve)
@@ -88,19 +78,33 @@ def build_comparison_report(
             for loss, curve in stage.reliability.items()
         ),
         risk=tuple(
-            LossRisk(
-                name=loss,
-                stage=name,
-                coverage=tuple(curve.coverage.tolist()),
-                risk=tuple(curve.risk.tolist()),
-                area=curve.area,
-            )
-            for name, stage in drawn.items()
-            for loss, curve in stage.risk.items()
+            _risk(loss, name, curve) for name, stage in drawn.items() for loss, curve in stage.risk.items()
         ),
         published=found.published,
         failed=tuple(Named(label=cell, value=reason) for cell, reason in failed.items()),
         versions=(Named(label="taucal", value=metadata.version("taucal")),),
+    )
+
+
+def _stage(name: str, stage: StageFindings, note: str, class_names: tuple[str, ...]) -> Stage:
+    return Stage(
+        name=name,
+        note=note,
+        losses=tuple(_row(result, class_names) for result in stage.comparison.results),
+        summary=summary_of(stage.comparison),
+        tests={
+            title: tuple(_row(result, ()) for result in test.results) for title, test in stage.tests.items()
+        },
+    )
+
+
+def _risk(loss: str, stage: str, curve: MeanRisk) -> LossRisk:
+    return LossRisk(
+        name=loss,
+        stage=stage,
+        coverage=tuple(curve.coverage.tolist()),
+        risk=tuple(curve.risk.tolist()),
+        area=curve.area,
     )
 
 
