@@ -20,6 +20,7 @@ from pipeline.files import fingerprint
 from pipeline.reporting.comparison.comparison_build import build_comparison_report
 from pipeline.reporting.comparison.comparison_page import write_comparison_report
 from pipeline.reporting.comparison.comparison_summary import summary_of
+from pipeline.wording import counted
 
 FOLDER = "comparison"
 SHOWN = (
@@ -146,7 +147,7 @@ def show(found: Findings) -> None:
         ]
         folds = f", {first.folds} folds" if first.folds > 1 else ""
         title = (
-            f"{stage}: {comparison.scans} test scans, {first.seeds} seed{'s' * (first.seeds > 1)}{folds}, "
+            f"{stage}: {comparison.scans} test scans, {counted(first.seeds, 'seed')}{folds}, "
             f"{100 * comparison.level:g} % intervals over subjects and seeds"
         )
         show_table(title, ["loss", *(metric.title for metric in columns)], rows)

@@ -13,6 +13,7 @@ from pipeline.atlas import AFFINE, load_atlas
 from pipeline.imaging.head import Mask
 from pipeline.imaging.space import Matrix
 from pipeline.scan import Fact, FloatArray
+from pipeline.wording import counted
 
 _FEW_VOXELS = 20
 """This many may share the largest value by chance, or as a hot vessel does in an image stored coarsely."""
@@ -43,7 +44,7 @@ class Missing:
 
     def __str__(self) -> str:
         where = f"{self.in_brain:.1%} of the brain, most in {self.region.replace('_', ' ')}"
-        return f"{self.voxels} voxel{'s' * (self.voxels != 1)}, " + (
+        return f"{counted(self.voxels, 'voxel')}, " + (
             where if self.worst > 0 else "none of them in the brain"
         )
 

@@ -22,6 +22,7 @@ from pipeline.evaluation.classifier.candidate_scores import (
     numbered,
 )
 from pipeline.learning.predictions import Predictions
+from pipeline.wording import counted
 
 AUTO = "auto"
 
@@ -199,11 +200,8 @@ def _affordable_folds(predictions: Predictions, subjects: Ints, folds: int) -> t
     if used == folds:
         return used, ""
     name, count = predictions.class_names[rarest], per_class[rarest]
-    subject_count = f"{count} subject{'s' * (count > 1)}"
-    return (
-        used,
-        f" Cross-validation used {used} folds instead of {folds}, because {name} has {subject_count}.",
-    )
+    why = f"because {name} has {counted(count, 'subject')}"
+    return used, f" Cross-validation used {used} folds instead of {folds}, {why}."
 
 
 def _caveats(calibrator: Calibrator, predictions: Predictions) -> str:

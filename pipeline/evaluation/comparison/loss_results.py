@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pipeline.evaluation.comparison.seed_runs import Key
 from pipeline.evaluation.inference.intervals import Interval
 from pipeline.evaluation.metrics import metric_named
+from pipeline.wording import counted
 
 Verdict = Literal["better", "worse", "not significant"]
 
@@ -109,7 +110,7 @@ class Comparison:
 def ground_of(keys: frozenset[Key], losses: int) -> str:
     """Return what verdicts rest on: the seeds and folds that both have, and how many losses are compared."""
     seeds, folds = len({seed for seed, _ in keys}), len({fold for _, fold in keys})
-    ground = f"{seeds} seed{'s' * (seeds > 1)} x {folds} fold{'s' * (folds > 1)}"
+    ground = f"{counted(seeds, 'seed')} x {counted(folds, 'fold')}"
     if losses > 1:
         ground += f", Holm over {losses} losses"
     if seeds * folds == 1:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.config import LossSettings
+from pipeline.wording import counted
 
 GRIDS: Mapping[str, tuple[str, tuple[float, float, float]]] = {
     "class_balanced": ("beta", (0.99, 0.999, 0.9999)),
@@ -115,5 +116,5 @@ def _in_words(found: Sequence[TunedOption]) -> str:
     counts = [(text, sum(one.chosen == text for one in found)) for text in first.tried]
     if len(found) == 1:
         return opening + (first.chosen or "none, every training failed")
-    words = [f"{text} in {n} fold{'s' * (n > 1)}" for text, n in counts if n]
+    words = [f"{text} in {counted(n, 'fold')}" for text, n in counts if n]
     return opening + (", ".join(words) or "none, every training failed")

@@ -73,11 +73,10 @@ class CurveReport(Facts):
     def lead(self) -> str:
         """What was measured, in one line."""
         seeds = f"seed{'s' * (len(self.seeds) > 1)} {', '.join(map(str, self.seeds))}"
-        folds = f"{self.folds} fold{'s' * (self.folds > 1)}"
         return (
             f"{self.loss}, {self.calibration}: {counted(self.test_scans, 'test scan')} of "
-            f"{counted(self.test_subjects, 'subject')} at every size, {seeds}, {folds}, "
-            f"{100 * self.level:g} % intervals"
+            f"{counted(self.test_subjects, 'subject')} at every size, {seeds}, "
+            f"{counted(self.folds, 'fold')}, {100 * self.level:g} % intervals"
         )
 
 
