@@ -57,5 +57,5 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-clean:          ## forget everything a run wrote here
+clean:          ## remove data/demo, data/adrenal and the caches of tools
 	rm -rf data/demo data/adrenal .pytest_cache .mypy_cache .ruff_cache
