@@ -3,8 +3,9 @@
     taucal phantom data/scale/adni --subjects 800 --scans 1000 --seed 5
     python tests/benchmarks/ingest_scale.py data/scale/adni --workers 2
 
-Once a second the resident memory of this process and of each worker is read. Flat means that the largest
-worker holds no more in the last quarter of the run than in the second (the first loads atlas and models).
+With `--out FOLDER` the dataset stays there, as `imaging_truth.py` reads it. Once a second the resident memory
+of this process and of each worker is read. Flat means that the largest worker holds no more in the last
+quarter of the run than in the second (the first loads atlas and models).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import tempfile
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from flows.running.environment import set_quiet_defaults
@@ -90,8 +92,9 @@ def main() -> None:
     )
     parser.add_argument("source", type=Path)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="keep the dataset and the study there")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with nullcontext(asked.out) if asked.out else tempfile.TemporaryDirectory() as folder:
         study = Study.model_validate(
             {
                 "name": "scale",

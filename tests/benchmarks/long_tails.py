@@ -74,14 +74,15 @@ class Networks(torch.nn.Module):
         if self.kind == "perceptron":
             found = functional.relu(torch.bmm(x, self.first) + self.bias)
         else:
-            runs, batch = x.shape[:2]
-            pictures = x.transpose(0, 1).reshape(batch, runs, *self.shape)
-            first, second = (w.reshape(-1, *w.shape[2:]) for w in (self.first, self.second))
-            convolve = functional.conv2d if len(self.shape) == 2 else functional.conv3d
-            found = functional.relu(convolve(pictures, first, padding=1, groups=runs))
-            found = functional.relu(convolve(found, second, padding=1, stride=2, groups=runs))
-            found = found.reshape(batch, runs, -1).transpose(0, 1) + self.bias
+            runs = zip(x, self.first, self.second, strict=True)
+            found = torch.stack([self._convolved(*run) for run in runs]) + self.bias
         return torch.bmm(found, self.last) + self.offset
+
+    def _convolved(self, x: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        # Run by run: a large batch of all runs at once falls out of the processor's cache (2.3 times slower).
+        convolve = functional.conv2d if len(self.shape) == 2 else functional.conv3d
+        found = functional.relu(convolve(x.reshape(-1, 1, *self.shape), first, padding=1))
+        return functional.relu(convolve(found, second, padding=1, stride=2)).flatten(1)
 
 
 def losses_of(logits: torch.Tensor, y: torch.Tensor, generative: torch.Tensor) -> torch.Tensor:
