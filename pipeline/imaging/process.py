@@ -44,7 +44,7 @@ from pipeline.scan import Fact, FloatArray, Volume
 
 __all__ = ["Normalised", "normalise", "read_derivative", "write_derivative"]
 
-REVISION = 7
+REVISION = 8
 """Raised whenever a change of code changes what a scan becomes: what was made before no longer holds."""
 _SAME_PLACE_MM = 3.0
 _FARTHEST_MM = 16.0

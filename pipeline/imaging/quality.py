@@ -116,7 +116,7 @@ LIMITS: dict[str, Limit] = {
     "constant-voxels": Limit("Share of a region with one constant value", 0.02, 0.1, "above", _UNCUT),
     "negative-voxels": Limit("Share of negative voxels in the brain", 0.01, 0.1, "above", "check its slopes"),
     "frame-motion": Limit("Motion between frames (mm)", 6.0, 12.0, "above", "choose a window without motion"),
-    "registration-failed": Limit("Variance explained by the tissue model", 0.78, 0.74, "below", _LOOK),
+    "registration-failed": Limit("Variance explained by the tissue model", 0.74, 0.55, "below", _LOOK),
     "upside-down": Limit("Better fit of the head turned over", 0.0, 0.05, "above", "correct the orientation"),
     "not-a-brain": Limit("Mutual information with a brain", 0.28, 0.2, "below", _LOOK),
     "implausible-size": Limit("Size of the head relative to the template", 1.32, 1.4, "above", _LOOK),

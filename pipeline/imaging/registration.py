@@ -36,7 +36,7 @@ _DOUBT = -0.1
 """Turned-over heads gain -.08 or more at the first look (20 of 20), sound ones -.02 or less, and more than
 this in one of five (142 scans)."""
 _DOUBTED_FIT = 0.78
-"""Painted scans that were placed right are explained by more; the rule `registration-failed` warns below."""
+"""Scans that were placed right are explained by more, unless skull and scalp are as bright as brain."""
 _TURNED_OVER = (np.diag([1.0, -1, -1, 1]), np.diag([-1.0, 1, -1, 1]), np.diag([-1.0, -1, 1, 1]))
 
 

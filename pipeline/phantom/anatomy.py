@@ -35,7 +35,7 @@ _SWAPPED_ONSET = {
 # subject, of one side, and new at every visit (which makes test and retest differ by about 3 %).
 _VARIANCE_SHARED, _VARIANCE_REGION, _VARIANCE_SIDE, _VARIANCE_VISIT = 0.25, 0.50, 0.15, 0.10
 
-_FIXED = {"csf": 0.55, "cerebellar_white": 1.05, "brainstem": 1.15, "skull": 0.40, "soft_tissue": 0.30}
+_FIXED = {"csf": 0.55, "cerebellar_white": 1.05, "brainstem": 1.15}
 """SUVR of compartments that no region of the table describes."""
 _MENINGES = 0.75
 SPOT_SIGMA_MM = 3.0
@@ -55,12 +55,16 @@ class Uptake:
         SUVR painted into the meninges.
     spots : ndarray, shape (n, 4)
         Meningeal spots: voxel coordinates of the centre and the SUVR at the centre.
+    skull, soft_tissue : float
+        SUVR around the brain, assumed; real heads differ, and most are brighter.
     """
 
     background: dict[str, float]
     tau: dict[str, float]
     meninges: float
     spots: Floats
+    skull: float = 0.40
+    soft_tissue: float = 0.30
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +208,8 @@ def intensities(uptake: Uptake) -> Floats:
     """
     model = load_model()
     names = model.names
-    fixed = {**_FIXED, "air": 0.0, "meninges": uptake.meninges}
+    around = {"meninges": uptake.meninges, "skull": uptake.skull, "soft_tissue": uptake.soft_tissue}
+    fixed = {**_FIXED, **around, "air": 0.0}
     paint = np.array([fixed.get(name, 0.0) for name in names])
     regions = np.arange(1, model.solved + 1)
     background = np.array([uptake.background[names[k]] for k in regions])
@@ -239,15 +244,7 @@ def _add_spots(suvr: NDArray[np.float32], spots: Floats) -> Floats:
 def load_model() -> Model:
     """Lay out the compartments and measure how they mix; about a second, once a process."""
     atlas = load_atlas()
-    names = (
-        *("air", *atlas.names[1:]),
-        "csf",
-        "cerebellar_white",
-        "brainstem",
-        "meninges",
-        "skull",
-        "soft_tissue",
-    )
+    names = ("air", *atlas.names[1:], *_FIXED, "meninges", "skull", "soft_tissue")
     index = {name: k for k, name in enumerate(names)}
     painted = ~np.isin(atlas.labels, [0, index["white_matter"]])
     nearest = ndimage.distance_transform_edt(~painted, return_distances=False, return_indices=True)

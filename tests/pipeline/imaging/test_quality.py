@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +16,8 @@ from scipy import ndimage
 from pipeline.atlas import SPACING_MM, load_atlas
 from pipeline.config import ImagingSettings
 from pipeline.errors import RefusedScan
+from pipeline.imaging import process
+from pipeline.imaging.head import brain_within
 from pipeline.imaging.measures import (
     coefficient_of_variation,
     deep_white_matter,
@@ -24,6 +27,7 @@ from pipeline.imaging.measures import (
 )
 from pipeline.imaging.process import normalise
 from pipeline.imaging.quality import LIMITS, judge, note, refuse_if_needed
+from pipeline.imaging.registration import register
 from pipeline.scan import Volume
 
 SETTINGS = ImagingSettings()
@@ -94,6 +98,35 @@ def test_a_real_volume_of_another_body_part_is_refused(shared_data):
     with pytest.raises(RefusedScan, match=r" is .*[( ](warn|refuse) (above|below) ") as refusal:
         normalise(volume, SETTINGS)
     assert refusal.value.rule in ("not-a-brain", "registration-failed")
+
+
+@pytest.mark.parametrize(("around", "fluid_mm"), [(0.9, 2.0), (1.1, 4.0)])
+def test_a_sound_head_whose_tissues_look_alike_is_read(make_head, true_suvr, around, fluid_mm):
+    """White matter as dark as cortex, skull and scalp as bright as either: a model has little to explain."""
+    atlas, truth = load_atlas(), true_suvr(0.0)
+    truth[atlas.mask("white_matter")] = 1.0
+    truth[brain_within(14.0) & ~brain_within(fluid_mm)] = around
+    head = make_head(5, truth=truth)
+    found = normalise(head.volume, SETTINGS)
+    assert head.error_mm(found.registration.matrix).mean() < 1.0
+    (fit,) = [f for f in found.findings if f.rule == "registration-failed"]
+    assert fit.verdict == "warn"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [np.diag([1.2, 1.2, 1.2, 1.0]), [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, -16], [0, 0, 0, 1]]],
+    ids=["a-fifth-too-large", "16-mm-too-low"],
+)
+def test_a_head_placed_wrongly_is_refused_by_its_reference(make_head, monkeypatch, change):
+    """However much the model explains: skull and scalp decide about that as well."""
+    volume = make_head(4, tau=0.5).volume
+    right = register(volume, 6.0)
+    wrong = replace(right, matrix=right.matrix @ np.asarray(change, dtype=float), explained=0.9)
+    monkeypatch.setattr(process, "register", lambda *_: wrong)
+    with pytest.raises(RefusedScan) as refusal:
+        normalise(volume, SETTINGS)
+    assert refusal.value.rule.startswith(("reference-", "cerebell", "pons-"))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -172,7 +205,7 @@ def test_a_reference_of_nothing_fails_closed():
 
 
 @pytest.mark.parametrize(
-    ("measured", "shown"), [(0.739996, "0.739996"), (0.74, "0.74"), (0.7212345, "0.721")]
+    ("measured", "shown"), [(0.549996, "0.549996"), (0.55, "0.55"), (0.5312345, "0.531")]
 )
 def test_a_refused_value_never_reads_like_its_limit(measured, shown):
     finding = judge("registration-failed", measured)

@@ -97,7 +97,7 @@ def test_a_measured_value_stands_once_in_the_reason_of_a_refusal(scan, context, 
 
 
 @pytest.mark.parametrize(
-    ("measured", "shown"), [(0.72136, "0.721"), (0.7396, "0.7396"), (float("nan"), "nan")]
+    ("measured", "shown"), [(0.52136, "0.521"), (0.5496, "0.5496"), (float("nan"), "nan")]
 )
 def test_reason_and_quality_table_state_a_refused_value_with_the_same_digits(scan, context, measured, shown):
     findings = [judge("frame-motion", 1.23456), judge("registration-failed", measured)]
