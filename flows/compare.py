@@ -136,7 +136,13 @@ def train_cells(
 
 @step("statistics")
 def find(study: Study, material: ComparisonData, cells: Sequence[Cell], failed: dict[str, str]) -> Findings:
-    """Compare the losses on the cells that did not fail; add to those that did what cannot be calibrated."""
+    """Compare the losses on the cells that did not fail; add to those that did what cannot be calibrated.
+
+    Raises
+    ------
+    TrainingError
+        If every training of the baseline failed at one of the batch sizes.
+    """
     whole = [cell for cell in cells if cell.title not in failed]
     results = results_of(material, whole)
     tested = {(result.loss, result.seed, result.fold, result.batch_size) for result in results}

@@ -268,9 +268,9 @@ def _folds(y: Ints, subjects: Sequence[Hashable] | None) -> Ints:
     )
     if len(first) < 2:
         raise ValueError("All scans are of one subject. The limits need scans of at least two.")
-    dealt = np.empty(len(first), dtype=np.int64)
-    dealt[np.argsort(y[first], kind="stable")] = np.arange(len(first)) % min(_FOLDS, len(first))
-    return np.asarray(dealt[person])
+    assigned = np.empty(len(first), dtype=np.int64)
+    assigned[np.argsort(y[first], kind="stable")] = np.arange(len(first)) % min(_FOLDS, len(first))
+    return np.asarray(assigned[person])
 
 
 def _limit(values: Floats, quantile: float) -> float:

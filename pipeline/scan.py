@@ -102,10 +102,10 @@ class Cohort:
             raise CohortError(
                 "Two scans have the same id", where=", ".join(twice[:5]), hint="rename one of the sessions"
             )
-        strange = {s.diagnosis for s in self.scans} - set(self.class_names) - {None}
-        if strange:
+        unlisted = {s.diagnosis for s in self.scans} - set(self.class_names) - {None}
+        if unlisted:
             raise CohortError(
-                f"Scans have the diagnosis {', '.join(sorted(map(str, strange)))}, but the classes are "
+                f"Scans have the diagnosis {', '.join(sorted(map(str, unlisted)))}, but the classes are "
                 f"{', '.join(self.class_names)}",
                 hint="add the diagnosis to cohort.classes, or leave these scans out",
             )
@@ -276,7 +276,7 @@ class Split:
 
     @property
     def cross_fitted(self) -> bool:
-        """Whether all scans outside the test part are in ``train``, to be dealt into folds."""
+        """Whether all scans outside the test part are in ``train``, to be divided into folds."""
         return bool(self.train) and not self.validation and not self.calibration
 
     def part(self, name: str) -> tuple[str, ...]:

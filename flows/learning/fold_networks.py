@@ -16,7 +16,7 @@ from flows.running.steps import run_once
 from pipeline import tracking
 from pipeline.config import Study
 from pipeline.files import fingerprint, read_json
-from pipeline.learning.cross_fitting import HELD_OUT, LEARNED, CrossFit, FoldNetwork, deal_folds, train_fold
+from pipeline.learning.cross_fitting import HELD_OUT, LEARNED, CrossFit, FoldNetwork, assign_folds, train_fold
 from pipeline.learning.devices import choose_device, ranks, torch_threads
 from pipeline.learning.ensemble_training import MEMBERS, member_folder
 from pipeline.learning.inference import predict
@@ -63,24 +63,24 @@ def fit_folds(study: Study, scans: SplitCohort, files: StudyFiles) -> Iterable[P
     names = scans.volumes.class_names
     label_of = {i: names[k] for i, k in zip(scans.volumes.scan_ids, scans.volumes.labels, strict=True)}
     validation = study.split.validation / (1 - study.split.test)
-    dealt = deal_folds(scans.split, label_of, study.calibration, validation, study.seed)
-    folds = 1 + max(network.fold for network in dealt)
+    assigned = assign_folds(scans.split, label_of, study.calibration, validation, study.seed)
+    folds = 1 + max(network.fold for network in assigned)
     repeats = f", {study.calibration.repeats} times" if study.calibration.repeats > 1 else ""
     say(
-        f"Training {len(dealt)} networks {study.network.name} with {study.training.loss.title}: the "
-        f"{len(scans.split.train)} development scans are dealt into {folds} folds{repeats}, and each network "
-        "leaves one out."
+        f"Training {len(assigned)} networks {study.network.name} with {study.training.loss.title}: the "
+        f"{len(scans.split.train)} development scans are divided into {folds} folds{repeats}, and each "
+        "network leaves one out."
     )
     shared = ranks().number  # processes that share every step: then the networks are trained one by one
-    workers = 1 if shared > 1 else min(len(dealt), study.calibration.workers or _at_once(study))
+    workers = 1 if shared > 1 else min(len(assigned), study.calibration.workers or _at_once(study))
     threads = max(1, _cores() // (workers * shared))
     orders = [
         FoldOrder(study.for_worker(), scans.volumes, network, member_folder(files.training, number), threads)
-        for number, network in enumerate(dealt)
+        for number, network in enumerate(assigned)
     ]
     runner = Runner("processes" if workers > 1 else "local", workers, retries=1)
     _train_all(orders, runner, study.training.epochs)
-    found = CrossFit.gather(dealt, scans.part("train"), files.training, study.decision.ood_quantile)
+    found = CrossFit.gather(assigned, scans.part("train"), files.training, study.decision.ood_quantile)
     test = predict(found.trained.network, scans.part("test"), device=study.training.device)
     return [
         found.trained.save(files.network) / MEMBERS,

@@ -200,7 +200,13 @@ def checked_audit(store: tracking.Store, output: Path) -> tuple[tracking.Entry, 
 
 
 def record_decision(kind: str, store: tracking.Store, output: Path, decision: Decision) -> tracking.Entry:
-    """Write a decision about a registered version to the audit log. Under the retraining lock."""
+    """Write a decision about a registered version to the audit log. Under the retraining lock.
+
+    Raises
+    ------
+    InputError
+        If the version is not registered.
+    """
     registered = tracking.registered_ms(store, decision.version)
     if registered is None:
         raise InputError(

@@ -106,6 +106,11 @@ def opened(path: str) -> Iterator[Study]:
 
     Where no command of this process waits for the result, start, end and error are printed here, and an error
     is sent to those whom the study notifies.
+
+    Raises
+    ------
+    WorkFailed
+        If the work raised an error: Prefect stores the name of its class, not its text.
     """
     command = next((c for c in reversed(_commands) if c.path == path), None)
     if command is not None:

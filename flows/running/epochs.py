@@ -18,7 +18,7 @@ ShowEpoch = Callable[[int, int, Mapping[str, float]], object]
 
 
 def note_epoch(folder: Path, epoch: int, metrics: Mapping[str, float]) -> None:
-    """Note the metrics of an epoch; the first begins the file anew."""
+    """Note the metrics of an epoch; the first replaces the file of an earlier run."""
     with (folder / EPOCHS).open("w" if epoch == 1 else "a", encoding="utf-8") as stream:
         # The metrics of a training have an epoch of their own, counted from 0.
         stream.write(json.dumps({**metrics, "epoch": epoch}) + "\n")

@@ -234,7 +234,13 @@ def _checked_labels(labels: ArrayLike, logits: Floats) -> Ints:
 
 
 def check_whole(name: str, value: object) -> None:
-    """Refuse an option that is no whole number of at least 1."""
+    """Refuse an option that is no whole number of at least 1.
+
+    Raises
+    ------
+    ValueError
+        With the option and its value.
+    """
     if not (isinstance(value, Integral) and int(value) >= 1):
         raise ValueError(f"{name}={value!r} is not valid. Expected a whole number of at least 1.")
 

@@ -102,7 +102,13 @@ class _Pooled(nn.Module):
 def swin_encoder(
     num_classes: int, channels: int, grid: tuple[int, ...], *, feature_size: int = 24, **options: Any
 ) -> Network:
-    """Build the encoder of SwinUNETR; MONAI's `use_checkpoint` saves memory and costs time."""
+    """Build the encoder of SwinUNETR; MONAI's `use_checkpoint` saves memory and costs time.
+
+    Raises
+    ------
+    TypeError
+        If the inputs are no volumes.
+    """
     if len(grid) != 3:
         raise TypeError("swin_encoder takes volumes")
     net: Any = _from_monai("SwinUNETR")(

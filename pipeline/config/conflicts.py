@@ -113,10 +113,10 @@ def _class_words(study: Study) -> Iterator[str]:
         )
     if repeated := cohort.words.repeated():
         yield f"cohort.merge: {', '.join(repeated)} is in two classes; leave it in one."
-    if strange := [name for name in cohort.merge if name not in cohort.classes]:
+    if unlisted := [name for name in cohort.merge if name not in cohort.classes]:
         yield (
-            f"cohort.merge: {', '.join(strange)} is not in cohort.classes ({', '.join(cohort.classes)}); add "
-            "it there, or remove cohort.classes."
+            f"cohort.merge: {', '.join(unlisted)} is not in cohort.classes ({', '.join(cohort.classes)}); "
+            "add it there, or remove cohort.classes."
         )
     taken = {spelling(word): name for name, words in cohort.merge.items() for word in words}
     for name in cohort.classes:

@@ -26,7 +26,7 @@ class NetworkSettings(Section):
     options: dict[str, Any] = Field(default_factory=dict)
     """Its options by name."""
     weights: Annotated[Path | None, Field(exclude_if=lambda path: path is None)] = None
-    """File of safetensors that training starts from; a head of another number of classes starts anew."""
+    """File of safetensors that training starts from; a head of another number of classes is not loaded."""
     weights_sha256: Annotated[str | None, Field(exclude_if=lambda digest: digest is None)] = None
     """What the file must be, or training is refused; what it was, where stored."""
 

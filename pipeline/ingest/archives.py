@@ -143,7 +143,7 @@ def _free_name(place: Path, name: str, kind: str) -> Path:
 
 
 def _link(source: Path, root: Path, packed: frozenset[Path]) -> None:
-    """Link what is no archive; a folder with archives in it is made anew, any other is one link."""
+    """Link what is no archive; a folder with archives in it becomes a new folder, any other is one link."""
     holders = {folder for archive in packed for folder in archive.parents}
     try:
         entries = sorted(source.iterdir())

@@ -94,6 +94,11 @@ def read_files(
 
     `skipped` counts what was left alone before, for the message where nothing is found. With
     `several_series`, the series are frames of one scan, as `pipeline.ingest.split_frames` joins them.
+
+    Raises
+    ------
+    RefusedScan
+        If no file is of a PET series, there are several of them, or the series breaks a rule.
     """
     series, ignored = series_of(files, series_uid)
     if not series:

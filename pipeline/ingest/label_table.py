@@ -213,7 +213,13 @@ def _labelled(scan: Scan, label: str, target: str) -> Scan:
 
 
 def read_rows(settings: LabelSettings, target: str) -> tuple[list[LabelRow], dict[str, str], int]:
-    """Return the rows with a label, the column of each role, and how many dates cannot be read."""
+    """Return the rows with a label, the column of each role, and how many dates cannot be read.
+
+    Raises
+    ------
+    SideFileError
+        If the table is missing or cannot be read, or its columns of labels, scans and subjects are not known.
+    """
     if not settings.file.is_file():
         raise SideFileError(
             "There is no such file", where=str(settings.file), hint="correct cohort.labels.file"

@@ -204,10 +204,10 @@ def numbers_in(stated: Mapping[str, Any], key: str) -> list[float]:
         return []
     numbers = [number_in({key: value}, key) for value in values]
     if any(n is None for n in numbers):
-        strange = json.dumps(next(v for v, n in zip(values, numbers, strict=True) if n is None), default=str)
+        other = json.dumps(next(v for v, n in zip(values, numbers, strict=True) if n is None), default=str)
         # What stands in place of a number can be a name or a birth date.
-        private = re.search(r"[^\W\da-z_]|\^|\d{4}", strange.replace("NaN", ""))
-        seen = "a text" if private else strange[:40]
+        private = re.search(r"[^\W\da-z_]|\^|\d{4}", other.replace("NaN", ""))
+        seen = "a text" if private else other[:40]
         raise RefusedScan(
             UNREADABLE,
             f"{key} holds {seen}, expected numbers",

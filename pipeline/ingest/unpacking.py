@@ -290,7 +290,7 @@ def _place_of(name: str, target: Path, limits: Limits, *, is_file: bool, is_fold
 
 
 def _set_time(place: Path, stamp: tuple[int, ...]) -> None:
-    """Give a file the time it had: one that is new each time would be read anew each time."""
+    """Give a file the time it had: one that is new each time would be read again each time."""
     try:
         moment = time.mktime((*stamp, 0, 0, -1))  # type: ignore[arg-type]
         os.utime(place, (moment, moment))

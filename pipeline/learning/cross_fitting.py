@@ -84,7 +84,7 @@ def least_subjects(study: Study, scans: int) -> int:
     return least
 
 
-def deal_folds(
+def assign_folds(
     split: Split, label_of: Mapping[str, str], settings: CalibrationSettings, validation: float, seed: int
 ) -> tuple[FoldNetwork, ...]:
     """Deal the development scans into folds, `repeats` times, by subject and class.
@@ -115,8 +115,8 @@ def deal_folds(
     >>> ids = [f"sub-{n:02d}_ses-M0" for n in range(20)]
     >>> whole = Split(tuple(ids), (), (), (), {i: i[:6] for i in ids})
     >>> labels = {i: "AD" if n % 2 else "CN" for n, i in enumerate(ids)}
-    >>> dealt = deal_folds(whole, labels, CalibrationSettings(), 0.1, seed=0)
-    >>> [len(network.split.calibration) for network in dealt]
+    >>> assigned = assign_folds(whole, labels, CalibrationSettings(), 0.1, seed=0)
+    >>> [len(network.split.calibration) for network in assigned]
     [4, 4, 4, 4, 4]
     """
     ids = split.train
@@ -129,7 +129,7 @@ def deal_folds(
     )
     # Of every class that has scans: one may have none but the odd scan of subjects of other classes.
     check_classes(class_of, sorted(set(label_of.values())), least, needs)
-    dealt = []
+    assigned = []
     for repeat in range(settings.repeats):
         key = f"cross-fit:{seed}:{repeat}"
         # Counted on from class to class: else the first folds would get one more subject of each.
@@ -144,8 +144,8 @@ def deal_folds(
                 p: tuple(i for i in ids if of_scan[i] == p) for p in ("train", "validation", "calibration")
             }
             own = Split(**parts, test=(), subject_of={i: split.subject_of[i] for i in ids})
-            dealt.append(FoldNetwork(repeat, fold, member_seed(seed, number), own))
-    return tuple(dealt)
+            assigned.append(FoldNetwork(repeat, fold, member_seed(seed, number), own))
+    return tuple(assigned)
 
 
 def combine(parts: Sequence[Predictions], order: Sequence[str]) -> Predictions:
@@ -229,7 +229,7 @@ class CrossFit:
 
     @classmethod
     def gather(
-        cls, dealt: Sequence[FoldNetwork], development: LabelledVolumes, folder: Path, quantile: float
+        cls, assigned: Sequence[FoldNetwork], development: LabelledVolumes, folder: Path, quantile: float
     ) -> CrossFit:
         """Read what `train_fold` stored for each network, in ``member-0``, ``member-1`` ... of a folder.
 
@@ -238,7 +238,7 @@ class CrossFit:
         quantile : float
             Share of the held-out scans within the limits of the outlier detector.
         """
-        folders = [member_folder(folder, number) for number in range(len(dealt))]
+        folders = [member_folder(folder, number) for number in range(len(assigned))]
         held_out = [Predictions.load(place / HELD_OUT) for place in folders]
         learned = [Predictions.load(place / LEARNED) for place in folders]
         combined = combine(held_out, development.scan_ids)

@@ -19,7 +19,7 @@ _BODY, _HEAD = "body.", "head."
 
 
 def load_given(network: Network, settings: NetworkSettings) -> None:
-    """Put given weights into a network; a head of another shape, or none in the file, starts anew.
+    """Put given weights into a network; a head that is missing or of another shape keeps its random ones.
 
     Names are those of `models.networks.Network`, ``body.*`` and ``head.*``, as a study writes them to
     ``network.safetensors``; names of the body alone may lack their ``body.``.
@@ -34,7 +34,9 @@ def load_given(network: Network, settings: NetworkSettings) -> None:
     head = {name for name in own if name.startswith(_HEAD)}
     taken = all(name in given and given[name].shape == own[name].shape for name in head)
     if not taken:
-        _log.warning("network.weights (%s): the head starts anew, its shape is another", settings.weights)
+        _log.warning(
+            "network.weights (%s): the head keeps its random weights, its shape is another", settings.weights
+        )
     network.load_state_dict({n: given[n] for n in own if n not in head or taken}, strict=False)
 
 

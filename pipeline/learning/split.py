@@ -139,8 +139,8 @@ def extend_split(
 
     New scans of a subject go to its part, so every old test subject stays in test. The part of a new subject
     depends on its name and the seed alone: however the cohort grows, and whichever split is extended, it is
-    the same. Where the earlier split was cross-fitted, only the test part is settled; the others are dealt
-    anew.
+    the same. Where the earlier split was cross-fitted, only the test part is settled; subjects of
+    the others are assigned again.
 
     Parameters
     ----------

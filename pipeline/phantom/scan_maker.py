@@ -84,7 +84,7 @@ def variation_of(scan: PlannedScan, seed: int) -> Variation:
 def person_of(scan: PlannedScan, settings: PhantomSettings, seed: int) -> Path | None:
     """Return the label volume that is a subject's brain; None for the atlas's own.
 
-    People are dealt to the subjects in an order drawn from the seed, again from the first where they are
+    People are assigned to the subjects in an order drawn from the seed, again from the first where they are
     fewer: without a look at class, stage, age or sex.
 
     Raises

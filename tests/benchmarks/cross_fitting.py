@@ -35,7 +35,7 @@ from models.networks import run
 from models.preprocessing import Preprocessing
 from pipeline.config import SHIPPED, PhantomSettings, PreprocessingSettings, Study, load_study
 from pipeline.files import written_whole
-from pipeline.learning.cross_fitting import deal_folds, study_of
+from pipeline.learning.cross_fitting import assign_folds, study_of
 from pipeline.learning.loading import LabelledVolumes, load_volumes
 from pipeline.learning.split import assign_parts, development
 from pipeline.learning.training import train
@@ -173,11 +173,11 @@ def draw(folder: Path, number: int, scans: str, asked: argparse.Namespace) -> No
             stored |= {"split_rows": np.array(rows)}
             stored["split_calibration"] = run(single.network, calibration.volumes)[0]
             stored["split_test"] = run(single.network, test.volumes)[0]
-            dealt = deal_folds(development(split), names, study.calibration, 0.1, number)
+            assigned = assign_folds(development(split), names, study.calibration, 0.1, number)
             held_out = np.full((asked.repeats, len(volumes), 3), np.nan)
             fold_of = np.zeros((asked.repeats, len(volumes)), dtype=int)
             tested = []
-            for place_of, network in enumerate(dealt):
+            for place_of, network in enumerate(assigned):
                 trained = train(volumes, network.split, study_of(study, network), Path(place) / f"{place_of}")
                 own = [volumes.scan_ids.index(i) for i in network.split.calibration]
                 held_out[network.repeat, own] = run(trained.network, volumes.volumes[own])[0]

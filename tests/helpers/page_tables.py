@@ -211,5 +211,5 @@ def _parts(text: str, tables: Sequence[Any], report: Mapping[str, Any]) -> Found
     for row in table_with(tables, "Part"):
         if (int(row["Scans"]), int(row["Subjects"])) != tuple(flow["parts"][row["Part"]]):
             yield f"the part {row['Part']} has {row}, the flow {flow['parts'][row['Part']]}"
-    if report["cross_fitted"] != ("were dealt into folds" in text):
+    if report["cross_fitted"] != ("were divided into folds" in text):
         yield "cross-fitting is not stated, or stated without need"

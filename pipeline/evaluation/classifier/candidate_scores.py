@@ -51,12 +51,12 @@ def numbered(subjects: tuple[str, ...]) -> Ints:
 
 
 def deal_subjects(labels: Ints, subjects: Ints, folds: int, seed: int) -> Ints:
-    """Return each scan's fold: subjects whole, shuffled, dealt round class by class."""
+    """Return each scan's fold: subjects whole, shuffled, and assigned in turn, class by class."""
     first_scan = np.unique(subjects, return_index=True)[1]
     shuffled = np.random.default_rng(seed).permutation(len(first_scan))
-    dealt = shuffled[np.argsort(labels[first_scan][shuffled], kind="stable")]
+    assigned = shuffled[np.argsort(labels[first_scan][shuffled], kind="stable")]
     fold_of_subject = np.empty(len(first_scan), dtype=np.int64)
-    fold_of_subject[dealt] = np.arange(len(dealt)) % folds
+    fold_of_subject[assigned] = np.arange(len(assigned)) % folds
     return fold_of_subject[subjects]
 
 

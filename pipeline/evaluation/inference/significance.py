@@ -87,7 +87,13 @@ def corrected_resampled_t_test(differences: ArrayLike, test_over_training: float
 
 
 def resampled_variance(differences: ArrayLike, test_over_training: float) -> tuple[float, float]:
-    """Return variance and degrees of freedom of the mean in `corrected_resampled_t_test`."""
+    """Return variance and degrees of freedom of the mean in `corrected_resampled_t_test`.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two differences, or the ratio of sizes is not above 0.
+    """
     values = np.asarray(differences, dtype=np.float64)
     if len(values) < 2:
         raise InputError(f"There are {len(values)} differences, a test over splits needs at least two")

@@ -149,6 +149,11 @@ def draw_cortex(of_vertex: dict[Side, Floats], aspect: Aspect, scale: str) -> by
     of_vertex : dict
         ``"left"``, ``"right"`` or both -> values; NaN where there are none.
     scale : {"SUVR", "z"}
+
+    Raises
+    ------
+    ValueError
+        If there are values of neither half.
     """
     limits = SUVR_RANGE if scale == "SUVR" else Z_RANGE
     canvas: NDArray[np.float32] | None = None
