@@ -166,7 +166,7 @@ def test_a_cross_fitted_champion_is_recalibrated_on_new_scans_alone(clinic, monk
     before = Champion.of(study, tracking.store_of(study.tracking, study.output))
     assert before.split.cross_fitted
     clinic.add(40)
-    monkeypatch.setattr("flows.retrain.compare_new_scans", shifted)
+    monkeypatch.setattr("flows.retraining.plan.compare_new_scans", shifted)
     done = retrain_study(study, "test")
     assert (first.version, done.action, done.challenger) == (1, "recalibrate", 2), done.reasons
     bundles = [CalibratedClassifier.load(path) for path in study.output.rglob("rounds/*/classifier")]

@@ -54,16 +54,19 @@ def open_page(page: Any, address: str) -> None:
     page.goto(address, timeout=PATIENCE_MS)
 
 
-def open_until_seen(page: Any, address: str, *texts: str) -> None:
-    """Open an address, once more where a text stays away: MLflow asks for an attachment once."""
+def open_until_seen(page: Any, address: str, *texts: str, attempts: int = 4) -> None:
+    """Open an address, again where a text stays away: MLflow asks for an attachment once, and may miss it."""
     from playwright.sync_api import TimeoutError as StaysAway
 
-    open_page(page, address)
-    try:
-        sees(page, *texts)
-    except StaysAway:
+    for left in reversed(range(attempts)):
         open_page(page, address)
-        sees(page, *texts)
+        page.reload()  # what the browser holds of a request that failed is asked for again
+        try:
+            sees(page, *texts)
+            return
+        except StaysAway:
+            if not left:
+                raise
 
 
 def open_link(page: Any, name: str) -> Any:
