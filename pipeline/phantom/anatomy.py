@@ -56,7 +56,7 @@ class Uptake:
     spots : ndarray, shape (n, 4)
         Meningeal spots: voxel coordinates of the centre and the SUVR at the centre.
     skull, soft_tissue : float
-        SUVR around the brain, assumed; real heads differ, and most are brighter.
+        SUVR around the brain: assumed, without a published range.
     """
 
     background: dict[str, float]

@@ -6,10 +6,9 @@ labels, over the same in the lower half of their cerebellar grey matter, minus 1
 registration, noise and interpolation together.
 
 Settings of the imaging were chosen on `ixi_first`; `ixi_second` and `oasis` are other people. Nothing that is
-measured here becomes part of the project's data. `--around .6 .9` paints skull and soft tissue as bright as
-in the means of real scans (.4 and .3 otherwise, which is darker). `--dcccpy` reads the same scans by that
-package too: it is the site-packages of another virtual environment, since its licence (CC BY-NC-ND) keeps it
-out of the project.
+measured here becomes part of the project's data. `--around .6 .9` paints skull and soft tissue brighter than
+the phantom does. `--dcccpy` reads the same scans by that package too: it is the site-packages of another
+virtual environment, since its licence (CC BY-NC-ND) keeps it out of the project.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -143,16 +141,15 @@ def paint(
     *,
     tau_free: bool = False,
     visit: int | None = None,
-    around: Mapping[str, float] = MappingProxyType({}),
+    around: Mapping[str, float] | None = None,
 ) -> Painted:
     """Scan a person; `tau_free` gives the same scan without the tau, down to the noise and the pose.
 
-    Another `visit` has other noise and another pose. `around` is another uptake of ``skull`` and
-    ``soft_tissue``.
+    Another `visit` has other noise and another pose; `around` is the uptake of ``skull`` and ``soft_tissue``.
     """
     rng = np.random.default_rng([seed, PATTERNS.index(pattern)])
     uptake, raised = uptake_of(pattern, rng)
-    uptake = replace(uptake, **around)
+    uptake = replace(uptake, **(around or {}))
     if tau_free:
         uptake = replace(uptake, tau=dict.fromkeys(uptake.tau, 0.0))
     rendering = paint_person(person.path, uptake, [seed, 1])
@@ -282,14 +279,12 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=12, help="of each set")
     parser.add_argument("--sets", nargs="+", default=["ixi_first", "ixi_second", "oasis"])
     parser.add_argument("--patterns", nargs="+", default=list(PATTERNS))
-    parser.add_argument(
-        "--around", type=float, nargs=2, metavar=("SKULL", "SOFT"), help="SUVR painted around the brain"
-    )
+    parser.add_argument("--around", type=float, nargs=2, metavar=("SKULL", "SOFT"), help="SUVR painted there")
     parser.add_argument("--details", type=Path, help="TSV with a row a scan and method")
     parser.add_argument("--dcccpy", metavar="FOLDER", help="site-packages that hold dcccpy[runtime]")
     asked = parser.parse_args()
     cases, methods = [], readers(asked.dcccpy)
-    around = dict(zip(("skull", "soft_tissue"), asked.around or (), strict=False))
+    around = dict(zip(("skull", "soft_tissue"), asked.around, strict=True)) if asked.around else None
     for group in asked.sets:
         for seed, person in chosen(group, asked.people):
             for pattern in asked.patterns:

@@ -10,8 +10,13 @@ from pipeline.scan import Volume
 
 
 @pytest.fixture(scope="session")
-def html(scan, context, prediction, suvr) -> str:
-    return scan_page(build_scan_report(scan, context, prediction), suvr).html()
+def report(scan, context, prediction):
+    return build_scan_report(scan, context, prediction)
+
+
+@pytest.fixture(scope="session")
+def html(report, suvr) -> str:
+    return scan_page(report, suvr).html()
 
 
 @pytest.fixture(scope="session")

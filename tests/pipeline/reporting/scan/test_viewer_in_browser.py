@@ -9,7 +9,6 @@ from page_viewer import held_by
 
 from pipeline.atlas import AFFINE, SHAPE, load_atlas
 from pipeline.reporting.page.words import title_of
-from pipeline.reporting.scan.scan_build import build_scan_report
 from pipeline.reporting.scan.scan_pictures import suvr_colours
 from pipeline.reporting.scan.viewer_page import (
     STEP,
@@ -17,11 +16,6 @@ from pipeline.reporting.scan.viewer_page import (
     viewer_page,
 )
 from pipeline.scan import Volume
-
-
-@pytest.fixture(scope="module")
-def report(scan, context, prediction):
-    return build_scan_report(scan, context, prediction)
 
 
 @pytest.fixture(scope="module")

@@ -37,11 +37,6 @@ HOT = ("left", "precuneus")
 
 
 @pytest.fixture(scope="module")
-def report(scan, context, prediction):
-    return build_scan_report(scan, context, prediction)
-
-
-@pytest.fixture(scope="module")
 def html(report, suvr) -> str:
     return viewer_page(report, suvr).html()
 
